@@ -1,0 +1,10 @@
+// Everything cutplan offers to C++.
+#pragma once
+
+#include "cutplan/device.hpp"
+#include "cutplan/dtype.hpp"
+#include "cutplan/error.hpp"
+#include "cutplan/gemm.hpp"
+#include "cutplan/plan.hpp"
+#include "cutplan/tensor.hpp"
+#include "cutplan/version.hpp"

@@ -1,0 +1,85 @@
+// What every plan family shares: preferences, the identity of the kernel that runs, and how exact it is.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <string>
+
+#include "cutplan/dtype.hpp"
+#include "cutplan/export.hpp"
+
+namespace cutplan {
+
+enum class Arch : std::uint8_t { host, sm80, sm89, sm90 };
+enum class Backend : std::uint8_t { host, cutlass, cute };
+
+constexpr const char* name(Arch a) noexcept {
+  switch (a) {
+    case Arch::host: return "host";
+    case Arch::sm80: return "sm80";
+    case Arch::sm89: return "sm89";
+    case Arch::sm90: return "sm90";
+  }
+  return "";
+}
+
+constexpr const char* name(Backend b) noexcept {
+  switch (b) {
+    case Backend::host: return "host";
+    case Backend::cutlass: return "cutlass";
+    case Backend::cute: return "cute";
+  }
+  return "";
+}
+
+/// What the caller insists on. A field that cannot be honoured makes `select` refuse, naming the field.
+struct PlanPreference {
+  std::size_t max_workspace_bytes = std::numeric_limits<std::size_t>::max();
+  bool deterministic = false;    // same inputs, same device: the same bits
+  bool batch_invariant = false;  // a row's bits do not depend on how many rows or batches are computed with it
+  std::optional<Arch> arch;      // only kernels of this architecture
+  std::string kernel;            // only the kernel of this SKU name; empty: any
+  int sm_count = 0;              // use at most this many SMs (host: threads); 0: all
+};
+
+/// The kernel that a plan runs.
+struct KernelSku {
+  std::string name;  // selects the same kernel again through PlanPreference::kernel
+  std::string category = "matmul";
+  std::string op;
+  DType a = DType::none, b = DType::none, accumulator = DType::none, d = DType::none;
+  std::string layout;
+  std::string epilogue;
+  Arch arch = Arch::host;
+  Backend backend = Backend::host;
+  int tile_m = 0, tile_n = 0, tile_k = 0;
+  int stages = 0;
+  int cluster_m = 1, cluster_n = 1;
+  std::string schedule;
+  int split_k = 1;
+  int alignment = 1;  // bytes to which A and B rows must be aligned
+};
+
+/// How exact a plan's result is. See error_bound().
+struct PrecisionGuarantee {
+  DType math = DType::none;         // type that the multiplier reads
+  DType accumulator = DType::none;  // type that products are summed in
+  bool deterministic = false;
+  bool bit_stable_on_same_hardware = false;
+  bool batch_invariant = false;
+
+  double accumulation = 0;  // error of the sum before the activation, relative to `magnitude`
+  double lipschitz = 1;     // how much the activation can stretch an error
+  double evaluation = 0;    // error of evaluating the activation, relative to `magnitude`
+  double rounding = 0;      // unit roundoff of D
+  double smallest = 0;      // absolute error where D underflows
+  double largest = 0;       // beyond this magnitude D overflows and no bound holds
+
+  /// Bound on |computed - exact| of one element of D, where `exact` is the element in exact arithmetic on the operands as
+  /// given and `magnitude` = |alpha| sum_k |a_ik b_kj| + |beta c_ij| + |bias_j|.
+  CUTPLAN_API double error_bound(double magnitude, double exact) const noexcept;
+};
+
+}  // namespace cutplan

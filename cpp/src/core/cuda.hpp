@@ -1,0 +1,38 @@
+// The CUDA runtime, as the host side of every family uses it: each call checked, the caller's device restored.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "core/text.hpp"
+#include "cutplan/error.hpp"
+
+namespace cutplan {
+
+inline void check_cuda(cudaError_t status, const char* what) {
+  if (status == cudaSuccess) return;
+  cudaGetLastError();  // a launch failure that is not sticky must not fail the next call
+  throw DeviceError(text(what, ": ", cudaGetErrorName(status), " (", cudaGetErrorString(status), ")"));
+}
+
+/// Makes `device` current for a scope.
+class DeviceGuard {
+ public:
+  explicit DeviceGuard(int device) {
+    check_cuda(cudaGetDevice(&previous_), "cudaGetDevice");
+    if (previous_ == device) {
+      previous_ = -1;
+    } else {
+      check_cuda(cudaSetDevice(device), "cudaSetDevice");
+    }
+  }
+  ~DeviceGuard() {
+    if (previous_ >= 0) cudaSetDevice(previous_);
+  }
+  DeviceGuard(const DeviceGuard&) = delete;
+  DeviceGuard& operator=(const DeviceGuard&) = delete;
+
+ private:
+  int previous_ = -1;
+};
+
+}  // namespace cutplan

@@ -1,0 +1,15 @@
+#include <cmath>
+#include <limits>
+
+#include "cutplan/plan.hpp"
+
+namespace cutplan {
+
+double PrecisionGuarantee::error_bound(double magnitude, double exact) const noexcept {
+  const double before_rounding = (lipschitz * accumulation + evaluation) * magnitude;
+  const double largest_value = std::abs(exact) + before_rounding;
+  if (!(largest_value <= largest)) return std::numeric_limits<double>::infinity();
+  return before_rounding + rounding * largest_value + smallest;
+}
+
+}  // namespace cutplan
