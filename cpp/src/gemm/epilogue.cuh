@@ -1,0 +1,389 @@
+// The epilogue that every CUDA GEMM kernel of this family runs: D = activation(alpha * acc + beta * C + bias).
+//
+// What is present (C, bias), of what type, and which activation is decided at run time: every branch is uniform over the grid, where a kernel per
+// combination would cost compile time and wheel size.
+//
+// Data movement. mma.sync m16n8 and wgmma m64nN leave the accumulator alike: in each 16 x 8 block, lane l of the warp holds columns 2 (l % 4) and
+// 2 (l % 4) + 1 of rows l / 4 and l / 4 + 8. Inside D, with aligned operands, everything happens in these registers, and shuffles within a quad of
+// lanes make 16-byte accesses of them. At D's edges and for unaligned operands a warp moves 16 rows by 32 columns at a time through 2 KiB of shared memory
+// of its own, so that each lane comes to hold up to 8 neighbouring columns. That loop is not unrolled: the code for one piece has all the branches in it,
+// and eight copies (20000 instructions) ran at the pace of instruction cache misses, 11000 cycles for a 128 x 256 tile.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include "gemm/kernel.hpp"
+
+namespace cutplan::gemm {
+
+/// erf to 1.5e-7 absolute (Abramowitz and Stegun 1964, 7.1.26): a third of the instructions of erff, and its error is within the bound's.
+__device__ __forceinline__ float fast_erf(float x) {
+  const float t = __fdividef(1.0f, fmaf(0.3275911f, fabsf(x), 1.0f));
+  const float poly = t * fmaf(t, fmaf(t, fmaf(t, fmaf(t, 1.061405429f, -1.453152027f), 1.421413741f), -0.284496736f), 0.254829592f);
+  return copysignf(1.0f - poly * __expf(-x * x), x);
+}
+
+__device__ __forceinline__ float activate(Activation activation, float x) {
+  switch (activation) {
+    case Activation::relu: return x < 0.0f ? 0.0f : x;  // keeps NaN
+    case Activation::gelu_erf: return 0.5f * x * (1.0f + fast_erf(x * 0.70710678118654752f));
+    case Activation::gelu_tanh: {
+      // x/2 (1 + tanh u) = x sigmoid(2u)
+      const float u = 0.79788456080286536f * (x + 0.044715f * x * x * x);
+      return __fdividef(x, 1.0f + __expf(-2.0f * u));
+    }
+    case Activation::silu: return __fdividef(x, 1.0f + __expf(-x));
+    case Activation::none: break;
+  }
+  return x;
+}
+
+__device__ __forceinline__ float widen(DType type, std::uint16_t bits) {
+  return type == DType::f16 ? __half2float(__ushort_as_half(bits)) : __bfloat162float(__ushort_as_bfloat16(bits));
+}
+
+__device__ __forceinline__ std::uint32_t narrow_pair(DType type, float low, float high) {
+  if (type == DType::f16) {
+    const __half2 h = __floats2half2_rn(low, high);
+    return reinterpret_cast<const std::uint32_t&>(h);
+  }
+  const __nv_bfloat162 h = __floats2bfloat162_rn(low, high);
+  return reinterpret_cast<const std::uint32_t&>(h);
+}
+
+/// One 16-byte store. (Left to the compiler, a store of selected words becomes four predicated stores of a word.)
+__device__ __forceinline__ void store_16_bytes(void* to, const std::uint32_t (&word)[4]) {
+  asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(word[0]), "r"(word[1]), "r"(word[2]), "r"(word[3]) : "memory");
+}
+
+/// A row-major operand of the epilogue whose type is known at run time, read and written 8 columns at a time.
+struct RowVectors {
+  void* data;  // of the present matrix of the batch
+  std::int64_t ld;
+  DType type;
+  bool wide;  // 16-byte accesses are aligned
+
+  __device__ RowVectors(const void* base, std::int64_t ld, std::int64_t batch_stride, std::int64_t batch, DType type)
+      : ld(ld), type(type) {
+    const std::int64_t bytes = type == DType::f32 ? 4 : 2;
+    data = const_cast<char*>(static_cast<const char*>(base)) + batch * batch_stride * bytes;
+    wide = ((reinterpret_cast<std::uint64_t>(data) | static_cast<std::uint64_t>(ld * bytes)) & 15) == 0;
+  }
+
+  /// x += scale * the `count` elements at (row, col).
+  __device__ __forceinline__ void add_to(float (&x)[8], float scale, std::int64_t row, std::int64_t col, int count) const {
+    const std::int64_t first = row * ld + col;
+    if (type == DType::f32) {
+      const float* from = static_cast<const float*>(data) + first;
+      if (wide && count == 8) {
+#pragma unroll
+        for (int i = 0; i < 8; i += 4) {
+          const float4 v = *reinterpret_cast<const float4*>(from + i);
+          x[i] = fmaf(scale, v.x, x[i]);
+          x[i + 1] = fmaf(scale, v.y, x[i + 1]);
+          x[i + 2] = fmaf(scale, v.z, x[i + 2]);
+          x[i + 3] = fmaf(scale, v.w, x[i + 3]);
+        }
+      } else {
+#pragma unroll
+        for (int i = 0; i < 8; ++i) {
+          if (i < count) x[i] = fmaf(scale, from[i], x[i]);
+        }
+      }
+    } else {
+      const std::uint16_t* from = static_cast<const std::uint16_t*>(data) + first;
+      uint4 packed = make_uint4(0, 0, 0, 0);
+      auto& word = reinterpret_cast<std::uint32_t(&)[4]>(packed);
+      if (wide && count == 8) {
+        packed = *reinterpret_cast<const uint4*>(from);
+      } else {
+#pragma unroll
+        for (int i = 0; i < 8; ++i) {
+          if (i < count) word[i / 2] |= static_cast<std::uint32_t>(from[i]) << (16 * (i % 2));
+        }
+      }
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+        if (i < count) x[i] = fmaf(scale, widen(type, static_cast<std::uint16_t>(word[i / 2] >> (16 * (i % 2)))), x[i]);
+      }
+    }
+  }
+
+  __device__ __forceinline__ void store(const float (&x)[8], std::int64_t row, std::int64_t col, int count) const {
+    const std::int64_t first = row * ld + col;
+    if (type == DType::f32) {
+      float* to = static_cast<float*>(data) + first;
+      if (wide && count == 8) {
+        reinterpret_cast<float4*>(to)[0] = make_float4(x[0], x[1], x[2], x[3]);
+        reinterpret_cast<float4*>(to)[1] = make_float4(x[4], x[5], x[6], x[7]);
+      } else {
+#pragma unroll
+        for (int i = 0; i < 8; ++i) {
+          if (i < count) to[i] = x[i];
+        }
+      }
+    } else {
+      std::uint16_t* to = static_cast<std::uint16_t*>(data) + first;
+      std::uint32_t word[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) word[i] = narrow_pair(type, x[2 * i], x[2 * i + 1]);
+      if (wide && count == 8) {
+        store_16_bytes(to, word);
+      } else {
+#pragma unroll
+        for (int i = 0; i < 8; ++i) {
+          if (i < count) to[i] = static_cast<std::uint16_t>(word[i / 2] >> (16 * (i % 2)));
+        }
+      }
+    }
+  }
+};
+
+/// word[j] of lane q becomes word[q] of lane j, within each quad of lanes.
+__device__ __forceinline__ void transpose_quad(std::uint32_t (&word)[4], int lane) {
+  const bool odd = lane & 1, high = lane & 2;
+  const std::uint32_t r0 = __shfl_xor_sync(0xffffffffu, odd ? word[0] : word[1], 1);
+  const std::uint32_t r1 = __shfl_xor_sync(0xffffffffu, odd ? word[2] : word[3], 1);
+  const std::uint32_t w0 = odd ? r0 : word[0], w1 = odd ? word[1] : r0, w2 = odd ? r1 : word[2], w3 = odd ? word[3] : r1;
+  const std::uint32_t r2 = __shfl_xor_sync(0xffffffffu, high ? w0 : w2, 2);
+  const std::uint32_t r3 = __shfl_xor_sync(0xffffffffu, high ? w1 : w3, 2);
+  word[0] = high ? r2 : w0;
+  word[1] = high ? r3 : w1;
+  word[2] = high ? w2 : r2;
+  word[3] = high ? w3 : r3;
+}
+
+/// Shared memory that store_warp_tile needs for each warp, in bytes; 16-byte aligned.
+inline constexpr int staging_bytes = 16 * 32 * 4;
+
+/// The epilogue of one matrix of the batch.
+class Epilogue {
+ public:
+  /// `d_batch` is D's index in its batch; it differs from C's where K is split and D is the workspace.
+  __device__ Epilogue(const Problem& p, std::int64_t batch, std::int64_t d_batch)
+      : m_(p.m), n_(p.n), alpha_(static_cast<float>(p.alpha)), beta_(static_cast<float>(p.beta)), activation_(p.activation),
+        c_(p.c, p.ldc, p.batch_c, batch, p.c_type), bias_(p.bias, 0, 0, 0, p.bias_type), d_(p.d, p.ldd, p.batch_d, d_batch, p.d_type),
+        has_c_(p.c != nullptr), has_bias_(p.bias != nullptr) {}
+
+  /// Sums to results: 8 columns of one row, of which those inside D are stored.
+  __device__ __forceinline__ void finish(float (&x)[8], std::int64_t row, std::int64_t col) const {
+    if (row >= m_ || col >= n_) return;
+    const int count = n_ - col < 8 ? static_cast<int>(n_ - col) : 8;
+#pragma unroll
+    for (int i = 0; i < 8; ++i) x[i] *= alpha_;
+    if (has_c_) c_.add_to(x, beta_, row, col, count);
+    if (has_bias_) bias_.add_to(x, 1.0f, 0, col, count);
+    if (activation_ != Activation::none) {
+#pragma unroll
+      for (int i = 0; i < 8; ++i) x[i] = activate(activation_, x[i]);
+    }
+    d_.store(x, row, col, count);
+  }
+
+  /// A warp's accumulator: kRows pieces of 16 rows by kCols pieces of 32 columns, each piece 16 values a lane: value 4 j + 2 h + i is row
+  /// lane / 4 + 8 h, column 8 j + 2 (lane % 4) + i. `staging` is the warp's own shared memory.
+  template <int kRows, int kCols>
+  __device__ __forceinline__ void store_warp_tile(float (&acc)[kRows * kCols * 16], void* staging, std::int64_t first_row, std::int64_t first_col) const {
+    if (first_row >= m_ || first_col >= n_) return;
+    const bool interior = first_col + 32 * kCols <= n_ && d_.wide && (!has_c_ || c_.wide) && (!has_bias_ || bias_.wide);
+    if (interior) {
+      store_interior<kRows, kCols>(acc, first_row, first_col);
+    } else {
+      store_staged<kRows, kCols>(acc, staging, first_row, first_col);
+    }
+  }
+
+ private:
+  /// Whole, aligned rows: the accumulator stays where it is, one pass over the registers for each thing there is to do.
+  template <int kRows, int kCols>
+  __device__ __forceinline__ void store_interior(float (&x)[kRows * kCols * 16], std::int64_t first_row, std::int64_t first_col) const {
+    constexpr int kLines = 2 * kRows;  // of 8 rows, one a quad
+    const int lane = threadIdx.x % 32, quad = lane % 4;
+    const std::int64_t row = first_row + lane / 4;
+    const int rows = static_cast<int>(min(m_ - row, std::int64_t{16 * kRows}));
+    // Value i of column pair j in piece c of a line.
+    const auto at = [](int line, int c, int j, int i) { return 16 * (line / 2 * kCols + c) + 4 * j + 2 * (line % 2) + i; };
+#pragma unroll
+    for (int i = 0; i < kRows * kCols * 16; ++i) x[i] *= alpha_;
+
+    if (has_c_ && c_.type == DType::f32) {
+      const float* c_line = static_cast<const float*>(c_.data) + row * c_.ld + first_col + 2 * quad;
+#pragma unroll
+      for (int line = 0; line < kLines; ++line, c_line += 8 * c_.ld) {
+        if (8 * line >= rows) continue;
+#pragma unroll
+        for (int c = 0; c < kCols; ++c) {
+#pragma unroll
+          for (int j = 0; j < 4; ++j) {
+            const float2 v = *reinterpret_cast<const float2*>(c_line + 32 * c + 8 * j);
+            x[at(line, c, j, 0)] = fmaf(beta_, v.x, x[at(line, c, j, 0)]);
+            x[at(line, c, j, 1)] = fmaf(beta_, v.y, x[at(line, c, j, 1)]);
+          }
+        }
+      }
+    } else if (has_c_) {
+      const std::uint16_t* c_line = static_cast<const std::uint16_t*>(c_.data) + row * c_.ld + first_col + 8 * quad;
+#pragma unroll
+      for (int line = 0; line < kLines; ++line, c_line += 8 * c_.ld) {
+#pragma unroll
+        for (int c = 0; c < kCols; ++c) {
+          const uint4 v = 8 * line < rows ? *reinterpret_cast<const uint4*>(c_line + 32 * c) : make_uint4(0, 0, 0, 0);
+          std::uint32_t word[4] = {v.x, v.y, v.z, v.w};
+          transpose_quad(word, lane);
+#pragma unroll
+          for (int j = 0; j < 4; ++j) {
+            x[at(line, c, j, 0)] = fmaf(beta_, widen(c_.type, static_cast<std::uint16_t>(word[j])), x[at(line, c, j, 0)]);
+            x[at(line, c, j, 1)] = fmaf(beta_, widen(c_.type, static_cast<std::uint16_t>(word[j] >> 16)), x[at(line, c, j, 1)]);
+          }
+        }
+      }
+    }
+    if (has_bias_) {
+#pragma unroll
+      for (int c = 0; c < kCols; ++c) {
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+          const std::int64_t col = first_col + 32 * c + 8 * j + 2 * quad;
+          float b[2];
+          if (bias_.type == DType::f32) {
+            const float2 v = *reinterpret_cast<const float2*>(static_cast<const float*>(bias_.data) + col);
+            b[0] = v.x;
+            b[1] = v.y;
+          } else {
+            const std::uint32_t v = *reinterpret_cast<const std::uint32_t*>(static_cast<const std::uint16_t*>(bias_.data) + col);
+            b[0] = widen(bias_.type, static_cast<std::uint16_t>(v));
+            b[1] = widen(bias_.type, static_cast<std::uint16_t>(v >> 16));
+          }
+#pragma unroll
+          for (int line = 0; line < kLines; ++line) {
+            x[at(line, c, j, 0)] += b[0];
+            x[at(line, c, j, 1)] += b[1];
+          }
+        }
+      }
+    }
+    const auto activate_all = [&](auto function) {
+#pragma unroll
+      for (int i = 0; i < kRows * kCols * 16; ++i) x[i] = function(x[i]);
+    };
+    switch (activation_) {
+      case Activation::none: break;
+      case Activation::relu: activate_all([](float v) { return activate(Activation::relu, v); }); break;
+      case Activation::gelu_erf: activate_all([](float v) { return activate(Activation::gelu_erf, v); }); break;
+      case Activation::gelu_tanh: activate_all([](float v) { return activate(Activation::gelu_tanh, v); }); break;
+      case Activation::silu: activate_all([](float v) { return activate(Activation::silu, v); }); break;
+    }
+
+    if (d_.type == DType::f32) {
+      // The pairs of a quad fill a 32-byte sector as they are.
+      float* d_line = static_cast<float*>(d_.data) + row * d_.ld + first_col + 2 * quad;
+#pragma unroll
+      for (int line = 0; line < kLines; ++line, d_line += 8 * d_.ld) {
+        if (8 * line >= rows) continue;
+#pragma unroll
+        for (int c = 0; c < kCols; ++c) {
+#pragma unroll
+          for (int j = 0; j < 4; ++j) *reinterpret_cast<float2*>(d_line + 32 * c + 8 * j) = make_float2(x[at(line, c, j, 0)], x[at(line, c, j, 1)]);
+        }
+      }
+    } else {
+      // The lanes of a quad transpose their pairs of columns, so that each writes 16 bytes and a warp 8 rows of 64.
+      std::uint16_t* d_line = static_cast<std::uint16_t*>(d_.data) + row * d_.ld + first_col + 8 * quad;
+#pragma unroll
+      for (int line = 0; line < kLines; ++line, d_line += 8 * d_.ld) {
+#pragma unroll
+        for (int c = 0; c < kCols; ++c) {
+          std::uint32_t word[4];
+#pragma unroll
+          for (int j = 0; j < 4; ++j) word[j] = narrow_pair(d_.type, x[at(line, c, j, 0)], x[at(line, c, j, 1)]);
+          transpose_quad(word, lane);
+          if (8 * line < rows) store_16_bytes(d_line + 32 * c, word);
+        }
+      }
+    }
+  }
+
+  /// Edges and unaligned operands, piece by piece through shared memory.
+  template <int kRows, int kCols>
+  __device__ __forceinline__ void store_staged(const float* acc, void* staging, std::int64_t first_row, std::int64_t first_col) const {
+    const int lane = threadIdx.x % 32, quad_row = lane / 4, quad = lane % 4;
+    const auto base = static_cast<std::uint32_t>(__cvta_generic_to_shared(staging));
+    // Units of 4 floats, permuted within a row so that neither the writes of pairs nor the reads of units meet in a bank.
+    const auto unit = [&](int row, int u) { return base + row * 128 + ((u ^ (2 * (row % 4)) ^ (row & 1)) * 16); };
+#pragma unroll 1
+    for (int piece = 0; piece < kRows * kCols; ++piece) {
+      const std::int64_t row = first_row + piece / kCols * 16, col = first_col + piece % kCols * 32;
+      if (row >= m_ || col >= n_) continue;
+      const auto stage = [&](const float* values) {
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+#pragma unroll
+          for (int h = 0; h < 2; ++h) {
+            asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(unit(quad_row + 8 * h, 2 * j + quad / 2) + quad % 2 * 8), "f"(values[4 * j + 2 * h]), "f"(values[4 * j + 2 * h + 1])
+                         : "memory");
+          }
+        }
+      };
+      // A register has no run-time index: one case a piece.
+      static_assert(kRows * kCols <= 8);
+      switch (piece) {
+        case 0: stage(acc); break;
+        case 1: if constexpr (kRows * kCols > 1) stage(acc + 16); break;
+        case 2: if constexpr (kRows * kCols > 2) stage(acc + 32); break;
+        case 3: if constexpr (kRows * kCols > 3) stage(acc + 48); break;
+        case 4: if constexpr (kRows * kCols > 4) stage(acc + 64); break;
+        case 5: if constexpr (kRows * kCols > 5) stage(acc + 80); break;
+        case 6: if constexpr (kRows * kCols > 6) stage(acc + 96); break;
+        case 7: if constexpr (kRows * kCols > 7) stage(acc + 112); break;
+      }
+      __syncwarp();
+      float x[2][8];
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          float* to = x[h] + 4 * i;
+          asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];" : "=f"(to[0]), "=f"(to[1]), "=f"(to[2]), "=f"(to[3]) : "r"(unit(quad_row + 8 * h, 2 * quad + i)) : "memory");
+        }
+      }
+      __syncwarp();
+#pragma unroll
+      for (int h = 0; h < 2; ++h) finish(x[h], row + quad_row + 8 * h, col + 8 * quad);
+    }
+  }
+
+  std::int64_t m_, n_;
+  float alpha_, beta_;
+  Activation activation_;
+  RowVectors c_, bias_, d_;
+  bool has_c_, has_bias_;
+};
+
+/// Linear tile number to tile coordinates: panels of `panel` tiles along N, walked along M, so that the tiles in flight together form a
+/// near-square patch of D and their rows of A and columns of B are shared in L2.
+struct TileCoordinate {
+  std::int64_t m, n, batch;
+};
+
+/// The tiles of a problem: fewer than 2^31 of them (registry.cpp), since 64-bit divisions cost a thousand cycles a tile.
+struct TileGrid {
+  std::uint32_t tiles_m, tiles_n, tiles;  // tiles: of the whole batch and every slice of K
+  std::uint32_t panel;
+
+  __device__ __forceinline__ TileCoordinate coordinate(std::uint32_t index) const {
+    const std::uint32_t per_batch = tiles_m * tiles_n;
+    TileCoordinate t;
+    const std::uint32_t batch = index / per_batch;
+    index -= batch * per_batch;
+    const std::uint32_t first = index / (panel * tiles_m) * panel;  // first column of the panel
+    const std::uint32_t width = min(tiles_n - first, panel);
+    index -= first * tiles_m;
+    t.batch = batch;
+    t.m = index / width;
+    t.n = first + index % width;
+    return t;
+  }
+};
+
+}  // namespace cutplan::gemm

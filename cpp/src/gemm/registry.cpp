@@ -1,0 +1,279 @@
+#include "gemm/registry.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "core/text.hpp"
+#include "cutplan/version.hpp"
+#include "gemm/check.hpp"
+#include "gemm/host.hpp"
+#include "gemm/kernels.hpp"
+#include "gemm/support.hpp"
+
+namespace cutplan::gemm {
+namespace {
+
+using std::int64_t;
+
+// One line a unit. A new tile, type or architecture is a line here and a unit in its smNN folder.
+const KernelTable* const tables[] = {
+    &gemm_host_kernels,
+#if CUTPLAN_SM80
+    &sm80_f16_large, &sm80_f16_medium, &sm80_f16_small, &sm80_bf16_large, &sm80_bf16_medium, &sm80_bf16_small,
+#endif
+#if CUTPLAN_SM89
+    &sm89_f16, &sm89_bf16,
+#endif
+#if CUTPLAN_SM90
+    &sm90_f16_large, &sm90_f16_medium, &sm90_bf16_large, &sm90_bf16_medium,
+#endif
+};
+
+template <typename Visit>
+void for_each_kernel(const Visit& visit) {
+  for (const KernelTable* table : tables) {
+    for (const Kernel& kernel : *table) visit(kernel);
+  }
+}
+
+/// Ways to cut K, where a kernel can.
+constexpr int split_choices[] = {1, 2, 3, 4, 6, 8, 12, 16};
+constexpr double largest_split = 16;
+
+constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+const char* short_name(DType t) {
+  switch (t) {
+    case DType::f64: return "f64";
+    case DType::f32: return "f32";
+    case DType::f16: return "f16";
+    case DType::bf16: return "bf16";
+    default: return name(t);
+  }
+}
+
+std::string kernel_name(const Kernel& k, int split_k) {
+  std::string s = text("gemm.", name(k.arch), ".", short_name(k.operand), ".", name(k.layout), ".", k.tile_m, "x", k.tile_n, "x", k.tile_k);
+  if (k.stages > 0) s += text(".s", k.stages);
+  if (k.cluster_m * k.cluster_n > 1) s += text(".c", k.cluster_m, "x", k.cluster_n);
+  s += text(".", k.schedule, ".a", k.alignment);
+  if (split_k > 1) s += text(".k", split_k);
+  return s;
+}
+
+/// Seconds that a kernel takes by count of waves, tensor-core work and bytes. Only the order of the answers matters: the clock
+/// and the bandwidths are a Hopper's, and cancel on other cards.
+double predict(const Kernel& k, const GemmDescriptor& g, int sms, int compute_capability, int split_k) {
+  constexpr double clock = 1.7e9, device_bandwidth = 3.9e12, sm_bandwidth = 45e9, tile_latency = 1.6e-6, launch = 2.5e-6;
+  const double flop_per_clock = compute_capability >= 90 ? 4096 : compute_capability == 80 ? 2048 : 1024;  // dense 16-bit, per SM
+  const double element = bits(g.a) / 8.0;
+  const int64_t k_slice = split_k > 1 ? split_extent(g.k, split_k, k.tile_k) : g.k;
+  const int64_t tiles = ceil_div(g.m, k.tile_m) * ceil_div(g.n, k.tile_n) * g.batch * split_k;
+  const double tile_flop = 2.0 * k.tile_m * k.tile_n * static_cast<double>(ceil_div(k_slice, k.tile_k)) * k.tile_k;
+  const double tile_bytes = static_cast<double>(std::min<int64_t>(g.m, k.tile_m) + std::min<int64_t>(g.n, k.tile_n)) * static_cast<double>(k_slice) * element;
+  const double tile_seconds = std::max(tile_flop / (flop_per_clock * clock * k.peak_fraction), tile_bytes / sm_bandwidth) + tile_latency;
+  const double waves = static_cast<double>(ceil_div(tiles, std::max(1, sms)));
+  const double elements = static_cast<double>(g.batch) * (static_cast<double>(g.m) * g.k + static_cast<double>(g.k) * g.n);
+  const double output = static_cast<double>(g.batch) * static_cast<double>(g.m) * static_cast<double>(g.n);
+  double seconds = std::max(waves * tile_seconds, (elements * element + output * bits(g.d) / 8) / device_bandwidth) + launch;
+  if (split_k > 1) seconds += launch + output * 4 * (2 * split_k) / device_bandwidth;
+  return seconds;
+}
+
+/// Whether a kernel is of the kind that the problem asks for at all.
+bool fits(const Kernel& k, const GemmDescriptor& g, const PlanPreference& preference) {
+  return k.operand == g.a && k.layout == g.layout && (!preference.arch || k.arch == *preference.arch);
+}
+
+/// Why a kernel of the right kind cannot serve the problem; null: it can.
+const char* obstacle(const Kernel& k, const GemmDescriptor& g, const DeviceProperties& device) {
+  const int cc = device.compute_capability;
+  if (k.arch == Arch::host) return cc == 0 ? nullptr : "host kernels compute on the host alone";
+  if (cc == 0) return "CUDA kernels need a CUDA device";
+  if (cc < k.minimum_compute_capability || cc > k.maximum_compute_capability) return "the device is of another compute capability";
+  if (k.shared_memory > device.shared_memory) return "the device has too little shared memory";
+  if (g.alignment % k.alignment != 0) return "a and b are less aligned than the kernel reads";
+  if (k.needs_k && g.k == 0) return "K = 0";
+  // Tiles are counted, and TMA coordinates given, in 32 bits.
+  constexpr int64_t end = int64_t{1} << 31;
+  const double tiles = static_cast<double>(ceil_div(g.m, k.tile_m)) * static_cast<double>(ceil_div(g.n, k.tile_n)) * static_cast<double>(g.batch);
+  if (tiles * largest_split >= static_cast<double>(end)) return "more tiles than 32 bits count";
+  if (k.arch == Arch::sm90 && std::max({g.m, g.n, g.k, g.batch}) >= end) return "an extent of 2^31 or more";
+  return nullptr;
+}
+
+}  // namespace
+
+std::vector<Choice> rank(const GemmDescriptor& g, const DeviceProperties& device, const PlanPreference& preference, std::string* reasons) {
+  std::vector<Choice> choices;
+  std::vector<std::string> causes;
+  GemmDescriptor modelled = g;
+  if (preference.batch_invariant) {
+    // The choice must not depend on how many rows come: rank as for a large, single problem, and never split K.
+    modelled.m = 4096;
+    modelled.batch = 1;
+  }
+  const int sms = preference.sm_count > 0 ? std::min(preference.sm_count, device.sm_count) : device.sm_count;
+  const bool by_name = !preference.kernel.empty();
+  bool name_known = false;
+  for_each_kernel([&](const Kernel& k) {
+    if (by_name && preference.kernel.compare(0, kernel_name(k, 1).size(), kernel_name(k, 1)) != 0) return;
+    if (!by_name && !fits(k, g, preference)) return;
+    for (const int split_k : split_choices) {
+      const std::string name_of = by_name || reasons ? kernel_name(k, split_k) : std::string();
+      if (by_name && name_of != preference.kernel) continue;
+      name_known = true;
+      std::string cause;
+      if (!fits(k, g, preference)) {
+        cause = "of another operand type, layout or preferred architecture";
+      } else if (const char* why = obstacle(k, g, device)) {
+        cause = why;
+      } else if (split_k > 1) {
+        const bool slices_hold_work = g.k > 0 && ceil_div(g.k, split_extent(g.k, split_k, k.tile_k)) == split_k;
+        const int64_t tiles = ceil_div(modelled.m, k.tile_m) * ceil_div(modelled.n, k.tile_n) * modelled.batch;
+        const bool may_pay = by_name || (tiles * 2 <= sms && g.k >= int64_t{4} * split_k * k.tile_k);
+        if (!k.splits_k || !slices_hold_work) {
+          cause = text("K = ", g.k, " cannot be cut into ", split_k, " slices");
+        } else if (preference.batch_invariant) {
+          cause = "split K is not batch-invariant";
+        } else if (workspace_size(g, split_k) > preference.max_workspace_bytes) {
+          cause = text(workspace_size(g, split_k), " bytes of workspace needed, max_workspace_bytes allows ", preference.max_workspace_bytes);
+        } else if (!may_pay) {
+          continue;
+        }
+      }
+      if (cause.empty()) {
+        choices.push_back({&k, split_k, predict(k, modelled, sms, device.compute_capability, split_k)});
+      } else if (split_k == 1 || by_name) {
+        cause = text(by_name ? name_of : name(k.arch), ": ", cause);
+        if (std::find(causes.begin(), causes.end(), cause) == causes.end()) causes.push_back(cause);
+      }
+    }
+  });
+  std::stable_sort(choices.begin(), choices.end(), [](const Choice& x, const Choice& y) { return x.seconds < y.seconds; });
+  if (choices.empty() && reasons) {
+    if (!name_known) {
+      const std::string wanted = by_name ? text("kernel \"", preference.kernel, "\"") : text(preference.arch ? name(*preference.arch) : "", " kernel for ", name(g.a), " ", name(g.layout));
+      *reasons = text("this build (", built_architectures(), ") holds no ", wanted, "; gemm_registry() lists what it holds");
+    }
+    for (const std::string& cause : causes) *reasons += (reasons->empty() ? "" : "; ") + cause;
+  }
+  return choices;
+}
+
+KernelSku sku(const Kernel& k, int split_k, const GemmDescriptor& g) {
+  KernelSku s;
+  s.name = kernel_name(k, split_k);
+  s.op = "gemm";
+  s.a = s.b = k.operand;
+  s.accumulator = k.operand == DType::f64 ? DType::f64 : DType::f32;
+  s.d = g.d;
+  s.layout = name(k.layout);
+  s.epilogue = text(g.epilogue.c ? "c+" : "", g.epilogue.bias ? "bias+" : "", name(g.epilogue.activation));
+  s.arch = k.arch;
+  s.backend = k.backend;
+  s.tile_m = k.tile_m;
+  s.tile_n = k.tile_n;
+  s.tile_k = k.tile_k;
+  s.stages = k.stages;
+  s.cluster_m = k.cluster_m;
+  s.cluster_n = k.cluster_n;
+  s.schedule = k.schedule;
+  s.split_k = split_k;
+  s.alignment = k.alignment;
+  return s;
+}
+
+std::size_t workspace_size(const GemmDescriptor& g, int split_k) {
+  return split_k > 1 ? static_cast<std::size_t>(g.m) * static_cast<std::size_t>(g.n) * static_cast<std::size_t>(g.batch) *
+                           static_cast<std::size_t>(split_k) * sizeof(float)
+                     : 0;
+}
+
+PrecisionGuarantee precision(const Kernel& kernel, int split_k, const GemmDescriptor& g) {
+  const bool host = kernel.arch == Arch::host, wide = g.a == DType::f64;
+  const double unit = std::ldexp(1.0, wide ? -53 : -24);  // unit roundoff of the accumulator
+  PrecisionGuarantee p;
+  p.math = g.a;
+  p.accumulator = wide ? DType::f64 : DType::f32;
+  p.deterministic = true;  // every kernel sums each element in one fixed order
+  p.bit_stable_on_same_hardware = true;
+  // n roundings of unit u stray by at most n u / (1 - n u), relative to the sum of magnitudes (Higham 2002, section 3.1). The host rounds each
+  // addition to nearest. A tensor core aligns a block of at least 8 products and the running sum to the largest of them, drops what does not
+  // fit into 24 bits, and truncates the total: 10 errors of up to 2 u for 8 products (Fasi, Higham, Mikaitis and Pranesh 2021, section 4).
+  const double of_the_sum = host ? static_cast<double>(host_sum_roundings(g.k)) : static_cast<double>(g.k) * 20 / 8;
+  const double roundings = of_the_sum + host_epilogue_roundings + (split_k > 1 ? split_k : 0);  // each slice of K is added once
+  p.accumulation = roundings * unit < 0.5 ? roundings * unit / (1 - roundings * unit) : std::numeric_limits<double>::infinity();
+  switch (g.epilogue.activation) {
+    case Activation::none:
+    case Activation::relu: break;
+    case Activation::gelu_erf:
+    case Activation::gelu_tanh: p.lipschitz = 1.13; break;
+    case Activation::silu: p.lipschitz = 1.1; break;
+  }
+  // On a device: exp and a division within a few units each, or erf within 2.5 units (epilogue.cuh).
+  if (g.epilogue.activation > Activation::relu) p.evaluation = (host ? host_activation_roundings : 16) * unit;
+  switch (g.d) {
+    case DType::f16:
+      p.rounding = std::ldexp(1.0, -11);
+      p.smallest = std::ldexp(1.0, -25);
+      p.largest = 65504;
+      break;
+    case DType::bf16:
+      p.rounding = std::ldexp(1.0, -8);
+      p.smallest = std::ldexp(1.0, -126);
+      p.largest = 3.38e38;
+      break;
+    case DType::f64:
+      p.rounding = unit;
+      p.smallest = std::ldexp(1.0, -1022);
+      p.largest = 1.79e308;
+      break;
+    default:
+      p.rounding = unit;
+      p.smallest = std::ldexp(1.0, -126);
+      p.largest = 3.4e38;
+  }
+  // Products below the accumulator's normal range may be flushed, one by one.
+  p.smallest += static_cast<double>(g.k) * std::ldexp(1.0, wide ? -1022 : -126);
+  return p;
+}
+
+}  // namespace cutplan::gemm
+
+namespace cutplan {
+
+std::vector<KernelSku> gemm_kernels(const GemmDescriptor& descriptor, const DeviceProperties& properties, const PlanPreference& preference) {
+  const GemmDescriptor g = gemm::resolve(descriptor);
+  std::vector<KernelSku> skus;
+  for (const gemm::Choice& choice : gemm::rank(g, properties, preference, nullptr)) skus.push_back(gemm::sku(*choice.kernel, choice.split_k, g));
+  return skus;
+}
+
+std::vector<GemmSupport> gemm_support() {
+  std::vector<GemmSupport> rows;
+  for (const gemm::Support& s : gemm::support_table) {
+    bool built = false;
+    gemm::for_each_kernel([&](const gemm::Kernel& k) { built = built || (k.arch == s.arch && k.operand == s.operand); });
+    if (!built) continue;
+    GemmSupport row{s.arch, s.operand, {}, {GemmLayout::rcr, GemmLayout::rrr, GemmLayout::crr, GemmLayout::ccr}, s.minimum_compute_capability, s.note};
+    for (DType d : s.d) {
+      if (d != DType::none) row.d.push_back(d);
+    }
+    rows.push_back(row);
+  }
+  return rows;
+}
+
+std::vector<KernelSku> gemm_registry() {
+  std::vector<KernelSku> skus;
+  gemm::for_each_kernel([&](const gemm::Kernel& k) {
+    GemmDescriptor g;
+    g.a = g.b = g.d = k.operand;
+    skus.push_back(gemm::sku(k, 1, g));
+  });
+  return skus;
+}
+
+}  // namespace cutplan

@@ -1,0 +1,9 @@
+#include "gemm/kernels.hpp"
+#include "gemm/sm80/gemm.cuh"
+
+namespace cutplan::gemm {
+
+static constexpr Kernel kernels[] = {CUTPLAN_SM80_GEMM(sm80, cutlass::half_t, DType::f16, 128, 256, 64, 3, 2, 4, 16, 0.48)};
+const KernelTable sm80_f16_large = {kernels, std::size(kernels)};
+
+}  // namespace cutplan::gemm

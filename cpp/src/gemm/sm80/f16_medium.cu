@@ -1,0 +1,9 @@
+#include "gemm/kernels.hpp"
+#include "gemm/sm80/gemm.cuh"
+
+namespace cutplan::gemm {
+
+static constexpr Kernel kernels[] = {CUTPLAN_SM80_GEMM(sm80, cutlass::half_t, DType::f16, 128, 128, 32, 4, 2, 2, 16, 0.44)};
+const KernelTable sm80_f16_medium = {kernels, std::size(kernels)};
+
+}  // namespace cutplan::gemm

@@ -1,0 +1,10 @@
+// Ada runs Ampere's instructions with 99 KiB of shared memory a block: 128 x 128 tiles with K steps of 64 and three stages take 96 KiB.
+#include "gemm/kernels.hpp"
+#include "gemm/sm80/gemm.cuh"
+
+namespace cutplan::gemm {
+
+static constexpr Kernel kernels[] = {CUTPLAN_SM80_GEMM(sm89, cutlass::half_t, DType::f16, 128, 128, 64, 3, 2, 2, 16, 0.42)};
+const KernelTable sm89_f16 = {kernels, std::size(kernels)};
+
+}  // namespace cutplan::gemm

@@ -1,0 +1,9 @@
+#include "gemm/kernels.hpp"
+#include "gemm/sm90/gemm.cuh"
+
+namespace cutplan::gemm {
+
+static constexpr Kernel kernels[] = {CUTPLAN_SM90_GEMM(cutlass::bfloat16_t, DType::bf16, 128, 256, 4, 2, 0.80)};
+const KernelTable sm90_bf16_large = {kernels, std::size(kernels)};
+
+}  // namespace cutplan::gemm

@@ -1,0 +1,9 @@
+#include "gemm/kernels.hpp"
+#include "gemm/sm90/gemm.cuh"
+
+namespace cutplan::gemm {
+
+static constexpr Kernel kernels[] = {CUTPLAN_SM90_GEMM(cutlass::half_t, DType::f16, 128, 128, 6, 1, 0.68)};
+const KernelTable sm90_f16_medium = {kernels, std::size(kernels)};
+
+}  // namespace cutplan::gemm

@@ -1,0 +1,261 @@
+// GEMM for Hopper: TMA loads, wgmma, one persistent block per SM.
+//
+// Computes D = activation(alpha A B + beta C + bias) for 16-bit A and B in any of the four layouts, float32 accumulation.
+//
+// Data movement. A block is three warpgroups. One thread of the first issues TMA copies of A and B tiles, 128-byte swizzled, into a ring of
+// kStages slots; a slot's `full` barrier counts the bytes that arrive, its `empty` barrier the consumers that are done with it. The other two
+// warpgroups each multiply half of the tile's rows with wgmma straight from shared memory, keep one wgmma group in flight, and free the slot
+// of the one before. Accumulators go from registers to global memory (epilogue.cuh) while the producer already fills the ring for the next tile.
+// With kClusterM = 2 two blocks with neighbouring rows of D share their columns of B: each loads half of the B tile and multicasts it.
+//
+// Why this tile. 128 x 256 is the largest that two warpgroups can accumulate (128 float32 registers a thread). One K step of 64 is 1024 cycles
+// of tensor core work against 48 KiB from L2 (32 KiB with multicast), 32 bytes a cycle per SM, within what L2 delivers to all SMs at once.
+#pragma once
+
+#include <cute/tensor.hpp>
+#include <cute/arch/copy_sm90_tma.hpp>
+#include <cute/atom/mma_atom.hpp>
+#include <cutlass/arch/barrier.h>
+#include <cutlass/arch/reg_reconfig.h>
+
+#include <algorithm>
+
+#include "gemm/epilogue.cuh"
+#include "gemm/sm90/tensor_map.hpp"
+
+namespace cutplan::gemm::sm90 {
+
+using namespace cute;
+
+constexpr bool a_is_k_major(GemmLayout l) { return l == GemmLayout::rcr || l == GemmLayout::rrr; }
+constexpr bool b_is_k_major(GemmLayout l) { return l == GemmLayout::rcr || l == GemmLayout::ccr; }
+
+constexpr int tile_k = 64;        // one 128-byte swizzle row of 16-bit elements
+constexpr int threads = 3 * 128;  // producer and two consumer warpgroups
+
+template <typename Element_, GemmLayout kLayout_, int kTileM_, int kTileN_, int kStages_, int kClusterM_>
+struct Config {
+  using Element = Element_;
+  static constexpr GemmLayout kLayout = kLayout_;
+  static constexpr int kTileM = kTileM_, kTileN = kTileN_, kStages = kStages_, kClusterM = kClusterM_;
+  static_assert(kTileM == 128, "two consumer warpgroups of 64 rows");
+  static constexpr GMMA::Major kMajorA = a_is_k_major(kLayout) ? GMMA::Major::K : GMMA::Major::MN;
+  static constexpr GMMA::Major kMajorB = b_is_k_major(kLayout) ? GMMA::Major::K : GMMA::Major::MN;
+
+  // The order in which TMA boxes of 64 contiguous elements lie in shared memory: an MN-major tile is a row of boxes, each tile_k deep.
+  template <GMMA::Major kMajor, int kExtent>
+  static constexpr auto slots() {
+    using Shape_ = Shape<Int<kExtent>, Int<tile_k>, Int<kStages>>;
+    if constexpr (kMajor == GMMA::Major::K) {
+      return tile_to_shape(GMMA::Layout_K_SW128_Atom<Element>{}, Shape_{}, Step<_1, _2, _3>{});
+    } else {
+      return tile_to_shape(GMMA::Layout_MN_SW128_Atom<Element>{}, Shape_{}, Step<_2, _1, _3>{});
+    }
+  }
+  using SmemA = decltype(slots<kMajorA, kTileM>());
+  using SmemB = decltype(slots<kMajorB, kTileN>());
+  using Mma = decltype(make_tiled_mma(GMMA::ss_op_selector<Element, Element, float, Shape<Int<kTileM>, Int<kTileN>, Int<tile_k>>, kMajorA, kMajorB>(),
+                                      Layout<Shape<_2, _1, _1>>{}));
+
+  static constexpr std::uint32_t kSlotBytes = (kTileM + kTileN) * tile_k * sizeof(Element);
+
+  struct Storage {
+    alignas(1024) Element a[cosize_v<SmemA>];
+    alignas(1024) Element b[cosize_v<SmemB>];
+    alignas(16) float staging[8][staging_bytes / 4];
+    cutlass::arch::ClusterTransactionBarrier full[kStages];
+    cutlass::arch::ClusterBarrier empty[kStages];
+  };
+  static constexpr std::size_t kSharedMemory = sizeof(Storage) + 1024;  // the ring starts at a multiple of 1024 bytes
+};
+
+/// Position in the ring of slots; `phase` flips at each lap.
+template <int kStages>
+struct RingPosition {
+  int slot = 0;
+  std::uint32_t phase = 0;
+  __device__ void advance() {
+    if (++slot == kStages) {
+      slot = 0;
+      phase ^= 1;
+    }
+  }
+};
+
+template <typename Config>
+__device__ __forceinline__ void produce(typename Config::Storage& storage, const CUtensorMap& map_a, const CUtensorMap& map_b, const Problem& p, const TileGrid& grid) {
+  using Element = typename Config::Element;
+  constexpr int kClusterM = Config::kClusterM, kTileM = Config::kTileM, kShareN = Config::kTileN / kClusterM;
+  constexpr std::uint16_t kEveryone = (1 << kClusterM) - 1;
+  constexpr std::uint64_t kCacheHint = static_cast<std::uint64_t>(TMA::CacheHintSm90::EVICT_NORMAL);
+  const int rank = kClusterM == 1 ? 0 : static_cast<int>(block_rank_in_cluster());
+  const auto load = [&](const CUtensorMap& map, auto& full, bool multicast, Element* to, int inner, int outer, int batch) {
+    if (multicast) {
+      SM90_TMA_LOAD_MULTICAST_3D::copy(&map, reinterpret_cast<std::uint64_t*>(&full), kEveryone, kCacheHint, to, inner, outer, batch);
+    } else {
+      SM90_TMA_LOAD_3D::copy(&map, reinterpret_cast<std::uint64_t*>(&full), kCacheHint, to, inner, outer, batch);
+    }
+  };
+  RingPosition<Config::kStages> ring;
+  for (std::uint32_t index = blockIdx.x / kClusterM; index < grid.tiles; index += gridDim.x / kClusterM) {
+    const TileCoordinate tile = grid.coordinate(index);
+    const int m0 = static_cast<int>(tile.m * kClusterM + rank) * kTileM;
+    const int n0 = static_cast<int>(tile.n) * Config::kTileN;
+    const int batch_a = p.batch_a == 0 ? 0 : static_cast<int>(tile.batch), batch_b = p.batch_b == 0 ? 0 : static_cast<int>(tile.batch);
+    for (int k0 = 0; k0 < p.k; k0 += tile_k) {
+      auto& full = storage.full[ring.slot];
+      storage.empty[ring.slot].wait(ring.phase ^ 1);
+      full.arrive_and_expect_tx(Config::kSlotBytes);
+      Element* a = storage.a + ring.slot * (kTileM * tile_k);
+      if constexpr (Config::kMajorA == GMMA::Major::K) {
+        load(map_a, full, false, a, k0, m0, batch_a);
+      } else {
+#pragma unroll
+        for (int i = 0; i < kTileM; i += 64) load(map_a, full, false, a + i * tile_k, m0 + i, k0, batch_a);
+      }
+      const int share = rank * kShareN;
+      Element* b = storage.b + ring.slot * (Config::kTileN * tile_k) + share * tile_k;
+      if constexpr (Config::kMajorB == GMMA::Major::K) {
+        load(map_b, full, kClusterM > 1, b, k0, n0 + share, batch_b);
+      } else {
+#pragma unroll
+        for (int i = 0; i < kShareN; i += 64) load(map_b, full, kClusterM > 1, b + i * tile_k, n0 + share + i, k0, batch_b);
+      }
+      ring.advance();
+    }
+  }
+}
+
+template <typename Config>
+__device__ __forceinline__ void consume(typename Config::Storage& storage, const Problem& p, const TileGrid& grid) {
+  constexpr int kClusterM = Config::kClusterM, kTileM = Config::kTileM, kTileN = Config::kTileN;
+  const int thread = threadIdx.x - 128;
+  const int rank = kClusterM == 1 ? 0 : static_cast<int>(block_rank_in_cluster());
+  typename Config::Mma mma;
+  const auto slice = mma.get_slice(thread);
+  const Tensor a = slice.make_fragment_A(slice.partition_A(make_tensor(make_smem_ptr(storage.a), typename Config::SmemA{})));
+  const Tensor b = slice.make_fragment_B(slice.partition_B(make_tensor(make_smem_ptr(storage.b), typename Config::SmemB{})));
+  Tensor acc = partition_fragment_C(mma, Shape<Int<kTileM>, Int<kTileN>>{});  // ((2, 2, kTileN / 8), kTileM / 128, 1)
+  const auto release = [&](int slot) {
+    // One thread of the warpgroup frees the slot in each block of the cluster, since each block writes into all of them.
+    if constexpr (kClusterM == 1) {
+      if (thread % 128 == 0) storage.empty[slot].arrive();
+    } else {
+      storage.empty[slot].arrive(thread % 128, thread % 128 < kClusterM);
+    }
+  };
+  const int steps = static_cast<int>((p.k + tile_k - 1) / tile_k);
+  RingPosition<Config::kStages> ring;
+  for (std::uint32_t index = blockIdx.x / kClusterM; index < grid.tiles; index += gridDim.x / kClusterM) {
+    const TileCoordinate tile = grid.coordinate(index);
+    mma.accumulate_ = GMMA::ScaleOut::Zero;
+    int previous = -1;
+    warpgroup_fence_operand(acc);
+    for (int step = 0; step < steps; ++step) {
+      storage.full[ring.slot].wait(ring.phase);
+      warpgroup_arrive();
+#pragma unroll
+      for (int k = 0; k < size<2>(a); ++k) {
+        cute::gemm(mma, a(_, _, k, ring.slot), b(_, _, k, ring.slot), acc);
+        mma.accumulate_ = GMMA::ScaleOut::One;
+      }
+      warpgroup_commit_batch();
+      warpgroup_wait<1>();
+      if (previous >= 0) release(previous);
+      previous = ring.slot;
+      ring.advance();
+    }
+    warpgroup_wait<0>();
+    warpgroup_fence_operand(acc);
+    if (previous >= 0) release(previous);
+
+    auto& values = reinterpret_cast<float(&)[kTileN / 2]>(acc(0));
+    Epilogue(p, tile.batch, tile.batch)
+        .template store_warp_tile<1, kTileN / 32>(values, storage.staging[thread / 32], (tile.m * kClusterM + rank) * kTileM + thread / 32 * 16, tile.n * kTileN);
+  }
+}
+
+template <typename Config>
+__global__ __launch_bounds__(threads, 1) void sm90_gemm(const __grid_constant__ CUtensorMap map_a, const __grid_constant__ CUtensorMap map_b,
+                                                        const __grid_constant__ Problem p, const __grid_constant__ TileGrid grid) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  extern __shared__ char shared[];
+  auto& storage = *reinterpret_cast<typename Config::Storage*>((reinterpret_cast<std::uintptr_t>(shared) + 1023) & ~std::uintptr_t{1023});
+  if (threadIdx.x == 0) {
+    prefetch_tma_descriptor(reinterpret_cast<const TmaDescriptor*>(&map_a));
+    prefetch_tma_descriptor(reinterpret_cast<const TmaDescriptor*>(&map_b));
+    for (int i = 0; i < Config::kStages; ++i) {
+      storage.full[i].init(1);
+      storage.empty[i].init(2 * Config::kClusterM);
+    }
+    cutlass::arch::fence_barrier_init();
+  }
+  if constexpr (Config::kClusterM > 1) {
+    cluster_arrive_relaxed();
+    cluster_wait();
+  } else {
+    __syncthreads();
+  }
+  if (threadIdx.x < 128) {
+    cutlass::arch::warpgroup_reg_dealloc<40>();
+    if (threadIdx.x == 0) produce<Config>(storage, map_a, map_b, p, grid);
+  } else {
+    cutlass::arch::warpgroup_reg_alloc<232>();
+    consume<Config>(storage, p, grid);
+  }
+  if constexpr (Config::kClusterM > 1) {
+    // A block must outlive the arrivals that its neighbours send it.
+    cluster_arrive_relaxed();
+    cluster_wait();
+  }
+#endif
+}
+
+template <typename Config>
+void prepare(const Kernel&) {
+  check_cuda(cudaFuncSetAttribute(sm90_gemm<Config>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(Config::kSharedMemory)), "cudaFuncSetAttribute");
+}
+
+template <typename Config>
+void run(const Kernel&, const Problem& p, const Launch& launch) {
+  constexpr int kClusterM = Config::kClusterM;
+  constexpr bool a_k = Config::kMajorA == GMMA::Major::K, b_k = Config::kMajorB == GMMA::Major::K;
+  const CUtensorMap map_a = operand_map(p.operand, p.a, a_k ? p.k : p.m, a_k ? p.m : p.k, p.lda, p.batch, p.batch_a, a_k ? Config::kTileM : tile_k);
+  const CUtensorMap map_b = operand_map(p.operand, p.b, b_k ? p.k : p.n, b_k ? p.n : p.k, p.ldb, p.batch, p.batch_b, b_k ? Config::kTileN / kClusterM : tile_k);
+  TileGrid grid;  // of clusters
+  grid.tiles_m = static_cast<std::uint32_t>((p.m + kClusterM * Config::kTileM - 1) / (kClusterM * Config::kTileM));
+  grid.tiles_n = static_cast<std::uint32_t>((p.n + Config::kTileN - 1) / Config::kTileN);
+  grid.tiles = grid.tiles_m * grid.tiles_n * static_cast<std::uint32_t>(p.batch);
+  grid.panel = 8;  // 132 SMs work on 16 x 8 tiles of 128 x 256: a patch of 2048 x 2048
+
+  cudaLaunchAttribute cluster;
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim.x = kClusterM;
+  cluster.val.clusterDim.y = 1;
+  cluster.val.clusterDim.z = 1;
+  cudaLaunchConfig_t config = {};
+  const auto clusters = static_cast<std::uint32_t>(std::max(1, launch.sm_count / kClusterM));
+  config.gridDim = dim3(std::min(clusters, grid.tiles) * kClusterM);
+  config.blockDim = dim3(threads);
+  config.dynamicSmemBytes = Config::kSharedMemory;
+  config.stream = static_cast<cudaStream_t>(launch.stream);
+  config.attrs = &cluster;
+  config.numAttrs = kClusterM > 1 ? 1 : 0;
+  check_cuda(cudaLaunchKernelEx(&config, sm90_gemm<Config>, map_a, map_b, p, grid), "launch of the sm90 GEMM kernel");
+}
+
+template <typename Element, GemmLayout kLayout, int kTileM, int kTileN, int kStages, int kClusterM>
+constexpr Kernel kernel(DType operand, double peak_fraction) {
+  using C = Config<Element, kLayout, kTileM, kTileN, kStages, kClusterM>;
+  return {Arch::sm90, Backend::cute, operand, kLayout, kTileM, kTileN, tile_k, kStages, kClusterM, 1, "warp_specialized", 16, threads, C::kSharedMemory,
+          90, 90, false, true, peak_fraction, run<C>, prepare<C>};
+}
+
+}  // namespace cutplan::gemm::sm90
+
+/// Four entries of a table: one tile in all layouts.
+#define CUTPLAN_SM90_GEMM(Element, operand, tile_m, tile_n, stages, cluster_m, peak_fraction)                  \
+  sm90::kernel<Element, GemmLayout::rcr, tile_m, tile_n, stages, cluster_m>(operand, peak_fraction),           \
+      sm90::kernel<Element, GemmLayout::rrr, tile_m, tile_n, stages, cluster_m>(operand, peak_fraction),       \
+      sm90::kernel<Element, GemmLayout::crr, tile_m, tile_n, stages, cluster_m>(operand, peak_fraction),       \
+      sm90::kernel<Element, GemmLayout::ccr, tile_m, tile_n, stages, cluster_m>(operand, peak_fraction)

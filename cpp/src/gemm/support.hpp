@@ -1,0 +1,39 @@
+// The support table of the GEMM family: what each architecture's kernels serve. select() refuses by it, the documentation prints
+// it, the tests walk it.
+#pragma once
+
+#include "gemm/kernel.hpp"
+
+namespace cutplan::gemm {
+
+struct Support {
+  Arch arch;
+  DType operand;      // of A and B
+  DType d[2];         // output types; C and bias: D's type, the operand's type or float32
+  int minimum_compute_capability, maximum_compute_capability;  // 0, 0: the host
+  const char* note;
+};
+
+inline constexpr int any_newer = 999;
+
+inline constexpr Support support_table[] = {
+    {Arch::host, DType::f16, {DType::f16, DType::f32}, 0, 0, "float32 accumulation"},
+    {Arch::host, DType::bf16, {DType::bf16, DType::f32}, 0, 0, "float32 accumulation"},
+    {Arch::host, DType::f32, {DType::f32, DType::none}, 0, 0, ""},
+    {Arch::host, DType::f64, {DType::f64, DType::none}, 0, 0, ""},
+    {Arch::sm80, DType::f16, {DType::f16, DType::f32}, 80, any_newer, "mma.sync; any alignment"},
+    {Arch::sm80, DType::bf16, {DType::bf16, DType::f32}, 80, any_newer, "mma.sync; any alignment"},
+    {Arch::sm89, DType::f16, {DType::f16, DType::f32}, 89, any_newer, "mma.sync; tiles within 99 KiB of shared memory"},
+    {Arch::sm89, DType::bf16, {DType::bf16, DType::f32}, 89, any_newer, "mma.sync; tiles within 99 KiB of shared memory"},
+    {Arch::sm90, DType::f16, {DType::f16, DType::f32}, 90, 90, "TMA and wgmma; 16-byte aligned A and B, K > 0"},
+    {Arch::sm90, DType::bf16, {DType::bf16, DType::f32}, 90, 90, "TMA and wgmma; 16-byte aligned A and B, K > 0"},
+};
+
+constexpr bool is_output(const Support& row, DType d) { return d != DType::none && (row.d[0] == d || row.d[1] == d); }
+
+/// C and bias may come in D's type, in the operands' or in float32 (float64 operands: float64 only).
+constexpr bool is_epilogue_input(DType operand, DType d, DType t) {
+  return t == d || t == operand || (t == DType::f32 && operand != DType::f64);
+}
+
+}  // namespace cutplan::gemm
