@@ -1,0 +1,443 @@
+// Element types, devices, preferences and what plans say of themselves.
+#include "common.hpp"
+
+#include <nanobind/operators.h>
+
+#include <limits>
+#include <new>
+#include <string>
+#include <string_view>
+
+#include "dlpack.hpp"
+#include "dlpack_abi.hpp"
+
+namespace cutplan::bindings {
+
+using namespace nb::literals;
+
+namespace {
+
+constexpr DType dtypes[] = {DType::f64, DType::f32, DType::f16, DType::bf16, DType::fp8_e4m3, DType::fp8_e5m2, DType::i64,
+                            DType::i32, DType::i8,  DType::u8,  DType::i4,   DType::u4,       DType::boolean};
+constexpr GemmLayout layouts[] = {GemmLayout::rcr, GemmLayout::rrr, GemmLayout::crr, GemmLayout::ccr};
+constexpr Activation activations[] = {Activation::none, Activation::relu, Activation::gelu_erf, Activation::gelu_tanh,
+                                      Activation::silu};
+constexpr Arch archs[] = {Arch::host, Arch::sm80, Arch::sm89, Arch::sm90};
+constexpr Backend backends[] = {Backend::host, Backend::cutlass, Backend::cute};
+
+std::optional<DType> dtype_of_name(std::string_view text) {
+  for (DType dtype : dtypes) {
+    if (text == name(dtype)) return dtype;
+  }
+  return std::nullopt;
+}
+
+template <typename Option, std::size_t kSize>
+std::optional<Option> find_option(nb::handle object, const Option (&options)[kSize]) {
+  if (nb::isinstance<Option>(object)) return nb::cast<Option>(object);
+  if (!nb::isinstance<nb::str>(object)) return std::nullopt;
+  const auto text = nb::cast<std::string>(object);
+  for (Option option : options) {
+    if (text == name(option)) return option;
+  }
+  return std::nullopt;
+}
+
+template <typename Option, std::size_t kSize>
+Option to_option(nb::handle object, const Option (&options)[kSize], const char* argument) {
+  if (const std::optional<Option> option = find_option(object, options)) return *option;
+  std::string text = std::string(argument) + ": must be one of";
+  for (Option option : options) text += std::string(option == options[0] ? " '" : ", '") + name(option) + "'";
+  throw nb::value_error((text + "; got " + nb::cast<std::string>(nb::repr(object))).c_str());
+}
+
+/// An enum whose members are found by name, so that Enum("name") works; str() gives the name.
+template <typename Option, std::size_t kSize>
+void bind_option(nb::module_& m, const char* type, const Option (&options)[kSize], const char* doc) {
+  nb::enum_<Option> binding(m, type, doc);
+  for (Option option : options) binding.value(name(option), option);
+  binding.def_static("_missing_", [&options](nb::handle value) { return find_option(value, options); }, "value"_a.none());
+  binding.def("__str__", [](Option option) { return name(option); });
+}
+
+nb::object text_attribute(nb::handle object, const char* attribute) {
+  nb::object value = nb::getattr(object, attribute, nb::none());
+  return nb::isinstance<nb::str>(value) ? value : nb::none();
+}
+
+std::string dtype_text(DType dtype) { return dtype == DType::none ? "None" : std::string("'") + name(dtype) + "'"; }
+const char* bool_text(bool value) { return value ? "True" : "False"; }
+
+/// The formula is the C++ library's; arrays go through it element by element, broadcast against each other as NumPy does.
+nb::object error_bounds(const PrecisionGuarantee& guarantee, nb::object magnitude, nb::object exact) {
+  const nb::module_ numpy = nb::module_::import_("numpy");
+  const nb::object shaped = numpy.attr("broadcast_arrays")(magnitude, exact);
+  const nb::object magnitudes = numpy.attr("ascontiguousarray")(shaped[0], "dtype"_a = "float64");
+  const nb::object exacts = numpy.attr("ascontiguousarray")(shaped[1], "dtype"_a = "float64");
+  const nb::object bounds = numpy.attr("empty")(nb::object(shaped[0].attr("shape")), "dtype"_a = "float64");
+  Importer importer;
+  TensorView from_magnitude, from_exact, to;
+  importer.import(magnitudes, "magnitude", from_magnitude);
+  importer.import(exacts, "exact", from_exact);
+  importer.import(bounds, "bounds", to);
+  std::int64_t size = 1;
+  for (int i = 0; i < to.rank; ++i) size *= to.shape[i];
+  const auto* m = static_cast<const double*>(from_magnitude.data);
+  const auto* e = static_cast<const double*>(from_exact.data);
+  auto* out = static_cast<double*>(to.data);
+  for (std::int64_t i = 0; i < size; ++i) out[i] = guarantee.error_bound(m[i], e[i]);
+  return bounds;
+}
+
+nb::tuple extents(const std::int64_t* values, int rank) {
+  nb::list list;
+  for (int i = 0; i < rank; ++i) list.append(values[i]);
+  return nb::tuple(list);
+}
+
+/// What an import found, for Python code that arranges operands.
+struct TensorInfo {
+  TensorView view;
+  Framework framework;
+};
+
+void bind_dtype(nb::module_& m) {
+  nb::enum_<DType> dtype(
+      m, "DType",
+      "Type of a tensor's elements. DType(x) accepts names (\"bfloat16\") and the dtypes of NumPy, torch, JAX, CuPy "
+      "and ml_dtypes.");
+  // `bool` would hide the built-in inside the class
+  for (DType member : dtypes) dtype.value(member == DType::boolean ? "boolean" : name(member), member);
+  dtype.def_static("_missing_", &find_dtype, "value"_a.none());
+  dtype.def("__str__", [](DType self) { return name(self); });
+  dtype.def_prop_ro("bits", [](DType self) { return bits(self); }, "Width of one element.");
+}
+
+void bind_tensor(nb::module_& m) {
+  nb::class_<TensorViewObject>(
+      m, "TensorView",
+      "A tensor whose memory is read with another element type, or with other extents and strides. It can be "
+      "passed wherever a tensor can; as_dtype() makes one.")
+      .def(
+          "__init__",
+          [](TensorViewObject* self, nb::object tensor, nb::handle dtype, std::optional<std::vector<std::int64_t>> shape,
+             std::optional<std::vector<std::int64_t>> strides, std::int64_t offset) {
+            TensorViewObject view;
+            view.tensor = std::move(tensor);
+            if (!dtype.is_none()) view.dtype = to_dtype(dtype, "dtype");
+            if (shape.has_value() != strides.has_value() || (shape && shape->size() != strides->size())) {
+              throw nb::value_error("shape and strides: must be given together and be of one length");
+            }
+            if (shape) {
+              if (shape->size() > static_cast<std::size_t>(max_rank)) {
+                throw nb::value_error(("shape: must have at most " + std::to_string(max_rank) + " dimensions, got " +
+                                       std::to_string(shape->size()))
+                                          .c_str());
+              }
+              view.rank = static_cast<int>(shape->size());
+              std::copy(shape->begin(), shape->end(), view.shape);
+              std::copy(strides->begin(), strides->end(), view.strides);
+            }
+            view.offset = offset;
+            new (self) TensorViewObject(std::move(view));
+          },
+          "tensor"_a, nb::kw_only(), "dtype"_a = nb::none(), "shape"_a = nb::none(), "strides"_a = nb::none(),
+          "offset"_a = 0,
+          nb::sig(
+              "def __init__(self, tensor: cutplan._typing.Tensor, *, dtype: cutplan._typing.DTypeLike | None = None, "
+              "shape: collections.abc.Sequence[int] | None = None, strides: collections.abc.Sequence[int] | None = None, "
+              "offset: int = 0) -> None"),
+          "Strides and offset count elements. Extents are not checked against the memory: a view is as trusted as a "
+          "pointer.")
+      .def_ro("tensor", &TensorViewObject::tensor, nb::sig("def tensor(self) -> cutplan._typing.Tensor"))
+      .def_prop_ro("dtype", [](const TensorViewObject& self) { return optional(self.dtype); })
+      .def("__repr__", [](const TensorViewObject& self) {
+        return "TensorView(" + nb::cast<std::string>(nb::str(self.tensor.type().attr("__name__"))) +
+               ", dtype=" + dtype_text(self.dtype) + ")";
+      });
+
+  nb::class_<TensorInfo>(m, "TensorInfo", "What DLPack says of a tensor. Strides count elements.")
+      .def_prop_ro(
+          "shape", [](const TensorInfo& self) { return extents(self.view.shape, self.view.rank); },
+          nb::sig("def shape(self) -> tuple[int, ...]"))
+      .def_prop_ro(
+          "strides", [](const TensorInfo& self) { return extents(self.view.strides, self.view.rank); },
+          nb::sig("def strides(self) -> tuple[int, ...]"))
+      .def_prop_ro("dtype", [](const TensorInfo& self) { return self.view.dtype; })
+      .def_prop_ro("device", [](const TensorInfo& self) { return to_string(self.view.device); })
+      .def_prop_ro("read_only", [](const TensorInfo& self) { return self.view.read_only; })
+      .def_prop_ro(
+          "data", [](const TensorInfo& self) { return reinterpret_cast<std::uintptr_t>(self.view.data); },
+          "Address of element [0, ..., 0].")
+      .def_prop_ro(
+          "framework", [](const TensorInfo& self) { return name(self.framework); },
+          "\"torch\", \"numpy\", \"cupy\", \"jax\" or \"other\".");
+
+  m.def(
+      "inspect",
+      [](nb::handle tensor, const char* name) {
+        TensorInfo info;
+        Importer importer;
+        importer.import(tensor, name, info.view);
+        if (!info.view.present()) throw MissingOperand(std::string("operand ") + name + ": a tensor is required, got None");
+        info.framework = framework_of(tensor);
+        return info;
+      },
+      "tensor"_a.none(), "name"_a = "tensor",
+      nb::sig("def inspect(tensor: cutplan._typing.Tensor, name: str = 'tensor') -> cutplan.TensorInfo"),
+      "Imports a tensor as a plan would, without ordering it with any stream, and says what was found. `name` is used in "
+      "errors.");
+}
+
+void bind_device(nb::module_& m) {
+  nb::class_<DeviceProperties>(m, "DeviceProperties", "What decides which kernels a device can run, and how fast.")
+      .def(
+          "__init__",
+          [](DeviceProperties* self, std::string name, int compute_capability, int sm_count, std::size_t shared_memory,
+             std::size_t l2_bytes) {
+            new (self) DeviceProperties{std::move(name), compute_capability, sm_count, shared_memory, l2_bytes};
+          },
+          nb::kw_only(), "name"_a = "", "compute_capability"_a = 0, "sm_count"_a = 0, "shared_memory"_a = 0,
+          "l2_bytes"_a = 0)
+      .def_ro("name", &DeviceProperties::name)
+      .def_ro("compute_capability", &DeviceProperties::compute_capability, "10 * major + minor; 0 for the host.")
+      .def_ro("sm_count", &DeviceProperties::sm_count, "Streaming multiprocessors; hardware threads on the host.")
+      .def_ro("shared_memory", &DeviceProperties::shared_memory, "Bytes that one thread block may opt in to.")
+      .def_ro("l2_bytes", &DeviceProperties::l2_bytes)
+      .def("__repr__", [](const DeviceProperties& self) {
+        return "DeviceProperties(name='" + self.name + "', compute_capability=" + std::to_string(self.compute_capability) +
+               ", sm_count=" + std::to_string(self.sm_count) + ", shared_memory=" + std::to_string(self.shared_memory) +
+               ", l2_bytes=" + std::to_string(self.l2_bytes) + ")";
+      });
+
+  m.def(
+      "device_properties", [](nb::handle device) { return device_properties(to_device(device)); }, "device"_a,
+      nb::sig("def device_properties(device: cutplan._typing.DeviceLike) -> cutplan.DeviceProperties"),
+      "Properties of \"cpu\", \"cuda:0\", a DLPack pair or a tensor's device. Raises DeviceError for a device that does not "
+      "exist.");
+  m.def("cuda_device_count", &cuda_device_count,
+        "Number of CUDA devices; 0 where there is no GPU, no driver, or the build has no CUDA.");
+  m.def("cuda_unavailable_reason", &cuda_unavailable_reason,
+        "Why cuda_device_count() is 0, in one sentence; empty where there are devices.");
+  m.def(
+      "built_architectures",
+      [] {
+        nb::list list;
+        const std::string_view text = built_architectures();
+        for (std::size_t begin = 0; begin < text.size();) {
+          const std::size_t end = std::min(text.find(',', begin), text.size());
+          list.append(nb::str(text.data() + begin, end - begin));
+          begin = end + 1;
+        }
+        return nb::tuple(list);
+      },
+      nb::sig("def built_architectures() -> tuple[str, ...]"),
+      "Architectures whose kernels are built in, \"host\" among them.");
+}
+
+void bind_preference(nb::module_& m) {
+  constexpr std::size_t unlimited = std::numeric_limits<std::size_t>::max();
+  nb::class_<PlanPreference>(m, "PlanPreference",
+                             "What the caller insists on. select() refuses a field that it cannot honour, by name.")
+      .def(
+          "__init__",
+          [](PlanPreference* self, std::optional<std::size_t> max_workspace_bytes, bool deterministic, bool batch_invariant,
+             nb::handle arch, std::optional<std::string> kernel, int sm_count) {
+            PlanPreference preference;
+            if (max_workspace_bytes) preference.max_workspace_bytes = *max_workspace_bytes;
+            preference.deterministic = deterministic;
+            preference.batch_invariant = batch_invariant;
+            if (!arch.is_none()) preference.arch = to_arch(arch);
+            if (kernel) preference.kernel = std::move(*kernel);
+            preference.sm_count = sm_count;
+            new (self) PlanPreference(std::move(preference));
+          },
+          nb::kw_only(), "max_workspace_bytes"_a = nb::none(), "deterministic"_a = false, "batch_invariant"_a = false,
+          "arch"_a = nb::none(), "kernel"_a = nb::none(), "sm_count"_a = 0,
+          nb::sig("def __init__(self, *, max_workspace_bytes: int | None = None, deterministic: bool = False, "
+                  "batch_invariant: bool = False, arch: str | cutplan.Arch | None = None, kernel: str | None = None, "
+                  "sm_count: int = 0) -> None"))
+      .def_prop_ro(
+          "max_workspace_bytes",
+          [](const PlanPreference& self) {
+            return self.max_workspace_bytes == unlimited ? std::nullopt : std::optional(self.max_workspace_bytes);
+          },
+          "Most scratch that the plan may ask for; None: any amount.")
+      .def_ro("deterministic", &PlanPreference::deterministic, "Same inputs, same device: the same bits.")
+      .def_ro("batch_invariant", &PlanPreference::batch_invariant,
+              "A row's bits do not depend on how many rows or batches are computed with it.")
+      .def_prop_ro(
+          "arch", [](const PlanPreference& self) { return self.arch; }, "Only kernels of this architecture; None: any.")
+      .def_prop_ro(
+          "kernel",
+          [](const PlanPreference& self) { return self.kernel.empty() ? std::nullopt : std::optional(self.kernel); },
+          "Only the kernel of this SKU name; None: any.")
+      .def_ro("sm_count", &PlanPreference::sm_count, "Use at most this many SMs (threads on the host); 0: all.")
+      .def("__repr__", [](const PlanPreference& self) {
+        return "PlanPreference(max_workspace_bytes=" +
+               (self.max_workspace_bytes == unlimited ? "None" : std::to_string(self.max_workspace_bytes)) +
+               ", deterministic=" + bool_text(self.deterministic) + ", batch_invariant=" + bool_text(self.batch_invariant) +
+               ", arch=" + (self.arch ? std::string("'") + name(*self.arch) + "'" : "None") +
+               ", kernel=" + (self.kernel.empty() ? "None" : "'" + self.kernel + "'") +
+               ", sm_count=" + std::to_string(self.sm_count) + ")";
+      });
+}
+
+void bind_sku(nb::module_& m) {
+  nb::class_<KernelSku>(m, "KernelSku", "The kernel that a plan runs. str() is the name that selects it again.")
+      .def_ro("name", &KernelSku::name, "Selects the same kernel again through PlanPreference(kernel=...).")
+      .def_ro("category", &KernelSku::category)
+      .def_ro("op", &KernelSku::op)
+      .def_prop_ro("a", [](const KernelSku& self) { return self.a; })
+      .def_prop_ro("b", [](const KernelSku& self) { return self.b; })
+      .def_prop_ro("accumulator", [](const KernelSku& self) { return self.accumulator; })
+      .def_prop_ro(
+          "d", [](const KernelSku& self) { return optional(self.d); },
+          "None in a list of kernels that serve several output types.")
+      .def_ro("layout", &KernelSku::layout)
+      .def_ro("epilogue", &KernelSku::epilogue)
+      .def_prop_ro("arch", [](const KernelSku& self) { return self.arch; })
+      .def_prop_ro("backend", [](const KernelSku& self) { return self.backend; })
+      .def_prop_ro(
+          "tile", [](const KernelSku& self) { return nb::make_tuple(self.tile_m, self.tile_n, self.tile_k); },
+          nb::sig("def tile(self) -> tuple[int, int, int]"), "Extents (M, N, K) that one thread block computes.")
+      .def_ro("stages", &KernelSku::stages)
+      .def_prop_ro(
+          "cluster", [](const KernelSku& self) { return nb::make_tuple(self.cluster_m, self.cluster_n); },
+          nb::sig("def cluster(self) -> tuple[int, int]"), "Thread blocks (M, N) that share operands.")
+      .def_ro("schedule", &KernelSku::schedule)
+      .def_ro("split_k", &KernelSku::split_k)
+      .def_ro("alignment", &KernelSku::alignment, "Bytes to which A's and B's rows must be aligned.")
+      .def("__str__", [](const KernelSku& self) { return self.name; })
+      .def("__repr__", [](const KernelSku& self) {
+        return "KernelSku(name='" + self.name + "', category='" + self.category + "', op='" + self.op +
+               "', a=" + dtype_text(self.a) + ", b=" + dtype_text(self.b) + ", accumulator=" + dtype_text(self.accumulator) +
+               ", d=" + dtype_text(self.d) + ", layout='" + self.layout + "', epilogue='" + self.epilogue + "', arch='" +
+               name(self.arch) + "', backend='" + name(self.backend) + "', tile=(" + std::to_string(self.tile_m) + ", " +
+               std::to_string(self.tile_n) + ", " + std::to_string(self.tile_k) +
+               "), stages=" + std::to_string(self.stages) + ", cluster=(" + std::to_string(self.cluster_m) + ", " +
+               std::to_string(self.cluster_n) + "), schedule='" + self.schedule +
+               "', split_k=" + std::to_string(self.split_k) + ", alignment=" + std::to_string(self.alignment) + ")";
+      });
+}
+
+void bind_precision(nb::module_& m) {
+  nb::class_<PrecisionGuarantee>(m, "PrecisionGuarantee", "How exact a plan's result is.")
+      .def_prop_ro(
+          "math", [](const PrecisionGuarantee& self) { return self.math; }, "Type that the multiplier reads.")
+      .def_prop_ro(
+          "accumulator", [](const PrecisionGuarantee& self) { return self.accumulator; },
+          "Type that products are summed in.")
+      .def_ro("deterministic", &PrecisionGuarantee::deterministic)
+      .def_ro("bit_stable_on_same_hardware", &PrecisionGuarantee::bit_stable_on_same_hardware)
+      .def_ro("batch_invariant", &PrecisionGuarantee::batch_invariant)
+      .def_ro("accumulation", &PrecisionGuarantee::accumulation,
+              "Error of the sum before the activation, relative to the magnitude.")
+      .def_ro("lipschitz", &PrecisionGuarantee::lipschitz, "How much the activation can stretch an error.")
+      .def_ro("evaluation", &PrecisionGuarantee::evaluation,
+              "Error of evaluating the activation, relative to the magnitude.")
+      .def_ro("rounding", &PrecisionGuarantee::rounding, "Unit roundoff of D.")
+      .def_ro("smallest", &PrecisionGuarantee::smallest, "Absolute error where D underflows.")
+      .def_ro("largest", &PrecisionGuarantee::largest, "Beyond this magnitude D overflows and no bound holds.")
+      .def("error_bound", &PrecisionGuarantee::error_bound, nb::arg("magnitude").noconvert(), nb::arg("exact").noconvert(),
+           "Bound on |computed - exact| of an element of D.\n\n"
+           "`exact` is the element in exact arithmetic on the operands as given, and `magnitude` is\n"
+           "|alpha| sum_k |a_ik b_kj| + |beta c_ij| + |bias_j|. Arrays give a NumPy float64 array of their broadcast shape.")
+      .def("error_bound", &error_bounds, "magnitude"_a, "exact"_a,
+           nb::sig("def error_bound(self, magnitude: typing.Any, exact: typing.Any) -> typing.Any"))
+      .def("__repr__", [](const PrecisionGuarantee& self) {
+        return "PrecisionGuarantee(math=" + dtype_text(self.math) + ", accumulator=" + dtype_text(self.accumulator) +
+               ", deterministic=" + bool_text(self.deterministic) +
+               ", bit_stable_on_same_hardware=" + bool_text(self.bit_stable_on_same_hardware) +
+               ", batch_invariant=" + bool_text(self.batch_invariant) +
+               ", accumulation=" + nb::cast<std::string>(nb::repr(nb::float_(self.accumulation))) +
+               ", lipschitz=" + nb::cast<std::string>(nb::repr(nb::float_(self.lipschitz))) +
+               ", evaluation=" + nb::cast<std::string>(nb::repr(nb::float_(self.evaluation))) +
+               ", rounding=" + nb::cast<std::string>(nb::repr(nb::float_(self.rounding))) +
+               ", smallest=" + nb::cast<std::string>(nb::repr(nb::float_(self.smallest))) +
+               ", largest=" + nb::cast<std::string>(nb::repr(nb::float_(self.largest))) + ")";
+      });
+}
+
+}  // namespace
+
+std::optional<DType> find_dtype(nb::handle object) {
+  if (nb::isinstance<DType>(object)) return nb::cast<DType>(object);
+  if (nb::isinstance<nb::str>(object)) return dtype_of_name(nb::cast<std::string>(object));
+  // numpy.dtype, and so ml_dtypes' and CuPy's; JAX's scalar types keep one in `dtype`
+  if (const nb::object text = text_attribute(object, "name"); !text.is_none())
+    return dtype_of_name(nb::cast<std::string>(text));
+  const nb::object inner = nb::getattr(object, "dtype", nb::none());
+  if (const nb::object text = text_attribute(inner, "name"); !text.is_none())
+    return dtype_of_name(nb::cast<std::string>(text));
+  // numpy.float16, ml_dtypes.bfloat16; Python's own float names no width and is not in the table
+  if (PyType_Check(object.ptr())) {
+    return dtype_of_name(nb::cast<std::string>(nb::str(object.attr("__name__"))));
+  }
+  const auto text = nb::cast<std::string>(nb::str(object));
+  constexpr std::string_view torch = "torch.";
+  return text.compare(0, torch.size(), torch) == 0 ? dtype_of_name(text.substr(torch.size())) : std::nullopt;
+}
+
+DType to_dtype(nb::handle object, const char* argument) {
+  if (const std::optional<DType> dtype = find_dtype(object)) return *dtype;
+  std::string text = std::string(argument) + ": must be an element type, one of";
+  for (DType dtype : dtypes) text += std::string(dtype == dtypes[0] ? " " : ", ") + name(dtype);
+  throw nb::type_error(
+      (text + " or another library's dtype of that name; got " + nb::cast<std::string>(nb::repr(object))).c_str());
+}
+
+Device to_device(std::int32_t type, std::int32_t id, const std::string& what) {
+  switch (type) {
+    case dlpack::device_cpu:
+    case dlpack::device_cuda_host: return {DeviceType::cpu, 0};
+    case dlpack::device_cuda:
+    case dlpack::device_cuda_managed: return {DeviceType::cuda, id};
+    default:
+      throw DeviceMismatch(what + "must be in host memory (DLPack device type 1 or 3) or CUDA memory (2 or 13), got " +
+                           "device type " + std::to_string(type));
+  }
+}
+
+Device to_device(nb::handle object) {
+  if (nb::isinstance<nb::tuple>(object) && nb::len(object) == 2) {
+    return to_device(nb::cast<int>(object[0]), nb::cast<int>(object[1]), "device: ");
+  }
+  if (nb::isinstance<TensorViewObject>(object)) return to_device(nb::cast<const TensorViewObject&>(object).tensor);
+  if (const nb::object pair = nb::getattr(object, "__dlpack_device__", nb::none()); !pair.is_none())
+    return to_device(pair());
+  // also torch.device, whose str() is such a name
+  const auto text = nb::cast<std::string>(nb::str(object));
+  if (text == "cpu") return {DeviceType::cpu, 0};
+  if (text == "cuda") return {DeviceType::cuda, 0};
+  if (text.size() > 5 && text.size() <= 9 && text.compare(0, 5, "cuda:") == 0 &&
+      text.find_first_not_of("0123456789", 5) == std::string::npos) {
+    return {DeviceType::cuda, std::stoi(text.substr(5))};
+  }
+  throw nb::value_error(("device: must be 'cpu', 'cuda', 'cuda:N', a DLPack (type, id) pair or a tensor, got " +
+                         nb::cast<std::string>(nb::repr(object)))
+                            .c_str());
+}
+
+std::string to_string(Device device) { return device.type == DeviceType::cpu ? "cpu" : "cuda:" + std::to_string(device.id); }
+
+GemmLayout to_layout(nb::handle object) { return to_option(object, layouts, "layout"); }
+Activation to_activation(nb::handle object) { return to_option(object, activations, "activation"); }
+Arch to_arch(nb::handle object) { return to_option(object, archs, "arch"); }
+
+void bind_common(nb::module_& m) {
+  bind_dtype(m);
+  bind_option(m, "GemmLayout", layouts,
+              "Order of A, B and D: r row-major (last dimension contiguous), c column-major. D is row-major.");
+  bind_option(m, "Activation", activations,
+              "gelu_erf: x/2 (1 + erf(x/sqrt 2)); gelu_tanh: its tanh approximation; silu: x sigmoid(x).");
+  bind_option(m, "Arch", archs, "Architecture that a kernel is built for. sm80 kernels also run on later GPUs.");
+  bind_option(m, "Backend", backends, "What a kernel is made with.");
+  bind_tensor(m);
+  bind_device(m);
+  bind_preference(m);
+  bind_sku(m);
+  bind_precision(m);
+}
+
+}  // namespace cutplan::bindings

@@ -1,0 +1,421 @@
+#include "dlpack.hpp"
+
+#include <cstring>
+#include <string>
+#include <string_view>
+
+#include "common.hpp"
+#include "dlpack_abi.hpp"
+
+namespace cutplan::bindings {
+namespace {
+
+/// What has to be known of a Python type before one of its objects can be imported.
+struct Producer {
+  dlpack::ExchangeApi* api = nullptr;
+  Framework framework = Framework::other;
+  bool is_view = false;  // a TensorViewObject
+};
+
+std::string operand(const char* name) { return std::string("operand ") + name + ": "; }
+
+std::string type_of(nb::handle object) {
+  const nb::handle type = object.type();
+  const auto module = nb::cast<std::string>(nb::str(type.attr("__module__")));
+  const auto qualified = nb::cast<std::string>(nb::str(type.attr("__qualname__")));
+  return module == "builtins" ? qualified : module + "." + qualified;
+}
+
+dlpack::ExchangeApi* find_exchange_api(nb::handle type) {
+  nb::object capsule = nb::getattr(type, dlpack::exchange_attribute, nb::none());
+  if (!PyCapsule_IsValid(capsule.ptr(), dlpack::exchange_capsule)) return nullptr;
+  auto* api = static_cast<dlpack::ExchangeApi*>(PyCapsule_GetPointer(capsule.ptr(), dlpack::exchange_capsule));
+  while (api != nullptr && api->version.major != dlpack::major_version) api = api->previous;
+  return api;
+}
+
+/// By the module of the type or of one of its bases, so that subclasses are treated as what they derive from.
+Framework find_framework(nb::handle type) {
+  for (nb::handle base : nb::borrow<nb::tuple>(type.attr("__mro__"))) {
+    const auto module = nb::cast<std::string>(nb::str(nb::getattr(base, "__module__", nb::str(""))));
+    const std::string root = module.substr(0, module.find('.'));
+    if (root == "torch") return Framework::torch;
+    if (root == "numpy") return Framework::numpy;
+    if (root == "cupy") return Framework::cupy;
+    if (root == "jax" || root == "jaxlib") return Framework::jax;
+  }
+  return Framework::other;
+}
+
+/// The GIL guards the cache. It holds its types strongly, so that an address in it is never another type's; a program meets
+/// few tensor types, and one that makes them without end only loses the oldest entries.
+Producer producer_of(nb::handle object) {
+  struct Entry {
+    PyObject* type;
+    Producer producer;
+  };
+  constexpr int capacity = 32;
+  static Entry cache[capacity];
+  static int size = 0, next = 0;
+
+  PyObject* const type = reinterpret_cast<PyObject*>(Py_TYPE(object.ptr()));
+  for (int i = 0; i < size; ++i) {
+    if (cache[i].type == type) return cache[i].producer;
+  }
+  Producer producer;
+  producer.is_view = nb::isinstance<TensorViewObject>(object);
+  producer.api = find_exchange_api(type);
+  producer.framework = find_framework(type);
+
+  nb::object evicted = size == capacity ? nb::steal(cache[next].type) : nb::object();
+  Py_INCREF(type);
+  cache[next] = {type, producer};
+  if (size < capacity) ++size;
+  next = (next + 1) % capacity;
+  return producer;
+}
+
+/// The type code's element type; none where cutplan has none.
+constexpr DType decode(dlpack::DataType t) noexcept {
+  switch (t.code) {
+    case dlpack::type_float:
+      return t.bits == 32 ? DType::f32 : t.bits == 16 ? DType::f16 : t.bits == 64 ? DType::f64 : DType::none;
+    case dlpack::type_bfloat: return t.bits == 16 ? DType::bf16 : DType::none;
+    case dlpack::type_float8_e4m3fn: return t.bits == 8 ? DType::fp8_e4m3 : DType::none;
+    case dlpack::type_float8_e5m2: return t.bits == 8 ? DType::fp8_e5m2 : DType::none;
+    case dlpack::type_int:
+      return t.bits == 8    ? DType::i8
+             : t.bits == 32 ? DType::i32
+             : t.bits == 64 ? DType::i64
+             : t.bits == 4  ? DType::i4
+                            : DType::none;
+    case dlpack::type_uint: return t.bits == 8 ? DType::u8 : t.bits == 4 ? DType::u4 : DType::none;
+    case dlpack::type_bool: return t.bits == 8 ? DType::boolean : DType::none;
+    default: return DType::none;
+  }
+}
+
+std::string describe(dlpack::DataType t) {
+  static constexpr const char* names[] = {"int", "uint", "float", "opaque", "bfloat", "complex", "bool"};
+  std::string text = t.code < std::size(names)
+                         ? names[t.code] + std::to_string(t.bits)
+                         : "DLPack type code " + std::to_string(t.code) + " of " + std::to_string(t.bits) + " bits";
+  if (t.lanes != 1) text += " in vectors of " + std::to_string(t.lanes);
+  return text;
+}
+
+[[noreturn]] void refuse_dtype(const char* name, dlpack::DataType t, DType wanted) {
+  if (t.lanes != 1) {
+    throw DTypeMismatch(operand(name) + "elements must be scalars, got " + describe(t) +
+                        "; view the tensor as its scalar type with one more dimension");
+  }
+  if (wanted == DType::none) {
+    throw DTypeMismatch(operand(name) + "got elements of type " + describe(t) +
+                        ", which no plan knows; supported are float64, float32, " +
+                        "float16, bfloat16, float8_e4m3fn, float8_e5m2, int64, int32, int8, uint8, int4, uint4 and bool; " +
+                        "cutplan.as_dtype() names the type of raw bytes");
+  }
+  const int width = bits(wanted);
+  throw DTypeMismatch(operand(name) + "raw elements that stand for " + cutplan::name(wanted) + " must be integers of " +
+                      (width < 8 ? "8 bits, two elements in each" : std::to_string(width) + " bits") + ", got " +
+                      describe(t));
+}
+
+/// Reads packed 4-bit elements out of bytes: the last dimension, which must be contiguous, holds twice as many.
+void unpack_nibbles(const char* name, DType dtype, TensorView& view) {
+  const int last = view.rank - 1;
+  if (last < 0)
+    throw ShapeMismatch(operand(name) + "packed " + cutplan::name(dtype) + " needs at least one dimension, got none");
+  if (view.shape[last] > 1 && view.strides[last] != 1) {
+    throw LayoutMismatch(operand(name) + "packed " + cutplan::name(dtype) +
+                         " needs a last dimension of stride 1, got stride " + std::to_string(view.strides[last]));
+  }
+  for (int i = 0; i < last; ++i) view.strides[i] *= 2;
+  view.shape[last] *= 2;
+  view.strides[last] = 1;
+}
+
+/// `wanted`: the type that raw bytes stand for, or none to take the producer's word.
+void decode(const dlpack::Tensor& t, std::uint64_t flags, bool immutable, const char* name, DType wanted, TensorView& view) {
+  DType dtype = decode(t.dtype);
+  bool nibbles = false;
+  if (t.dtype.lanes != 1) refuse_dtype(name, t.dtype, wanted);
+  if (wanted != DType::none && wanted != dtype) {
+    const bool raw =
+        t.dtype.code == dlpack::type_int || t.dtype.code == dlpack::type_uint || t.dtype.code == dlpack::type_opaque;
+    nibbles = bits(wanted) == 4;
+    if (!raw || t.dtype.bits != (nibbles ? 8 : bits(wanted))) refuse_dtype(name, t.dtype, wanted);
+    dtype = wanted;
+  } else if (dtype == DType::none) {
+    refuse_dtype(name, t.dtype, wanted);
+  }
+  if (t.dtype.bits < 8 && (flags & dlpack::flag_subbyte_padded) != 0) {
+    throw DTypeMismatch(operand(name) + cutplan::name(dtype) + " elements must be packed two to a byte, got one per byte");
+  }
+  if (t.rank < 0 || t.rank > max_rank) {
+    throw ShapeMismatch(operand(name) + "must have at most " + std::to_string(max_rank) + " dimensions, got " +
+                        std::to_string(t.rank));
+  }
+
+  if (t.device.type == dlpack::device_cpu) {
+    view.device = {DeviceType::cpu, 0};
+  } else if (t.device.type == dlpack::device_cuda) {
+    view.device = {DeviceType::cuda, t.device.id};
+  } else {
+    view.device = to_device(t.device.type, t.device.id, operand(name));
+  }
+  view.data = t.data == nullptr ? nullptr : static_cast<char*>(t.data) + t.byte_offset;
+  view.dtype = dtype;
+  view.read_only = immutable || (flags & dlpack::flag_read_only) != 0;
+  view.rank = t.rank;
+  for (int i = 0; i < t.rank; ++i) view.shape[i] = t.shape[i];
+  if (t.strides != nullptr) {
+    for (int i = 0; i < t.rank; ++i) view.strides[i] = t.strides[i];
+  } else {
+    std::int64_t stride = 1;
+    for (int i = t.rank - 1; i >= 0; --i) {
+      view.strides[i] = stride;
+      stride *= view.shape[i];
+    }
+  }
+  if (nibbles) unpack_nibbles(name, dtype, view);
+}
+
+/// Calls a method without arguments, on the shortest path that the stable ABI has: every torch tensor is asked.
+bool ask(nb::handle object, PyObject* method) {
+  PyObject* arguments[] = {object.ptr()};
+  const nb::object answer = nb::steal(nb::detail::vectorcall_method(method, arguments, 1, nullptr));
+  if (!answer.is_valid()) throw nb::python_error();
+  return answer.ptr() == Py_True;
+}
+
+/// What torch's exchange functions do not look at: a pending negation, and a gradient that the result would silently drop.
+/// The latter does not matter where torch itself records no gradients, so that parameters can be used under torch.no_grad().
+/// Returns whether the tensor requires grad. (A pending conjugation is met by the refusal of complex types.)
+bool check_torch(nb::handle object, const char* name) {
+  static PyObject* const requires_grad_name = PyUnicode_InternFromString("requires_grad");
+  static PyObject* const is_neg_name = PyUnicode_InternFromString("is_neg");
+  const nb::object requires_grad = nb::steal(PyObject_GetAttr(object.ptr(), requires_grad_name));
+  if (!requires_grad.is_valid()) throw nb::python_error();
+  if (ask(object, is_neg_name)) {
+    raise_export_refused(operand(name) +
+                         "the tensor has torch's negative bit set, so its memory holds the negated values; pass " + name +
+                         ".resolve_neg()");
+  }
+  if (requires_grad.ptr() != Py_True) return false;
+  if (nb::cast<bool>(nb::module_::import_("torch").attr("is_grad_enabled")())) {
+    raise_export_refused(operand(name) + "the tensor requires grad, and a plan's result carries no gradient; pass " + name +
+                         ".detach(), or call under torch.no_grad()");
+  }
+  return true;
+}
+
+/// The pending Python error, raised again as ExportRefused with the operand's name.
+[[noreturn]] void refuse(nb::python_error& cause, nb::handle object, const char* name) {
+  const std::string text = nb::cast<std::string>(nb::str(cause.value()));
+  const std::string message = operand(name) + type_of(object) + " refused to lend its memory through DLPack: " +
+                              text.substr(0, text.find('\n'));  // torch appends its C++ stack
+  cause.restore();
+  raise_export_refused(message);
+}
+
+/// After an exchange function has failed, which should have left an error.
+[[noreturn]] void refuse_pending(nb::handle object, const char* name) {
+  if (PyErr_Occurred() == nullptr) {
+    raise_export_refused(operand(name) + type_of(object) + " refused to lend its memory through DLPack and gave no reason");
+  }
+  nb::python_error cause;
+  refuse(cause, object, name);
+}
+
+/// NumPy cannot put ml_dtypes' element types into DLPack. Their bits, viewed as unsigned integers of the same width, can be.
+/// Returns an invalid object where `array` is not of such a type.
+nb::object view_as_bits(nb::handle array, const char* name, DType& dtype) {
+  const std::optional<DType> found = find_dtype(array.attr("dtype"));
+  if (!found) return {};
+  switch (*found) {
+    case DType::bf16: dtype = *found; return array.attr("view")("uint16");
+    case DType::fp8_e4m3:
+    case DType::fp8_e5m2: dtype = *found; return array.attr("view")("uint8");
+    case DType::i4:
+    case DType::u4:
+      throw DTypeMismatch(
+          operand(name) + cutplan::name(*found) +
+          " elements must be packed two to a byte, and NumPy keeps one per byte; pack them into a uint8 array x and " +
+          "pass cutplan.as_dtype(x, \"" + cutplan::name(*found) + "\")");
+    default: return {};
+  }
+}
+
+}  // namespace
+
+const char* name(Framework framework) noexcept {
+  switch (framework) {
+    case Framework::torch: return "torch";
+    case Framework::numpy: return "numpy";
+    case Framework::cupy: return "cupy";
+    case Framework::jax: return "jax";
+    case Framework::other: break;
+  }
+  return "other";
+}
+
+Framework framework_of(nb::handle object) {
+  const Producer producer = producer_of(object);
+  return producer.is_view ? framework_of(nb::cast<const TensorViewObject&>(object).tensor) : producer.framework;
+}
+
+Importer::Importer(Device device, nb::handle stream, nb::handle first) {
+  if (device.type == DeviceType::cpu) {
+    order_ = Order::host;
+    if (!stream.is_none()) {
+      throw InvalidProblem("stream: a plan on the cpu runs on no stream, got " + nb::cast<std::string>(nb::repr(stream)) +
+                           "; pass stream=None");
+    }
+    return;
+  }
+  order_ = Order::on_stream;
+  if (!stream.is_none()) {
+    explicit_stream_ = true;
+    nb::object handle = nb::borrow(stream);
+    if (!PyLong_Check(stream.ptr())) {
+      nb::object protocol = nb::getattr(stream, "__cuda_stream__", nb::none());
+      if (protocol.is_none()) {
+        throw nb::type_error(
+            ("stream: must be None, an integer (cudaStream_t) or an object with __cuda_stream__, got " + type_of(stream))
+                .c_str());
+      }
+      handle = protocol()[1];
+    }
+    stream_ = PyLong_AsVoidPtr(handle.ptr());
+    if (stream_ == nullptr && PyErr_Occurred() != nullptr) throw nb::python_error();
+    return;
+  }
+  while (nb::isinstance<TensorViewObject>(first)) first = nb::cast<const TensorViewObject&>(first).tensor;
+  const Producer producer = producer_of(first);
+  if (producer.api != nullptr) {
+    if (producer.api->current_stream(dlpack::device_cuda, device.id, &stream_) != 0) refuse_pending(first, "d");
+    stream_api_ = producer.api;
+  } else if (producer.framework == Framework::cupy) {
+    const nb::object current = nb::module_::import_("cupy").attr("cuda").attr("get_current_stream")(device.id);
+    stream_ = PyLong_AsVoidPtr(nb::object(current.attr("ptr")).ptr());
+    if (stream_ == nullptr && PyErr_Occurred() != nullptr) throw nb::python_error();
+  }
+}
+
+Importer::~Importer() {
+  for (int i = 0; i < loan_count_; ++i) {
+    if (loans_[i].versioned) {
+      auto* managed = static_cast<dlpack::VersionedManagedTensor*>(loans_[i].managed);
+      if (managed->deleter != nullptr) managed->deleter(managed);
+    } else {
+      auto* managed = static_cast<dlpack::ManagedTensor*>(loans_[i].managed);
+      if (managed->deleter != nullptr) managed->deleter(managed);
+    }
+  }
+}
+
+void Importer::import(nb::handle object, const char* name, TensorView& view) {
+  if (!object.is_none()) import_as(object, name, DType::none, view);
+}
+
+void Importer::import_as(nb::handle object, const char* name, DType dtype, TensorView& view) {
+  const Producer producer = producer_of(object);
+  // Without synchronisation an operand is in order only on its producer's own stream, or on one that the caller vouches for.
+  const bool in_order = order_ != Order::on_stream || explicit_stream_ || producer.api == stream_api_;
+  if (producer.api != nullptr && in_order) {
+    if (producer.framework == Framework::torch) {
+      check_torch(object, name);
+      if (producer.api->export_borrowed != nullptr) {  // says nothing of read-only memory, which torch does not have
+        dlpack::Tensor tensor;
+        if (producer.api->export_borrowed(object.ptr(), &tensor) != 0) refuse_pending(object, name);
+        return decode(tensor, 0, false, name, dtype, view);
+      }
+    }
+    dlpack::VersionedManagedTensor* managed = nullptr;
+    if (producer.api->export_managed(object.ptr(), &managed) != 0 || managed == nullptr) refuse_pending(object, name);
+    lend(managed, true);
+    return decode(managed->tensor, managed->flags, producer.framework == Framework::jax, name, dtype, view);
+  }
+  if (producer.is_view) return import_view(nb::cast<const TensorViewObject&>(object), name, view);
+  if (producer.framework == Framework::torch && check_torch(object, name)) {
+    const nb::object detached = object.attr("detach")();  // __dlpack__ would refuse; the capsule keeps it alive
+    return import_capsule(detached, producer.framework, name, dtype, view);
+  }
+  import_capsule(object, producer.framework, name, dtype, view);
+}
+
+void Importer::import_view(const TensorViewObject& object, const char* name, TensorView& view) {
+  import_as(object.tensor, name, object.dtype, view);
+  if (object.rank < 0) return;
+  if (view.data != nullptr) view.data = static_cast<char*>(view.data) + object.offset * bits(view.dtype) / 8;
+  view.rank = object.rank;
+  std::memcpy(view.shape, object.shape, sizeof object.shape);
+  std::memcpy(view.strides, object.strides, sizeof object.strides);
+}
+
+nb::object Importer::export_capsule(nb::handle object, Framework framework, const char* name) {
+  nb::object method = nb::getattr(object, "__dlpack__", nb::none());
+  if (method.is_none()) {
+    raise_export_refused(operand(name) + type_of(object) + " does not speak DLPack (it has no __dlpack__); pass an array " +
+                         "of NumPy, torch, CuPy, JAX or any other library that does");
+  }
+  // A stream is an integer for memory on a CUDA device and None for memory on the host, whatever the plan runs on.
+  nb::object stream = nb::none();
+  if (order_ != Order::host && framework != Framework::numpy) {
+    const nb::object device = object.attr("__dlpack_device__")();
+    const int type = nb::cast<int>(device[0]);
+    if (type == dlpack::device_cuda || type == dlpack::device_cuda_managed) {
+      if (order_ == Order::on_stream) {
+        // 1 names the legacy default stream; 0 is ambiguous to every producer
+        stream = nb::steal(PyLong_FromVoidPtr(stream_ == nullptr ? reinterpret_cast<void*>(1) : stream_));
+      } else {
+        // -1 asks for no ordering, but JAX would take it for the address of a stream
+        stream = nb::int_(framework == Framework::jax ? 1 : -1);
+      }
+    }
+  }
+  try {
+    return method(nb::arg("stream") = stream, nb::arg("max_version") = nb::make_tuple(1, 1));
+  } catch (nb::python_error& error) {
+    if (!error.matches(PyExc_TypeError)) throw;
+  }
+  return method(nb::arg("stream") = stream);  // before DLPack 1.0 there was no max_version
+}
+
+void Importer::import_capsule(nb::handle object, Framework framework, const char* name, DType dtype, TensorView& view) {
+  nb::object capsule, bits;
+  try {
+    capsule = export_capsule(object, framework, name);
+  } catch (nb::python_error& error) {
+    if (error.type().is(export_refused_type())) throw;
+    if (framework == Framework::numpy && dtype == DType::none) bits = view_as_bits(object, name, dtype);
+    if (!bits.is_valid()) refuse(error, object, name);
+  }
+  if (bits.is_valid()) return import_capsule(bits, framework, name, dtype, view);
+
+  const bool immutable = framework == Framework::jax;
+  if (PyCapsule_IsValid(capsule.ptr(), dlpack::versioned_capsule_name)) {
+    auto* managed =
+        static_cast<dlpack::VersionedManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), dlpack::versioned_capsule_name));
+    if (PyCapsule_SetName(capsule.ptr(), dlpack::used_versioned_capsule_name) != 0) throw nb::python_error();
+    lend(managed, true);
+    if (managed->version.major != dlpack::major_version) {
+      raise_export_refused(operand(name) + type_of(object) + " exported DLPack " + std::to_string(managed->version.major) +
+                           "." + std::to_string(managed->version.minor) + "; cutplan reads 1.x and asked for 1.1");
+    }
+    decode(managed->tensor, managed->flags, immutable, name, dtype, view);
+  } else if (PyCapsule_IsValid(capsule.ptr(), dlpack::capsule_name)) {
+    auto* managed = static_cast<dlpack::ManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), dlpack::capsule_name));
+    if (PyCapsule_SetName(capsule.ptr(), dlpack::used_capsule_name) != 0) throw nb::python_error();
+    lend(managed, false);
+    decode(managed->tensor, 0, immutable, name, dtype, view);
+  } else {
+    raise_export_refused(operand(name) + "__dlpack__ of " + type_of(object) + " must return a fresh DLPack capsule, got " +
+                         nb::cast<std::string>(nb::repr(capsule)));
+  }
+}
+
+void Importer::lend(void* managed, bool versioned) { loans_[loan_count_++] = {managed, versioned}; }
+
+}  // namespace cutplan::bindings

@@ -1,0 +1,77 @@
+// Operands from Python: any object that speaks DLPack becomes a TensorView, without a copy, and what the producer lent is
+// given back when the call is over.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+#include <cstdint>
+
+#include "cutplan/tensor.hpp"
+
+namespace cutplan::bindings {
+
+namespace nb = nanobind;
+
+/// Libraries whose export needs rules of its own.
+enum class Framework : std::uint8_t { other, torch, numpy, cupy, jax };
+
+const char* name(Framework framework) noexcept;
+
+/// The library that a tensor's type comes from; found once per type. A TensorViewObject answers for what it wraps.
+Framework framework_of(nb::handle object);
+
+/// A tensor seen with another element type, or other extents and strides. Made by as_dtype() for types that the producer
+/// cannot name, and by matmul() to lay batches out.
+struct TensorViewObject {
+  nb::object tensor;
+  DType dtype = DType::none;  // none: the tensor's own
+  int rank = -1;              // -1: the tensor's own shape and strides
+  std::int64_t offset = 0;    // elements from the tensor's first
+  std::int64_t shape[max_rank] = {};
+  std::int64_t strides[max_rank] = {};
+};
+
+/// Imports the operands of one call. Must be destroyed with the GIL held.
+class Importer {
+ public:
+  /// For inspection: nothing is ordered with any stream.
+  Importer() = default;
+
+  /// For a call on `device`. `stream` is what the caller passed: an integer or an object with `__cuda_stream__`, before
+  /// whose next work the caller has ordered its operands; or None, which takes the current stream of `first`'s producer and
+  /// has every other producer order its operands before it.
+  Importer(Device device, nb::handle stream, nb::handle first);
+
+  Importer(const Importer&) = delete;
+  Importer& operator=(const Importer&) = delete;
+  ~Importer();
+
+  /// Fills `view`; None leaves it absent. `name` is the operand's name in errors.
+  void import(nb::handle object, const char* name, TensorView& view);
+
+  /// The CUDA stream of this call.
+  void* stream() const noexcept { return stream_; }
+
+ private:
+  enum class Order : std::uint8_t { unordered, host, on_stream };
+  struct Loan {
+    void* managed;
+    bool versioned;
+  };
+  static constexpr int max_loans = 6;  // a, b, c, d, bias, workspace
+
+  void import_capsule(nb::handle object, Framework framework, const char* name, DType dtype, TensorView& view);
+  nb::object export_capsule(nb::handle object, Framework framework, const char* name);
+  void import_view(const TensorViewObject& object, const char* name, TensorView& view);
+  void import_as(nb::handle object, const char* name, DType dtype, TensorView& view);
+  void lend(void* managed, bool versioned);
+
+  Order order_ = Order::unordered;
+  bool explicit_stream_ = false;
+  int loan_count_ = 0;
+  void* stream_ = nullptr;
+  const void* stream_api_ = nullptr;  // exchange API of the producer whose current stream this is
+  Loan loans_[max_loans];
+};
+
+}  // namespace cutplan::bindings

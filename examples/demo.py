@@ -1,0 +1,163 @@
+"""Multiplies real matrices through every array library installed, on the host and on a GPU if there is one.
+
+For each run: the kernel that ran, the largest error against float64 arithmetic on the same inputs, the
+largest share of the plan's own bound that any element used, and the time. An element off its bound fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import cutplan
+
+
+class Library(NamedTuple):
+    """An array library on one device."""
+
+    name: str
+    device: str
+    dtype: str
+    make: Callable[[np.ndarray], Any]  # from float32 values
+    numpy: Callable[[Any], np.ndarray]  # to float64
+    wait: Callable[[], None]  # for the GPU
+
+
+def _nothing() -> None:
+    return None
+
+
+def _torch(device: str) -> Library:
+    import torch
+
+    return Library(
+        "torch",
+        device,
+        "bfloat16",
+        lambda x: torch.from_numpy(x).to(device=device, dtype=torch.bfloat16),
+        lambda x: x.double().cpu().numpy(),
+        torch.cuda.synchronize if device != "cpu" else _nothing,
+    )
+
+
+def _libraries() -> Iterator[Library]:
+    """Those that are installed; of the others it is said why they are left out."""
+    gpu = cutplan.cuda_device_count() > 0
+    if not gpu:
+        print(f"host only: {cutplan.cuda_unavailable_reason()}\n")
+    yield Library("numpy", "cpu", "float32", lambda x: x, lambda x: x.astype("float64"), _nothing)
+    missing = []
+    for name in ("torch", "jax", "cupy"):
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            missing.append(name)
+    if missing:
+        print(f"not installed, so left out: {', '.join(missing)}\n")
+    if "torch" not in missing:
+        import torch
+
+        yield _torch("cpu")
+        if gpu and torch.cuda.is_available():
+            yield _torch("cuda:0")
+    if "jax" not in missing:
+        import jax
+
+        cpu = jax.devices("cpu")[0]
+        yield Library(
+            "jax",
+            "cpu",
+            "bfloat16",
+            lambda x: jax.device_put(x.astype(jax.numpy.bfloat16), cpu),
+            lambda x: np.asarray(x, "float64"),
+            _nothing,
+        )
+    if gpu and "cupy" not in missing:
+        import cupy
+
+        yield Library(
+            "cupy",
+            "cuda:0",
+            "float16",
+            lambda x: cupy.asarray(x, dtype="float16"),
+            lambda x: x.get().astype("float64"),
+            cupy.cuda.Device().synchronize,
+        )
+
+
+def _gelu(x: np.ndarray) -> np.ndarray:
+    """x/2 (1 + erf(x/sqrt 2)); through erfc, which keeps its digits where erf is near -1."""
+    from math import erfc, sqrt
+
+    return 0.5 * x * np.vectorize(erfc, otypes=[np.float64])(-x / sqrt(2))
+
+
+def _show(library: Library, m: int, n: int, k: int, epilogue: bool, rng: np.random.Generator) -> bool:
+    """One multiplication: b is a weight matrix [n, k] used transposed, as in a linear layer."""
+    scale = np.float32(1 / np.sqrt(k))
+    a = library.make(rng.standard_normal((m, k), dtype="float32"))
+    weight = library.make(rng.standard_normal((n, k), dtype="float32") * scale)
+    bias = library.make(rng.standard_normal(n, dtype="float32")) if epilogue else None
+    activation = "gelu_erf" if epilogue else "none"
+
+    y = cutplan.matmul(a, weight.T, bias=bias, activation=activation)  # the first call chooses the plan
+    library.wait()
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        y = cutplan.matmul(a, weight.T, bias=bias, activation=activation)
+        library.wait()
+        seconds.append(time.perf_counter() - start)
+
+    plan = cutplan.GemmPlan.select(
+        cutplan.describe(a, weight.T, y, bias=bias, activation=activation), library.device
+    )
+    wide_a, wide_b = library.numpy(a), library.numpy(weight).T
+    exact = wide_a @ wide_b
+    magnitude = np.abs(wide_a) @ np.abs(wide_b)
+    if bias is not None:
+        exact += library.numpy(bias)
+        magnitude += np.abs(library.numpy(bias))
+        exact = _gelu(exact)
+    error = np.abs(library.numpy(y) - exact)
+    ratio = float((error / plan.precision_guarantee.error_bound(magnitude, exact)).max())
+    print(
+        f"{library.name:5} {library.device:6} {library.dtype:8} {m} x {n} x {k}"
+        f"{', bias and gelu' if epilogue else ''}\n"
+        f"      ran {plan.sku}\n"
+        f"      largest error {error.max():.2e}, at most {ratio:.1%} of the plan's own bound\n"
+        f"      {min(seconds) * 1e3:.2f} ms, {2e-9 * m * n * k / min(seconds):.1f} GFLOP/s"
+    )
+    return ratio <= 1
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--seed", type=int, default=None, help="of the random matrices (default: a fresh one)"
+    )
+    seed = parser.parse_args().seed
+    if seed is None:
+        seed = time.time_ns() % 2**31
+    print(
+        f"cutplan {cutplan.__version__}, built for {', '.join(cutplan.built_architectures())}, seed {seed}\n"
+    )
+    rng = np.random.default_rng(seed)
+    held = True
+    for library in _libraries():
+        size = 1024 if library.device == "cpu" else 4096
+        held &= _show(library, size, size, size, False, rng)
+        held &= _show(library, 200, 300, 401, True, rng)
+        print()
+    print("every element within its bound" if held else "AN ELEMENT IS OFF ITS BOUND")
+    return 0 if held else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

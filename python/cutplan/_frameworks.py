@@ -1,0 +1,123 @@
+"""Outputs and scratch in the caller's own framework, which is imported only where the caller has done so."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from typing import TYPE_CHECKING, Any
+
+from . import _core
+
+if TYPE_CHECKING:
+    from ._typing import StreamLike, Tensor
+
+# NumPy itself has no names for these.
+_ML_DTYPES = frozenset({"bfloat16", "float8_e4m3fn", "float8_e5m2"})
+
+
+def unwrap(x: Any) -> Any:
+    """The framework's own tensor behind as_dtype()."""
+    while isinstance(x, _core.TensorView):
+        x = x.tensor
+    return x
+
+
+def _numpy_dtype(dtype: _core.DType) -> Any:
+    import numpy
+
+    name = str(dtype)
+    if name in _ML_DTYPES:
+        try:
+            import ml_dtypes
+        except ImportError as error:
+            raise _core.Unsupported(
+                f"operand out: NumPy has no {name} of its own and ml_dtypes is not installed; "
+                "install ml_dtypes, or choose another out_dtype"
+            ) from error
+        return numpy.dtype(getattr(ml_dtypes, name))
+    return numpy.dtype(name)
+
+
+def _stream_handle(stream: StreamLike) -> int:
+    return stream if isinstance(stream, int) else int(stream.__cuda_stream__()[1])
+
+
+def empty(
+    info: _core.TensorInfo,
+    like: Tensor,
+    shape: tuple[int, ...],
+    dtype: _core.DType,
+    stream: StreamLike | None,
+) -> Any:
+    """An uninitialised, contiguous tensor of `like`'s framework and device, its memory ordered with `stream`.
+
+    For JAX, whose arrays nobody may write, the memory comes from NumPy; finish() turns it into a JAX array.
+    """
+    tensor = unwrap(like)
+    on_host = info.device == "cpu"
+    scope: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+    if info.framework == "torch":
+        import torch
+
+        if stream is not None and not on_host:
+            scope = torch.cuda.stream(torch.cuda.ExternalStream(_stream_handle(stream), device=tensor.device))
+        with scope:
+            return torch.empty(shape, dtype=getattr(torch, str(dtype)), device=tensor.device)
+    if info.framework == "cupy":
+        import cupy
+
+        with tensor.device:
+            if stream is not None:
+                scope = cupy.cuda.ExternalStream(_stream_handle(stream))
+            with scope:
+                return cupy.empty(shape, dtype=_numpy_dtype(dtype))
+    if info.framework == "numpy" or (info.framework == "jax" and on_host):
+        return _aligned(shape, _numpy_dtype(dtype), 64)
+    if info.framework == "jax":
+        raise _core.Unsupported(
+            "operand out: JAX arrays are immutable and cutplan allocates no GPU memory, so there is nothing "
+            "to write to; pass out=, a tensor of a library that lends its memory for writing (torch, CuPy), "
+            "and import it into JAX"
+        )
+    raise _core.MissingOperand(
+        f"operand out: required, because cutplan does not know how to allocate a {type(tensor).__module__}."
+        f"{type(tensor).__qualname__}; known are NumPy, torch, CuPy and JAX"
+    )
+
+
+def _aligned(shape: tuple[int, ...], dtype: Any, alignment: int) -> Any:
+    """JAX takes over a NumPy array without a copy only where it starts on a cache line."""
+    import numpy
+
+    size = math.prod(shape) * dtype.itemsize
+    raw = numpy.empty(size + alignment, dtype="uint8")
+    start = -raw.ctypes.data % alignment
+    return raw[start : start + size].view(dtype).reshape(shape)
+
+
+def finish(info: _core.TensorInfo, like: Tensor, out: Any) -> Any:
+    """What empty() made, as an array of the framework that it was made for."""
+    if info.framework != "jax":
+        return out
+    import jax
+
+    (device,) = unwrap(like).devices()
+    result = jax.device_put(out, device, may_alias=True)
+    if result.dtype != out.dtype:
+        raise _core.Unsupported(
+            f"operand out: JAX holds no {out.dtype} while jax_enable_x64 is off; "
+            "choose another out_dtype, or enable it"
+        )
+    return result
+
+
+def scratch(
+    info: _core.TensorInfo, like: Tensor, size: int, stream: StreamLike | None
+) -> _core.TensorView | None:
+    """`size` bytes, aligned as every plan asks for; None for none."""
+    if size == 0:
+        return None
+    alignment = 256
+    raw = empty(info, like, (size + alignment,), _core.DType.uint8, stream)
+    start = -_core.inspect(raw, "workspace").data % alignment
+    return _core.TensorView(raw, shape=(size,), strides=(1,), offset=start)
