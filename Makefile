@@ -1,0 +1,111 @@
+# make demo | test | wheel | sdist | lint | stubs | format | clean. Every target sets itself up in a private environment and
+# needs no more than Python 3.10, make and a C++ compiler. Useful variables:
+#   CUTPLAN_SKUS=native|all|none|<list>   kernels to build (default: native; wheel: all)
+#   CUTPLAN_CUDA=registry|system          CUDA compiler: the pinned one, downloaded (default), or the machine's
+#   PYTHON=python3.12                     interpreter of the environment
+#   VENV_FLAGS=--system-site-packages     use the frameworks that PYTHON has, such as a torch with CUDA
+#   PYTEST_FLAGS="-k overlap"             passed to pytest
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.NOTPARALLEL:  # every target changes the one environment; the builds themselves are parallel
+.PHONY: demo test wheel sdist lint stubs format clean install
+
+PYTHON ?= python3
+VENV ?= .venv
+VENV_FLAGS ?=
+PYTEST_FLAGS ?=
+# A "+cpu" version names a build without CUDA, so no index can answer with one of gigabytes.
+TORCH ?= torch==2.13.0+cpu
+
+default_skus = native
+wheel: default_skus = all
+skus = $(or $(CUTPLAN_SKUS),$(default_skus))
+
+say := @echo "cutplan:"
+bin := $(abspath $(VENV))/bin
+pip := $(bin)/python -m pip --quiet --disable-pip-version-check
+# One build tree per set of SKUs and compiler, kept, so that the next build is incremental.
+comma := ,
+semicolon := ;
+build_dir = build/$(subst $(semicolon),-,$(subst $(comma),-,$(skus)))$(if $(filter system,$(CUTPLAN_CUDA)),-system)
+from_tree = --no-deps --no-build-isolation --config-settings=build-dir=$(build_dir)
+# Runs $(1) with its output in a log, and shows the log's end when it fails.
+logged = mkdir -p build; CUTPLAN_SKUS='$(skus)' $(1) > $(build_dir).log 2>&1 \
+  || { tail -n 60 $(build_dir).log; echo "cutplan: failed; all of it is in $(build_dir).log"; exit 1; }
+
+demo: $(VENV)/.demo install
+	$(say) "running the demo"
+	@$(bin)/python examples/demo.py
+
+test: $(VENV)/.test install
+	$(say) "running the tests"
+	@$(bin)/python -m pytest $(PYTEST_FLAGS)
+
+install: $(VENV)/.build
+	$(say) "building for SKUs '$(skus)' and installing into $(VENV) (progress: $(build_dir).log)"
+	@$(call logged,$(bin)/python -m pip -v install --force-reinstall $(from_tree) .)
+
+wheel: $(VENV)/.build
+	$(say) "building a wheel for SKUs '$(skus)' (progress: $(build_dir).log)"
+	@rm -f dist/*.whl
+	@$(call logged,$(bin)/python -m pip -v wheel $(from_tree) --wheel-dir dist .)
+	$(say) "checking the wheel in a clean environment"
+	@$(PYTHON) -m venv --clear build/check
+	@build/check/bin/python -m pip --quiet --disable-pip-version-check install dist/*.whl numpy
+	@build/check/bin/python .ci/smoke.py
+	@ls -lh dist/*.whl
+
+sdist: $(VENV)/.build
+	$(say) "building a source distribution that carries the CUTLASS headers"
+	@rm -f dist/*.tar.gz
+	@$(pip) download --no-deps --require-hashes --dest third_party --requirement third_party/cutlass.txt
+	@$(bin)/python -m build --sdist --no-isolation --outdir dist . > build/sdist.log 2>&1 || { cat build/sdist.log; exit 1; }
+	@ls -lh dist/*.tar.gz
+
+native_sources = $(shell find cpp tests -name '*.[ch]pp' -o -name '*.cu' -o -name '*.cuh')
+lint: $(VENV)/.lint
+	$(say) "checking format, style and types"
+	@said=$$($(bin)/clang-format --dry-run --Werror $(native_sources) 2>&1) \
+	  || { grep -oE '^[^ :]+:[0-9]+' <<< "$$said" | uniq; echo "cutplan: not as clang-format has it: make format"; exit 1; }
+	@$(bin)/ruff format --check .
+	@$(bin)/ruff check .
+	@$(bin)/mypy
+
+format: $(VENV)/.lint
+	@$(bin)/clang-format -i $(native_sources)
+	@$(bin)/ruff format .
+	@$(bin)/ruff check --fix .
+
+# The type stubs of the native module; continuous integration compares STUBS=<elsewhere> with the checked-in ones.
+STUBS ?= python/cutplan/_core.pyi
+stubs: install
+	$(say) "writing $(STUBS)"
+	@$(bin)/python .ci/stubs.py $(STUBS)
+
+clean:
+	rm -rf build dist $(VENV) third_party/*.whl
+
+# ---- environments: one, to which each target adds its dependency group of pyproject.toml ----
+
+$(VENV)/.build: pyproject.toml
+	$(say) "setting up $(VENV)"
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "cutplan needs Python 3.10: make PYTHON=...")'
+	@$(PYTHON) -m venv $(VENV_FLAGS) $(VENV)
+	@$(pip) install 'pip>=25.1'
+	@$(pip) install --group build
+	@mkdir -p build
+	@touch $@
+
+$(VENV)/.demo $(VENV)/.test: $(VENV)/.%: $(VENV)/.build
+	$(say) "installing what the $* needs"
+	@$(pip) install --group $*
+	@$(bin)/python -c 'import torch' 2> /dev/null || $(pip) install --only-binary :all: '$(TORCH)' \
+	  || echo "cutplan: torch is left out: the package indices that pip is configured for have no $(TORCH) for this Python." \
+	          "Name one that has it (PIP_EXTRA_INDEX_URL=...), or use a Python that has torch (PYTHON=...," \
+	          "VENV_FLAGS=--system-site-packages)."
+	@touch $@
+
+$(VENV)/.lint $(VENV)/.audit: $(VENV)/.%: $(VENV)/.build
+	$(say) "installing what $* needs"
+	@$(pip) install --group $*
+	@touch $@
