@@ -1,0 +1,134 @@
+"""The error bound that plans promise: its formula, its figures, and that it is narrow enough to matter."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+import cutplan
+from tests.gemm.problems import SERVED, TORCH, Options, Problem, Shape, generator, output_types
+from tests.oracle import complaint, error_bound
+
+
+def plan_for(
+    operand: str, device: str = "cpu", d: str | None = None, k: int = 1000, activation: str = "none"
+) -> cutplan.GemmPlan:
+    descriptor = cutplan.GemmDescriptor(
+        m=64, n=64, k=k, a=operand, d=d, epilogue=cutplan.Epilogue(activation=activation)
+    )
+    return cutplan.GemmPlan.select(descriptor, device)
+
+
+@pytest.mark.parametrize("device, operand", SERVED)
+def test_the_oracle_uses_the_formula(device: str, operand: str) -> None:
+    """tests/oracle.py evaluates the bound for whole tensors; the plan's own method must agree with it."""
+    for d in output_types(operand):
+        for activation in ("none", "gelu_tanh", "silu"):
+            guarantee = plan_for(operand, device, d, activation=activation).precision_guarantee
+            largest = guarantee.largest
+            values = [
+                0.0,
+                1e-40,
+                1e-3,
+                1.0,
+                777.0,
+                largest / 2,
+                largest * 0.9999,
+                largest,
+                min(largest * 4, 1.7e308),
+            ]
+            for exact in values:
+                for magnitude in (abs(exact), abs(exact) * 1.5 + 1e-5):
+                    if not math.isfinite(magnitude):
+                        continue
+                    arguments = torch.tensor([magnitude, -exact], dtype=torch.float64)
+                    ours = float(error_bound(guarantee, *arguments))
+                    own = guarantee.error_bound(magnitude, -exact)
+                    assert ours == own or math.isclose(ours, own, rel_tol=1e-14), (
+                        d,
+                        activation,
+                        magnitude,
+                        exact,
+                    )
+
+
+@pytest.mark.parametrize("device, operand", SERVED)
+def test_figures(device: str, operand: str) -> None:
+    for d in output_types(operand):
+        guarantee = plan_for(operand, device, d).precision_guarantee
+        info = torch.finfo(TORCH[d])
+        assert str(guarantee.math) == operand
+        assert str(guarantee.accumulator) == ("float64" if operand == "float64" else "float32")
+        assert guarantee.rounding == info.eps / 2
+        assert 0.9 * info.max <= guarantee.largest <= info.max
+        assert guarantee.lipschitz == 1 and guarantee.evaluation == 0
+        assert guarantee.deterministic and guarantee.bit_stable_on_same_hardware
+        assert guarantee.batch_invariant or device == "cuda"
+        unit = 2.0**-53 if operand == "float64" else 2.0**-24
+        # fewer than one rounding cannot be promised of a sum, and promising over 4 k would help nobody
+        assert unit <= guarantee.accumulation <= (4 * 1000 + 50) * unit
+    for activation, slope in (("relu", 1.0), ("gelu_erf", 1.1289), ("gelu_tanh", 1.1289), ("silu", 1.0998)):
+        guarantee = plan_for(operand, device, activation=activation).precision_guarantee
+        assert slope <= guarantee.lipschitz <= 1.2
+        assert (guarantee.evaluation > 0) == (activation != "relu")
+
+
+@pytest.mark.parametrize("device, operand", SERVED)
+def test_the_bound_grows_with_k(device: str, operand: str) -> None:
+    bounds = [
+        plan_for(operand, device, k=k).precision_guarantee.accumulation
+        for k in (0, 1, 16, 255, 256, 1024, 65536)
+    ]
+    assert bounds == sorted(bounds) and bounds[0] < bounds[-1]
+
+
+@pytest.mark.parametrize("device, operand", SERVED)
+def test_an_error_of_a_few_units_is_seen(device: str, operand: str, seed: int) -> None:
+    """The check can fail: one element off by a few last-place units is beyond a short sum's bound."""
+    problem = Problem(Shape(33, 17, 8), operand, "rcr", device, generator(device, seed))
+    options = Options(operand)
+    plan = problem.select(options)
+    assert problem.complaint(plan, options) is None
+    d, expected = problem.run(plan, options), problem.expected(options)
+    assert complaint(d, expected, plan.precision_guarantee) is None
+    biggest = int(expected.exact.abs().argmax())
+    i, j = divmod(biggest, 17)
+    off = 32 if operand in ("float32", "float64") else 4
+    d[i, j] *= 1 + off * torch.finfo(TORCH[operand]).eps
+    assert complaint(d, expected, plan.precision_guarantee) is not None
+
+
+def test_overflow_has_no_bound() -> None:
+    guarantee = plan_for("float16").precision_guarantee
+    assert guarantee.error_bound(1e6, 1e6) == math.inf
+    assert guarantee.error_bound(6e4, 6e4) < 100
+
+
+def test_overflow_and_special_values(device: str) -> None:
+    """Beyond the largest float16 comes infinity, of either sign; NaN stays NaN through every activation."""
+    ones = torch.ones(8, 16, dtype=torch.float16, device=device)
+    big = torch.full((16, 24), 30000.0, dtype=torch.float16, device=device)
+    assert torch.equal(
+        cutplan.matmul(ones, big), torch.full((8, 24), torch.inf, dtype=torch.float16, device=device)
+    )
+    assert torch.equal(
+        cutplan.matmul(ones, -big), torch.full((8, 24), -torch.inf, dtype=torch.float16, device=device)
+    )
+    assert torch.equal(
+        cutplan.matmul(ones, big, out_dtype="float32"), torch.full((8, 24), 480000.0, device=device)
+    )
+    for activation in ("none", "relu", "gelu_erf", "gelu_tanh", "silu"):
+        poisoned = ones.clone()
+        poisoned[3, 5] = torch.nan
+        d = cutplan.matmul(poisoned, ones.T.contiguous(), activation=activation)
+        assert d[3].isnan().all(), activation
+        assert not d[[0, 1, 2, 4, 5, 6, 7]].isnan().any(), activation
+
+
+def test_subnormals(device: str) -> None:
+    """float16 results below 2^-14 keep their bits."""
+    tiny = torch.arange(1, 65, dtype=torch.float16, device=device).view(64, 1) * 2.0**-24
+    one = torch.ones(1, 8, dtype=torch.float16, device=device)
+    assert torch.equal(cutplan.matmul(tiny, one), tiny.expand(64, 8))

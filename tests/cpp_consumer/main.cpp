@@ -1,0 +1,140 @@
+// Multiplies on the host backend and holds the results to the plans' own error bounds; then provokes errors, each of which
+// must come as its own type, name the operand and leave the plan usable. The GPU part is in gpu.cpp. Exits with the number
+// of failures.
+#include <cstddef>
+#include <memory>
+#include <tuple>
+
+#include "problem.hpp"
+
+namespace {
+
+using namespace consumer;
+
+constexpr cutplan::Device host{};
+
+template <class T>
+bool multiply(std::int64_t m, std::int64_t n, std::int64_t k, std::uint64_t seed) {
+  Problem<T> problem(m, n, k, seed);
+  const cutplan::GemmPlan plan = cutplan::GemmPlan::select(problem.descriptor(), host);
+  std::vector<T> d(static_cast<std::size_t>(m * n), narrow<T>(std::nan("")));
+  std::vector<std::byte> scratch(plan.workspace_size() + cutplan::workspace_alignment);
+  void* workspace = scratch.data();
+  std::size_t space = scratch.size();
+  std::align(cutplan::workspace_alignment, plan.workspace_size(), workspace, space);
+  plan.run(problem.arguments(problem.a.data(), problem.b.data(), problem.bias.data(), d.data(), host), nullptr,
+           {workspace, plan.workspace_size()});
+  return report(problem, plan, d);
+}
+
+/// Runs `provoke`, which must throw E with `word` in its text.
+template <class E, class F>
+bool throws(const char* what, const char* word, const F& provoke) {
+  try {
+    provoke();
+  } catch (const E& error) {
+    const bool names_it = std::string(error.what()).find(word) != std::string::npos;
+    std::printf("%s: %s%s\n", what, error.what(), names_it ? "" : "  FAILED: does not name it");
+    return names_it;
+  } catch (const std::exception& error) {
+    std::printf("%s: FAILED: another type came, saying: %s\n", what, error.what());
+    return false;
+  }
+  std::printf("%s: FAILED: nothing was thrown\n", what);
+  return false;
+}
+
+int check_errors(std::uint64_t seed) {
+  Problem<float> problem(5, 6, 7, seed);
+  const cutplan::GemmPlan plan = cutplan::GemmPlan::select(problem.descriptor(), host);
+  const float poison = -12345.0f;
+  std::vector<float> d(30, poison);
+  const cutplan::GemmArguments good =
+      problem.arguments(problem.a.data(), problem.b.data(), problem.bias.data(), d.data(), host);
+  int failures = 0;
+
+  failures += !throws<cutplan::InvalidProblem>("negative extent", "m", [&] {
+    cutplan::GemmDescriptor g = problem.descriptor();
+    g.m = -1;
+    cutplan::GemmPlan::select(g, host);
+  });
+  failures += !throws<cutplan::Unsupported>("sm90 on the host", "sm90", [&] {
+    cutplan::PlanPreference preference;
+    preference.arch = cutplan::Arch::sm90;
+    cutplan::GemmPlan::select(problem.descriptor(), host, preference);
+  });
+  failures += !throws<cutplan::ShapeMismatch>("wrong extent", "operand b", [&] {
+    cutplan::GemmArguments bad = good;
+    bad.b.shape[0] += 1;
+    plan.run(bad);
+  });
+  failures += !throws<cutplan::MissingOperand>("no bias", "bias", [&] {
+    cutplan::GemmArguments bad = good;
+    bad.bias = {};
+    plan.run(bad);
+  });
+  failures += !throws<cutplan::DTypeMismatch>("wrong element type", "operand a", [&] {
+    cutplan::GemmArguments bad = good;
+    bad.a.dtype = cutplan::DType::f64;
+    plan.run(bad);
+  });
+  failures += !throws<cutplan::ReadOnly>("read-only output", "operand d", [&] {
+    cutplan::GemmArguments bad = good;
+    bad.d.read_only = true;
+    plan.run(bad);
+  });
+  failures += !throws<cutplan::Overlap>("output over input", "operand d", [&] {
+    cutplan::GemmArguments bad = good;
+    bad.d.data = problem.a.data();
+    plan.run(bad);
+  });
+  // What was refused is also a cutplan::Error with its code, and has written nothing.
+  try {
+    cutplan::GemmArguments bad = good;
+    bad.alpha = std::nan("");
+    plan.run(bad);
+    std::printf("NaN alpha: FAILED: nothing was thrown\n");
+    ++failures;
+  } catch (const cutplan::Error& error) {
+    std::printf("NaN alpha: %s\n", error.what());
+    failures += error.code() != cutplan::ErrorCode::invalid_problem;
+  }
+  for (float x : d) {
+    if (x != poison) {
+      std::printf("refused calls: FAILED: the output was written to\n");
+      ++failures;
+      break;
+    }
+  }
+  plan.run(good);
+  failures += !report(problem, plan, d);
+  return failures;
+}
+
+}  // namespace
+
+int main() {
+  const std::uint64_t seed = std::random_device{}();
+  std::printf("cutplan %s (%s), seed %llu\n", cutplan::version(), cutplan::built_architectures(),
+              static_cast<unsigned long long>(seed));
+  int failures = 0;
+  for (const auto& [m, n, k] :
+       {std::tuple(1, 1, 1), std::tuple(64, 48, 32), std::tuple(129, 131, 257), std::tuple(3, 500, 0)}) {
+    failures += !multiply<float>(m, n, k, seed);
+    failures += !multiply<double>(m, n, k, seed);
+    failures += !multiply<BFloat16>(m, n, k, seed);
+  }
+  failures += check_errors(seed);
+
+  if (cutplan::cuda_device_count() == 0) {
+    std::printf("GPU part: not run, because %s\n", cutplan::cuda_unavailable_reason().c_str());
+  } else {
+#if CONSUMER_HAS_CUDA_RUNTIME
+    failures += check_gpu(seed);
+#else
+    std::printf("GPU part: not built, because CMake found no CUDA toolkit (CUDAToolkit_ROOT names one)\n");
+#endif
+  }
+  std::printf("%d failures\n", failures);
+  return failures;
+}

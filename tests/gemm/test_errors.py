@@ -1,0 +1,488 @@
+"""Bad input, one row each: the error's type and text, an untouched output, and a next call that works."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import cutplan
+from tests.gemm.problems import Options, Problem, Shape, generator
+from tests.oracle import complaint
+
+M, N, K = 48, 40, 32
+Call = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Bad:
+    """One way to misuse `plan.run`, as a change to the arguments of a good call."""
+
+    name: str
+    error: str
+    says: tuple[str, ...]  # patterns that the message must all contain
+    change: Callable[[Call], Call]
+    epilogue: dict[str, Any] = field(default_factory=dict)  # of the plan
+
+
+def replace(**new: Callable[[Call], Any]) -> Callable[[Call], Call]:
+    return lambda call: {**call, **{name: make(call) for name, make in new.items()}}
+
+
+def other_device(x: torch.Tensor) -> torch.Tensor:
+    return x.cpu() if x.is_cuda else x.cuda()
+
+
+def every_second(x: torch.Tensor) -> torch.Tensor:
+    return torch.cat([x, x], dim=-1)[..., ::2]
+
+
+def inside(d: torch.Tensor, rows: int, cols: int, dtype: torch.dtype) -> torch.Tensor:
+    """A matrix that lies on D's own memory."""
+    return d.view(-1).view(dtype).as_strided((rows, cols), (1, rows))
+
+
+WITH_BIAS = {"bias": "float16"}
+WITH_C = {"c": "float16"}
+
+BAD_CALLS = [
+    # rank and shape
+    Bad(
+        "a_rank_1",
+        "ShapeMismatch",
+        ("operand a", rf"\[{M}, {K}\]", "required", rf"got \[{K}\]"),
+        replace(a=lambda x: x["a"][0]),
+    ),
+    Bad("a_rank_4", "ShapeMismatch", ("operand a", "got"), replace(a=lambda x: x["a"][None, None])),
+    Bad(
+        "a_rows",
+        "ShapeMismatch",
+        ("operand a", rf"\[{M}, {K}\]", rf"got \[{M - 1}, {K}\]"),
+        replace(a=lambda x: x["a"][:-1]),
+    ),
+    Bad("a_transposed", "ShapeMismatch", ("operand a", rf"got \[{K}, {M}\]"), replace(a=lambda x: x["a"].T)),
+    Bad(
+        "b_k",
+        "ShapeMismatch",
+        ("operand b", rf"\[{K}, {N}\]", rf"got \[{K - 8}, {N}\]"),
+        replace(b=lambda x: x["b"][:-8]),
+    ),
+    Bad(
+        "d_columns",
+        "ShapeMismatch",
+        ("operand d", rf"got \[{M}, {N - 8}\]"),
+        replace(d=lambda x: x["d"][:, :-8]),
+    ),
+    Bad(
+        "a_batched",
+        "ShapeMismatch",
+        ("operand a", rf"got \[2, {M}, {K}\]"),
+        replace(a=lambda x: x["a"].expand(2, M, K)),
+    ),
+    Bad(
+        "bias_short",
+        "ShapeMismatch",
+        ("operand bias", rf"\[{N}\]", rf"got \[{N - 1}\]"),
+        replace(bias=lambda x: x["bias"][:-1]),
+        WITH_BIAS,
+    ),
+    Bad(
+        "bias_rank_2",
+        "ShapeMismatch",
+        ("operand bias", rf"got \[1, {N}\]"),
+        replace(bias=lambda x: x["bias"][None]),
+        WITH_BIAS,
+    ),
+    Bad(
+        "c_rows",
+        "ShapeMismatch",
+        ("operand c", rf"got \[{M - 1}, {N}\]"),
+        replace(c=lambda x: x["c"][:-1]),
+        WITH_C,
+    ),
+    # dtype
+    Bad(
+        "a_dtype",
+        "DTypeMismatch",
+        ("operand a", "float16 required", "got bfloat16"),
+        replace(a=lambda x: x["a"].bfloat16()),
+    ),
+    Bad(
+        "b_dtype",
+        "DTypeMismatch",
+        ("operand b", "float16 required", "got float32"),
+        replace(b=lambda x: x["b"].float()),
+    ),
+    Bad(
+        "d_dtype",
+        "DTypeMismatch",
+        ("operand d", "float16 required", "got bfloat16"),
+        replace(d=lambda x: x["d"].view(torch.bfloat16)),
+    ),
+    Bad(
+        "bias_dtype",
+        "DTypeMismatch",
+        ("operand bias", "got float32"),
+        replace(bias=lambda x: x["bias"].float()),
+        WITH_BIAS,
+    ),
+    Bad(
+        "c_dtype", "DTypeMismatch", ("operand c", "got float32"), replace(c=lambda x: x["c"].float()), WITH_C
+    ),
+    Bad("a_integers", "DTypeMismatch", ("operand a", "got int32"), replace(a=lambda x: x["a"].int())),
+    # layout
+    Bad(
+        "b_row_major",
+        "LayoutMismatch",
+        ("operand b", "column-major", "got"),
+        replace(b=lambda x: x["b"].contiguous()),
+    ),
+    Bad(
+        "a_column_major",
+        "LayoutMismatch",
+        ("operand a", "row-major", "got"),
+        replace(a=lambda x: x["a"].T.contiguous().T),
+    ),
+    Bad("a_every_second", "LayoutMismatch", ("operand a", "got"), replace(a=lambda x: every_second(x["a"]))),
+    Bad(
+        "d_column_major",
+        "LayoutMismatch",
+        ("operand d", "row-major"),
+        replace(d=lambda x: x["d"].view(-1)[: M * N].view(N, M).T),
+    ),
+    Bad(
+        "bias_every_second",
+        "LayoutMismatch",
+        ("operand bias", "contiguous", "got stride 2"),
+        replace(bias=lambda x: every_second(x["bias"])),
+        WITH_BIAS,
+    ),
+    # presence
+    Bad(
+        "bias_missing",
+        "MissingOperand",
+        ("operand bias", "required", "not given"),
+        replace(bias=lambda x: None),
+        WITH_BIAS,
+    ),
+    Bad(
+        "c_missing",
+        "MissingOperand",
+        ("operand c", "required", "not given"),
+        replace(c=lambda x: None, beta=lambda x: 0.0),
+        WITH_C,
+    ),
+    Bad(
+        "bias_unexpected",
+        "MissingOperand",
+        ("operand bias", "without it", r"Epilogue\(bias=True\)"),
+        replace(bias=lambda x: x["a"][0].new_zeros(N)),
+    ),
+    Bad(
+        "c_unexpected",
+        "MissingOperand",
+        ("operand c", "without it", r"Epilogue\(c=True\)"),
+        replace(c=lambda x: x["a"].new_zeros(M, N), beta=lambda x: 0.0),
+    ),
+    Bad("d_missing", "MissingOperand", ("operand d",), replace(d=lambda x: None)),
+    # scalars
+    Bad("alpha_nan", "InvalidProblem", ("alpha", "finite", "got nan"), replace(alpha=lambda x: math.nan)),
+    Bad(
+        "alpha_infinite", "InvalidProblem", ("alpha", "finite", "got inf"), replace(alpha=lambda x: math.inf)
+    ),
+    Bad(
+        "beta_nan", "InvalidProblem", ("beta", "finite", "got nan"), replace(beta=lambda x: math.nan), WITH_C
+    ),
+    Bad(
+        "beta_without_c",
+        "InvalidProblem",
+        ("beta", "without operand c", "got 0.5"),
+        replace(beta=lambda x: 0.5),
+    ),
+    # outputs that may not be written, or not without harm
+    Bad(
+        "d_on_a",
+        "Overlap",
+        ("operand d", "operand a"),
+        replace(a=lambda x: x["d"].view(-1).as_strided((M, K), (K, 1))),
+    ),
+    Bad(
+        "d_on_b",
+        "Overlap",
+        ("operand d", "operand b"),
+        replace(b=lambda x: inside(x["d"], K, N, torch.float16)),
+    ),
+    Bad("d_on_bias", "Overlap", ("operand d", "operand bias"), replace(bias=lambda x: x["d"][7]), WITH_BIAS),
+    Bad(
+        "d_beside_c",
+        "Overlap",
+        ("operand d", "operand c"),
+        replace(c=lambda x: x["d"].view(-1).as_strided((M, N), (N, 1), x["d"].storage_offset() + 8)),
+        WITH_C,
+    ),
+    Bad("d_on_itself", "Overlap", ("operand d",), replace(d=lambda x: x["d"][:1].expand(M, N))),
+    Bad(
+        "d_rows_overlap",
+        "Overlap",
+        ("operand d",),
+        replace(d=lambda x: x["d"].view(-1).as_strided((M, N), (N - 8, 1))),
+    ),
+    # what the producer will not lend
+    Bad(
+        "a_requires_grad",
+        "ExportRefused",
+        ("a", "grad", "detach"),
+        replace(a=lambda x: x["a"].clone().requires_grad_()),
+    ),
+    Bad(
+        "d_requires_grad",
+        "ExportRefused",
+        ("d", "grad"),
+        replace(d=lambda x: torch.zeros_like(x["d"]).requires_grad_()),
+    ),
+    # not a tensor at all
+    Bad("a_list", "ExportRefused", ("operand a", "list"), replace(a=lambda x: [[1.0]])),
+]
+
+
+def good_call(device: str, seed: int, epilogue: dict[str, Any]) -> tuple[Problem, Options, cutplan.GemmPlan]:
+    options = Options("float16", **epilogue)
+    problem = Problem(Shape(M, N, K), "float16", "rcr", device, generator(device, seed), 16)
+    return problem, options, problem.select(options)
+
+
+def refused(bad: Bad, device: str, seed: int) -> None:
+    problem, options, plan = good_call(device, seed, bad.epilogue)
+    # A D without padding and with room behind it, so that a test may lay other operands over it.
+    memory = torch.full((M + 1, N), torch.nan, dtype=torch.float16, device=device)
+    before = memory.view(torch.int16).clone()
+    call: Call = {
+        "a": problem.a,
+        "b": problem.b,
+        "d": memory[:M],
+        "c": problem.extra("c", options.c),
+        "bias": problem.extra("bias", options.bias),
+        "alpha": 1.0,
+        "beta": 1.0 if options.c else 0.0,
+    }
+    changed = bad.change(call)
+    for entrance in (plan.run, plan.can_implement):
+        with pytest.raises(getattr(cutplan, bad.error)) as caught:
+            entrance(changed.pop("a"), changed.pop("b"), changed.pop("d"), **changed)
+        assert type(caught.value) is getattr(cutplan, bad.error)
+        message = str(caught.value)
+        for pattern in bad.says:
+            assert re.search(pattern, message), f"{pattern!r} not in {message!r}"
+        changed = bad.change(call)
+    assert torch.equal(memory.view(torch.int16), before), "d was written"
+    assert problem.complaint(plan, options) is None, "the next call is wrong"
+
+
+@pytest.mark.parametrize("bad", BAD_CALLS, ids=lambda bad: bad.name)
+def test_bad_call(bad: Bad, device: str, seed: int) -> None:
+    refused(bad, device, seed)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("operand", ["a", "b", "d", "c", "bias"])
+def test_wrong_device(operand: str, device: str, seed: int) -> None:
+    kind = "cpu" if device == "cuda" else "cuda"
+    says = (f"operand {operand}", f"must be on {device}", f"got {kind}")
+    bad = Bad(
+        "device",
+        "DeviceMismatch",
+        says,
+        replace(**{operand: lambda x: other_device(x[operand])}),
+        {**WITH_BIAS, **WITH_C},
+    )
+    refused(bad, device, seed)
+
+
+def test_numpy_output_that_is_read_only(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    a, b = random.standard_normal((8, 8)), random.standard_normal((8, 8))
+    d = np.full((8, 8), 7.0)
+    d.flags.writeable = False
+    plan = cutplan.GemmPlan.select(cutplan.describe(a, b, np.empty((8, 8))), "cpu")
+    with pytest.raises(cutplan.ReadOnly, match="operand d.*read-only"):
+        plan.run(a, b, d)
+    assert (d == 7).all()
+    out = np.empty((8, 8))
+    plan.run(a, b, out)
+    np.testing.assert_allclose(out, a @ b, atol=1e-13)
+
+
+def test_read_only_inputs_are_fine() -> None:
+    a, b = np.eye(8), np.eye(8)
+    a.flags.writeable = b.flags.writeable = False
+    assert (cutplan.matmul(a, b) == np.eye(8)).all()
+
+
+@pytest.mark.cuda
+def test_misaligned_operand_for_a_forced_kernel(seed: int) -> None:
+    _, options, plan = good_call("cuda", seed, {})
+    assert plan.sku.alignment == 16
+    for operand in "ab":
+        odd = Problem(Shape(M, N, K), "float16", "rcr", "cuda", generator("cuda", seed), 16)
+        out = odd.output(options)
+        late = Problem(Shape(M, N, K, offset=1), "float16", "rcr", "cuda", generator("cuda", seed), 2)
+        setattr(odd, operand, getattr(late, operand))
+        with pytest.raises(
+            cutplan.Misaligned, match=f"operand {operand}: .*multiples of 16 bytes.*got.*alignment=2"
+        ):
+            odd.enqueue(plan, options, out.view)
+        assert not out.touched()
+    with pytest.raises(cutplan.Unsupported, match="align"):
+        late.select(options, kernel=plan.sku.name)
+
+
+@pytest.mark.cuda
+@pytest.mark.built("sm80")
+def test_workspace_is_checked(seed: int) -> None:
+    options = Options("float16")
+    problem = Problem(Shape(64, 128, 32768), "float16", "rcr", "cuda", generator("cuda", seed), 16)
+    plan = problem.select(options)
+    size = plan.workspace_size
+    assert size > 0 and plan.sku.split_k > 1
+    room = torch.empty(size + 512, dtype=torch.uint8, device="cuda")
+    out = problem.output(options)
+    for workspace, got in ((None, 0), (room[: size - 1], size - 1), (room[:0], 0)):
+        with pytest.raises(cutplan.WorkspaceTooSmall, match=rf"{size} bytes required.*got {got}"):
+            problem.enqueue(plan, options, out.view, workspace=workspace)
+    for late in (1, 16, 128):
+        with pytest.raises(cutplan.WorkspaceTooSmall, match=f"multiple of 256.*{late} "):
+            problem.enqueue(plan, options, out.view, workspace=room[late : late + size])
+    with pytest.raises(cutplan.DeviceMismatch, match="workspace"):
+        problem.enqueue(plan, options, out.view, workspace=torch.empty(size, dtype=torch.uint8))
+    assert not out.touched()
+    assert problem.complaint(plan, options) is None
+
+
+def select(device: str, preference: dict[str, Any] | None = None, **descriptor: Any) -> cutplan.GemmPlan:
+    fields = {"m": M, "n": N, "k": K, "a": "float16", **descriptor}
+    return cutplan.GemmPlan.select(
+        cutplan.GemmDescriptor(**fields), device, cutplan.PlanPreference(**(preference or {}))
+    )
+
+
+@pytest.mark.parametrize(
+    "error, says, descriptor",
+    [
+        ("InvalidProblem", ("^m:", ">= 0 required", "got -1"), {"m": -1}),
+        ("InvalidProblem", ("^n:", "got -8"), {"n": -8}),
+        ("InvalidProblem", ("^k:", "got -2"), {"k": -2}),
+        ("InvalidProblem", ("^batch:", "got -3"), {"batch": -3}),
+        ("InvalidProblem", ("^k:", "2\\^40", "got"), {"k": 2**50}),
+        ("InvalidProblem", ("^alignment:", "power of two", "got 3"), {"alignment": 3}),
+        ("InvalidProblem", ("^alignment:", "2 bytes", "got 1"), {"alignment": 1}),
+        ("Unsupported", ("operands a and b", "float16 and bfloat16"), {"b": "bfloat16"}),
+        ("Unsupported", ("operand d", "float16 or float32 required", "got bfloat16"), {"d": "bfloat16"}),
+        ("Unsupported", ("operands a and b", "float16", "got int8"), {"a": "int8"}),
+        ("Unsupported", ("operand c", "got float64"), {"c": "float64", "epilogue": cutplan.Epilogue(c=True)}),
+        (
+            "Unsupported",
+            ("operand bias", "got int32"),
+            {"bias": "int32", "epilogue": cutplan.Epilogue(bias=True)},
+        ),
+    ],
+    ids=lambda x: str(x)[:40],
+)
+def test_bad_descriptor(error: str, says: tuple[str, ...], descriptor: dict[str, Any], device: str) -> None:
+    with pytest.raises(getattr(cutplan, error)) as caught:
+        select(device, **descriptor)
+    assert type(caught.value) is getattr(cutplan, error)
+    for pattern in says:
+        assert re.search(pattern, str(caught.value)), f"{pattern!r} not in {str(caught.value)!r}"
+    assert select(device).sku.name
+
+
+def test_bad_preference(device: str) -> None:
+    with pytest.raises(cutplan.Unsupported, match='no kernel named "gemm.nonsense".*gemm_registry'):
+        select(device, {"kernel": "gemm.nonsense"})
+    with pytest.raises(cutplan.InvalidProblem, match="sm_count.*got -1"):
+        select(device, {"sm_count": -1})
+    with pytest.raises(cutplan.Unsupported, match="host|architecture"):
+        select(device, {"arch": "sm90" if device == "cpu" else "host"})
+    with pytest.raises(ValueError, match="arch.*'sm80'.*'sm61'"):
+        select(device, {"arch": "sm61"})
+    other = select(device, layout="rrr").sku.name
+    with pytest.raises(cutplan.Unsupported, match="another layout"):
+        select(device, {"kernel": other}, layout="rcr")
+
+
+@pytest.mark.cuda
+def test_bad_preference_of_workspace() -> None:
+    long = {"m": 64, "n": 128, "k": 32768}
+    name = select("cuda", **long).sku.name
+    needed = select("cuda", **long).workspace_size
+    assert needed > 0
+    with pytest.raises(cutplan.Unsupported, match=f"{needed} bytes of workspace.*max_workspace_bytes"):
+        select("cuda", {"kernel": name, "max_workspace_bytes": needed - 1}, **long)
+    assert select("cuda", {"max_workspace_bytes": needed - 1}, **long).workspace_size < needed
+    with pytest.raises(cutplan.Unsupported, match="batch"):
+        select("cuda", {"kernel": name, "batch_invariant": True}, **long)
+
+
+def test_bad_names() -> None:
+    with pytest.raises(TypeError, match="^a: .*float16.*'float17'"):
+        cutplan.GemmDescriptor(m=1, n=1, k=1, a="float17")
+    with pytest.raises(ValueError, match="^layout: .*'rcr'.*'rcc'"):
+        cutplan.GemmDescriptor(m=1, n=1, k=1, a="float16", layout="rcc")
+    with pytest.raises(ValueError, match="^activation: .*'gelu_erf'.*'gelu'"):
+        cutplan.Epilogue(activation="gelu")
+    with pytest.raises(ValueError, match="^device: .*'tpu'"):
+        select("tpu")
+
+
+def test_a_device_that_does_not_exist() -> None:
+    with pytest.raises(cutplan.DeviceError, match="cuda:977"):
+        select("cuda:977")
+
+
+@pytest.mark.parametrize(
+    "name, builtin",
+    [
+        ("InvalidProblem", ValueError),
+        ("Unsupported", NotImplementedError),
+        ("MissingOperand", TypeError),
+        ("DTypeMismatch", TypeError),
+        ("ShapeMismatch", ValueError),
+        ("LayoutMismatch", ValueError),
+        ("DeviceMismatch", ValueError),
+        ("Misaligned", ValueError),
+        ("ReadOnly", BufferError),
+        ("Overlap", ValueError),
+        ("WorkspaceTooSmall", ValueError),
+        ("DeviceError", RuntimeError),
+        ("ExportRefused", BufferError),
+    ],
+)
+def test_errors_are_also_built_in_ones(name: str, builtin: type[Exception]) -> None:
+    error = getattr(cutplan, name)
+    assert issubclass(error, cutplan.Error) and issubclass(error, builtin)
+    assert error.__module__ == "cutplan"
+
+
+def test_legal_neighbours_of_overlap(device: str, seed: int) -> None:
+    """C may be D itself, and column slices of one buffer may be inputs and output at once."""
+    source = generator(device, seed)
+    problem = Problem(Shape(M, N, K), "float16", "rrr", device, source, 16)
+    options = Options("float16", c="float16", beta=0.5)
+    expected = problem.expected(options)
+    in_place = problem.extra("c", "float16").clone()
+    plan = problem.select(options)
+    plan.run(problem.a, problem.b, in_place, c=in_place, beta=0.5)
+    assert complaint(in_place, expected, plan.precision_guarantee) is None
+
+    wide = torch.zeros(M, K + N, dtype=torch.float16, device=device)
+    wide[:, :K] = problem.a
+    plan = problem.select(Options("float16"))
+    plan.run(wide[:, :K], problem.b, wide[:, K:])
+    assert complaint(wide[:, K:], problem.expected(Options("float16")), plan.precision_guarantee) is None
+    assert torch.equal(wide[:, :K], problem.a)

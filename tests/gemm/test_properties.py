@@ -1,0 +1,125 @@
+"""Property tests: shapes, strides, offsets, types and epilogues that nobody thought of."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import cutplan
+from tests.gemm.problems import ACTIVATIONS, LAYOUTS, TORCH, Options, Problem, Shape, generator, output_types
+from tests.oracle import Product, complaint, reference
+
+extents = st.one_of(st.integers(0, 40), st.integers(41, 300))
+finite = st.floats(-4, 4, allow_nan=False, width=32)
+
+
+@st.composite
+def shapes(draw: st.DrawFn) -> Shape:
+    batch = draw(st.sampled_from([None, None, 0, 1, 2, 5]))
+    shared = draw(st.sets(st.sampled_from("abc"))) if batch is not None else set()
+    return Shape(
+        draw(extents),
+        draw(extents),
+        draw(extents),
+        batch=batch,
+        shared="".join(sorted(shared)),
+        pad=draw(st.integers(0, 9)),
+        offset=draw(st.integers(0, 9)),
+        d_pad=draw(st.integers(0, 9)),
+        d_offset=draw(st.integers(0, 9)),
+    )
+
+
+@st.composite
+def options(draw: st.DrawFn, operand: str) -> Options:
+    d = draw(st.sampled_from(output_types(operand)))
+    extra = st.sampled_from([None, *sorted({d, operand, *output_types(operand)})])
+    c = draw(extra)
+    return Options(
+        d,
+        bias=draw(extra),
+        c=c,
+        activation=draw(st.sampled_from(ACTIVATIONS)),
+        alpha=draw(finite),
+        beta=0.0 if c is None else draw(finite),
+    )
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_any_problem(device: str, data: st.DataObject) -> None:
+    operand = data.draw(st.sampled_from([*TORCH] if device == "cpu" else ["float16", "bfloat16"]), "operand")
+    layout = data.draw(st.sampled_from(LAYOUTS), "layout")
+    shape = data.draw(shapes(), "shape")
+    chosen = data.draw(options(operand), "options")
+    source = generator(device, data.draw(st.integers(0, 2**31), "seed"))
+    # any alignment that the offset leaves possible; the rows are then padded to it
+    element = TORCH[operand].itemsize
+    alignment = data.draw(
+        st.sampled_from([a for a in (2, 4, 8, 16) if a >= element and shape.offset * element % a == 0])
+    )
+    problem = Problem(shape, operand, layout, device, source, alignment)
+    what = problem.complaint(problem.select(chosen), chosen)
+    assert what is None, what
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_describe_fits_what_it_reads(device: str, data: st.DataObject) -> None:
+    """A plan for the description of some operands runs on those operands."""
+    operand = data.draw(st.sampled_from([*TORCH] if device == "cpu" else ["float16", "bfloat16"]), "operand")
+    shape = data.draw(shapes(), "shape")
+    layout = data.draw(st.sampled_from(LAYOUTS), "layout")
+    source = generator(device, data.draw(st.integers(0, 2**31), "seed"))
+    problem = Problem(shape, operand, layout, device, source)
+    chosen = Options(operand, activation="relu")
+    descriptor = cutplan.describe(problem.a, problem.b, problem.output(chosen).view, activation="relu")
+    assert (descriptor.m, descriptor.n, descriptor.k) == (shape.m, shape.n, shape.k)
+    assert descriptor.batch == (1 if shape.batch is None else shape.batch)
+    what = problem.complaint(cutplan.GemmPlan.select(descriptor, device), chosen)
+    assert what is None, what
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_matmul_broadcasts_like_torch(device: str, data: st.DataObject) -> None:
+    """Batch dimensions of any number, of extent one or missing on either side."""
+    batch = data.draw(st.lists(st.integers(1, 3), max_size=3), "batch")
+
+    def side(label: str) -> list[int]:
+        kept = batch[data.draw(st.integers(0, len(batch)), label) :]
+        return [data.draw(st.sampled_from([1, extent])) for extent in kept]
+
+    m, n, k = (data.draw(st.integers(1, 40)) for _ in range(3))
+    source = generator(device, data.draw(st.integers(0, 2**31), "seed"))
+    a = torch.randn(*side("a"), m, k, generator=source, device=device).half()
+    b = torch.randn(*side("b"), k, n, generator=source, device=device).half()
+    d = cutplan.matmul(a, b)
+    expected = reference(Product.of(a, b))
+    assert d.shape == expected.exact.shape and d.dtype == a.dtype
+    flat = cutplan.GemmDescriptor(m=m, n=n, k=k, a="float16")
+    what = complaint(d, expected, cutplan.GemmPlan.select(flat, device).precision_guarantee)
+    assert what is None, what
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_strides_are_read_or_refused(device: str, data: st.DataObject) -> None:
+    """Whatever view of a buffer comes as A: the right answer, or an error that names it and D untouched."""
+    m, k = data.draw(st.integers(0, 9), "m"), data.draw(st.integers(0, 9), "k")
+    strides = tuple(data.draw(st.integers(0, 12)) for _ in range(2))
+    source = generator(device, data.draw(st.integers(0, 2**31), "seed"))
+    room = torch.randn(300, generator=source, device=device).half()
+    a = room.as_strided((m, k), strides, data.draw(st.integers(0, 9), "offset"))
+    b = torch.randn(k, 8, generator=source, device=device).half()
+    d = torch.full((m, 8), torch.nan, dtype=torch.float16, device=device)
+    try:
+        plan = cutplan.GemmPlan.select(cutplan.describe(a, b, d), device)
+        plan.run(a, b, d)
+    except cutplan.LayoutMismatch as error:
+        assert "operand a" in str(error) and d.isnan().all()
+        assert strides[0] != 1 and strides[1] != 1 and m > 1 and k > 1
+        return
+    what = complaint(d, reference(Product.of(a, b)), plan.precision_guarantee)
+    assert what is None, what

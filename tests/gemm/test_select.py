@@ -1,0 +1,196 @@
+"""Which kernel serves a problem, on devices of every kind: no GPU is needed to ask."""
+
+from __future__ import annotations
+
+import pytest
+
+import cutplan
+from cutplan import DeviceProperties, GemmDescriptor, PlanPreference, gemm_kernels, gemm_registry
+
+# What cards report: compute capability, SMs, shared memory a block may opt in to.
+A100 = DeviceProperties(
+    name="A100", compute_capability=80, sm_count=108, shared_memory=166912, l2_bytes=40 << 20
+)
+A40 = DeviceProperties(name="A40", compute_capability=86, sm_count=84, shared_memory=101376, l2_bytes=6 << 20)
+L40 = DeviceProperties(
+    name="L40", compute_capability=89, sm_count=142, shared_memory=101376, l2_bytes=96 << 20
+)
+H200 = DeviceProperties(
+    name="H200", compute_capability=90, sm_count=132, shared_memory=232448, l2_bytes=50 << 20
+)
+HOST = cutplan.device_properties("cpu")
+CARDS = [A100, A40, L40, H200]
+
+BUILT = set(cutplan.built_architectures())
+OPERANDS = {"host": ("float16", "bfloat16", "float32", "float64")}
+LAYOUTS = ("rcr", "rrr", "crr", "ccr")
+
+needs_sm80 = pytest.mark.built("sm80")
+needs_sm90 = pytest.mark.built("sm90")
+
+
+def square(extent: int, operand: str = "float16", **more: object) -> GemmDescriptor:
+    return GemmDescriptor(m=extent, n=extent, k=extent, a=operand, **more)
+
+
+def test_names_are_unique_and_select_again() -> None:
+    registry = gemm_registry()
+    names = [sku.name for sku in registry]
+    assert len(set(names)) == len(names) > 0
+    for sku in registry:
+        descriptor = square(4096, str(sku.a), layout=sku.layout)
+        served = [
+            card.name
+            for card in [HOST, *CARDS]
+            if [k.name for k in gemm_kernels(descriptor, card, PlanPreference(kernel=sku.name))] == [sku.name]
+        ]
+        assert served, f"{sku.name}: no device can run it"
+        assert ("host" in sku.name) == (HOST.name in served)
+
+
+def test_every_kernel_says_what_it_is() -> None:
+    for sku in gemm_registry():
+        assert sku.category == "matmul" and sku.op == "gemm"
+        assert str(sku.arch) in BUILT
+        assert sku.a == sku.b and str(sku.accumulator) == (
+            "float64" if str(sku.a) == "float64" else "float32"
+        )
+        assert sku.layout in LAYOUTS
+        assert all(extent > 0 for extent in sku.tile) and all(extent > 0 for extent in sku.cluster)
+        assert sku.alignment % (sku.a.bits // 8) == 0 and sku.alignment <= 16
+        assert sku.schedule and sku.split_k == 1
+        for part in (str(sku.arch), sku.layout, "x".join(map(str, sku.tile))):
+            assert part in sku.name
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("operand", OPERANDS["host"])
+def test_the_host_serves_everything(operand: str, layout: str) -> None:
+    for extent in (0, 1, 7, 4096):
+        for alignment in (None, 8):
+            skus = gemm_kernels(square(extent, operand, layout=layout, alignment=alignment), HOST)
+            assert [str(sku.arch) for sku in skus] == ["host"]
+
+
+def test_the_support_table_matches_select() -> None:
+    rows = cutplan.gemm_support()
+    assert {str(row.arch) for row in rows} == {str(sku.arch) for sku in gemm_registry()}
+    for row in (row for row in rows if str(row.arch) == "host"):
+        outputs = {str(d) for d in row.d}
+        for d in ("float16", "bfloat16", "float32", "float64", "int8"):
+            descriptor = GemmDescriptor(m=8, n=8, k=8, a=row.operand, d=d)
+            if d in outputs:
+                assert str(cutplan.GemmPlan.select(descriptor, "cpu").sku.d) == d
+            else:
+                with pytest.raises(cutplan.Unsupported, match=f"operand d.*{d}"):
+                    cutplan.GemmPlan.select(descriptor, "cpu")
+
+
+def test_a_plan_is_what_the_ranking_put_first(device: str) -> None:
+    properties = cutplan.device_properties(device)
+    for extent in (1, 64, 1000, 4096):
+        for layout in LAYOUTS:
+            descriptor = square(extent, layout=layout)
+            plan = cutplan.GemmPlan.select(descriptor, device)
+            assert plan.sku.name == gemm_kernels(descriptor, properties)[0].name
+            again = cutplan.GemmPlan.select(descriptor, device, PlanPreference(kernel=plan.sku.name))
+            assert again.sku.name == plan.sku.name
+
+
+@needs_sm80
+@pytest.mark.parametrize("operand", ["float16", "bfloat16"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
+def test_cards_serve_any_problem(card: DeviceProperties, operand: str, layout: str) -> None:
+    for m, n, k in ((1, 1, 1), (0, 5, 5), (5, 5, 0), (4096, 4096, 4096), (16, 8192, 8192), (1001, 997, 1003)):
+        for alignment in (2, 4, 8, 16):
+            descriptor = GemmDescriptor(m=m, n=n, k=k, a=operand, layout=layout, alignment=alignment)
+            skus = gemm_kernels(descriptor, card)
+            assert skus, (m, n, k, alignment)
+            assert all(alignment % sku.alignment == 0 for sku in skus)
+            assert all(str(sku.arch) != "host" for sku in skus)
+
+
+@needs_sm80
+def test_alignment_takes_the_fast_kernels() -> None:
+    for card in CARDS:
+        assert gemm_kernels(square(4096), card)[0].alignment == 16
+        assert gemm_kernels(square(4096, alignment=2), card)[0].alignment == 2
+        # K is the run of both operands of rcr: an odd one means that rows begin at odd addresses
+        assert gemm_kernels(GemmDescriptor(m=512, n=512, k=511, a="float16"), card)[0].alignment == 2
+
+
+@needs_sm80
+def test_shared_memory_filters() -> None:
+    for card in CARDS:
+        names = {sku.name for sku in gemm_kernels(square(4096), card)}
+        poor = DeviceProperties(
+            name="poor",
+            compute_capability=card.compute_capability,
+            sm_count=card.sm_count,
+            shared_memory=card.shared_memory // 3,
+        )
+        assert {sku.name for sku in gemm_kernels(square(4096), poor)} < names
+
+
+@needs_sm80
+@needs_sm90
+def test_hopper_prefers_wgmma_and_others_never_see_it() -> None:
+    for operand in ("float16", "bfloat16"):
+        for layout in LAYOUTS:
+            for extent in (2048, 4096, 8192):
+                assert str(gemm_kernels(square(extent, operand, layout=layout), H200)[0].arch) == "sm90"
+    for card in (A100, A40, L40):
+        assert all(str(sku.arch) != "sm90" for sku in gemm_kernels(square(4096), card))
+
+
+@needs_sm80
+def test_tiles_follow_the_problem() -> None:
+    """Small problems fill the card with small tiles, large ones reuse data in large tiles."""
+    for card in CARDS:
+        for arch in ("sm80",):
+            tiles = [
+                gemm_kernels(square(extent), card, PlanPreference(arch=arch))[0].tile
+                for extent in (256, 1024, 8192)
+            ]
+            areas = [tm * tn for tm, tn, _ in tiles]
+            assert areas == sorted(areas) and areas[0] < areas[-1], (card.name, tiles)
+
+
+@needs_sm80
+def test_split_k_serves_thin_problems_and_obeys_preferences() -> None:
+    thin = GemmDescriptor(m=64, n=128, k=32768, a="float16")
+    for card in CARDS:
+        best = gemm_kernels(thin, card)[0]
+        assert best.split_k > 1
+        for preference in (PlanPreference(max_workspace_bytes=0), PlanPreference(batch_invariant=True)):
+            assert all(sku.split_k == 1 for sku in gemm_kernels(thin, card, preference))
+        assert gemm_kernels(thin, card, PlanPreference(deterministic=True))
+
+
+@needs_sm80
+def test_batch_invariant_choice_ignores_m_and_batch() -> None:
+    for card in CARDS:
+        for layout in ("rcr", "rrr"):
+            chosen = {
+                gemm_kernels(
+                    GemmDescriptor(m=m, n=1024, k=4096, a="bfloat16", layout=layout, batch=batch),
+                    card,
+                    PlanPreference(batch_invariant=True),
+                )[0].name
+                for m in (1, 3, 16, 64, 129, 4096, 100000)
+                for batch in (1, 2, 64)
+            }
+            assert len(chosen) == 1, (card.name, layout, chosen)
+
+
+def test_arch_is_honoured() -> None:
+    for arch in ("sm80", "sm89", "sm90"):
+        for card in [HOST, *CARDS]:
+            assert {str(s.arch) for s in gemm_kernels(square(512), card, PlanPreference(arch=arch))} <= {arch}
+    assert [str(s.arch) for s in gemm_kernels(square(512), HOST, PlanPreference(arch="host"))] == ["host"]
+    assert gemm_kernels(square(512), H200, PlanPreference(arch="host")) == []
+
+
+def test_unknown_kernel_lists_nothing() -> None:
+    assert gemm_kernels(square(512), HOST, PlanPreference(kernel="gemm.host.nonsense")) == []

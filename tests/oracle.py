@@ -1,0 +1,111 @@
+"""The exact answer, and how far from it a plan says that it may be.
+
+The oracle is float64 arithmetic on exactly the operands that the kernel reads. Its own error is bounded like
+any other sum's and is added to the plan's bound, which matters for float64 operands alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+# Units of 2^-53 for alpha, beta * C, bias and evaluating the activation in float64.
+_ORACLE_EPILOGUE_ROUNDINGS = 24
+
+
+@dataclass(frozen=True)
+class Product:
+    """A B in float64, before the epilogue, with the sum of the products' magnitudes."""
+
+    exact: torch.Tensor
+    magnitude: torch.Tensor
+    k: int
+
+    @staticmethod
+    def of(a: torch.Tensor, b: torch.Tensor) -> Product:
+        wide_a, wide_b = a.double(), b.double()
+        return Product(wide_a @ wide_b, wide_a.abs() @ wide_b.abs(), a.shape[-1])
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What D is in exact arithmetic, up to `error`; the plan's error bound is relative to `magnitude`."""
+
+    exact: torch.Tensor
+    magnitude: torch.Tensor
+    error: torch.Tensor
+
+
+def activate(name: str, x: torch.Tensor) -> torch.Tensor:
+    if name == "relu":
+        return torch.relu(x)
+    if name == "gelu_erf":
+        return 0.5 * x * torch.erfc(x * -(0.5**0.5))
+    if name == "gelu_tanh":
+        return torch.nn.functional.gelu(x, approximate="tanh")
+    if name == "silu":
+        return torch.nn.functional.silu(x)
+    assert name == "none"
+    return x
+
+
+def reference(
+    product: Product,
+    *,
+    c: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
+    alpha: float = 1.0,
+    beta: float = 0.0,
+    activation: str = "none",
+) -> Reference:
+    exact, magnitude = alpha * product.exact, abs(alpha) * product.magnitude
+    if c is not None and beta != 0:
+        exact, magnitude = exact + beta * c.double(), magnitude + abs(beta) * c.double().abs()
+    if bias is not None:
+        exact, magnitude = exact + bias.double(), magnitude + bias.double().abs()
+    error = (product.k + _ORACLE_EPILOGUE_ROUNDINGS) * 2.0**-53 * magnitude
+    return Reference(activate(activation, exact), magnitude, error)
+
+
+def error_bound(guarantee: Any, magnitude: torch.Tensor, exact: torch.Tensor) -> torch.Tensor:
+    """`guarantee.error_bound` for every element at once; tests/core/test_precision.py compares the two."""
+    before_rounding = (guarantee.lipschitz * guarantee.accumulation + guarantee.evaluation) * magnitude
+    value = exact.abs() + before_rounding
+    bound = before_rounding + guarantee.rounding * value + guarantee.smallest
+    return torch.where(value <= guarantee.largest, bound, torch.inf)
+
+
+def complaint(d: torch.Tensor, expected: Reference, guarantee: Any) -> str | None:
+    """What is wrong with D, naming the worst element; None: every element keeps the plan's bound."""
+    if d.numel() == 0:
+        return None
+    error = (d.double() - expected.exact).abs()
+    bound = error_bound(guarantee, expected.magnitude, expected.exact) + expected.error
+    wrong = ~(error <= bound)  # a NaN is wrong even where no bound holds
+    count = int(wrong.sum())
+    if count == 0:
+        return None
+    excess = torch.where(wrong, (error / bound).nan_to_num(torch.inf, torch.inf), -1.0)
+    worst = int(excess.argmax())
+    index = [int(i) for i in torch.unravel_index(torch.tensor(worst), d.shape)]
+    at = tuple(index)
+    return (
+        f"{count} of {d.numel()} elements beyond the bound; d{index} = {float(d[at]):.9g}, "
+        f"exact {float(expected.exact[at]):.9g}, error {float(error[at]):.3g}, bound {float(bound[at]):.3g}"
+    )
+
+
+def inexact(d: torch.Tensor, expected: Reference) -> str | None:
+    """What is wrong with D where the exact result, rounded once, is the only right answer."""
+    right = expected.exact.to(d.dtype)
+    wrong = d != right
+    count = int(wrong.sum())
+    if count == 0:
+        return None
+    index = [int(i) for i in wrong.nonzero()[0]]
+    at = tuple(index)
+    return (
+        f"{count} of {d.numel()} integers wrong; d{index} = {float(d[at]):g}, required {float(right[at]):g}"
+    )
