@@ -1,4 +1,4 @@
-# make demo | test | wheel | sdist | lint | stubs | format | clean. Every target sets itself up in a private environment and
+# make demo | test | wheel | sdist | lint | stubs | readme | format | clean. Every target sets itself up in a private environment and
 # needs no more than Python 3.10, make and a C++ compiler. Useful variables:
 #   CUTPLAN_SKUS=native|all|none|<list>   kernels to build (default: native; wheel: all)
 #   CUTPLAN_CUDA=registry|system          CUDA compiler: the pinned one, downloaded (default), or the machine's
@@ -8,7 +8,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .NOTPARALLEL:  # every target changes the one environment; the builds themselves are parallel
-.PHONY: demo test wheel sdist lint stubs format clean install
+.PHONY: demo test wheel sdist lint stubs readme format clean install
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -18,7 +18,7 @@ PYTEST_FLAGS ?=
 TORCH ?= torch==2.13.0+cpu
 
 default_skus = native
-wheel: default_skus = all
+wheel readme: default_skus = all
 skus = $(or $(CUTPLAN_SKUS),$(default_skus))
 
 say := @echo "cutplan:"
@@ -70,6 +70,7 @@ lint: $(VENV)/.lint
 	@$(bin)/ruff format --check .
 	@$(bin)/ruff check .
 	@$(bin)/mypy
+	@$(bin)/python -m benchmarks.readme --check results
 
 format: $(VENV)/.lint
 	@$(bin)/clang-format -i $(native_sources)
@@ -81,6 +82,10 @@ STUBS ?= python/cutplan/_core.pyi
 stubs: install
 	$(say) "writing $(STUBS)"
 	@$(bin)/python .ci/stubs.py $(STUBS)
+
+# The README's tables, from the support table of a build of all SKUs and from benchmarks/results.
+readme: install
+	@$(bin)/python -m benchmarks.readme
 
 clean:
 	rm -rf build dist $(VENV) third_party/*.whl

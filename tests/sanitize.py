@@ -1,4 +1,4 @@
-"""Runs every CUDA kernel of the build once or twice at small, ragged sizes: what compute-sanitizer can watch in seconds.
+"""Runs every CUDA kernel of the build at small, ragged sizes: what compute-sanitizer can watch.
 
     compute-sanitizer --tool memcheck python tests/sanitize.py
     compute-sanitizer --tool racecheck python tests/sanitize.py

@@ -94,7 +94,7 @@ def test_jax_arrays_are_never_outputs() -> None:
     if not jax_libraries:
         note_not_run("bindings: JAX is not installed")
     for library in jax_libraries:
-        x = library.make(np.ones((2, 2), "float32"))
+        x = library.make(np.ones((2, 2), "float16"))
         plan = cutplan.GemmPlan.select(cutplan.describe(x, x, x), x)
         with pytest.raises(cutplan.ReadOnly, match=r"operand d.*JAX"):
             plan.run(x, x, x)
@@ -121,10 +121,10 @@ def test_jax_tracers_and_deleted_arrays() -> None:
 
 
 def test_torch_requires_grad(device: str) -> None:
-    x = torch.ones(2, 2, device=device)
+    x = torch.ones(2, 2, device=device, dtype=torch.float16)
     plan = cutplan.GemmPlan.select(cutplan.describe(x, x, x), x)
-    weight = torch.nn.Parameter(torch.ones(2, 2, device=device))
-    out = torch.full((2, 2), torch.nan, device=device)
+    weight = torch.nn.Parameter(torch.ones_like(x))
+    out = torch.full_like(x, torch.nan)
     for bad in ({"a": weight, "b": x}, {"a": x, "b": weight}):
         with pytest.raises(cutplan.ExportRefused, match=r"requires grad.*\.detach\(\)"):
             plan.run(**bad, d=out)

@@ -403,7 +403,7 @@ def test_bad_descriptor(error: str, says: tuple[str, ...], descriptor: dict[str,
 
 
 def test_bad_preference(device: str) -> None:
-    with pytest.raises(cutplan.Unsupported, match='no kernel named "gemm.nonsense".*gemm_registry'):
+    with pytest.raises(cutplan.Unsupported, match='holds no kernel "gemm.nonsense".*gemm_registry'):
         select(device, {"kernel": "gemm.nonsense"})
     with pytest.raises(cutplan.InvalidProblem, match="sm_count.*got -1"):
         select(device, {"sm_count": -1})

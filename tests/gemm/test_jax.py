@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ import cutplan
 
 
 def test_jax_output_is_refused() -> None:
-    a, b, d = jnp.eye(8), jnp.ones((8, 16)), jnp.full((8, 16), 7.0)
+    with jax.default_device(jax.devices("cpu")[0]):
+        a, b, d = jnp.eye(8), jnp.ones((8, 16)), jnp.full((8, 16), 7.0)
     plan = cutplan.GemmPlan.select(cutplan.describe(a, b, np.empty((8, 16), np.float32)), "cpu")
     for entrance in (plan.run, plan.can_implement):
         with pytest.raises(cutplan.ReadOnly, match="operand d: must be writable.*JAX"):

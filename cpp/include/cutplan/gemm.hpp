@@ -88,6 +88,10 @@ class CUTPLAN_API GemmPlan {
   /// before it returns.
   void run(const GemmArguments& arguments, Stream stream = nullptr, Workspace workspace = {}) const;
 
+  /// Host seconds that one bare launch of the plan's kernel takes: checks the arguments and packs them once, enqueues the kernel `launches`
+  /// times, and divides. What run() costs beyond this is cutplan's own.
+  double measure_launch(const GemmArguments& arguments, int launches, Stream stream = nullptr, Workspace workspace = {}) const;
+
   struct Impl;
 
  private:

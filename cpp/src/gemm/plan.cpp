@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <chrono>
+#include <tuple>
 
 #include "core/text.hpp"
 #include "gemm/check.hpp"
@@ -61,6 +63,22 @@ void check_workspace(const Workspace& workspace, std::size_t needed) {
   }
 }
 
+/// The hot path: no allocation, no string, no look-up.
+void launch(const GemmPlan::Impl& plan, const GemmArguments& arguments, Stream stream, Workspace workspace, int repeats) {
+  const gemm::Problem problem = gemm::check(plan.descriptor, plan.device, plan.kernel->alignment, arguments);
+  check_workspace(workspace, plan.workspace_bytes);
+  if (problem.m == 0 || problem.n == 0 || problem.batch == 0) return;
+  const gemm::Launch launch{stream, workspace.data, plan.split_k, plan.sm_count, plan.sm_limited, repeats};
+#if CUTPLAN_WITH_CUDA
+  if (plan.device.type == DeviceType::cuda) {
+    DeviceGuard guard(plan.device.id);
+    plan.kernel->run(*plan.kernel, problem, launch);
+    return;
+  }
+#endif
+  plan.kernel->run(*plan.kernel, problem, launch);
+}
+
 }  // namespace
 
 GemmPlan::GemmPlan(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
@@ -71,9 +89,13 @@ GemmPlan GemmPlan::select(const GemmDescriptor& descriptor, Device device, const
   const DeviceProperties& properties = device_properties(device);
   if (preference.sm_count < 0) throw InvalidProblem(text("sm_count: 0 (all) or a positive count required, got ", preference.sm_count));
   check_supported(g, properties, preference);
-  std::string reasons;
-  const std::vector<gemm::Choice> choices = gemm::rank(g, properties, preference, &reasons);
+  if (preference.batch_invariant && descriptor.alignment == 0 && (g.layout == GemmLayout::crr || g.layout == GemmLayout::ccr)) {
+    throw Unsupported("batch_invariant: an explicit alignment required with a column-major a, whose own alignment depends on m; select with alignment=16, or less");
+  }
+  const std::vector<gemm::Choice> choices = gemm::rank(g, properties, preference, nullptr);
   if (choices.empty()) {
+    std::string reasons;
+    gemm::rank(g, properties, preference, &reasons);
     throw Unsupported(text("no kernel serves gemm ", name(g.a), " ", name(g.layout), " m=", g.m, " n=", g.n, " k=", g.k, " alignment=", g.alignment, " on ",
                            cutplan::describe(device), " (", properties.name, ", compute capability ", properties.compute_capability / 10, ".",
                            properties.compute_capability % 10, "): ", reasons));
@@ -109,20 +131,19 @@ const PrecisionGuarantee& GemmPlan::precision_guarantee() const noexcept { retur
 const GemmDescriptor& GemmPlan::descriptor() const noexcept { return impl_->descriptor; }
 Device GemmPlan::device() const noexcept { return impl_->device; }
 
-void GemmPlan::run(const GemmArguments& arguments, Stream stream, Workspace workspace) const {
-  const Impl& plan = *impl_;
-  const gemm::Problem problem = gemm::check(plan.descriptor, plan.device, plan.kernel->alignment, arguments);
-  check_workspace(workspace, plan.workspace_bytes);
-  if (problem.m == 0 || problem.n == 0 || problem.batch == 0) return;
-  const gemm::Launch launch{stream, workspace.data, plan.split_k, plan.sm_count, plan.sm_limited};
-#if CUTPLAN_WITH_CUDA
-  if (plan.device.type == DeviceType::cuda) {
-    DeviceGuard guard(plan.device.id);
-    plan.kernel->run(*plan.kernel, problem, launch);
-    return;
-  }
-#endif
-  plan.kernel->run(*plan.kernel, problem, launch);
+void GemmPlan::run(const GemmArguments& arguments, Stream stream, Workspace workspace) const { launch(*impl_, arguments, stream, workspace, 1); }
+
+double GemmPlan::measure_launch(const GemmArguments& arguments, int launches, Stream stream, Workspace workspace) const {
+  if (impl_->device.type == DeviceType::cpu) throw Unsupported("measure_launch: a plan for a CUDA device required, got one for the host, which launches nothing");
+  if (launches < 2) throw InvalidProblem(text("launches: at least 2 required, got ", launches));
+  // The difference of two runs: what is done once cancels.
+  const auto seconds = [&](int repeats) {
+    const auto start = std::chrono::steady_clock::now();
+    launch(*impl_, arguments, stream, workspace, repeats);
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  };
+  const double once = seconds(1);
+  return (seconds(launches) - once) / (launches - 1);
 }
 
 }  // namespace cutplan

@@ -86,12 +86,13 @@ bool fits(const Kernel& k, const GemmDescriptor& g, const PlanPreference& prefer
   return k.operand == g.a && k.layout == g.layout && (!preference.arch || k.arch == *preference.arch);
 }
 
-/// Why a kernel of the right kind cannot serve the problem; null: it can.
-const char* obstacle(const Kernel& k, const GemmDescriptor& g, const DeviceProperties& device) {
+/// Why a kernel of the right kind cannot serve the problem on `sms` SMs; null: it can.
+const char* obstacle(const Kernel& k, const GemmDescriptor& g, const DeviceProperties& device, int sms) {
   const int cc = device.compute_capability;
   if (k.arch == Arch::host) return cc == 0 ? nullptr : "host kernels compute on the host alone";
   if (cc == 0) return "CUDA kernels need a CUDA device";
   if (cc < k.minimum_compute_capability || cc > k.maximum_compute_capability) return "the device is of another compute capability";
+  if (k.cluster_m * k.cluster_n > sms) return "sm_count is less than a cluster takes";
   if (k.shared_memory > device.shared_memory) return "the device has too little shared memory";
   if (g.alignment % k.alignment != 0) return "a and b are less aligned than the kernel reads";
   if (k.needs_k && g.k == 0) return "K = 0";
@@ -121,13 +122,13 @@ std::vector<Choice> rank(const GemmDescriptor& g, const DeviceProperties& device
     if (by_name && preference.kernel.compare(0, kernel_name(k, 1).size(), kernel_name(k, 1)) != 0) return;
     if (!by_name && !fits(k, g, preference)) return;
     for (const int split_k : split_choices) {
-      const std::string name_of = by_name || reasons ? kernel_name(k, split_k) : std::string();
+      const std::string name_of = by_name ? kernel_name(k, split_k) : std::string();
       if (by_name && name_of != preference.kernel) continue;
       name_known = true;
       std::string cause;
       if (!fits(k, g, preference)) {
         cause = "of another operand type, layout or preferred architecture";
-      } else if (const char* why = obstacle(k, g, device)) {
+      } else if (const char* why = obstacle(k, g, device, sms)) {
         cause = why;
       } else if (split_k > 1) {
         const bool slices_hold_work = g.k > 0 && ceil_div(g.k, split_extent(g.k, split_k, k.tile_k)) == split_k;
@@ -145,7 +146,7 @@ std::vector<Choice> rank(const GemmDescriptor& g, const DeviceProperties& device
       }
       if (cause.empty()) {
         choices.push_back({&k, split_k, predict(k, modelled, sms, device.compute_capability, split_k)});
-      } else if (split_k == 1 || by_name) {
+      } else if (reasons && (split_k == 1 || by_name)) {
         cause = text(by_name ? name_of : name(k.arch), ": ", cause);
         if (std::find(causes.begin(), causes.end(), cause) == causes.end()) causes.push_back(cause);
       }

@@ -23,8 +23,8 @@ inline constexpr Support support_table[] = {
     {Arch::host, DType::f64, {DType::f64, DType::none}, 0, 0, ""},
     {Arch::sm80, DType::f16, {DType::f16, DType::f32}, 80, any_newer, "mma.sync; any alignment"},
     {Arch::sm80, DType::bf16, {DType::bf16, DType::f32}, 80, any_newer, "mma.sync; any alignment"},
-    {Arch::sm89, DType::f16, {DType::f16, DType::f32}, 89, any_newer, "mma.sync; tiles within 99 KiB of shared memory"},
-    {Arch::sm89, DType::bf16, {DType::bf16, DType::f32}, 89, any_newer, "mma.sync; tiles within 99 KiB of shared memory"},
+    {Arch::sm89, DType::f16, {DType::f16, DType::f32}, 89, 90, "mma.sync; tiles within 99 KiB of shared memory"},
+    {Arch::sm89, DType::bf16, {DType::bf16, DType::f32}, 89, 90, "mma.sync; tiles within 99 KiB of shared memory"},
     {Arch::sm90, DType::f16, {DType::f16, DType::f32}, 90, 90, "TMA and wgmma; 16-byte aligned A and B, K > 0"},
     {Arch::sm90, DType::bf16, {DType::bf16, DType::f32}, 90, 90, "TMA and wgmma; 16-byte aligned A and B, K > 0"},
 };

@@ -3,7 +3,7 @@
 
 namespace cutplan::gemm {
 
-static constexpr Kernel kernels[] = {CUTPLAN_SM80_GEMM(sm80, cutlass::half_t, DType::f16, 128, 256, 64, 3, 2, 4, 16, 0.48)};
+static constexpr Kernel kernels[] = {CUTPLAN_SM80_GEMM(sm80, cutlass::half_t, DType::f16, 128, 256, 64, 3, 2, 4, 16, 0.47)};
 const KernelTable sm80_f16_large = {kernels, std::size(kernels)};
 
 }  // namespace cutplan::gemm

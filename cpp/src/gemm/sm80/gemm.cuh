@@ -24,6 +24,7 @@
 
 #include "core/cuda.hpp"
 #include "gemm/epilogue.cuh"
+#include "gemm/support.hpp"
 
 namespace cutplan::gemm::sm80 {
 
@@ -83,13 +84,14 @@ template <typename Config, int kExtent, bool kAlongK>
 class Loader {
   using Tile = OperandTile<Config, kExtent, kAlongK>;
   static constexpr int kRunStep = Config::kThreads / Tile::kChunks;  // runs between two chunks of a thread
-  static constexpr int kCopies = Tile::kRuns / kRunStep;             // chunks of a thread
   static_assert(Config::kThreads % Tile::kChunks == 0 && Tile::kRuns % kRunStep == 0 && kRunStep % 8 == 0);
 
  public:
+  static constexpr int kCopies = Tile::kRuns / kRunStep;  // chunks of a thread
+
   /// The tile at `extent0` of an operand with `extent` rows (A) or columns (B), from k0 on.
   __device__ Loader(const void* data, std::int64_t ld, std::int64_t extent0, std::int64_t extent, std::int64_t k0)
-      : run_step_(kRunStep * ld), tile_step_(kAlongK ? Config::kTileK : Config::kTileK * ld) {
+      : run_step_(kRunStep * ld), next_step_((kAlongK ? Config::kTileK : Config::kTileK * ld) - (kCopies - 1) * kRunStep * ld) {
     const int chunk = threadIdx.x % Tile::kChunks, run = threadIdx.x / Tile::kChunks;
     to_ = Tile::offset(run, chunk);
     const std::int64_t first = kAlongK ? (extent0 + run) * ld + k0 + 8 * chunk : (k0 + run) * ld + extent0 + 8 * chunk;
@@ -104,26 +106,22 @@ class Loader {
       if (kAlongK ? extent0 + run + i * kRunStep < extent : elements_ > 0) runs_ |= 1u << i;
     }
     // Hold on to these in registers: recomputing them in each step was 60 instructions that the tensor cores waited for.
-    asm volatile("" : "+r"(runs_), "+l"(run_step_));
+    asm volatile("" : "+r"(runs_), "+l"(run_step_), "+l"(next_step_));
   }
 
   /// Whether every chunk is whole or absent, for all threads.
   __device__ static bool whole_chunks(std::int64_t extent) { return kAlongK || extent % 8 == 0; }
 
-  /// Starts the copy of a whole K step of whole chunks into a slot and moves on to the next.
-  __device__ __forceinline__ void copy(std::uint32_t slot) {
-    const std::uint16_t* from = from_;
-#pragma unroll
-    for (int i = 0; i < kCopies; ++i) {
-      if (runs_ >> i & 1) {
-        asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(slot + to_ + i * kRunStep * Tile::kChunks * 16), "l"(from));
-      }
-      from += run_step_;
-    }
-    from_ += tile_step_;
+  /// The thread's runs where `wanted`, else none: what copy_chunk takes.
+  __device__ std::uint32_t runs(bool wanted) const { return wanted ? runs_ : 0; }
+
+  /// Starts the copy of chunk i of a K step of whole chunks; the last one moves on to the next step.
+  __device__ __forceinline__ void copy_chunk(std::uint32_t slot, int i, std::uint32_t runs) {
+    if (runs >> i & 1) asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(slot + to_ + i * kRunStep * Tile::kChunks * 16), "l"(from_));
+    from_ += i + 1 < kCopies ? run_step_ : next_step_;
   }
 
-  /// The same where only `k_left` elements of the step, or parts of chunks, exist; the rest becomes zero.
+  /// Starts the copy of a whole step of which only `k_left` elements, or parts of chunks, exist; the rest becomes zero. Does not move on.
   __device__ __forceinline__ void copy_partial(std::uint32_t slot, int k_left) {
     const int chunk = threadIdx.x % Tile::kChunks, run = threadIdx.x / Tile::kChunks;
 #pragma unroll
@@ -134,7 +132,6 @@ class Loader {
         asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(slot + to_ + i * kRunStep * Tile::kChunks * 16), "l"(bytes ? from_ + i * run_step_ : from_), "r"(bytes));
       }
     }
-    from_ += tile_step_;
   }
 
   /// For operands of any alignment, in two steps: read into registers now, write to the slot later.
@@ -149,7 +146,7 @@ class Loader {
 #pragma unroll
       for (int w = 0; w < 4; ++w) held_[i][w] = element[2 * w] | static_cast<std::uint32_t>(element[2 * w + 1]) << 16;
     }
-    from_ += tile_step_;
+    from_ += next_step_ + (kCopies - 1) * run_step_;
   }
 
   __device__ __forceinline__ void flush(std::uint32_t slot) const {
@@ -162,7 +159,8 @@ class Loader {
 
  private:
   const std::uint16_t* from_;
-  std::int64_t run_step_, tile_step_;
+  std::int64_t run_step_;   // elements from a chunk to the thread's next
+  std::int64_t next_step_;  // and from its last to its first of the next K step
   int to_, elements_;
   std::uint32_t runs_;
   std::uint32_t held_[kCopies][4];  // used by fetch and flush alone
@@ -202,17 +200,27 @@ __global__ __launch_bounds__(Config::kThreads) void sm80_gemm(const __grid_const
 
     Loader<Config, Config::kTileM, Config::kAlongKA> load_a(static_cast<const std::uint16_t*>(p.a) + tile.batch * p.batch_a, p.lda, tile_m, p.m, k_begin);
     Loader<Config, Config::kTileN, Config::kAlongKB> load_b(static_cast<const std::uint16_t*>(p.b) + tile.batch * p.batch_b, p.ldb, tile_n, p.n, k_begin);
-    const int whole_steps = k_last == kTileK ? steps : steps - 1;
-    const int whole_a = load_a.whole_chunks(p.m) ? whole_steps : 0, whole_b = load_b.whole_chunks(p.n) ? whole_steps : 0;
-    const auto start_copy = [&](auto& load, int step, int whole, std::uint32_t slot) {
-      if constexpr (!kAsync) {
-        load.fetch(step < whole_steps ? kTileK : k_last);
-      } else if (step < whole) {
-        load.copy(slot);
+    // Steps whose chunks all exist whole; others are copied with zero fill.
+    const int full_steps = k_last == kTileK ? steps : steps - 1;
+    const int whole_steps = kAsync && load_a.whole_chunks(p.m) && load_b.whole_chunks(p.n) ? full_steps : 0;
+    const auto start_ragged_copy = [&](int step, std::uint32_t slot) {
+      const int k_left = step < full_steps ? kTileK : k_last;
+      if constexpr (kAsync) {
+        load_a.copy_partial(slot, k_left);
+        load_b.copy_partial(slot + kOffsetB, k_left);
       } else {
-        load.copy_partial(slot, step < whole_steps ? kTileK : k_last);
+        load_a.fetch(k_left);
+        load_b.fetch(k_left);
       }
     };
+    const auto copy_chunk = [&](int chunk, std::uint32_t slot, std::uint32_t runs_a, std::uint32_t runs_b) {
+      if (chunk < load_a.kCopies) {
+        load_a.copy_chunk(slot, chunk, runs_a);
+      } else {
+        load_b.copy_chunk(slot + kOffsetB, chunk - load_a.kCopies, runs_b);
+      }
+    };
+    constexpr int kCopies = load_a.kCopies + load_b.kCopies;
     const auto finish_copy = [&](std::uint32_t slot) {
       if constexpr (!kAsync) {
         load_a.flush(ring + slot);
@@ -228,8 +236,12 @@ __global__ __launch_bounds__(Config::kThreads) void sm80_gemm(const __grid_const
 #pragma unroll
     for (int stage = 0; stage < kStages - 1; ++stage) {
       if (stage < steps) {
-        start_copy(load_a, stage, whole_a, ring + stage * Config::kSlotBytes);
-        start_copy(load_b, stage, whole_b, ring + stage * Config::kSlotBytes + kOffsetB);
+        const bool whole = stage < whole_steps;
+        if (!whole) start_ragged_copy(stage, ring + stage * Config::kSlotBytes);
+        if constexpr (kAsync) {
+#pragma unroll
+          for (int chunk = 0; chunk < kCopies; ++chunk) copy_chunk(chunk, ring + stage * Config::kSlotBytes, load_a.runs(whole), load_b.runs(whole));
+        }
         finish_copy(stage * Config::kSlotBytes);
       }
       asm volatile("cp.async.commit_group;");
@@ -253,18 +265,27 @@ __global__ __launch_bounds__(Config::kThreads) void sm80_gemm(const __grid_const
     for (int step = 0; step < steps; ++step) {
       const std::uint32_t next_slot = slot + Config::kSlotBytes == kRingBytes ? 0 : slot + Config::kSlotBytes;
       const int incoming = step + kStages - 1;
+      const bool whole = incoming < whole_steps;
+      const std::uint32_t runs_a = load_a.runs(whole), runs_b = load_b.runs(whole);
+      if (!whole && incoming < steps) start_ragged_copy(incoming, ring + free_slot);
 #pragma unroll
       for (int k_block = 0; k_block < kMmaK; ++k_block) {
-        if (k_block == kMmaK - 1) wait_for_slot();
+        if (k_block == kMmaK - 1) {
+          asm volatile("cp.async.commit_group;");
+          wait_for_slot();
+        }
         // After the last step this reads a slot that nobody needs: cheaper than a branch.
         load_fragments((k_block + 1) % 2, k_block == kMmaK - 1 ? next_slot : slot, (k_block + 1) % kMmaK);
 #pragma unroll
         for (int i = 0; i < kMmaM; ++i) {
-          // Copies start between rows of mma, so that the tensor cores do not wait for their addresses.
-          if (k_block == 0 && i == 0 && incoming < steps) start_copy(load_a, incoming, whole_a, ring + free_slot);
-          if (k_block == 0 && i == 1) {
-            if (incoming < steps) start_copy(load_b, incoming, whole_b, ring + free_slot + kOffsetB);
-            asm volatile("cp.async.commit_group;");
+          // Copies are spread between the rows of mma before the last K block, so that neither the tensor cores nor ldmatrix wait for a burst of them.
+          if constexpr (kAsync) {
+            if (k_block < kMmaK - 1) {
+              constexpr int kPlaces = (kMmaK - 1) * kMmaM;
+              const int place = k_block * kMmaM + i;
+#pragma unroll
+              for (int chunk = place * kCopies / kPlaces; chunk < (place + 1) * kCopies / kPlaces; ++chunk) copy_chunk(chunk, ring + free_slot, runs_a, runs_b);
+            }
           }
 #pragma unroll
           for (int j = 0; j < kMmaN; ++j) {
@@ -327,12 +348,15 @@ void run(const Kernel&, const Problem& p, const Launch& launch) {
   grid.split_k = static_cast<std::uint32_t>(split_k);
   grid.panel = 8;
   const std::uint32_t blocks = launch.sm_limited ? std::min(static_cast<std::uint32_t>(launch.sm_count), grid.tiles) : grid.tiles;
-  sm80_gemm<Config><<<blocks, Config::kThreads, Config::kSharedMemory, stream>>>(main, grid);
-  check_cuda(cudaPeekAtLastError(), "launch of the sm80 GEMM kernel");
-  if (split_k > 1) {
-    const std::int64_t reduction = std::min<std::int64_t>((p.batch * p.m * ((p.n + 7) / 8) + 255) / 256, std::int64_t{8} * launch.sm_count);
-    split_k_reduce<<<static_cast<unsigned>(reduction), 256, 0, stream>>>(p, static_cast<const float*>(launch.workspace), split_k);
-    check_cuda(cudaPeekAtLastError(), "launch of the split K reduction");
+  const std::int64_t vectors = p.batch * p.m * ((p.n + 7) / 8);
+  const auto reduction = static_cast<unsigned>(std::min<std::int64_t>((vectors + 255) / 256, std::int64_t{8} * launch.sm_count));
+  for (int i = 0; i < launch.repeats; ++i) {
+    sm80_gemm<Config><<<blocks, Config::kThreads, Config::kSharedMemory, stream>>>(main, grid);
+    check_cuda(cudaPeekAtLastError(), "launch of the sm80 GEMM kernel");
+    if (split_k > 1) {
+      split_k_reduce<<<reduction, 256, 0, stream>>>(p, static_cast<const float*>(launch.workspace), split_k);
+      check_cuda(cudaPeekAtLastError(), "launch of the split K reduction");
+    }
   }
 }
 
@@ -340,7 +364,7 @@ template <Arch kArch, typename Element, GemmLayout kLayout, int kTileM, int kTil
 constexpr Kernel kernel(DType operand, double peak_fraction) {
   using C = Config<Element, kLayout, kTileM, kTileN, kTileK, kStages, kWarpsM, kWarpsN, kAlignment>;
   return {kArch, Backend::cute, operand, kLayout, kTileM, kTileN, kTileK, kStages, 1, 1, "multistage", kAlignment, C::kThreads, C::kSharedMemory,
-          kArch == Arch::sm89 ? 89 : 80, 999, true, false, peak_fraction, run<C>, prepare<C>};
+          kArch == Arch::sm89 ? 89 : 80, kArch == Arch::sm89 ? 90 : any_newer, true, false, peak_fraction, run<C>, prepare<C>};
 }
 
 }  // namespace cutplan::gemm::sm80

@@ -3,7 +3,7 @@
 
 namespace cutplan::gemm {
 
-static constexpr Kernel kernels[] = {CUTPLAN_SM90_GEMM(cutlass::bfloat16_t, DType::bf16, 128, 128, 6, 1, 0.68)};
+static constexpr Kernel kernels[] = {CUTPLAN_SM90_GEMM(cutlass::bfloat16_t, DType::bf16, 128, 128, 6, 1, 0.69)};
 const KernelTable sm90_bf16_medium = {kernels, std::size(kernels)};
 
 }  // namespace cutplan::gemm

@@ -241,7 +241,9 @@ void run(const Kernel&, const Problem& p, const Launch& launch) {
   config.stream = static_cast<cudaStream_t>(launch.stream);
   config.attrs = &cluster;
   config.numAttrs = kClusterM > 1 ? 1 : 0;
-  check_cuda(cudaLaunchKernelEx(&config, sm90_gemm<Config>, map_a, map_b, p, grid), "launch of the sm90 GEMM kernel");
+  for (int i = 0; i < launch.repeats; ++i) {
+    check_cuda(cudaLaunchKernelEx(&config, sm90_gemm<Config>, map_a, map_b, p, grid), "launch of the sm90 GEMM kernel");
+  }
 }
 
 template <typename Element, GemmLayout kLayout, int kTileM, int kTileN, int kStages, int kClusterM>

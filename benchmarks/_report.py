@@ -1,0 +1,194 @@
+"""What a result is: the machine, every sample, and the figures and tables that are read off them.
+
+Needs the standard library alone, except machine(), so that committed results can be read anywhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import math
+import pathlib
+import platform
+import re
+import shlex
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+Record = dict[str, Any]
+
+_SMI_FIELDS = (
+    "driver_version",
+    "pstate",
+    "clocks.sm",
+    "clocks.max.sm",
+    "clocks.mem",
+    "power.draw",
+    "power.limit",
+    "temperature.gpu",
+)
+
+
+def nvidia_smi(uuid: str) -> dict[str, str] | None:
+    """Clocks, power and temperature of one GPU; None where there is no nvidia-smi that answers."""
+    command = ["nvidia-smi", f"--query-gpu={','.join(_SMI_FIELDS)}", "--format=csv,noheader", f"--id={uuid}"]
+    try:
+        answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    except (OSError, subprocess.CalledProcessError) as error:
+        print(f"clocks and power are not recorded: {error}", file=sys.stderr)
+        return None
+    return dict(zip(_SMI_FIELDS, (field.strip() for field in answer.split(",")), strict=True))
+
+
+def gpu_uuid(device: str) -> str:
+    import torch
+
+    return f"GPU-{torch.cuda.get_device_properties(device).uuid}"
+
+
+def machine(device: str) -> Record:
+    """Everything that a time depends on and that can be asked for."""
+    import torch
+
+    import cutplan
+
+    properties = cutplan.device_properties(device)
+    facts: Record = {
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "device": {
+            "name": properties.name,
+            "compute_capability": properties.compute_capability,
+            "sm_count": properties.sm_count,
+            "l2_bytes": properties.l2_bytes,
+        },
+        "versions": {
+            "cutplan": cutplan.version(),
+            "architectures": list(cutplan.built_architectures()),
+            "torch": torch.__version__,
+            "cuda": torch.version.cuda,
+            "python": platform.python_version(),
+            "system": f"{platform.system()} {platform.machine()}",
+        },
+    }
+    if device != "cpu":
+        facts["nvidia_smi"] = nvidia_smi(gpu_uuid(device))
+    return facts
+
+
+def command_line(module: str, arguments: Sequence[str]) -> str:
+    """The command that repeats a run; where its result was written is left out."""
+    kept: list[str] = []
+    skip = False
+    for argument in arguments:
+        if skip or argument.startswith("--json="):
+            skip = False
+        elif argument == "--json":
+            skip = True
+        else:
+            kept.append(argument)
+    return shlex.join(["python", "-m", module, *kept])
+
+
+def choose_device(parser: argparse.ArgumentParser, wanted: str | None) -> str:
+    """`wanted`, or the first GPU; exits with the reason where neither is there."""
+    import torch
+
+    import cutplan
+
+    device = wanted or "cuda:0"
+    if device == "cpu":
+        return device
+    if cutplan.cuda_device_count() == 0:
+        parser.error(f"no GPU: {cutplan.cuda_unavailable_reason()}; --device cpu measures the host backend")
+    if not torch.cuda.is_available():
+        parser.error(f"torch {torch.__version__} sees no GPU; --device cpu measures the host backend")
+    index = torch.device(device).index or 0
+    torch.cuda.set_device(index)
+    return f"cuda:{index}"
+
+
+def write(path: pathlib.Path, record: Record) -> None:
+    """JSON with one line for each list of samples."""
+    text = json.dumps(record, indent=1)
+    text = re.sub(r"\[[-\d.,\s]+\]", lambda samples: " ".join(samples.group().split()), text)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text + "\n")
+    print(f"\nevery sample is in {path}")
+
+
+def median(contender: Record) -> float:
+    samples: list[float] = contender["microseconds"]
+    return statistics.median(samples)
+
+
+def find(entry: Record, name: str) -> Record | None:
+    """The contender of that name in one entry of a GEMM record."""
+    return next((c for c in entry["contenders"] if c["name"] == name), None)
+
+
+def ratio(entry: Record, contender: Record) -> float | None:
+    """Speed relative to the peer of the same entry: above 1 is faster than it."""
+    peer = find(entry, "torch")
+    return median(peer) / median(contender) if peer else None
+
+
+def rate(entry: Record, contender: Record) -> str:
+    """TFLOP/s; for few rows the rate at which B is read, which is what limits them."""
+    seconds = median(contender) * 1e-6
+    if entry["m"] <= 16:
+        element = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}[entry["dtype"]]
+        return f"{1e-9 * entry['k'] * entry['n'] * element / seconds:.0f} GB/s"
+    gflops = 2e-9 * entry["m"] * entry["n"] * entry["k"] / seconds
+    return f"{gflops / 1000:.0f} TFLOP/s" if gflops >= 10000 else f"{gflops:.0f} GFLOP/s"
+
+
+def extents(entry: Record) -> str:
+    return f"{entry['m']}x{entry['n']}x{entry['k']}"
+
+
+def types(entry: Record) -> str:
+    return entry["dtype"] if entry["dtype"] == entry["d"] else f"{entry['dtype']} -> {entry['d']}"
+
+
+def geometric_mean(values: Iterable[float]) -> float:
+    logs = [math.log(value) for value in values]
+    return math.exp(sum(logs) / len(logs))
+
+
+def summary(entries: list[Record]) -> list[str]:
+    """One line for each group of problems and each kind of kernel: mean and least ratio to the peer."""
+    lines = []
+    for group in dict.fromkeys(entry["group"] for entry in entries):
+        members = [entry for entry in entries if entry["group"] == group]
+        for name in dict.fromkeys(c["name"] for entry in members for c in entry["contenders"]):
+            if name == "torch":
+                continue
+            ratios = [
+                (speed, entry)
+                for entry in members
+                if (contender := find(entry, name)) and (speed := ratio(entry, contender))
+            ]
+            if not ratios:
+                continue
+            least, where = min(ratios, key=lambda pair: pair[0])
+            mean = geometric_mean(speed for speed, _ in ratios)
+            lines.append(
+                f"{group}, {name}: {mean:.3f} times torch in geometric mean of {len(ratios)}, at least "
+                f"{least:.3f} ({extents(where)} {where['layout']} {types(where)})"
+            )
+    return lines
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Columns as wide as their widest cell; what starts with a digit is aligned to the right."""
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    for row in (header, *rows):
+        cells = (
+            cell.rjust(width) if cell.lstrip("-")[:1].isdigit() else cell.ljust(width)
+            for cell, width in zip(row, widths, strict=True)
+        )
+        print("  ".join(cells).rstrip())

@@ -1,0 +1,245 @@
+"""Writes the parts of README.md that come from data, so that the page says what the code and the results say.
+
+    python -m benchmarks.readme                     writes them
+    python -m benchmarks.readme --check             fails where the page differs, and shows how
+    python -m benchmarks.readme --check results     only the parts that need no build: standard library alone
+
+"support" is the support table of the installed cutplan, which must hold the kernels of every architecture.
+"results" is read off the newest file of each benchmark and device in benchmarks/results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import pathlib
+import statistics
+import sys
+from collections.abc import Callable, Iterable, Sequence
+
+from benchmarks import _report
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+RESULTS = ROOT / "benchmarks" / "results"
+MAKE_RESULTS = (
+    "`python -m benchmarks.gemm --json benchmarks/results/gemm-<device>.json` and "
+    "`python -m benchmarks.overhead --json benchmarks/results/overhead-<device>.json`"
+)
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def support() -> str:
+    import cutplan
+
+    built, known = cutplan.built_architectures(), [str(arch) for arch in cutplan.Arch]
+    lacking = [arch for arch in known if arch not in built]
+    if lacking:
+        sys.exit(
+            f"benchmarks.readme: the support table takes a build of {', '.join(known)}; "
+            f"the installed cutplan lacks {', '.join(lacking)}: make readme builds them all"
+        )
+    rows = []
+    for row in cutplan.gemm_support():
+        capability = row.minimum_compute_capability
+        rows.append(
+            [
+                str(row.arch),
+                "CPU" if capability == 0 else f"{capability // 10}.{capability % 10}",
+                str(row.operand),
+                ", ".join(str(d) for d in row.d),
+                ", ".join(str(layout) for layout in row.layouts),
+                row.note,
+            ]
+        )
+    return _table(["kernels", "compute capability from", "A and B", "D", "layouts", "notes"], rows)
+
+
+def _newest(benchmark: str) -> list[_report.Record]:
+    """The newest result of each device."""
+    records: dict[str, _report.Record] = {}
+    for path in sorted(RESULTS.glob("*.json")):
+        record = json.loads(path.read_text())
+        if record["benchmark"] != benchmark:
+            continue
+        device = record["device"]["name"]
+        if device not in records or records[device]["date"] < record["date"]:
+            records[device] = record
+    return list(records.values())
+
+
+def _circumstances(record: _report.Record) -> str:
+    versions, smi = record["versions"], record.get("nvidia_smi")
+    facts = [record["device"]["name"]]
+    if smi:
+        facts.append(f"driver {smi['driver_version']}")
+    if versions["cuda"]:
+        facts.append(f"CUDA {versions['cuda']}")
+    facts += [f"torch {versions['torch']}", f"cutplan {versions['cutplan']}", record["date"][:10]]
+    return ", ".join(facts)
+
+
+def _cell(entry: _report.Record | None, name: str) -> str:
+    contender = _report.find(entry, name) if entry else None
+    if entry is None or contender is None:
+        return ""
+    speed = _report.ratio(entry, contender)
+    return _report.rate(entry, contender) + (f", {speed:.2f}" if speed else "")
+
+
+def _gemm(record: _report.Record) -> str:
+    entries = record["entries"]
+    names = [n for n in dict.fromkeys(c["name"] for e in entries for c in e["contenders"]) if n != "torch"]
+    dtypes = list(dict.fromkeys(e["dtype"] for e in entries))
+    problems: dict[tuple[str, str, bool], dict[str, _report.Record]] = {}
+    for entry in entries:
+        key = (_report.extents(entry), entry["layout"], entry["dtype"] != entry["d"])
+        problems.setdefault(key, {})[entry["dtype"]] = entry
+    rows = [
+        [
+            shape,
+            f"{layout}, float32 D" if widened else layout,
+            *(_cell(of_type.get(dtype), name) for dtype in dtypes for name in names),
+        ]
+        for (shape, layout, widened), of_type in problems.items()
+    ]
+    kernels = sorted({c["sku"] for e in entries for c in e["contenders"] if c["name"] == "cutplan"})
+    header = ["M x N x K", "layout", *(f"{dtype}: {name}" for dtype in dtypes for name in names)]
+    text = [
+        f"#### {_circumstances(record)}",
+        f"`{record['command']}`: medians of {record['rounds']} runs, interleaved with torch's; before each, "
+        f"{record['flush_bytes'] >> 20} MiB are written to empty L2. A cell holds the rate (for M up to 16, "
+        "that at which B is read) and torch's time over cutplan's: above 1 is faster. `cutplan` is the "
+        "kernel that `select` picks; where an architecture is named, the one that it picks among that one's.",
+        _table(header, rows),
+        "\n".join(f"- {line}" for line in _report.summary(entries)),
+        f"Kernels picked: {', '.join(f'`{kernel}`' for kernel in kernels)}.",
+    ]
+    if record["epilogues"]:
+        text += [
+            "The same with an epilogue, time relative to the plain product of the same library (torch eager: "
+            "`addmm`, then the activation), and torch's time over cutplan's:",
+            _epilogues(record["epilogues"]),
+        ]
+    return "\n\n".join(text)
+
+
+def _epilogues(entries: list[_report.Record]) -> str:
+    dtypes = list(dict.fromkeys(e["dtype"] for e in entries))
+    at = {(e["epilogue"], e["dtype"]): e for e in entries}
+
+    def relative(epilogue: str, dtype: str, name: str) -> str:
+        contender = _report.find(at[epilogue, dtype], name)
+        plain = _report.find(at["none", dtype], name)
+        assert contender and plain
+        return f"{_report.median(contender) / _report.median(plain):.2f}"
+
+    def speed(epilogue: str, dtype: str) -> str:
+        entry = at[epilogue, dtype]
+        contender = _report.find(entry, "cutplan")
+        assert contender
+        return f"{_report.ratio(entry, contender):.2f}"
+
+    rows = [
+        [
+            epilogue,
+            *(
+                cell
+                for d in dtypes
+                for cell in (
+                    relative(epilogue, d, "cutplan"),
+                    relative(epilogue, d, "torch"),
+                    speed(epilogue, d),
+                )
+            ),
+        ]
+        for epilogue in dict.fromkeys(e["epilogue"] for e in entries)
+    ]
+    header = [f"{_report.extents(entries[0])} {entries[0]['layout']}"]
+    for dtype in dtypes:
+        header += [f"{dtype}: cutplan", "torch", "ratio"]
+    return _table(header, rows)
+
+
+def _overhead(record: _report.Record) -> str:
+    problems = record["problems"]
+    medians = [
+        {statement: statistics.median(samples) for statement, samples in problem["microseconds"].items()}
+        for problem in problems
+    ]
+    rows = [
+        [f"`{statement}`", *(f"{of_problem[statement]:.2f}" for of_problem in medians)]
+        for statement in medians[0]
+        if statement != "launch floor"
+    ]
+    if all("launch floor" in of_problem for of_problem in medians):
+        floors = [of_problem["launch floor"] for of_problem in medians]
+        beyond = [of_problem["plan.run(a, b, d)"] - of_problem["launch floor"] for of_problem in medians]
+        rows.insert(0, ["launch floor", *(f"{floor:.2f}" for floor in floors)])
+        rows.insert(1, ["`plan.run(a, b, d)` beyond it", *(f"**{more:.2f}**" for more in beyond)])
+    imports = record["import_milliseconds"]
+    frameworks = ", ".join(record["import_frameworks"]) or "no framework"
+    header = ["host time of a call, µs", *(f"{_report.extents(p)} {p['dtype']}" for p in problems)]
+    return "\n\n".join(
+        [
+            f"#### Host time, {_circumstances(record)}",
+            f"`{record['command']}`: medians of batches of {problems[0]['calls']} calls with torch tensors. "
+            "The launch floor is the same kernel launched over and over from C++, its operands imported and "
+            f"checked once. `import cutplan` takes {min(imports):.0f} ms and imports {frameworks}.",
+            _table(header, rows),
+        ]
+    )
+
+
+def results() -> str:
+    parts = [_gemm(record) for record in _newest("gemm")]
+    parts += [_overhead(record) for record in _newest("overhead")]
+    return (
+        "\n\n".join(parts) or f"No results are committed. {MAKE_RESULTS} on a machine with a GPU make them."
+    )
+
+
+SECTIONS: dict[str, Callable[[], str]] = {"support": support, "results": results}
+
+
+def render(text: str, sections: Iterable[str]) -> str:
+    """`text` with the named sections made anew; each stands between a pair of HTML comments."""
+    for name in sections:
+        begin, end = f"<!-- generated: {name} -->\n", f"<!-- end: {name} -->"
+        if text.count(begin) != 1 or text.count(end) != 1:
+            sys.exit(f"benchmarks.readme: README.md must hold one pair of {begin.strip()} and {end}")
+        before, _, rest = text.partition(begin)
+        _, _, after = rest.partition(end)
+        text = f"{before}{begin}{SECTIONS[name]()}\n{end}{after}"
+    return text
+
+
+def main(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.readme",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("sections", nargs="*", help=f"of {', '.join(SECTIONS)} (default: all)")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail where README.md differs")
+    options = parser.parse_args(arguments)
+    if unknown := [name for name in options.sections if name not in SECTIONS]:
+        parser.error(f"no section {unknown[0]}; there are {', '.join(SECTIONS)}")
+    old = README.read_text()
+    new = render(old, options.sections or SECTIONS)
+    if not options.check:
+        README.write_text(new)
+    elif old != new:
+        sys.stdout.writelines(
+            difflib.unified_diff(old.splitlines(True), new.splitlines(True), "README.md", "as generated")
+        )
+        sys.exit("README.md is not as generated: make readme")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

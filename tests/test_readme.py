@@ -1,0 +1,131 @@
+"""README.md's examples run as they are printed, each in a process of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+import cutplan
+from tests.environment import has_cuda, note_not_run, why_no_cuda
+
+README = pathlib.Path(__file__).parent.parent / "README.md"
+PACKAGE = pathlib.Path(cutplan.__file__).parent
+
+
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def _jax_has_gpu() -> bool:
+    probe = "import jax; jax.devices('cuda')"
+    return subprocess.run([sys.executable, "-c", probe], capture_output=True).returncode == 0
+
+
+def _obstacle(block: str) -> str | None:
+    """Why this machine cannot run the example; None: it can."""
+    for package in re.findall(r"^import (\w+)", block, re.MULTILINE):
+        if importlib.util.find_spec(package) is None:
+            return f"{package} is not installed"
+    if ("cupy" in block or 'devices("cuda")' in block) and not has_cuda():
+        return why_no_cuda()
+    if 'devices("cuda")' in block and not _jax_has_gpu():
+        return "JAX has no GPU"
+    return None
+
+
+def _title(block: str) -> str:
+    libraries = [m for m in re.findall(r"^import (\w+)", block, re.MULTILINE) if m != "cutplan"]
+    what = "plan" if "GemmPlan" in block else "gpu" if 'devices("cuda")' in block else "matmul"
+    return "-".join([*libraries, what])
+
+
+def _runnable() -> list[object]:
+    blocks = []
+    for block in _blocks("python"):
+        if why := _obstacle(block):
+            note_not_run(f"README.md, example {_title(block)}: {why}")
+        else:
+            blocks.append(pytest.param(block, id=_title(block)))
+    return blocks
+
+
+def _run(command: list[str]) -> str:
+    environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+# What the examples end with, against float64; their variables are in scope.
+_CHECK = """
+if "y" in globals():
+    import numpy as np
+    def wide(x):
+        x = x.get() if hasattr(x, "get") else x.cpu().double() if hasattr(x, "cpu") else x
+        return np.asarray(x, "float64")
+    a, b = (wide(x), wide(weight).T) if "weight" in globals() else (wide(a), wide(b))
+    exact = a @ b
+    if "weight" in globals():
+        from math import erf, sqrt
+        exact += wide(bias)
+        exact *= 0.5 * (1 + np.vectorize(erf)(exact / sqrt(2)))
+    elif exact.ndim == 3:
+        exact = np.maximum(exact, 0)
+    assert type(y).__module__.split(".")[0] in ("torch", "numpy", "cupy", "jaxlib", "jax"), type(y)
+    assert wide(y).shape == exact.shape
+    assert np.linalg.norm(wide(y) - exact) <= 0.01 * np.linalg.norm(exact)
+else:
+    assert bool((d == 512).all())
+"""
+
+
+@pytest.mark.parametrize("block", _runnable())
+def test_python_example(block: str) -> None:
+    _run([sys.executable, "-c", block + _CHECK])
+
+
+def test_every_library_has_an_example() -> None:
+    titles = [_title(block) for block in _blocks("python")]
+    assert titles == [
+        "torch-matmul",
+        "cupy-matmul",
+        "jax-matmul",
+        "jax-torch-gpu",
+        "numpy-matmul",
+        "torch-plan",
+    ]
+    assert len(_blocks("cpp")) == 1
+
+
+def test_cpp_example(tmp_path: pathlib.Path) -> None:
+    compiler = os.environ.get("CXX") or shutil.which("c++")
+    if compiler is None:
+        note_not_run("README.md, C++ example: no C++ compiler")
+        return
+    (block,) = _blocks("cpp")
+    source, program = tmp_path / "example.cpp", tmp_path / "example"
+    source.write_text(block)
+    libraries = PACKAGE / "lib"
+    _run(
+        [
+            compiler,
+            "-std=c++17",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            f"-I{PACKAGE / 'include'}",
+            str(source),
+            f"-L{libraries}",
+            f"-Wl,-rpath,{libraries}",
+            "-lcutplan",
+            f"-o{program}",
+        ]
+    )
+    assert _run([str(program)]).endswith("d[0, 0] = 128\n")
