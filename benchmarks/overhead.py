@@ -24,6 +24,7 @@ import cutplan
 from benchmarks import _report
 
 PROBLEMS = ((64, 64, 64), (128, 256, 64))
+ARCHITECTURES = ("sm80", "sm90")  # a launch with tensor maps and clusters costs more than a plain one
 DTYPE = "float16"
 CALLS = 500  # the launch queue holds 1024
 ROUNDS = 40
@@ -61,7 +62,7 @@ def _batch(statement: str, names: dict[str, object]) -> Batch:
     return lambda: timer.timeit(CALLS) / CALLS * 1e6
 
 
-def _measure(extents: tuple[int, int, int], device: str) -> _report.Record:
+def _measure(extents: tuple[int, int, int], device: str, arch: str | None) -> _report.Record:
     m, n, k = extents
     dtype = getattr(torch, DTYPE)
     a = torch.randn(m, k, device=device).to(dtype)
@@ -69,7 +70,9 @@ def _measure(extents: tuple[int, int, int], device: str) -> _report.Record:
     d = torch.empty(m, n, device=device, dtype=dtype)
     descriptor = cutplan.describe(a, b, d)
     # Without split K: one launch, as the floor's.
-    plan = cutplan.GemmPlan.select(descriptor, device, cutplan.PlanPreference(max_workspace_bytes=0))
+    plan = cutplan.GemmPlan.select(
+        descriptor, device, cutplan.PlanPreference(max_workspace_bytes=0, arch=arch)
+    )
     stream = torch.cuda.current_stream().cuda_stream if device != "cpu" else None
     names = {
         "a": a,
@@ -111,6 +114,19 @@ def _measure(extents: tuple[int, int, int], device: str) -> _report.Record:
         "calls": CALLS,
         "microseconds": samples,
     }
+
+
+def _architectures(device: str) -> list[str | None]:
+    """Those whose kernels this device runs; None where it is the host."""
+    if device == "cpu":
+        return [None]
+    descriptor = cutplan.GemmDescriptor(m=64, n=64, k=64, a=DTYPE)
+    properties = cutplan.device_properties(device)
+    return [
+        arch
+        for arch in ARCHITECTURES
+        if cutplan.gemm_kernels(descriptor, properties, cutplan.PlanPreference(arch=arch))
+    ]
 
 
 def _print(problem: _report.Record) -> None:
@@ -155,7 +171,9 @@ def main(arguments: Sequence[str]) -> None:
         "benchmark": "overhead",
         "command": _report.command_line("benchmarks.overhead", arguments),
         **_report.machine(device),
-        "problems": [_measure(extents, device) for extents in PROBLEMS],
+        "problems": [
+            _measure(extents, device, arch) for extents in PROBLEMS for arch in _architectures(device)
+        ],
     }
     record["import_milliseconds"], record["import_frameworks"] = _imports()
     print(f"{record['device']['name']}; medians of {ROUNDS} batches of {CALLS} calls")

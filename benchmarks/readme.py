@@ -184,7 +184,10 @@ def _overhead(record: _report.Record) -> str:
         rows.insert(1, ["`plan.run(a, b, d)` beyond it", *(f"**{more:.2f}**" for more in beyond)])
     imports = record["import_milliseconds"]
     frameworks = ", ".join(record["import_frameworks"]) or "no framework"
-    header = ["host time of a call, µs", *(f"{_report.extents(p)} {p['dtype']}" for p in problems)]
+    header = [
+        "host time of a call, µs",
+        *(f"{_report.extents(p)} {p['sku'].split('.')[1]}" for p in problems),
+    ]
     return "\n\n".join(
         [
             f"#### Host time, {_circumstances(record)}",
@@ -196,8 +199,35 @@ def _overhead(record: _report.Record) -> str:
     )
 
 
+def _mma_sync(record: _report.Record) -> str:
+    rows = []
+    for entry in record["entries"]:
+        stock = [c for c in entry["contenders"] if c["name"].startswith("stock")]
+        best = min(_report.median(c) for c in stock)
+        rows.append(
+            [
+                _report.extents(entry),
+                *(
+                    _report.rate(entry, c) + ("" if c in stock else f", {best / _report.median(c):.2f}")
+                    for c in entry["contenders"]
+                ),
+            ]
+        )
+    header = ["M x N x K", *(c["name"] for c in record["entries"][0]["contenders"])]
+    return "\n\n".join(
+        [
+            f"#### The mma.sync design in its class, {_circumstances(record)}",
+            f"`{record['command']}`: cutplan's sm80 and sm89 kernels and CUTLASS's stock 2.x ones, float16, "
+            "layout rcr, interleaved in one run on this card; the second figure is the better stock kernel's "
+            "time over cutplan's.",
+            _table(header, rows),
+        ]
+    )
+
+
 def results() -> str:
     parts = [_gemm(record) for record in _newest("gemm")]
+    parts += [_mma_sync(record) for record in _newest("mma_sync")]
     parts += [_overhead(record) for record in _newest("overhead")]
     return (
         "\n\n".join(parts) or f"No results are committed. {MAKE_RESULTS} on a machine with a GPU make them."

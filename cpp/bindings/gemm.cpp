@@ -269,17 +269,22 @@ void bind_plan(nb::module_& m) {
            "Raises what run() would raise for these operands; touches no device.")
       .def(
           "measure_launch",
-          [](const GemmPlan& plan, nb::handle a, nb::handle b, nb::handle d, int launches, nb::handle stream, nb::handle workspace) {
+          [](const GemmPlan& plan, nb::handle a, nb::handle b, nb::handle d, int launches, nb::handle stream,
+             nb::handle workspace) {
             Importer importer(plan.device(), stream, d);
             GemmArguments arguments;
             import(importer, {a, b, d, nb::none(), nb::none()}, arguments);
-            return plan.measure_launch(arguments, launches, importer.stream(), to_workspace(importer, workspace, plan.device()));
+            return plan.measure_launch(arguments, launches, importer.stream(),
+                                       to_workspace(importer, workspace, plan.device()));
           },
-          "a"_a.none(), "b"_a.none(), "d"_a.none(), nb::kw_only(), "launches"_a, "stream"_a = nb::none(), "workspace"_a = nb::none(),
-          nb::sig("def measure_launch(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, *, "
-                  "launches: int, stream: cutplan._typing.StreamLike | None = None, "
-                  "workspace: cutplan._typing.Tensor | None = None) -> float"),
-          "Host seconds that one bare launch of the plan's kernel takes: the operands are imported, checked and packed once, the\n"
+          "a"_a.none(), "b"_a.none(), "d"_a.none(), nb::kw_only(), "launches"_a, "stream"_a = nb::none(),
+          "workspace"_a = nb::none(),
+          nb::sig(
+              "def measure_launch(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, *, "
+              "launches: int, stream: cutplan._typing.StreamLike | None = None, "
+              "workspace: cutplan._typing.Tensor | None = None) -> float"),
+          "Host seconds that one bare launch of the plan's kernel takes: the operands are imported, checked and packed "
+          "once, the\n"
           "kernel is enqueued `launches` times. What run() costs beyond this is cutplan's own.")
       .def_prop_ro("workspace_size", &GemmPlan::workspace_size, "Bytes of scratch that run() needs, 256-byte aligned.")
       .def_prop_ro("sku", &GemmPlan::sku, nb::rv_policy::reference_internal, "The kernel that runs.")

@@ -518,6 +518,12 @@ class GemmPlan:
     def can_implement(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, *, c: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, alpha: float = 1.0, beta: float | None = None) -> None:
         """Raises what run() would raise for these operands; touches no device."""
 
+    def measure_launch(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, *, launches: int, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> float:
+        """
+        Host seconds that one bare launch of the plan's kernel takes: the operands are imported, checked and packed once, the
+        kernel is enqueued `launches` times. What run() costs beyond this is cutplan's own.
+        """
+
     @property
     def workspace_size(self) -> int:
         """Bytes of scratch that run() needs, 256-byte aligned."""

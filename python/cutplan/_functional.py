@@ -115,8 +115,9 @@ def matmul(
     if out is None:
         dtype = a_info.dtype if out_dtype is None else _core.DType(out_dtype)
         target = _frameworks.empty(a_info, a, shape, dtype, stream)
+        out_info, lender = a_info, a
     else:
-        target = out
+        target = lender = out
         out_info = _core.inspect(out, "out")
         if out_info.shape != shape:
             raise _core.ShapeMismatch(f"operand out: shape {shape} required, got {out_info.shape}")
@@ -143,7 +144,7 @@ def matmul(
             alpha=alpha,
             beta=beta,
             stream=stream,
-            workspace=_frameworks.scratch(a_info, a, plan.workspace_size, stream),
+            workspace=_frameworks.scratch(out_info, lender, plan.workspace_size, stream),
         )
     return _frameworks.finish(a_info, a, target) if out is None else out
 

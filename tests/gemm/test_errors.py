@@ -412,7 +412,7 @@ def test_bad_preference(device: str) -> None:
     with pytest.raises(ValueError, match="arch.*'sm80'.*'sm61'"):
         select(device, {"arch": "sm61"})
     other = select(device, layout="rrr").sku.name
-    with pytest.raises(cutplan.Unsupported, match="another layout"):
+    with pytest.raises(cutplan.Unsupported, match="another operand type, layout"):
         select(device, {"kernel": other}, layout="rcr")
 
 

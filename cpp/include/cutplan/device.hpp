@@ -11,9 +11,9 @@ namespace cutplan {
 
 struct DeviceProperties {
   std::string name;
-  int compute_capability = 0;         // 10 * major + minor: 90 for Hopper; 0 for the host
-  int sm_count = 0;                   // streaming multiprocessors; hardware threads on the host
-  std::size_t shared_memory = 0;      // bytes one thread block may opt in to
+  int compute_capability = 0;     // 10 * major + minor: 90 for Hopper; 0 for the host
+  int sm_count = 0;               // streaming multiprocessors; hardware threads on the host
+  std::size_t shared_memory = 0;  // bytes one thread block may opt in to
   std::size_t l2_bytes = 0;
 };
 

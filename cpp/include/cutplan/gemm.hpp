@@ -17,7 +17,8 @@ namespace cutplan {
 /// Order of A and B; D is row-major. r: row-major (last dimension contiguous), c: column-major.
 enum class GemmLayout : std::uint8_t { rcr, rrr, crr, ccr };
 
-/// gelu_erf: x/2 (1 + erf(x/sqrt 2)); gelu_tanh: its tanh approximation (Hendrycks and Gimpel 2016, section 2); silu: x sigmoid(x).
+/// gelu_erf: x/2 (1 + erf(x/sqrt 2)); gelu_tanh: its tanh approximation (Hendrycks and Gimpel 2016, section 2); silu: x
+/// sigmoid(x).
 enum class Activation : std::uint8_t { none, relu, gelu_erf, gelu_tanh, silu };
 
 constexpr const char* name(GemmLayout l) noexcept {
@@ -84,13 +85,14 @@ class CUTPLAN_API GemmPlan {
   const GemmDescriptor& descriptor() const noexcept;
   Device device() const noexcept;
 
-  /// Checks the arguments, enqueues on `stream` and returns. Never allocates, synchronises or copies. On the host it computes
-  /// before it returns.
+  /// Checks the arguments, enqueues on `stream` and returns. Never allocates, synchronises or copies. On the host it
+  /// computes before it returns.
   void run(const GemmArguments& arguments, Stream stream = nullptr, Workspace workspace = {}) const;
 
-  /// Host seconds that one bare launch of the plan's kernel takes: checks the arguments and packs them once, enqueues the kernel `launches`
-  /// times, and divides. What run() costs beyond this is cutplan's own.
-  double measure_launch(const GemmArguments& arguments, int launches, Stream stream = nullptr, Workspace workspace = {}) const;
+  /// Host seconds that one bare launch of the plan's kernel takes: checks the arguments and packs them once, enqueues the
+  /// kernel `launches` times, and divides. What run() costs beyond this is cutplan's own.
+  double measure_launch(const GemmArguments& arguments, int launches, Stream stream = nullptr,
+                        Workspace workspace = {}) const;
 
   struct Impl;
 
@@ -102,15 +104,16 @@ class CUTPLAN_API GemmPlan {
 /// The descriptor that these arguments fit: extents, layout, types and alignment read off the tensors.
 CUTPLAN_API GemmDescriptor describe(const GemmArguments& arguments, Activation activation = Activation::none);
 
-/// The kernels that can serve `descriptor` on a device of these properties, best first. For inspection: no device is touched.
+/// The kernels that can serve `descriptor` on a device of these properties, best first. For inspection: no device is
+/// touched.
 CUTPLAN_API std::vector<KernelSku> gemm_kernels(const GemmDescriptor& descriptor, const DeviceProperties& properties,
                                                 const PlanPreference& preference = {});
 
 /// One row of the support table: what a kernel family serves.
 struct GemmSupport {
   Arch arch;
-  DType operand;              // of A and B
-  std::vector<DType> d;       // output types
+  DType operand;         // of A and B
+  std::vector<DType> d;  // output types
   std::vector<GemmLayout> layouts;
   int minimum_compute_capability;  // 0: none needed
   std::string note;

@@ -88,7 +88,9 @@ const DeviceProperties& device_properties(Device device) {
   }
 #endif
   const int count = cuda_device_count();
-  if (count == 0) throw DeviceError(text("device ", describe(device), " is not there: ", cuda_unavailable_reason(), "; the host backend serves \"cpu\""));
+  if (count == 0)
+    throw DeviceError(text("device ", describe(device), " is not there: ", cuda_unavailable_reason(),
+                           "; the host backend serves \"cpu\""));
   throw DeviceError(text("device ", describe(device), " is not there: required an index below ", count));
 }
 

@@ -33,7 +33,8 @@ struct Half {
   explicit Half(float x) noexcept {
     const std::uint32_t all = detail::float_bits(x);
     const std::uint32_t magnitude = all & 0x7fffffffu;
-    // Below 2^-14 the result is subnormal: its last bit, 2^-24, is the last bit of a float in [0.5, 1), so adding 0.5 rounds.
+    // Below 2^-14 the result is subnormal: its last bit, 2^-24, is the last bit of a float in [0.5, 1), so adding 0.5
+    // rounds.
     const std::uint32_t subnormal = detail::float_bits(detail::bits_float(magnitude) + 0.5f) - 0x3f000000u;
     // Rebias the exponent by -112 and round to the kept bits; a carry moves into the exponent and, at the top, to infinity.
     const std::uint32_t normal = (magnitude + 0xc8000fffu + ((magnitude >> 13) & 1u)) >> 13;

@@ -34,8 +34,8 @@ struct Placed {
 
 void check_element_type(const char* operand, DType expected, const TensorView& t) {
   if (t.dtype == expected) return;
-  throw DTypeMismatch(text("operand ", operand, ": dtype ", name(expected), " required by the descriptor, got ", name(t.dtype),
-                           "; cutplan never casts: convert it, or select a plan for ", name(t.dtype)));
+  throw DTypeMismatch(text("operand ", operand, ": dtype ", name(expected), " required by the descriptor, got ",
+                           name(t.dtype), "; cutplan never casts: convert it, or select a plan for ", name(t.dtype)));
 }
 
 void check_device(const char* operand, Device expected, const TensorView& t) {
@@ -46,15 +46,18 @@ void check_device(const char* operand, Device expected, const TensorView& t) {
 
 [[noreturn, gnu::cold]] void refuse_shape(const Expected& e, const TensorView& t) {
   const bool batched = e.batch != 1;
-  throw ShapeMismatch(text("operand ", e.operand, ": shape [", batched ? std::to_string(e.batch) + ", " : "", e.rows, ", ", e.cols,
-                           "] required", batched && e.shareable ? " (or without the batch dimension, to share it)" : "", ", got ",
+  throw ShapeMismatch(text("operand ", e.operand, ": shape [", batched ? std::to_string(e.batch) + ", " : "", e.rows, ", ",
+                           e.cols, "] required",
+                           batched && e.shareable ? " (or without the batch dimension, to share it)" : "", ", got ",
                            extents(t.shape, t.rank), t.rank == 2 || t.rank == 3 ? "" : ": rank 2 or 3 required"));
 }
 
 [[noreturn, gnu::cold]] void refuse_layout(const Expected& e, const TensorView& t, const char* why) {
-  throw LayoutMismatch(text("operand ", e.operand, ": ", e.row_major ? "row-major (last dimension contiguous)" : "column-major (first dimension contiguous)",
-                            " with strides >= 0 required by the plan's layout, got ", describe(t), ": ", why,
-                            "; select the layout that its strides have, or pass a contiguous copy"));
+  throw LayoutMismatch(
+      text("operand ", e.operand, ": ",
+           e.row_major ? "row-major (last dimension contiguous)" : "column-major (first dimension contiguous)",
+           " with strides >= 0 required by the plan's layout, got ", describe(t), ": ", why,
+           "; select the layout that its strides have, or pass a contiguous copy"));
 }
 
 Placed place(const Expected& e, Device device, int alignment, const TensorView& t) {
@@ -85,11 +88,13 @@ Placed place(const Expected& e, Device device, int alignment, const TensorView& 
   if (alignment > 1) {
     const auto bytes = static_cast<std::uint64_t>(bits(e.dtype) / 8);
     const auto address = reinterpret_cast<std::uintptr_t>(p.data);
-    const std::uint64_t all = address | static_cast<std::uint64_t>(p.ld) * bytes | static_cast<std::uint64_t>(p.batch_stride) * bytes;
+    const std::uint64_t all =
+        address | static_cast<std::uint64_t>(p.ld) * bytes | static_cast<std::uint64_t>(p.batch_stride) * bytes;
     if (all & static_cast<std::uint64_t>(alignment - 1)) {
-      throw Misaligned(text("operand ", e.operand, ": address, leading dimension and batch stride must be multiples of ", alignment,
-                            " bytes for this plan's kernel, got address ", p.data, " (", address % 16, " past a multiple of 16), leading dimension ",
-                            p.ld, " and batch stride ", p.batch_stride, " elements of ", bytes, " bytes; select with alignment=", bytes,
+      throw Misaligned(text("operand ", e.operand, ": address, leading dimension and batch stride must be multiples of ",
+                            alignment, " bytes for this plan's kernel, got address ", p.data, " (", address % 16,
+                            " past a multiple of 16), leading dimension ", p.ld, " and batch stride ", p.batch_stride,
+                            " elements of ", bytes, " bytes; select with alignment=", bytes,
                             " for a kernel that reads any alignment"));
     }
   }
@@ -109,7 +114,12 @@ struct Footprint {
 Footprint footprint(const Expected& e, const Placed& p) {
   const int64_t bytes = bits(e.dtype) / 8;
   const int64_t run = e.row_major ? e.cols : e.rows, runs = e.row_major ? e.rows : e.cols;
-  return {reinterpret_cast<std::uintptr_t>(p.data), run * bytes, runs > 1 ? p.ld * bytes : 0, runs, p.batch_stride * bytes, e.batch};
+  return {reinterpret_cast<std::uintptr_t>(p.data),
+          run * bytes,
+          runs > 1 ? p.ld * bytes : 0,
+          runs,
+          p.batch_stride * bytes,
+          e.batch};
 }
 
 /// Column slices of one buffer interleave without sharing an element: with one pitch, they are apart when their columns are.
@@ -133,15 +143,16 @@ void check_output(const Expected& d, const Placed& p, const TensorView& view) {
   const bool batches_apart = d.batch <= 1 || p.batch_stride >= (d.rows - 1) * p.ld + d.cols ||
                              (p.batch_stride >= d.cols && (d.rows <= 1 || p.ld >= (d.batch - 1) * p.batch_stride + d.cols));
   if (!rows_apart || !batches_apart) {
-    throw Overlap(text("operand d: its elements must not share memory, got ", describe(view), "; pass an output without zero or overlapping strides"));
+    throw Overlap(text("operand d: its elements must not share memory, got ", describe(view),
+                       "; pass an output without zero or overlapping strides"));
   }
 }
 
 void check_apart(const Expected& d, const Placed& d_place, const Expected& input, const Placed& input_place) {
   if (input.rows == 0 || input.cols == 0) return;
   if (overlaps(footprint(d, d_place), footprint(input, input_place))) {
-    throw Overlap(text("operand d: must not share memory with operand ", input.operand, ", got d at ", d_place.data, " and ", input.operand, " at ",
-                       input_place.data, "; only c may be d itself"));
+    throw Overlap(text("operand d: must not share memory with operand ", input.operand, ", got d at ", d_place.data, " and ",
+                       input.operand, " at ", input_place.data, "; only c may be d itself"));
   }
 }
 
@@ -151,7 +162,8 @@ void check_scalar(const char* scalar, double value) {
 
 void check_absent(const char* operand, const char* field, const TensorView& t) {
   if (t.present()) {
-    throw MissingOperand(text("operand ", operand, ": given, but the plan was selected without it; select with Epilogue(", field, "=True)"));
+    throw MissingOperand(
+        text("operand ", operand, ": given, but the plan was selected without it; select with Epilogue(", field, "=True)"));
   }
 }
 
@@ -174,7 +186,9 @@ Problem check(const GemmDescriptor& g, Device device, int alignment, const GemmA
     pc = place(c, device, 1, args.c);
   } else {
     check_absent("c", "c", args.c);
-    if (args.beta != 0) throw InvalidProblem(text("beta: must be 0 without operand c, got ", args.beta, "; select with Epilogue(c=True) and pass c"));
+    if (args.beta != 0)
+      throw InvalidProblem(
+          text("beta: must be 0 without operand c, got ", args.beta, "; select with Epilogue(c=True) and pass c"));
   }
   if (g.epilogue.bias) {
     const TensorView& t = args.bias;
@@ -184,7 +198,8 @@ Problem check(const GemmDescriptor& g, Device device, int alignment, const GemmA
     if (t.rank != 1 || t.shape[0] != g.n) {
       throw ShapeMismatch(text("operand bias: shape [", g.n, "] required, got ", extents(t.shape, t.rank)));
     }
-    if (g.n > 1 && t.strides[0] != 1) throw LayoutMismatch(text("operand bias: contiguous required, got stride ", t.strides[0], "; pass a contiguous copy"));
+    if (g.n > 1 && t.strides[0] != 1)
+      throw LayoutMismatch(text("operand bias: contiguous required, got stride ", t.strides[0], "; pass a contiguous copy"));
     pbias.data = t.data;
   } else {
     check_absent("bias", "bias", args.bias);
@@ -194,7 +209,8 @@ Problem check(const GemmDescriptor& g, Device device, int alignment, const GemmA
     check_apart(d, pd, a, pa);
     check_apart(d, pd, b, pb);
     if (g.epilogue.bias) check_apart(d, pd, bias, pbias);
-    const bool in_place = pc.data == pd.data && pc.ld == pd.ld && pc.batch_stride == pd.batch_stride && bits(g.c) == bits(g.d);
+    const bool in_place =
+        pc.data == pd.data && pc.ld == pd.ld && pc.batch_stride == pd.batch_stride && bits(g.c) == bits(g.d);
     if (g.epilogue.c && !in_place) check_apart(d, pd, c, pc);
   }
 
@@ -252,7 +268,9 @@ GemmDescriptor resolve(GemmDescriptor g) {
     g.alignment = 16;
     while (g.alignment > element && ((a_run | b_run) * element) % g.alignment != 0) g.alignment /= 2;
   }
-  if (g.alignment < element) throw InvalidProblem(text("alignment: at least ", element, " bytes, one ", name(g.a), " element, required, got ", g.alignment));
+  if (g.alignment < element)
+    throw InvalidProblem(
+        text("alignment: at least ", element, " bytes, one ", name(g.a), " element, required, got ", g.alignment));
   return g;
 }
 

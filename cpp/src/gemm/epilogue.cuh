@@ -1,13 +1,14 @@
 // The epilogue that every CUDA GEMM kernel of this family runs: D = activation(alpha * acc + beta * C + bias).
 //
-// What is present (C, bias), of what type, and which activation is decided at run time: every branch is uniform over the grid, where a kernel per
-// combination would cost compile time and wheel size.
+// What is present (C, bias), of what type, and which activation is decided at run time: every branch is uniform over the
+// grid, where a kernel per combination would cost compile time and wheel size.
 //
-// Data movement. mma.sync m16n8 and wgmma m64nN leave the accumulator alike: in each 16 x 8 block, lane l of the warp holds columns 2 (l % 4) and
-// 2 (l % 4) + 1 of rows l / 4 and l / 4 + 8. Inside D, with aligned operands, everything happens in these registers, and shuffles within a quad of
-// lanes make 16-byte accesses of them. At D's edges and for unaligned operands a warp moves 16 rows by 32 columns at a time through 2 KiB of shared memory
-// of its own, so that each lane comes to hold up to 8 neighbouring columns. That loop is not unrolled: the code for one piece has all the branches in it,
-// and eight copies (20000 instructions) ran at the pace of instruction cache misses, 11000 cycles for a 128 x 256 tile.
+// Data movement. mma.sync m16n8 and wgmma m64nN leave the accumulator alike: in each 16 x 8 block, lane l of the warp holds
+// columns 2 (l % 4) and 2 (l % 4) + 1 of rows l / 4 and l / 4 + 8. Inside D, with aligned operands, everything happens in
+// these registers, and shuffles within a quad of lanes make 16-byte accesses of them. At D's edges and for unaligned
+// operands a warp moves 16 rows by 32 columns at a time through 2 KiB of shared memory of its own, so that each lane comes
+// to hold up to 8 neighbouring columns. That loop is not unrolled: the code for one piece has all the branches in it, and
+// eight copies (20000 instructions) ran at the pace of instruction cache misses, 11000 cycles for a 128 x 256 tile.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -17,7 +18,8 @@
 
 namespace cutplan::gemm {
 
-// The hardware's approximations, within 2 units each, without the scaling that results below 2^-126 would need: there they are 0.
+// The hardware's approximations, within 2 units each, without the scaling that results below 2^-126 would need: there they
+// are 0.
 __device__ __forceinline__ float fast_exp(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x * 1.44269504088896341f));
@@ -30,10 +32,12 @@ __device__ __forceinline__ float fast_reciprocal(float x) {
   return y;
 }
 
-/// erf to 1.5e-7 absolute (Abramowitz and Stegun 1964, 7.1.26): a third of the instructions of erff, and its error is within the bound's.
+/// erf to 1.5e-7 absolute (Abramowitz and Stegun 1964, 7.1.26): a third of the instructions of erff, and its error is within
+/// the bound's.
 __device__ __forceinline__ float fast_erf(float x) {
   const float t = fast_reciprocal(fmaf(0.3275911f, fabsf(x), 1.0f));
-  const float poly = t * fmaf(t, fmaf(t, fmaf(t, fmaf(t, 1.061405429f, -1.453152027f), 1.421413741f), -0.284496736f), 0.254829592f);
+  const float poly =
+      t * fmaf(t, fmaf(t, fmaf(t, fmaf(t, 1.061405429f, -1.453152027f), 1.421413741f), -0.284496736f), 0.254829592f);
   return copysignf(fmaf(-poly, fast_exp(-x * x), 1.0f), x);
 }
 
@@ -67,7 +71,8 @@ __device__ __forceinline__ std::uint32_t narrow_pair(DType type, float low, floa
 
 /// One 16-byte store. (Left to the compiler, a store of selected words becomes four predicated stores of a word.)
 __device__ __forceinline__ void store_16_bytes(void* to, const std::uint32_t (&word)[4]) {
-  asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(word[0]), "r"(word[1]), "r"(word[2]), "r"(word[3]) : "memory");
+  asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(word[0]), "r"(word[1]), "r"(word[2]), "r"(word[3])
+               : "memory");
 }
 
 /// A row-major operand of the epilogue whose type is known at run time, read and written 8 columns at a time.
@@ -107,7 +112,7 @@ struct RowVectors {
     } else {
       const std::uint16_t* from = static_cast<const std::uint16_t*>(data) + first;
       uint4 packed = make_uint4(0, 0, 0, 0);
-      auto& word = reinterpret_cast<std::uint32_t(&)[4]>(packed);
+      auto& word = reinterpret_cast<std::uint32_t (&)[4]>(packed);
       if (wide && count == 8) {
         packed = *reinterpret_cast<const uint4*>(from);
       } else {
@@ -175,9 +180,16 @@ class Epilogue {
  public:
   /// `d_batch` is D's index in its batch; it differs from C's where K is split and D is the workspace.
   __device__ Epilogue(const Problem& p, std::int64_t batch, std::int64_t d_batch)
-      : m_(p.m), n_(p.n), alpha_(static_cast<float>(p.alpha)), beta_(static_cast<float>(p.beta)), activation_(p.activation),
-        c_(p.c, p.ldc, p.batch_c, batch, p.c_type), bias_(p.bias, 0, 0, 0, p.bias_type), d_(p.d, p.ldd, p.batch_d, d_batch, p.d_type),
-        has_c_(p.c != nullptr), has_bias_(p.bias != nullptr) {}
+      : m_(p.m),
+        n_(p.n),
+        alpha_(static_cast<float>(p.alpha)),
+        beta_(static_cast<float>(p.beta)),
+        activation_(p.activation),
+        c_(p.c, p.ldc, p.batch_c, batch, p.c_type),
+        bias_(p.bias, 0, 0, 0, p.bias_type),
+        d_(p.d, p.ldd, p.batch_d, d_batch, p.d_type),
+        has_c_(p.c != nullptr),
+        has_bias_(p.bias != nullptr) {}
 
   /// Sums to results: 8 columns of one row, of which those inside D are stored.
   __device__ __forceinline__ void finish(float (&x)[8], std::int64_t row, std::int64_t col) const {
@@ -194,10 +206,11 @@ class Epilogue {
     d_.store(x, row, col, count);
   }
 
-  /// A warp's accumulator: kRows pieces of 16 rows by kCols pieces of 32 columns, each piece 16 values a lane: value 4 j + 2 h + i is row
-  /// lane / 4 + 8 h, column 8 j + 2 (lane % 4) + i. `staging` is the warp's own shared memory.
+  /// A warp's accumulator: kRows pieces of 16 rows by kCols pieces of 32 columns, each piece 16 values a lane: value 4 j + 2
+  /// h + i is row lane / 4 + 8 h, column 8 j + 2 (lane % 4) + i. `staging` is the warp's own shared memory.
   template <int kRows, int kCols>
-  __device__ __forceinline__ void store_warp_tile(float (&acc)[kRows * kCols * 16], void* staging, std::int64_t first_row, std::int64_t first_col) const {
+  __device__ __forceinline__ void store_warp_tile(float (&acc)[kRows * kCols * 16], void* staging, std::int64_t first_row,
+                                                  std::int64_t first_col) const {
     if (first_row >= m_ || first_col >= n_) return;
     const bool interior = first_col + 32 * kCols <= n_ && d_.wide && (!has_c_ || c_.wide) && (!has_bias_ || bias_.wide);
     if (interior) {
@@ -210,7 +223,8 @@ class Epilogue {
  private:
   /// Whole, aligned rows: the accumulator stays where it is, one pass over the registers for each thing there is to do.
   template <int kRows, int kCols>
-  __device__ __forceinline__ void store_interior(float (&x)[kRows * kCols * 16], std::int64_t first_row, std::int64_t first_col) const {
+  __device__ __forceinline__ void store_interior(float (&x)[kRows * kCols * 16], std::int64_t first_row,
+                                                 std::int64_t first_col) const {
     constexpr int kLines = 2 * kRows;  // of 8 rows, one a quad
     const int lane = threadIdx.x % 32, quad = lane % 4;
     const std::int64_t row = first_row + lane / 4;
@@ -247,7 +261,8 @@ class Epilogue {
 #pragma unroll
           for (int j = 0; j < 4; ++j) {
             x[at(line, c, j, 0)] = fmaf(beta_, widen(c_.type, static_cast<std::uint16_t>(word[j])), x[at(line, c, j, 0)]);
-            x[at(line, c, j, 1)] = fmaf(beta_, widen(c_.type, static_cast<std::uint16_t>(word[j] >> 16)), x[at(line, c, j, 1)]);
+            x[at(line, c, j, 1)] =
+                fmaf(beta_, widen(c_.type, static_cast<std::uint16_t>(word[j] >> 16)), x[at(line, c, j, 1)]);
           }
         }
       }
@@ -279,7 +294,8 @@ class Epilogue {
         for (int i = 0; i < 4 * kCols; ++i) v[i] = *reinterpret_cast<const std::uint32_t*>(bias + 8 * i);
 #pragma unroll
         for (int i = 0; i < 4 * kCols; ++i) {
-          add(i / 4, i % 4, widen(bias_.type, static_cast<std::uint16_t>(v[i])), widen(bias_.type, static_cast<std::uint16_t>(v[i] >> 16)));
+          add(i / 4, i % 4, widen(bias_.type, static_cast<std::uint16_t>(v[i])),
+              widen(bias_.type, static_cast<std::uint16_t>(v[i] >> 16)));
         }
       }
     }
@@ -304,7 +320,8 @@ class Epilogue {
 #pragma unroll
         for (int c = 0; c < kCols; ++c) {
 #pragma unroll
-          for (int j = 0; j < 4; ++j) *reinterpret_cast<float2*>(d_line + 32 * c + 8 * j) = make_float2(x[at(line, c, j, 0)], x[at(line, c, j, 1)]);
+          for (int j = 0; j < 4; ++j)
+            *reinterpret_cast<float2*>(d_line + 32 * c + 8 * j) = make_float2(x[at(line, c, j, 0)], x[at(line, c, j, 1)]);
         }
       }
     } else {
@@ -326,7 +343,8 @@ class Epilogue {
 
   /// Edges and unaligned operands, piece by piece through shared memory.
   template <int kRows, int kCols>
-  __device__ __forceinline__ void store_staged(const float* acc, void* staging, std::int64_t first_row, std::int64_t first_col) const {
+  __device__ __forceinline__ void store_staged(const float* acc, void* staging, std::int64_t first_row,
+                                               std::int64_t first_col) const {
     const int lane = threadIdx.x % 32, quad_row = lane / 4, quad = lane % 4;
     const auto base = static_cast<std::uint32_t>(__cvta_generic_to_shared(staging));
     // Units of 4 floats, permuted within a row so that neither the writes of pairs nor the reads of units meet in a bank.
@@ -340,7 +358,8 @@ class Epilogue {
         for (int j = 0; j < 4; ++j) {
 #pragma unroll
           for (int h = 0; h < 2; ++h) {
-            asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(unit(quad_row + 8 * h, 2 * j + quad / 2) + quad % 2 * 8), "f"(values[4 * j + 2 * h]), "f"(values[4 * j + 2 * h + 1])
+            asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(unit(quad_row + 8 * h, 2 * j + quad / 2) + quad % 2 * 8),
+                         "f"(values[4 * j + 2 * h]), "f"(values[4 * j + 2 * h + 1])
                          : "memory");
           }
         }
@@ -349,13 +368,27 @@ class Epilogue {
       static_assert(kRows * kCols <= 8);
       switch (piece) {
         case 0: stage(acc); break;
-        case 1: if constexpr (kRows * kCols > 1) stage(acc + 16); break;
-        case 2: if constexpr (kRows * kCols > 2) stage(acc + 32); break;
-        case 3: if constexpr (kRows * kCols > 3) stage(acc + 48); break;
-        case 4: if constexpr (kRows * kCols > 4) stage(acc + 64); break;
-        case 5: if constexpr (kRows * kCols > 5) stage(acc + 80); break;
-        case 6: if constexpr (kRows * kCols > 6) stage(acc + 96); break;
-        case 7: if constexpr (kRows * kCols > 7) stage(acc + 112); break;
+        case 1:
+          if constexpr (kRows * kCols > 1) stage(acc + 16);
+          break;
+        case 2:
+          if constexpr (kRows * kCols > 2) stage(acc + 32);
+          break;
+        case 3:
+          if constexpr (kRows * kCols > 3) stage(acc + 48);
+          break;
+        case 4:
+          if constexpr (kRows * kCols > 4) stage(acc + 64);
+          break;
+        case 5:
+          if constexpr (kRows * kCols > 5) stage(acc + 80);
+          break;
+        case 6:
+          if constexpr (kRows * kCols > 6) stage(acc + 96);
+          break;
+        case 7:
+          if constexpr (kRows * kCols > 7) stage(acc + 112);
+          break;
       }
       __syncwarp();
       float x[2][8];
@@ -364,7 +397,10 @@ class Epilogue {
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
           float* to = x[h] + 4 * i;
-          asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];" : "=f"(to[0]), "=f"(to[1]), "=f"(to[2]), "=f"(to[3]) : "r"(unit(quad_row + 8 * h, 2 * quad + i)) : "memory");
+          asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
+                       : "=f"(to[0]), "=f"(to[1]), "=f"(to[2]), "=f"(to[3])
+                       : "r"(unit(quad_row + 8 * h, 2 * quad + i))
+                       : "memory");
         }
       }
       __syncwarp();
@@ -380,8 +416,8 @@ class Epilogue {
   bool has_c_, has_bias_;
 };
 
-/// Linear tile number to tile coordinates: panels of `panel` tiles along N, walked along M, so that the tiles in flight together form a
-/// near-square patch of D and their rows of A and columns of B are shared in L2.
+/// Linear tile number to tile coordinates: panels of `panel` tiles along N, walked along M, so that the tiles in flight
+/// together form a near-square patch of D and their rows of A and columns of B are shared in L2.
 struct TileCoordinate {
   std::int64_t m, n, batch;
 };

@@ -9,13 +9,13 @@
 
 namespace cutplan::gemm {
 
-/// One checked problem, ready to run. Passed to device kernels by value. Leading dimensions and batch strides count elements;
-/// a batch stride of 0 shares the matrix.
+/// One checked problem, ready to run. Passed to device kernels by value. Leading dimensions and batch strides count
+/// elements; a batch stride of 0 shares the matrix.
 struct Problem {
   std::int64_t m, n, k, batch;
   const void* a;
   const void* b;
-  const void* c;     // null: no C
+  const void* c;  // null: no C
   void* d;
   const void* bias;  // null: no bias
   std::int64_t lda, ldb, ldc, ldd;
@@ -29,10 +29,10 @@ struct Problem {
 struct Launch {
   Stream stream = nullptr;
   void* workspace = nullptr;
-  int split_k = 1;   // > 1: partial sums in the workspace, then one reduction pass
-  int sm_count = 0;  // SMs to occupy (host: threads)
+  int split_k = 1;          // > 1: partial sums in the workspace, then one reduction pass
+  int sm_count = 0;         // SMs to occupy (host: threads)
   bool sm_limited = false;  // the caller asked for fewer SMs than there are
-  int repeats = 1;   // launches of the same, ready arguments: measure_launch() counts what one costs
+  int repeats = 1;          // launches of the same, ready arguments: measure_launch() counts what one costs
 };
 
 /// One compiled kernel. Static data: each unit in a smNN folder exports a table of these.
@@ -44,13 +44,14 @@ struct Kernel {
   int tile_m, tile_n, tile_k, stages;
   int cluster_m, cluster_n;
   const char* schedule;
-  int alignment;           // bytes that A's and B's addresses, leading dimensions and batch strides must be multiples of
-  int threads;             // per block
+  int alignment;              // bytes that A's and B's addresses, leading dimensions and batch strides must be multiples of
+  int threads;                // per block
+  int blocks_per_sm;          // that registers and shared memory allow on Hopper
   std::size_t shared_memory;  // dynamic, bytes per block
   int minimum_compute_capability, maximum_compute_capability;
-  bool splits_k;           // honours Launch::split_k
-  bool needs_k;            // cannot run K = 0
-  double peak_fraction;    // of the dense peak (989 TFLOP/s) that it reached on an H200 at 4096 cubed; 8192 cubed differs by a few per cent
+  bool splits_k;         // honours Launch::split_k
+  bool needs_k;          // cannot run K = 0
+  double peak_fraction;  // of the dense peak (989 TFLOP/s) that it reached on an H200 at 4096 cubed
 
   /// Enqueues. Throws DeviceError when the launch is refused.
   void (*run)(const Kernel&, const Problem&, const Launch&);

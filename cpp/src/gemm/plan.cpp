@@ -28,38 +28,45 @@ namespace {
 
 /// The types of an operation against the support table, before any kernel is looked at: the reason names the type.
 void check_supported(const GemmDescriptor& g, const DeviceProperties& device, const PlanPreference& preference) {
-  if (g.a != g.b) throw Unsupported(text("operands a and b: one element type required, got ", name(g.a), " and ", name(g.b)));
+  if (g.a != g.b)
+    throw Unsupported(text("operands a and b: one element type required, got ", name(g.a), " and ", name(g.b)));
   std::string operands, outputs;
   bool operand_known = false;
   const bool host = device.compute_capability == 0;
   for (const gemm::Support& row : gemm::support_table) {
     if ((row.arch == Arch::host) != host || (preference.arch && row.arch != *preference.arch)) continue;
-    if (operands.find(name(row.operand)) == std::string::npos) operands += std::string(operands.empty() ? "" : ", ") + name(row.operand);
+    if (operands.find(name(row.operand)) == std::string::npos)
+      operands += std::string(operands.empty() ? "" : ", ") + name(row.operand);
     if (row.operand != g.a) continue;
     operand_known = true;
     outputs = name(row.d[0]) + std::string(row.d[1] == DType::none ? "" : std::string(" or ") + name(row.d[1]));
     if (!gemm::is_output(row, g.d)) continue;
-    for (const auto& [operand, used, type] : {std::tuple("c", g.epilogue.c, g.c), std::tuple("bias", g.epilogue.bias, g.bias)}) {
+    for (const auto& [operand, used, type] :
+         {std::tuple("c", g.epilogue.c, g.c), std::tuple("bias", g.epilogue.bias, g.bias)}) {
       if (used && !gemm::is_epilogue_input(g.a, g.d, type)) {
-        throw Unsupported(text("operand ", operand, ": dtype ", name(g.d), g.a == g.d ? "" : std::string(", ") + name(g.a), g.a == DType::f64 ? "" : " or float32",
-                               " required beside a ", name(g.a), " and d ", name(g.d), ", got ", name(type)));
+        throw Unsupported(text("operand ", operand, ": dtype ", name(g.d), g.a == g.d ? "" : std::string(", ") + name(g.a),
+                               g.a == DType::f64 ? "" : " or float32", " required beside a ", name(g.a), " and d ",
+                               name(g.d), ", got ", name(type)));
       }
     }
     return;
   }
   if (operands.empty()) return;  // the preferred architecture does not run on this device: the registry says so
-  if (!operand_known) throw Unsupported(text("operands a and b: one of ", operands, " required on this device, got ", name(g.a)));
+  if (!operand_known)
+    throw Unsupported(text("operands a and b: one of ", operands, " required on this device, got ", name(g.a)));
   throw Unsupported(text("operand d: dtype ", outputs, " required for ", name(g.a), " operands, got ", name(g.d)));
 }
 
 void check_workspace(const Workspace& workspace, std::size_t needed) {
   if (needed == 0) return;
   if (workspace.data == nullptr || workspace.bytes < needed) {
-    throw WorkspaceTooSmall(text("workspace: ", needed, " bytes required (plan.workspace_size), got ", workspace.data ? workspace.bytes : 0));
+    throw WorkspaceTooSmall(
+        text("workspace: ", needed, " bytes required (plan.workspace_size), got ", workspace.data ? workspace.bytes : 0));
   }
   const auto past = reinterpret_cast<std::uintptr_t>(workspace.data) % workspace_alignment;
   if (past != 0) {
-    throw WorkspaceTooSmall(text("workspace: an address that is a multiple of ", workspace_alignment, " required, got ", workspace.data, ", ", past, " bytes past one"));
+    throw WorkspaceTooSmall(text("workspace: an address that is a multiple of ", workspace_alignment, " required, got ",
+                                 workspace.data, ", ", past, " bytes past one"));
   }
 }
 
@@ -87,17 +94,22 @@ GemmPlan GemmPlan::select(const GemmDescriptor& descriptor, Device device, const
   gemm::check(descriptor);
   const GemmDescriptor g = gemm::resolve(descriptor);
   const DeviceProperties& properties = device_properties(device);
-  if (preference.sm_count < 0) throw InvalidProblem(text("sm_count: 0 (all) or a positive count required, got ", preference.sm_count));
+  if (preference.sm_count < 0)
+    throw InvalidProblem(text("sm_count: 0 (all) or a positive count required, got ", preference.sm_count));
   check_supported(g, properties, preference);
-  if (preference.batch_invariant && descriptor.alignment == 0 && (g.layout == GemmLayout::crr || g.layout == GemmLayout::ccr)) {
-    throw Unsupported("batch_invariant: an explicit alignment required with a column-major a, whose own alignment depends on m; select with alignment=16, or less");
+  if (preference.batch_invariant && descriptor.alignment == 0 &&
+      (g.layout == GemmLayout::crr || g.layout == GemmLayout::ccr)) {
+    throw Unsupported(
+        "batch_invariant: an explicit alignment required with a column-major a, whose own alignment depends on m; select "
+        "with alignment=16, or less");
   }
   const std::vector<gemm::Choice> choices = gemm::rank(g, properties, preference, nullptr);
   if (choices.empty()) {
     std::string reasons;
     gemm::rank(g, properties, preference, &reasons);
-    throw Unsupported(text("no kernel serves gemm ", name(g.a), " ", name(g.layout), " m=", g.m, " n=", g.n, " k=", g.k, " alignment=", g.alignment, " on ",
-                           cutplan::describe(device), " (", properties.name, ", compute capability ", properties.compute_capability / 10, ".",
+    throw Unsupported(text("no kernel serves gemm ", name(g.a), " ", name(g.layout), " m=", g.m, " n=", g.n, " k=", g.k,
+                           " alignment=", g.alignment, " on ", cutplan::describe(device), " (", properties.name,
+                           ", compute capability ", properties.compute_capability / 10, ".",
                            properties.compute_capability % 10, "): ", reasons));
   }
   const gemm::Choice best = choices.front();
@@ -131,10 +143,13 @@ const PrecisionGuarantee& GemmPlan::precision_guarantee() const noexcept { retur
 const GemmDescriptor& GemmPlan::descriptor() const noexcept { return impl_->descriptor; }
 Device GemmPlan::device() const noexcept { return impl_->device; }
 
-void GemmPlan::run(const GemmArguments& arguments, Stream stream, Workspace workspace) const { launch(*impl_, arguments, stream, workspace, 1); }
+void GemmPlan::run(const GemmArguments& arguments, Stream stream, Workspace workspace) const {
+  launch(*impl_, arguments, stream, workspace, 1);
+}
 
 double GemmPlan::measure_launch(const GemmArguments& arguments, int launches, Stream stream, Workspace workspace) const {
-  if (impl_->device.type == DeviceType::cpu) throw Unsupported("measure_launch: a plan for a CUDA device required, got one for the host, which launches nothing");
+  if (impl_->device.type == DeviceType::cpu)
+    throw Unsupported("measure_launch: a plan for a CUDA device required, got one for the host, which launches nothing");
   if (launches < 2) throw InvalidProblem(text("launches: at least 2 required, got ", launches));
   // The difference of two runs: what is done once cancels.
   const auto seconds = [&](int repeats) {

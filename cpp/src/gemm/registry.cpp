@@ -20,13 +20,13 @@ using std::int64_t;
 const KernelTable* const tables[] = {
     &gemm_host_kernels,
 #if CUTPLAN_SM80
-    &sm80_f16_large, &sm80_f16_medium, &sm80_f16_small, &sm80_bf16_large, &sm80_bf16_medium, &sm80_bf16_small,
+    &sm80_f16_large,    &sm80_f16_medium, &sm80_f16_small,  &sm80_bf16_large,  &sm80_bf16_medium, &sm80_bf16_small,
 #endif
 #if CUTPLAN_SM89
-    &sm89_f16, &sm89_bf16,
+    &sm89_f16,          &sm89_bf16,
 #endif
 #if CUTPLAN_SM90
-    &sm90_f16_large, &sm90_f16_medium, &sm90_bf16_large, &sm90_bf16_medium,
+    &sm90_f16_large,    &sm90_f16_medium, &sm90_bf16_large, &sm90_bf16_medium,
 #endif
 };
 
@@ -54,7 +54,8 @@ const char* short_name(DType t) {
 }
 
 std::string kernel_name(const Kernel& k, int split_k) {
-  std::string s = text("gemm.", name(k.arch), ".", short_name(k.operand), ".", name(k.layout), ".", k.tile_m, "x", k.tile_n, "x", k.tile_k);
+  std::string s = text("gemm.", name(k.arch), ".", short_name(k.operand), ".", name(k.layout), ".", k.tile_m, "x", k.tile_n,
+                       "x", k.tile_k);
   if (k.stages > 0) s += text(".s", k.stages);
   if (k.cluster_m * k.cluster_n > 1) s += text(".c", k.cluster_m, "x", k.cluster_n);
   s += text(".", k.schedule, ".a", k.alignment);
@@ -62,22 +63,36 @@ std::string kernel_name(const Kernel& k, int split_k) {
   return s;
 }
 
-/// Seconds that a kernel takes by count of waves, tensor-core work and bytes. Only the order of the answers matters: the clock
-/// and the bandwidths are a Hopper's, and cancel on other cards.
+/// Seconds that a kernel takes, by count of waves, tensor core work and bytes. Only the order of the answers matters: clock,
+/// latency and bandwidths are an H200's (measured), and roughly cancel on other cards.
 double predict(const Kernel& k, const GemmDescriptor& g, int sms, int compute_capability, int split_k) {
-  constexpr double clock = 1.7e9, device_bandwidth = 3.9e12, sm_bandwidth = 45e9, tile_latency = 1.6e-6, launch = 2.5e-6;
-  const double flop_per_clock = compute_capability >= 90 ? 4096 : compute_capability == 80 ? 2048 : 1024;  // dense 16-bit, per SM
+  constexpr double clock = 1.7e9, device_bandwidth = 3.9e12, l2_bandwidth_per_sm = 80e9, load_latency = 1.4e-6,
+                   tile_overhead = 1.6e-6, launch = 2.5e-6;
+  const double flop_per_clock = compute_capability >= 90   ? 4096
+                                : compute_capability == 80 ? 2048
+                                                           : 1024;  // dense 16-bit, per SM
   const double element = bits(g.a) / 8.0;
-  const int64_t k_slice = split_k > 1 ? split_extent(g.k, split_k, k.tile_k) : g.k;
-  const int64_t tiles = ceil_div(g.m, k.tile_m) * ceil_div(g.n, k.tile_n) * g.batch * split_k;
-  const double tile_flop = 2.0 * k.tile_m * k.tile_n * static_cast<double>(ceil_div(k_slice, k.tile_k)) * k.tile_k;
-  const double tile_bytes = static_cast<double>(std::min<int64_t>(g.m, k.tile_m) + std::min<int64_t>(g.n, k.tile_n)) * static_cast<double>(k_slice) * element;
-  const double tile_seconds = std::max(tile_flop / (flop_per_clock * clock * k.peak_fraction), tile_bytes / sm_bandwidth) + tile_latency;
-  const double waves = static_cast<double>(ceil_div(tiles, std::max(1, sms)));
-  const double elements = static_cast<double>(g.batch) * (static_cast<double>(g.m) * g.k + static_cast<double>(g.k) * g.n);
-  const double output = static_cast<double>(g.batch) * static_cast<double>(g.m) * static_cast<double>(g.n);
-  double seconds = std::max(waves * tile_seconds, (elements * element + output * bits(g.d) / 8) / device_bandwidth) + launch;
-  if (split_k > 1) seconds += launch + output * 4 * (2 * split_k) / device_bandwidth;
+  const auto up = [](int64_t a, int64_t b) { return static_cast<double>(ceil_div(a, b)); };
+  const double k_slice = static_cast<double>(split_k > 1 ? split_extent(g.k, split_k, k.tile_k) : g.k);
+  // A cluster is scheduled whole, with tiles outside D if need be.
+  const double tiles = up(g.m, k.tile_m * k.cluster_m) * k.cluster_m * up(g.n, k.tile_n * k.cluster_n) * k.cluster_n *
+                       static_cast<double>(g.batch) * split_k;
+  const double resident = std::min<double>(k.blocks_per_sm, std::ceil(tiles / sms));  // blocks that share an SM
+  const double waves = std::ceil(tiles / (resident * sms));
+  const double flop = 2.0 * k.tile_m * k.tile_n * std::ceil(k_slice / k.tile_k) * k.tile_k;
+  const double rows = static_cast<double>(std::min<int64_t>(g.m, k.tile_m) + std::min<int64_t>(g.n, k.tile_n));
+  const double m = static_cast<double>(g.m), n = static_cast<double>(g.n), batch = static_cast<double>(g.batch);
+  const double operands = batch * (m + n) * static_cast<double>(g.k) * element;
+  // A block has at most its ring of slots in flight, and shares what arrives at its SM; what no other tile has read yet
+  // comes from memory, where each SM has its share.
+  const double tile_bytes = rows * k_slice * element;
+  const double in_flight = rows * k.tile_k * element * std::max(1, k.stages - 1);
+  const double from_l2 = tile_bytes / std::min(in_flight / load_latency, l2_bandwidth_per_sm / resident);
+  const double from_memory = std::min(tile_bytes, operands / tiles) * resident * sms / device_bandwidth;
+  const double from_tensor_cores = flop * resident / (flop_per_clock * clock * k.peak_fraction);
+  const double tile_seconds = std::max({from_tensor_cores, from_l2, from_memory}) + tile_overhead;
+  double seconds = std::max(waves * tile_seconds, (operands + batch * m * n * bits(g.d) / 8) / device_bandwidth) + launch;
+  if (split_k > 1) seconds += launch + batch * m * n * sizeof(float) * 2 * split_k / device_bandwidth;
   return seconds;
 }
 
@@ -91,14 +106,16 @@ const char* obstacle(const Kernel& k, const GemmDescriptor& g, const DevicePrope
   const int cc = device.compute_capability;
   if (k.arch == Arch::host) return cc == 0 ? nullptr : "host kernels compute on the host alone";
   if (cc == 0) return "CUDA kernels need a CUDA device";
-  if (cc < k.minimum_compute_capability || cc > k.maximum_compute_capability) return "the device is of another compute capability";
+  if (cc < k.minimum_compute_capability || cc > k.maximum_compute_capability)
+    return "the device is of another compute capability";
   if (k.cluster_m * k.cluster_n > sms) return "sm_count is less than a cluster takes";
   if (k.shared_memory > device.shared_memory) return "the device has too little shared memory";
   if (g.alignment % k.alignment != 0) return "a and b are less aligned than the kernel reads";
   if (k.needs_k && g.k == 0) return "K = 0";
   // Tiles are counted, and TMA coordinates given, in 32 bits.
   constexpr int64_t end = int64_t{1} << 31;
-  const double tiles = static_cast<double>(ceil_div(g.m, k.tile_m)) * static_cast<double>(ceil_div(g.n, k.tile_n)) * static_cast<double>(g.batch);
+  const double tiles = static_cast<double>(ceil_div(g.m, k.tile_m)) * static_cast<double>(ceil_div(g.n, k.tile_n)) *
+                       static_cast<double>(g.batch);
   if (tiles * largest_split >= static_cast<double>(end)) return "more tiles than 32 bits count";
   if (k.arch == Arch::sm90 && std::max({g.m, g.n, g.k, g.batch}) >= end) return "an extent of 2^31 or more";
   return nullptr;
@@ -106,7 +123,8 @@ const char* obstacle(const Kernel& k, const GemmDescriptor& g, const DevicePrope
 
 }  // namespace
 
-std::vector<Choice> rank(const GemmDescriptor& g, const DeviceProperties& device, const PlanPreference& preference, std::string* reasons) {
+std::vector<Choice> rank(const GemmDescriptor& g, const DeviceProperties& device, const PlanPreference& preference,
+                         std::string* reasons) {
   std::vector<Choice> choices;
   std::vector<std::string> causes;
   GemmDescriptor modelled = g;
@@ -133,13 +151,15 @@ std::vector<Choice> rank(const GemmDescriptor& g, const DeviceProperties& device
       } else if (split_k > 1) {
         const bool slices_hold_work = g.k > 0 && ceil_div(g.k, split_extent(g.k, split_k, k.tile_k)) == split_k;
         const int64_t tiles = ceil_div(modelled.m, k.tile_m) * ceil_div(modelled.n, k.tile_n) * modelled.batch;
-        const bool may_pay = by_name || (tiles * 2 <= sms && g.k >= int64_t{4} * split_k * k.tile_k);
+        const bool may_pay =
+            by_name || (tiles <= int64_t{2} * sms * k.blocks_per_sm && g.k >= int64_t{4} * split_k * k.tile_k);
         if (!k.splits_k || !slices_hold_work) {
           cause = text("K = ", g.k, " cannot be cut into ", split_k, " slices");
         } else if (preference.batch_invariant) {
           cause = "split K is not batch-invariant";
         } else if (workspace_size(g, split_k) > preference.max_workspace_bytes) {
-          cause = text(workspace_size(g, split_k), " bytes of workspace needed, max_workspace_bytes allows ", preference.max_workspace_bytes);
+          cause = text(workspace_size(g, split_k), " bytes of workspace needed, max_workspace_bytes allows ",
+                       preference.max_workspace_bytes);
         } else if (!may_pay) {
           continue;
         }
@@ -155,7 +175,9 @@ std::vector<Choice> rank(const GemmDescriptor& g, const DeviceProperties& device
   std::stable_sort(choices.begin(), choices.end(), [](const Choice& x, const Choice& y) { return x.seconds < y.seconds; });
   if (choices.empty() && reasons) {
     if (!name_known) {
-      const std::string wanted = by_name ? text("kernel \"", preference.kernel, "\"") : text(preference.arch ? name(*preference.arch) : "", " kernel for ", name(g.a), " ", name(g.layout));
+      const std::string wanted =
+          by_name ? text("kernel \"", preference.kernel, "\"")
+                  : text(preference.arch ? name(*preference.arch) : "", " kernel for ", name(g.a), " ", name(g.layout));
       *reasons = text("this build (", built_architectures(), ") holds no ", wanted, "; gemm_registry() lists what it holds");
     }
     for (const std::string& cause : causes) *reasons += (reasons->empty() ? "" : "; ") + cause;
@@ -200,12 +222,15 @@ PrecisionGuarantee precision(const Kernel& kernel, int split_k, const GemmDescri
   p.accumulator = wide ? DType::f64 : DType::f32;
   p.deterministic = true;  // every kernel sums each element in one fixed order
   p.bit_stable_on_same_hardware = true;
-  // n roundings of unit u stray by at most n u / (1 - n u), relative to the sum of magnitudes (Higham 2002, section 3.1). The host rounds each
-  // addition to nearest. A tensor core aligns a block of at least 8 products and the running sum to the largest of them, drops what does not
-  // fit into 24 bits, and truncates the total: 10 errors of up to 2 u for 8 products (Fasi, Higham, Mikaitis and Pranesh 2021, section 4).
+  // n roundings of unit u stray by at most n u / (1 - n u), relative to the sum of magnitudes (Higham 2002, section 3.1).
+  // The host rounds each addition to nearest. A tensor core aligns a block of at least 8 products and the running sum to the
+  // largest of them, drops what does not fit into 24 bits, and truncates the total: 10 errors of up to 2 u for 8 products
+  // (Fasi, Higham, Mikaitis and Pranesh 2021, section 4).
   const double of_the_sum = host ? static_cast<double>(host_sum_roundings(g.k)) : static_cast<double>(g.k) * 20 / 8;
-  const double roundings = of_the_sum + host_epilogue_roundings + (split_k > 1 ? split_k : 0);  // each slice of K is added once
-  p.accumulation = roundings * unit < 0.5 ? roundings * unit / (1 - roundings * unit) : std::numeric_limits<double>::infinity();
+  const double roundings =
+      of_the_sum + host_epilogue_roundings + (split_k > 1 ? split_k : 0);  // each slice of K is added once
+  p.accumulation =
+      roundings * unit < 0.5 ? roundings * unit / (1 - roundings * unit) : std::numeric_limits<double>::infinity();
   switch (g.epilogue.activation) {
     case Activation::none:
     case Activation::relu: break;
@@ -245,10 +270,12 @@ PrecisionGuarantee precision(const Kernel& kernel, int split_k, const GemmDescri
 
 namespace cutplan {
 
-std::vector<KernelSku> gemm_kernels(const GemmDescriptor& descriptor, const DeviceProperties& properties, const PlanPreference& preference) {
+std::vector<KernelSku> gemm_kernels(const GemmDescriptor& descriptor, const DeviceProperties& properties,
+                                    const PlanPreference& preference) {
   const GemmDescriptor g = gemm::resolve(descriptor);
   std::vector<KernelSku> skus;
-  for (const gemm::Choice& choice : gemm::rank(g, properties, preference, nullptr)) skus.push_back(gemm::sku(*choice.kernel, choice.split_k, g));
+  for (const gemm::Choice& choice : gemm::rank(g, properties, preference, nullptr))
+    skus.push_back(gemm::sku(*choice.kernel, choice.split_k, g));
   return skus;
 }
 
@@ -258,7 +285,12 @@ std::vector<GemmSupport> gemm_support() {
     bool built = false;
     gemm::for_each_kernel([&](const gemm::Kernel& k) { built = built || (k.arch == s.arch && k.operand == s.operand); });
     if (!built) continue;
-    GemmSupport row{s.arch, s.operand, {}, {GemmLayout::rcr, GemmLayout::rrr, GemmLayout::crr, GemmLayout::ccr}, s.minimum_compute_capability, s.note};
+    GemmSupport row{s.arch,
+                    s.operand,
+                    {},
+                    {GemmLayout::rcr, GemmLayout::rrr, GemmLayout::crr, GemmLayout::ccr},
+                    s.minimum_compute_capability,
+                    s.note};
     for (DType d : s.d) {
       if (d != DType::none) row.d.push_back(d);
     }

@@ -15,8 +15,8 @@ struct Choice {
 };
 
 /// Kernels that can serve a resolved descriptor, fastest first. Empty: `reasons` says why, one line a cause.
-std::vector<Choice> rank(const GemmDescriptor& descriptor, const DeviceProperties& properties, const PlanPreference& preference,
-                         std::string* reasons);
+std::vector<Choice> rank(const GemmDescriptor& descriptor, const DeviceProperties& properties,
+                         const PlanPreference& preference, std::string* reasons);
 
 KernelSku sku(const Kernel& kernel, int split_k, const GemmDescriptor& descriptor);
 

@@ -1,5 +1,5 @@
-// The support table of the GEMM family: what each architecture's kernels serve. select() refuses by it, the documentation prints
-// it, the tests walk it.
+// The support table of the GEMM family: what each architecture's kernels serve. select() refuses by it, the documentation
+// prints it, the tests walk it.
 #pragma once
 
 #include "gemm/kernel.hpp"
@@ -8,8 +8,8 @@ namespace cutplan::gemm {
 
 struct Support {
   Arch arch;
-  DType operand;      // of A and B
-  DType d[2];         // output types; C and bias: D's type, the operand's type or float32
+  DType operand;  // of A and B
+  DType d[2];     // output types; C and bias: D's type, the operand's type or float32
   int minimum_compute_capability, maximum_compute_capability;  // 0, 0: the host
   const char* note;
 };

@@ -3,7 +3,8 @@
 
 namespace cutplan::gemm {
 
-static constexpr Kernel kernels[] = {CUTPLAN_SM80_GEMM(sm80, cutlass::bfloat16_t, DType::bf16, 128, 128, 32, 4, 2, 2, 16, 0.43)};
+static constexpr Kernel kernels[] = {
+    CUTPLAN_SM80_GEMM(sm80, cutlass::bfloat16_t, DType::bf16, 128, 128, 32, 4, 2, 2, 16, 0.43)};
 const KernelTable sm80_bf16_medium = {kernels, std::size(kernels)};
 
 }  // namespace cutplan::gemm

@@ -2,22 +2,24 @@
 //
 // Computes D = activation(alpha A B + beta C + bias) for 16-bit A and B in any of the four layouts, float32 accumulation.
 //
-// Data movement. Tiles of A and B go from global to shared memory through a ring of kStages slots, kStages - 1 of them in flight. Threads copy
-// 16 bytes each with cp.async (or, where operands are not 16-byte aligned, element by element through registers). ldmatrix brings fragments of the next
-// K block of 16 into registers while mma.sync works on the present one. Accumulators go from registers to global memory (epilogue.cuh).
-// A tile lies in shared memory in runs, its contiguous direction in global memory (K, or M for A and N for B: then ldmatrix transposes).
-// 16-byte chunks of a run are permuted by exclusive or with the run's number, so that the eight chunks that ldmatrix reads from eight runs,
-// and those that a warp writes along one run, lie in different banks.
+// Data movement. Tiles of A and B go from global to shared memory through a ring of kStages slots, kStages - 1 of them in
+// flight. Threads copy 16 bytes each with cp.async (or, where operands are not 16-byte aligned, element by element through
+// registers). ldmatrix brings fragments of the next K block of 16 into registers while mma.sync works on the present one.
+// Accumulators go from registers to global memory (epilogue.cuh). A tile lies in shared memory in runs, its contiguous
+// direction in global memory (K, or M for A and N for B: then ldmatrix transposes). 16-byte chunks of a run are permuted by
+// exclusive or with the run's number, so that the eight chunks that ldmatrix reads from eight runs, and those that a warp
+// writes along one run, lie in different banks.
 //
-// Why these tiles. A warp's 64 x 64 piece reads 8 KiB of fragments for 131072 multiply-adds, which keeps ldmatrix below half of the shared memory
-// bandwidth; its 128 accumulators and two fragment buffers fit the 255 registers that 256 threads on one SM have. Large tiles cut traffic from L2, smaller
-// ones fill the SMs when D is small; K is split across blocks when even those are too few.
+// Why these tiles. A warp's 64 x 64 piece reads 8 KiB of fragments for 131072 multiply-adds, which keeps ldmatrix below half
+// of the shared memory bandwidth; its 128 accumulators and two fragment buffers fit the 255 registers that 256 threads on
+// one SM have. Large tiles cut traffic from L2, smaller ones fill the SMs when D is small; K is split across blocks when
+// even those are too few.
 #pragma once
 
+#include <cutlass/numeric_types.h>
 #include <cute/arch/copy_sm75.hpp>
 #include <cute/arch/copy_sm80.hpp>
 #include <cute/arch/mma_sm80.hpp>
-#include <cutlass/numeric_types.h>
 
 #include <algorithm>
 #include <type_traits>
@@ -28,11 +30,13 @@
 
 namespace cutplan::gemm::sm80 {
 
-template <typename Element_, GemmLayout kLayout_, int kTileM_, int kTileN_, int kTileK_, int kStages_, int kWarpsM_, int kWarpsN_, int kAlignment_>
+template <typename Element_, GemmLayout kLayout_, int kTileM_, int kTileN_, int kTileK_, int kStages_, int kWarpsM_,
+          int kWarpsN_, int kAlignment_>
 struct Config {
   using Element = Element_;
   static constexpr GemmLayout kLayout = kLayout_;
-  static constexpr int kTileM = kTileM_, kTileN = kTileN_, kTileK = kTileK_, kStages = kStages_, kWarpsM = kWarpsM_, kWarpsN = kWarpsN_;
+  static constexpr int kTileM = kTileM_, kTileN = kTileN_, kTileK = kTileK_, kStages = kStages_, kWarpsM = kWarpsM_,
+                       kWarpsN = kWarpsN_;
   static constexpr int kAlignment = kAlignment_;
   static constexpr int kThreads = 32 * kWarpsM * kWarpsN;
   static constexpr int kWarpM = kTileM / kWarpsM, kWarpN = kTileN / kWarpsN;
@@ -53,10 +57,12 @@ struct OperandTile {
   static constexpr int kPermuted = kChunks < 8 ? kChunks : 8;
 
   /// Byte offset of a chunk. Eight chunks fill a line of all banks; short runs share one. Runs 8 apart are permuted alike.
-  __device__ static constexpr int offset(int run, int chunk) { return (run * kChunks + (chunk ^ (run / (8 / kPermuted) % kPermuted))) * 16; }
+  __device__ static constexpr int offset(int run, int chunk) {
+    return (run * kChunks + (chunk ^ (run / (8 / kPermuted) % kPermuted))) * 16;
+  }
 
-  /// Where this lane reads the first 16 (extent) by 16 (K) block of a warp's fragments: four 8 x 8 matrices, ordered as mma.sync wants them.
-  /// A's second matrix is its lower half, B's its second half of K.
+  /// Where this lane reads the first 16 (extent) by 16 (K) block of a warp's fragments: four 8 x 8 matrices, ordered as
+  /// mma.sync wants them. A's second matrix is its lower half, B's its second half of K.
   template <bool kIsA>
   __device__ static int first_block(int extent0, int lane) {
     constexpr bool kRunsFirst = kIsA == kAlongK;
@@ -64,7 +70,8 @@ struct OperandTile {
     return kAlongK ? offset(extent0 + inner, outer) : offset(inner, extent0 / 8 + outer);
   }
 
-  /// The address of block (i along the extent, k_block): a step over runs is an addition, one along a run an exclusive or of the chunk's low bits.
+  /// The address of block (i along the extent, k_block): a step over runs is an addition, one along a run an exclusive or of
+  /// the chunk's low bits.
   __device__ static std::uint32_t block(std::uint32_t first, int i, int k_block) {
     const int over = kAlongK ? i : k_block, along = kAlongK ? k_block : i;
     return (first ^ (along * 32)) + over * 16 * kChunks * 16;
@@ -72,9 +79,13 @@ struct OperandTile {
 
   __device__ static void load_block(std::uint32_t address, std::uint32_t (&r)[4]) {
     if constexpr (kAlongK) {
-      asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(address));
+      asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                   : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                   : "r"(address));
     } else {
-      asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(address));
+      asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                   : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                   : "r"(address));
     }
   }
 };
@@ -91,7 +102,8 @@ class Loader {
 
   /// The tile at `extent0` of an operand with `extent` rows (A) or columns (B), from k0 on.
   __device__ Loader(const void* data, std::int64_t ld, std::int64_t extent0, std::int64_t extent, std::int64_t k0)
-      : run_step_(kRunStep * ld), next_step_((kAlongK ? Config::kTileK : Config::kTileK * ld) - (kCopies - 1) * kRunStep * ld) {
+      : run_step_(kRunStep * ld),
+        next_step_((kAlongK ? Config::kTileK : Config::kTileK * ld) - (kCopies - 1) * kRunStep * ld) {
     const int chunk = threadIdx.x % Tile::kChunks, run = threadIdx.x / Tile::kChunks;
     to_ = Tile::offset(run, chunk);
     const std::int64_t first = kAlongK ? (extent0 + run) * ld + k0 + 8 * chunk : (k0 + run) * ld + extent0 + 8 * chunk;
@@ -117,11 +129,15 @@ class Loader {
 
   /// Starts the copy of chunk i of a K step of whole chunks; the last one moves on to the next step.
   __device__ __forceinline__ void copy_chunk(std::uint32_t slot, int i, std::uint32_t runs) {
-    if (runs >> i & 1) asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(slot + to_ + i * kRunStep * Tile::kChunks * 16), "l"(from_));
+    if (runs >> i & 1)
+      asm volatile(
+          "cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(slot + to_ + i * kRunStep * Tile::kChunks * 16),
+          "l"(from_));
     from_ += i + 1 < kCopies ? run_step_ : next_step_;
   }
 
-  /// Starts the copy of a whole step of which only `k_left` elements, or parts of chunks, exist; the rest becomes zero. Does not move on.
+  /// Starts the copy of a whole step of which only `k_left` elements, or parts of chunks, exist; the rest becomes zero. Does
+  /// not move on.
   __device__ __forceinline__ void copy_partial(std::uint32_t slot, int k_left) {
     const int chunk = threadIdx.x % Tile::kChunks, run = threadIdx.x / Tile::kChunks;
 #pragma unroll
@@ -129,7 +145,8 @@ class Loader {
       if (runs_ >> i & 1) {
         const int left = kAlongK ? k_left - 8 * chunk : run + i * kRunStep < k_left ? elements_ : 0;
         const int bytes = left <= 0 ? 0 : left < 8 ? left * 2 : 16;
-        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(slot + to_ + i * kRunStep * Tile::kChunks * 16), "l"(bytes ? from_ + i * run_step_ : from_), "r"(bytes));
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(slot + to_ + i * kRunStep * Tile::kChunks * 16),
+                     "l"(bytes ? from_ + i * run_step_ : from_), "r"(bytes));
       }
     }
   }
@@ -152,8 +169,8 @@ class Loader {
   __device__ __forceinline__ void flush(std::uint32_t slot) const {
 #pragma unroll
     for (int i = 0; i < kCopies; ++i) {
-      asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(slot + to_ + i * kRunStep * Tile::kChunks * 16), "r"(held_[i][0]), "r"(held_[i][1]), "r"(held_[i][2]),
-                   "r"(held_[i][3]));
+      asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(slot + to_ + i * kRunStep * Tile::kChunks * 16),
+                   "r"(held_[i][0]), "r"(held_[i][1]), "r"(held_[i][2]), "r"(held_[i][3]));
     }
   }
 
@@ -168,7 +185,8 @@ class Loader {
 
 template <typename Element>
 __device__ __forceinline__ void multiply(float* acc, const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1) {
-  using Mma = std::conditional_t<std::is_same_v<Element, cutlass::half_t>, cute::SM80_16x8x16_F32F16F16F32_TN, cute::SM80_16x8x16_F32BF16BF16F32_TN>;
+  using Mma = std::conditional_t<std::is_same_v<Element, cutlass::half_t>, cute::SM80_16x8x16_F32F16F16F32_TN,
+                                 cute::SM80_16x8x16_F32BF16BF16F32_TN>;
   Mma::fma(acc[0], acc[1], acc[2], acc[3], a[0], a[1], a[2], a[3], b0, b1, acc[0], acc[1], acc[2], acc[3]);
 }
 
@@ -178,28 +196,34 @@ struct Grid : TileGrid {
 };
 
 template <typename Config>
-__global__ __launch_bounds__(Config::kThreads) void sm80_gemm(const __grid_constant__ Problem p, const __grid_constant__ Grid grid) {
+__global__ __launch_bounds__(Config::kThreads) void sm80_gemm(const __grid_constant__ Problem p,
+                                                              const __grid_constant__ Grid grid) {
   using TileA = OperandTile<Config, Config::kTileM, Config::kAlongKA>;
   using TileB = OperandTile<Config, Config::kTileN, Config::kAlongKB>;
-  constexpr int kStages = Config::kStages, kTileK = Config::kTileK, kMmaM = Config::kMmaM, kMmaN = Config::kMmaN, kMmaK = Config::kMmaK;
+  constexpr int kStages = Config::kStages, kTileK = Config::kTileK, kMmaM = Config::kMmaM, kMmaN = Config::kMmaN,
+                kMmaK = Config::kMmaK;
   constexpr bool kAsync = Config::kAlignment == 16;
   extern __shared__ __align__(128) char shared[];
   const auto ring = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
   constexpr std::uint32_t kRingBytes = kStages * Config::kSlotBytes, kOffsetB = Config::kTileM * kTileK * 2;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const int warp_m = warp % Config::kWarpsM * Config::kWarpM, warp_n = warp / Config::kWarpsM * Config::kWarpN;
-  const std::uint32_t first_a = ring + TileA::template first_block<true>(warp_m, lane), first_b = ring + kOffsetB + TileB::template first_block<false>(warp_n, lane);
+  const std::uint32_t first_a = ring + TileA::template first_block<true>(warp_m, lane),
+                      first_b = ring + kOffsetB + TileB::template first_block<false>(warp_n, lane);
 
   for (std::uint32_t index = blockIdx.x; index < grid.tiles; index += gridDim.x) {
     const std::uint32_t tiles_per_split = grid.tiles / grid.split_k, split = index / tiles_per_split;
     const TileCoordinate tile = grid.coordinate(index - split * tiles_per_split);
     const std::int64_t k_begin = split * grid.k_slice, k_end = min(p.k, k_begin + grid.k_slice);
     const int steps = static_cast<int>((k_end - k_begin + kTileK - 1) / kTileK);
-    const int k_last = static_cast<int>(k_end - k_begin - static_cast<std::int64_t>(steps - 1) * kTileK);  // elements of the last step
+    const int k_last =
+        static_cast<int>(k_end - k_begin - static_cast<std::int64_t>(steps - 1) * kTileK);  // elements of the last step
     const std::int64_t tile_m = tile.m * Config::kTileM, tile_n = tile.n * Config::kTileN;
 
-    Loader<Config, Config::kTileM, Config::kAlongKA> load_a(static_cast<const std::uint16_t*>(p.a) + tile.batch * p.batch_a, p.lda, tile_m, p.m, k_begin);
-    Loader<Config, Config::kTileN, Config::kAlongKB> load_b(static_cast<const std::uint16_t*>(p.b) + tile.batch * p.batch_b, p.ldb, tile_n, p.n, k_begin);
+    Loader<Config, Config::kTileM, Config::kAlongKA> load_a(static_cast<const std::uint16_t*>(p.a) + tile.batch * p.batch_a,
+                                                            p.lda, tile_m, p.m, k_begin);
+    Loader<Config, Config::kTileN, Config::kAlongKB> load_b(static_cast<const std::uint16_t*>(p.b) + tile.batch * p.batch_b,
+                                                            p.ldb, tile_n, p.n, k_begin);
     // Steps whose chunks all exist whole; others are copied with zero fill.
     const int full_steps = k_last == kTileK ? steps : steps - 1;
     const int whole_steps = kAsync && load_a.whole_chunks(p.m) && load_b.whole_chunks(p.n) ? full_steps : 0;
@@ -240,7 +264,8 @@ __global__ __launch_bounds__(Config::kThreads) void sm80_gemm(const __grid_const
         if (!whole) start_ragged_copy(stage, ring + stage * Config::kSlotBytes);
         if constexpr (kAsync) {
 #pragma unroll
-          for (int chunk = 0; chunk < kCopies; ++chunk) copy_chunk(chunk, ring + stage * Config::kSlotBytes, load_a.runs(whole), load_b.runs(whole));
+          for (int chunk = 0; chunk < kCopies; ++chunk)
+            copy_chunk(chunk, ring + stage * Config::kSlotBytes, load_a.runs(whole), load_b.runs(whole));
         }
         finish_copy(stage * Config::kSlotBytes);
       }
@@ -278,20 +303,23 @@ __global__ __launch_bounds__(Config::kThreads) void sm80_gemm(const __grid_const
         load_fragments((k_block + 1) % 2, k_block == kMmaK - 1 ? next_slot : slot, (k_block + 1) % kMmaK);
 #pragma unroll
         for (int i = 0; i < kMmaM; ++i) {
-          // Copies are spread between the rows of mma before the last K block, so that neither the tensor cores nor ldmatrix wait for a burst of them.
+          // Copies are spread between the rows of mma before the last K block, so that neither the tensor cores nor ldmatrix
+          // wait for a burst of them.
           if constexpr (kAsync) {
             if (k_block < kMmaK - 1) {
               constexpr int kPlaces = (kMmaK - 1) * kMmaM;
               const int place = k_block * kMmaM + i;
 #pragma unroll
-              for (int chunk = place * kCopies / kPlaces; chunk < (place + 1) * kCopies / kPlaces; ++chunk) copy_chunk(chunk, ring + free_slot, runs_a, runs_b);
+              for (int chunk = place * kCopies / kPlaces; chunk < (place + 1) * kCopies / kPlaces; ++chunk)
+                copy_chunk(chunk, ring + free_slot, runs_a, runs_b);
             }
           }
 #pragma unroll
           for (int j = 0; j < kMmaN; ++j) {
             // Back and forth along N, so that neighbours in issue order share a fragment.
             const int n = i % 2 ? kMmaN - 1 - j : j;
-            multiply<typename Config::Element>(&acc[(i * kMmaN + n) * 4], a[k_block % 2][i], b[k_block % 2][n / 2][n % 2 * 2], b[k_block % 2][n / 2][n % 2 * 2 + 1]);
+            multiply<typename Config::Element>(&acc[(i * kMmaN + n) * 4], a[k_block % 2][i],
+                                               b[k_block % 2][n / 2][n % 2 * 2], b[k_block % 2][n / 2][n % 2 * 2 + 1]);
           }
         }
       }
@@ -310,7 +338,8 @@ __global__ __launch_bounds__(Config::kThreads) void sm80_gemm(const __grid_const
 /// Adds up the slices of a split K, in order, and runs the epilogue on the sum. One thread for 8 columns of a row.
 static __global__ void split_k_reduce(const __grid_constant__ Problem p, const float* partial, int split_k) {
   const std::int64_t vectors = (p.n + 7) / 8, elements = p.batch * p.m * p.n;
-  for (std::int64_t i = blockIdx.x * std::int64_t{blockDim.x} + threadIdx.x; i < p.batch * p.m * vectors; i += std::int64_t{gridDim.x} * blockDim.x) {
+  for (std::int64_t i = blockIdx.x * std::int64_t{blockDim.x} + threadIdx.x; i < p.batch * p.m * vectors;
+       i += std::int64_t{gridDim.x} * blockDim.x) {
     const std::int64_t col = i % vectors * 8, row = i / vectors % p.m, batch = i / vectors / p.m;
     const int count = p.n - col < 8 ? static_cast<int>(p.n - col) : 8;
     float x[8] = {};
@@ -323,7 +352,9 @@ static __global__ void split_k_reduce(const __grid_constant__ Problem p, const f
 
 template <typename Config>
 void prepare(const Kernel&) {
-  check_cuda(cudaFuncSetAttribute(sm80_gemm<Config>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(Config::kSharedMemory)), "cudaFuncSetAttribute");
+  check_cuda(cudaFuncSetAttribute(sm80_gemm<Config>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                  static_cast<int>(Config::kSharedMemory)),
+             "cudaFuncSetAttribute");
 }
 
 template <typename Config>
@@ -347,9 +378,11 @@ void run(const Kernel&, const Problem& p, const Launch& launch) {
   grid.k_slice = split_k > 1 ? split_extent(p.k, split_k, Config::kTileK) : p.k;
   grid.split_k = static_cast<std::uint32_t>(split_k);
   grid.panel = 8;
-  const std::uint32_t blocks = launch.sm_limited ? std::min(static_cast<std::uint32_t>(launch.sm_count), grid.tiles) : grid.tiles;
+  const std::uint32_t blocks =
+      launch.sm_limited ? std::min(static_cast<std::uint32_t>(launch.sm_count), grid.tiles) : grid.tiles;
   const std::int64_t vectors = p.batch * p.m * ((p.n + 7) / 8);
-  const auto reduction = static_cast<unsigned>(std::min<std::int64_t>((vectors + 255) / 256, std::int64_t{8} * launch.sm_count));
+  const auto reduction =
+      static_cast<unsigned>(std::min<std::int64_t>((vectors + 255) / 256, std::int64_t{8} * launch.sm_count));
   for (int i = 0; i < launch.repeats; ++i) {
     sm80_gemm<Config><<<blocks, Config::kThreads, Config::kSharedMemory, stream>>>(main, grid);
     check_cuda(cudaPeekAtLastError(), "launch of the sm80 GEMM kernel");
@@ -360,18 +393,50 @@ void run(const Kernel&, const Problem& p, const Launch& launch) {
   }
 }
 
-template <Arch kArch, typename Element, GemmLayout kLayout, int kTileM, int kTileN, int kTileK, int kStages, int kWarpsM, int kWarpsN, int kAlignment>
+/// Accumulators of 64 x 64 a warp take all 255 registers, so that 8 such warps fill an SM; smaller ones leave it to shared
+/// memory (227 KiB).
+template <typename Config>
+constexpr int blocks_per_sm = std::min(Config::kMmaM * Config::kMmaN == 32 ? 8 / (Config::kThreads / 32) : 4,
+                                       static_cast<int>(227 * 1024 / (Config::kSharedMemory + 1024)));
+
+template <Arch kArch, typename Element, GemmLayout kLayout, int kTileM, int kTileN, int kTileK, int kStages, int kWarpsM,
+          int kWarpsN, int kAlignment>
 constexpr Kernel kernel(DType operand, double peak_fraction) {
   using C = Config<Element, kLayout, kTileM, kTileN, kTileK, kStages, kWarpsM, kWarpsN, kAlignment>;
-  return {kArch, Backend::cute, operand, kLayout, kTileM, kTileN, kTileK, kStages, 1, 1, "multistage", kAlignment, C::kThreads, C::kSharedMemory,
-          kArch == Arch::sm89 ? 89 : 80, kArch == Arch::sm89 ? 90 : any_newer, true, false, peak_fraction, run<C>, prepare<C>};
+  return {kArch,
+          Backend::cute,
+          operand,
+          kLayout,
+          kTileM,
+          kTileN,
+          kTileK,
+          kStages,
+          1,
+          1,
+          "multistage",
+          kAlignment,
+          C::kThreads,
+          blocks_per_sm<C>,
+          C::kSharedMemory,
+          kArch == Arch::sm89 ? 89 : 80,
+          kArch == Arch::sm89 ? 90 : any_newer,
+          true,
+          false,
+          peak_fraction,
+          run<C>,
+          prepare<C>};
 }
 
 }  // namespace cutplan::gemm::sm80
 
 /// Four entries of a table: one tile in all layouts.
-#define CUTPLAN_SM80_GEMM(arch, Element, operand, tile_m, tile_n, tile_k, stages, warps_m, warps_n, alignment, peak_fraction)                                     \
-  sm80::kernel<Arch::arch, Element, GemmLayout::rcr, tile_m, tile_n, tile_k, stages, warps_m, warps_n, alignment>(operand, peak_fraction),                        \
-      sm80::kernel<Arch::arch, Element, GemmLayout::rrr, tile_m, tile_n, tile_k, stages, warps_m, warps_n, alignment>(operand, peak_fraction),                    \
-      sm80::kernel<Arch::arch, Element, GemmLayout::crr, tile_m, tile_n, tile_k, stages, warps_m, warps_n, alignment>(operand, peak_fraction),                    \
-      sm80::kernel<Arch::arch, Element, GemmLayout::ccr, tile_m, tile_n, tile_k, stages, warps_m, warps_n, alignment>(operand, peak_fraction)
+#define CUTPLAN_SM80_GEMM(arch, Element, operand, tile_m, tile_n, tile_k, stages, warps_m, warps_n, alignment,         \
+                          peak_fraction)                                                                               \
+  sm80::kernel<Arch::arch, Element, GemmLayout::rcr, tile_m, tile_n, tile_k, stages, warps_m, warps_n, alignment>(     \
+      operand, peak_fraction),                                                                                         \
+      sm80::kernel<Arch::arch, Element, GemmLayout::rrr, tile_m, tile_n, tile_k, stages, warps_m, warps_n, alignment>( \
+          operand, peak_fraction),                                                                                     \
+      sm80::kernel<Arch::arch, Element, GemmLayout::crr, tile_m, tile_n, tile_k, stages, warps_m, warps_n, alignment>( \
+          operand, peak_fraction),                                                                                     \
+      sm80::kernel<Arch::arch, Element, GemmLayout::ccr, tile_m, tile_n, tile_k, stages, warps_m, warps_n, alignment>( \
+          operand, peak_fraction)

@@ -1,4 +1,5 @@
-// Ada runs Ampere's instructions with 99 KiB of shared memory a block: 128 x 128 tiles with K steps of 64 and three stages take 96 KiB.
+// Ada runs Ampere's instructions with 99 KiB of shared memory a block: 128 x 128 tiles with K steps of 64 and three stages
+// take 96 KiB.
 #include "gemm/kernels.hpp"
 #include "gemm/sm80/gemm.cuh"
 

@@ -2,21 +2,24 @@
 //
 // Computes D = activation(alpha A B + beta C + bias) for 16-bit A and B in any of the four layouts, float32 accumulation.
 //
-// Data movement. A block is three warpgroups. One thread of the first issues TMA copies of A and B tiles, 128-byte swizzled, into a ring of
-// kStages slots; a slot's `full` barrier counts the bytes that arrive, its `empty` barrier the consumers that are done with it. The other two
-// warpgroups each multiply half of the tile's rows with wgmma straight from shared memory, keep one wgmma group in flight, and free the slot
-// of the one before. Accumulators go from registers to global memory (epilogue.cuh) while the producer already fills the ring for the next tile.
-// With kClusterM = 2 two blocks with neighbouring rows of D share their columns of B: each loads half of the B tile and multicasts it.
+// Data movement. A block is three warpgroups. One thread of the first issues TMA copies of A and B tiles, 128-byte swizzled,
+// into a ring of kStages slots; a slot's `full` barrier counts the bytes that arrive, its `empty` barrier the consumers that
+// are done with it. The other two warpgroups each multiply half of the tile's rows with wgmma straight from shared memory,
+// keep one wgmma group in flight, and free the slot of the one before. Accumulators go from registers to global memory
+// (epilogue.cuh) while the producer already fills the ring for the next tile.
+// With kClusterM = 2 two blocks with neighbouring rows of D share their columns of B: each loads half of the B tile and
+// multicasts it.
 //
-// Why this tile. 128 x 256 is the largest that two warpgroups can accumulate (128 float32 registers a thread). One K step of 64 is 1024 cycles
-// of tensor core work against 48 KiB from L2 (32 KiB with multicast), 32 bytes a cycle per SM, within what L2 delivers to all SMs at once.
+// Why this tile. 128 x 256 is the largest that two warpgroups can accumulate (128 float32 registers a thread). One K step of
+// 64 is 1024 cycles of tensor core work against 48 KiB from L2 (32 KiB with multicast), 32 bytes a cycle per SM, within what
+// L2 delivers to all SMs at once.
 #pragma once
 
-#include <cute/tensor.hpp>
-#include <cute/arch/copy_sm90_tma.hpp>
-#include <cute/atom/mma_atom.hpp>
 #include <cutlass/arch/barrier.h>
 #include <cutlass/arch/reg_reconfig.h>
+#include <cute/arch/copy_sm90_tma.hpp>
+#include <cute/atom/mma_atom.hpp>
+#include <cute/tensor.hpp>
 
 #include <algorithm>
 
@@ -42,7 +45,8 @@ struct Config {
   static constexpr GMMA::Major kMajorA = a_is_k_major(kLayout) ? GMMA::Major::K : GMMA::Major::MN;
   static constexpr GMMA::Major kMajorB = b_is_k_major(kLayout) ? GMMA::Major::K : GMMA::Major::MN;
 
-  // The order in which TMA boxes of 64 contiguous elements lie in shared memory: an MN-major tile is a row of boxes, each tile_k deep.
+  // The order in which TMA boxes of 64 contiguous elements lie in shared memory: an MN-major tile is a row of boxes, each
+  // tile_k deep.
   template <GMMA::Major kMajor, int kExtent>
   static constexpr auto slots() {
     using Shape_ = Shape<Int<kExtent>, Int<tile_k>, Int<kStages>>;
@@ -54,8 +58,9 @@ struct Config {
   }
   using SmemA = decltype(slots<kMajorA, kTileM>());
   using SmemB = decltype(slots<kMajorB, kTileN>());
-  using Mma = decltype(make_tiled_mma(GMMA::ss_op_selector<Element, Element, float, Shape<Int<kTileM>, Int<kTileN>, Int<tile_k>>, kMajorA, kMajorB>(),
-                                      Layout<Shape<_2, _1, _1>>{}));
+  using Mma = decltype(make_tiled_mma(
+      GMMA::ss_op_selector<Element, Element, float, Shape<Int<kTileM>, Int<kTileN>, Int<tile_k>>, kMajorA, kMajorB>(),
+      Layout<Shape<_2, _1, _1>>{}));
 
   static constexpr std::uint32_t kSlotBytes = (kTileM + kTileN) * tile_k * sizeof(Element);
 
@@ -66,7 +71,8 @@ struct Config {
     cutlass::arch::ClusterTransactionBarrier full[kStages];
     cutlass::arch::ClusterBarrier empty[kStages];
   };
-  static constexpr std::size_t kSharedMemory = sizeof(Storage) + 1024;  // the ring starts at a multiple of 1024 bytes
+  static constexpr std::size_t kSharedMemory = sizeof(Storage);
+  static_assert(kSharedMemory <= 227 * 1024);
 };
 
 /// Position in the ring of slots; `phase` flips at each lap.
@@ -83,7 +89,8 @@ struct RingPosition {
 };
 
 template <typename Config>
-__device__ __forceinline__ void produce(typename Config::Storage& storage, const CUtensorMap& map_a, const CUtensorMap& map_b, const Problem& p, const TileGrid& grid) {
+__device__ __forceinline__ void produce(typename Config::Storage& storage, const CUtensorMap& map_a,
+                                        const CUtensorMap& map_b, const Problem& p, const TileGrid& grid) {
   using Element = typename Config::Element;
   constexpr int kClusterM = Config::kClusterM, kTileM = Config::kTileM, kShareN = Config::kTileN / kClusterM;
   constexpr std::uint16_t kEveryone = (1 << kClusterM) - 1;
@@ -91,7 +98,8 @@ __device__ __forceinline__ void produce(typename Config::Storage& storage, const
   const int rank = kClusterM == 1 ? 0 : static_cast<int>(block_rank_in_cluster());
   const auto load = [&](const CUtensorMap& map, auto& full, bool multicast, Element* to, int inner, int outer, int batch) {
     if (multicast) {
-      SM90_TMA_LOAD_MULTICAST_3D::copy(&map, reinterpret_cast<std::uint64_t*>(&full), kEveryone, kCacheHint, to, inner, outer, batch);
+      SM90_TMA_LOAD_MULTICAST_3D::copy(&map, reinterpret_cast<std::uint64_t*>(&full), kEveryone, kCacheHint, to, inner,
+                                       outer, batch);
     } else {
       SM90_TMA_LOAD_3D::copy(&map, reinterpret_cast<std::uint64_t*>(&full), kCacheHint, to, inner, outer, batch);
     }
@@ -101,7 +109,8 @@ __device__ __forceinline__ void produce(typename Config::Storage& storage, const
     const TileCoordinate tile = grid.coordinate(index);
     const int m0 = static_cast<int>(tile.m * kClusterM + rank) * kTileM;
     const int n0 = static_cast<int>(tile.n) * Config::kTileN;
-    const int batch_a = p.batch_a == 0 ? 0 : static_cast<int>(tile.batch), batch_b = p.batch_b == 0 ? 0 : static_cast<int>(tile.batch);
+    const int batch_a = p.batch_a == 0 ? 0 : static_cast<int>(tile.batch),
+              batch_b = p.batch_b == 0 ? 0 : static_cast<int>(tile.batch);
     for (int k0 = 0; k0 < p.k; k0 += tile_k) {
       auto& full = storage.full[ring.slot];
       storage.empty[ring.slot].wait(ring.phase ^ 1);
@@ -169,18 +178,21 @@ __device__ __forceinline__ void consume(typename Config::Storage& storage, const
     warpgroup_fence_operand(acc);
     if (previous >= 0) release(previous);
 
-    auto& values = reinterpret_cast<float(&)[kTileN / 2]>(acc(0));
+    auto& values = reinterpret_cast<float (&)[kTileN / 2]>(acc(0));
     Epilogue(p, tile.batch, tile.batch)
-        .template store_warp_tile<1, kTileN / 32>(values, storage.staging[thread / 32], (tile.m * kClusterM + rank) * kTileM + thread / 32 * 16, tile.n * kTileN);
+        .template store_warp_tile<1, kTileN / 32>(values, storage.staging[thread / 32],
+                                                  (tile.m * kClusterM + rank) * kTileM + thread / 32 * 16, tile.n * kTileN);
   }
 }
 
 template <typename Config>
-__global__ __launch_bounds__(threads, 1) void sm90_gemm(const __grid_constant__ CUtensorMap map_a, const __grid_constant__ CUtensorMap map_b,
-                                                        const __grid_constant__ Problem p, const __grid_constant__ TileGrid grid) {
+__global__ __launch_bounds__(threads, 1) void sm90_gemm(const __grid_constant__ CUtensorMap map_a,
+                                                        const __grid_constant__ CUtensorMap map_b,
+                                                        const __grid_constant__ Problem p,
+                                                        const __grid_constant__ TileGrid grid) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  extern __shared__ char shared[];
-  auto& storage = *reinterpret_cast<typename Config::Storage*>((reinterpret_cast<std::uintptr_t>(shared) + 1023) & ~std::uintptr_t{1023});
+  extern __shared__ __align__(1024) char shared[];  // the swizzle counts from multiples of 1024 bytes
+  auto& storage = *reinterpret_cast<typename Config::Storage*>(shared);
   if (threadIdx.x == 0) {
     prefetch_tma_descriptor(reinterpret_cast<const TmaDescriptor*>(&map_a));
     prefetch_tma_descriptor(reinterpret_cast<const TmaDescriptor*>(&map_b));
@@ -213,15 +225,19 @@ __global__ __launch_bounds__(threads, 1) void sm90_gemm(const __grid_constant__ 
 
 template <typename Config>
 void prepare(const Kernel&) {
-  check_cuda(cudaFuncSetAttribute(sm90_gemm<Config>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(Config::kSharedMemory)), "cudaFuncSetAttribute");
+  check_cuda(cudaFuncSetAttribute(sm90_gemm<Config>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                  static_cast<int>(Config::kSharedMemory)),
+             "cudaFuncSetAttribute");
 }
 
 template <typename Config>
 void run(const Kernel&, const Problem& p, const Launch& launch) {
   constexpr int kClusterM = Config::kClusterM;
   constexpr bool a_k = Config::kMajorA == GMMA::Major::K, b_k = Config::kMajorB == GMMA::Major::K;
-  const CUtensorMap map_a = operand_map(p.operand, p.a, a_k ? p.k : p.m, a_k ? p.m : p.k, p.lda, p.batch, p.batch_a, a_k ? Config::kTileM : tile_k);
-  const CUtensorMap map_b = operand_map(p.operand, p.b, b_k ? p.k : p.n, b_k ? p.n : p.k, p.ldb, p.batch, p.batch_b, b_k ? Config::kTileN / kClusterM : tile_k);
+  const CUtensorMap map_a = operand_map(p.operand, p.a, a_k ? p.k : p.m, a_k ? p.m : p.k, p.lda, p.batch, p.batch_a,
+                                        a_k ? Config::kTileM : tile_k);
+  const CUtensorMap map_b = operand_map(p.operand, p.b, b_k ? p.k : p.n, b_k ? p.n : p.k, p.ldb, p.batch, p.batch_b,
+                                        b_k ? Config::kTileN / kClusterM : tile_k);
   TileGrid grid;  // of clusters
   grid.tiles_m = static_cast<std::uint32_t>((p.m + kClusterM * Config::kTileM - 1) / (kClusterM * Config::kTileM));
   grid.tiles_n = static_cast<std::uint32_t>((p.n + Config::kTileN - 1) / Config::kTileN);
@@ -249,15 +265,16 @@ void run(const Kernel&, const Problem& p, const Launch& launch) {
 template <typename Element, GemmLayout kLayout, int kTileM, int kTileN, int kStages, int kClusterM>
 constexpr Kernel kernel(DType operand, double peak_fraction) {
   using C = Config<Element, kLayout, kTileM, kTileN, kStages, kClusterM>;
-  return {Arch::sm90, Backend::cute, operand, kLayout, kTileM, kTileN, tile_k, kStages, kClusterM, 1, "warp_specialized", 16, threads, C::kSharedMemory,
-          90, 90, false, true, peak_fraction, run<C>, prepare<C>};
+  return {Arch::sm90, Backend::cute,      operand, kLayout,   kTileM, kTileN,           tile_k, kStages, kClusterM,
+          1,          "warp_specialized", 16,      threads,   1,      C::kSharedMemory, 90,     90,      false,
+          true,       peak_fraction,      run<C>,  prepare<C>};
 }
 
 }  // namespace cutplan::gemm::sm90
 
 /// Four entries of a table: one tile in all layouts.
-#define CUTPLAN_SM90_GEMM(Element, operand, tile_m, tile_n, stages, cluster_m, peak_fraction)                  \
-  sm90::kernel<Element, GemmLayout::rcr, tile_m, tile_n, stages, cluster_m>(operand, peak_fraction),           \
-      sm90::kernel<Element, GemmLayout::rrr, tile_m, tile_n, stages, cluster_m>(operand, peak_fraction),       \
-      sm90::kernel<Element, GemmLayout::crr, tile_m, tile_n, stages, cluster_m>(operand, peak_fraction),       \
+#define CUTPLAN_SM90_GEMM(Element, operand, tile_m, tile_n, stages, cluster_m, peak_fraction)            \
+  sm90::kernel<Element, GemmLayout::rcr, tile_m, tile_n, stages, cluster_m>(operand, peak_fraction),     \
+      sm90::kernel<Element, GemmLayout::rrr, tile_m, tile_n, stages, cluster_m>(operand, peak_fraction), \
+      sm90::kernel<Element, GemmLayout::crr, tile_m, tile_n, stages, cluster_m>(operand, peak_fraction), \
       sm90::kernel<Element, GemmLayout::ccr, tile_m, tile_n, stages, cluster_m>(operand, peak_fraction)
