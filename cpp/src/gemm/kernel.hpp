@@ -49,9 +49,10 @@ struct Kernel {
   int blocks_per_sm;          // that registers and shared memory allow on Hopper
   std::size_t shared_memory;  // dynamic, bytes per block
   int minimum_compute_capability, maximum_compute_capability;
-  bool splits_k;         // honours Launch::split_k
-  bool needs_k;          // cannot run K = 0
-  double peak_fraction;  // of the dense peak (989 TFLOP/s) that it reached on an H200 at 4096 cubed
+  bool splits_k;           // honours Launch::split_k
+  bool needs_k;            // cannot run K = 0
+  double peak_fraction;    // of the dense peak (989 TFLOP/s) that it reached on an H200 at 4096 cubed
+  double exposed_seconds;  // of each tile that nothing hides: filling the ring, the epilogue (measured, H200)
 
   /// Enqueues. Throws DeviceError when the launch is refused.
   void (*run)(const Kernel&, const Problem&, const Launch&);

@@ -67,7 +67,7 @@ std::string kernel_name(const Kernel& k, int split_k) {
 /// latency and bandwidths are an H200's (measured), and roughly cancel on other cards.
 double predict(const Kernel& k, const GemmDescriptor& g, int sms, int compute_capability, int split_k) {
   constexpr double clock = 1.7e9, device_bandwidth = 3.9e12, l2_bandwidth_per_sm = 80e9, load_latency = 1.4e-6,
-                   tile_overhead = 1.6e-6, launch = 2.5e-6;
+                   launch = 2.5e-6;
   const double flop_per_clock = compute_capability >= 90   ? 4096
                                 : compute_capability == 80 ? 2048
                                                            : 1024;  // dense 16-bit, per SM
@@ -90,7 +90,7 @@ double predict(const Kernel& k, const GemmDescriptor& g, int sms, int compute_ca
   const double from_l2 = tile_bytes / std::min(in_flight / load_latency, l2_bandwidth_per_sm / resident);
   const double from_memory = std::min(tile_bytes, operands / tiles) * resident * sms / device_bandwidth;
   const double from_tensor_cores = flop * resident / (flop_per_clock * clock * k.peak_fraction);
-  const double tile_seconds = std::max({from_tensor_cores, from_l2, from_memory}) + tile_overhead;
+  const double tile_seconds = std::max({from_tensor_cores, from_l2, from_memory}) + k.exposed_seconds;
   double seconds = std::max(waves * tile_seconds, (operands + batch * m * n * bits(g.d) / 8) / device_bandwidth) + launch;
   if (split_k > 1) seconds += launch + batch * m * n * sizeof(float) * 2 * split_k / device_bandwidth;
   return seconds;

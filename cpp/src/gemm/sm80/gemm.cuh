@@ -403,28 +403,29 @@ template <Arch kArch, typename Element, GemmLayout kLayout, int kTileM, int kTil
           int kWarpsN, int kAlignment>
 constexpr Kernel kernel(DType operand, double peak_fraction) {
   using C = Config<Element, kLayout, kTileM, kTileN, kTileK, kStages, kWarpsM, kWarpsN, kAlignment>;
-  return {kArch,
-          Backend::cute,
-          operand,
-          kLayout,
-          kTileM,
-          kTileN,
-          kTileK,
-          kStages,
-          1,
-          1,
-          "multistage",
-          kAlignment,
-          C::kThreads,
-          blocks_per_sm<C>,
-          C::kSharedMemory,
-          kArch == Arch::sm89 ? 89 : 80,
-          kArch == Arch::sm89 ? 90 : any_newer,
-          true,
-          false,
-          peak_fraction,
-          run<C>,
-          prepare<C>};
+  Kernel k{};
+  k.arch = kArch;
+  k.backend = Backend::cute;
+  k.operand = operand;
+  k.layout = kLayout;
+  k.tile_m = kTileM;
+  k.tile_n = kTileN;
+  k.tile_k = kTileK;
+  k.stages = kStages;
+  k.cluster_m = k.cluster_n = 1;
+  k.schedule = "multistage";
+  k.alignment = kAlignment;
+  k.threads = C::kThreads;
+  k.blocks_per_sm = blocks_per_sm<C>;
+  k.shared_memory = C::kSharedMemory;
+  k.minimum_compute_capability = kArch == Arch::sm89 ? 89 : 80;
+  k.maximum_compute_capability = kArch == Arch::sm89 ? 90 : any_newer;
+  k.splits_k = true;
+  k.peak_fraction = peak_fraction;
+  k.exposed_seconds = 1.6e-6;
+  k.run = run<C>;
+  k.prepare = prepare<C>;
+  return k;
 }
 
 }  // namespace cutplan::gemm::sm80

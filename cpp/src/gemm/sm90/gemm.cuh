@@ -4,15 +4,18 @@
 //
 // Data movement. A block is three warpgroups. One thread of the first issues TMA copies of A and B tiles, 128-byte swizzled,
 // into a ring of kStages slots; a slot's `full` barrier counts the bytes that arrive, its `empty` barrier the consumers that
-// are done with it. The other two warpgroups each multiply half of the tile's rows with wgmma straight from shared memory,
-// keep one wgmma group in flight, and free the slot of the one before. Accumulators go from registers to global memory
-// (epilogue.cuh) while the producer already fills the ring for the next tile.
+// are done with it. The other two warpgroups multiply with wgmma straight from shared memory, keep one wgmma group in
+// flight, and free the slot of the one before. Accumulators go from registers to global memory (epilogue.cuh) while the
+// producer already fills the ring. Cooperative: the two take half of a tile's rows each. Ping-pong: each takes every other
+// tile, in turns, so that one's epilogue runs while the other multiplies.
 // With kClusterM = 2 two blocks with neighbouring rows of D share their columns of B: each loads half of the B tile and
 // multicasts it.
 //
-// Why this tile. 128 x 256 is the largest that two warpgroups can accumulate (128 float32 registers a thread). One K step of
-// 64 is 1024 cycles of tensor core work against 48 KiB from L2 (32 KiB with multicast), 32 bytes a cycle per SM, within what
-// L2 delivers to all SMs at once.
+// Why these tiles. A thread has room for 128 float32 accumulators: 128 x 256 for two warpgroups, 128 x 128 for one. The
+// large tile takes 32 KiB from L2 (with multicast) for the 1024 cycles of a K step of 64, the small one 64 KiB; but the
+// large one's epilogue is exposed, 2.6 microseconds a tile on an H200. float16, H200, one run, relative to cuBLAS: at 4096
+// cubed both 0.955; at 8192 x 8192 x 512 0.81 and 0.95; at 8192 cubed 1.00 and 1.03. Multicast made the ping-pong kernel
+// slower (0.90 at 4096 cubed): two blocks in step lose what two warpgroups out of step gain.
 #pragma once
 
 #include <cutlass/arch/barrier.h>
@@ -33,15 +36,23 @@ using namespace cute;
 constexpr bool a_is_k_major(GemmLayout l) { return l == GemmLayout::rcr || l == GemmLayout::rrr; }
 constexpr bool b_is_k_major(GemmLayout l) { return l == GemmLayout::rcr || l == GemmLayout::ccr; }
 
+/// cooperative: both consumer warpgroups share a tile. pingpong: each has its own, and one's epilogue runs under the
+/// other's main loop.
+enum class Schedule { cooperative, pingpong };
+
 constexpr int tile_k = 64;        // one 128-byte swizzle row of 16-bit elements
 constexpr int threads = 3 * 128;  // producer and two consumer warpgroups
 
-template <typename Element_, GemmLayout kLayout_, int kTileM_, int kTileN_, int kStages_, int kClusterM_>
+template <typename Element_, GemmLayout kLayout_, int kTileM_, int kTileN_, int kStages_, int kClusterM_,
+          Schedule kSchedule_>
 struct Config {
+  static constexpr bool kPingPong = kSchedule_ == Schedule::pingpong;
+  static constexpr int kConsumers = kPingPong ? 1 : 2;  // warpgroups that share a tile
+
   using Element = Element_;
   static constexpr GemmLayout kLayout = kLayout_;
   static constexpr int kTileM = kTileM_, kTileN = kTileN_, kStages = kStages_, kClusterM = kClusterM_;
-  static_assert(kTileM == 128, "two consumer warpgroups of 64 rows");
+  static_assert(kTileM == 128, "64 rows for each of two warpgroups, or twice 64 for one");
   static constexpr GMMA::Major kMajorA = a_is_k_major(kLayout) ? GMMA::Major::K : GMMA::Major::MN;
   static constexpr GMMA::Major kMajorB = b_is_k_major(kLayout) ? GMMA::Major::K : GMMA::Major::MN;
 
@@ -59,8 +70,9 @@ struct Config {
   using SmemA = decltype(slots<kMajorA, kTileM>());
   using SmemB = decltype(slots<kMajorB, kTileN>());
   using Mma = decltype(make_tiled_mma(
-      GMMA::ss_op_selector<Element, Element, float, Shape<Int<kTileM>, Int<kTileN>, Int<tile_k>>, kMajorA, kMajorB>(),
-      Layout<Shape<_2, _1, _1>>{}));
+      GMMA::ss_op_selector<Element, Element, float, Shape<Int<64 * kConsumers>, Int<kTileN>, Int<tile_k>>, kMajorA,
+                           kMajorB>(),
+      Layout<Shape<Int<kConsumers>, _1, _1>>{}));
 
   static constexpr std::uint32_t kSlotBytes = (kTileM + kTileN) * tile_k * sizeof(Element);
 
@@ -85,6 +97,11 @@ struct RingPosition {
       slot = 0;
       phase ^= 1;
     }
+  }
+  __device__ void advance(int steps) {
+    const int total = slot + steps, laps = total / kStages;
+    slot = total - laps * kStages;
+    phase ^= laps & 1;
   }
 };
 
@@ -135,10 +152,16 @@ __device__ __forceinline__ void produce(typename Config::Storage& storage, const
   }
 }
 
+/// Two warpgroups that take turns at the main loop. A turn is also what keeps a warpgroup from waiting for a lap of the ring
+/// that is more than one ahead, which a barrier's phase bit cannot tell from the present one.
+__device__ __forceinline__ void await_turn(int group) { asm volatile("bar.sync %0, 256;" ::"r"(1 + group) : "memory"); }
+__device__ __forceinline__ void pass_turn(int group) { asm volatile("bar.arrive %0, 256;" ::"r"(1 + group) : "memory"); }
+
 template <typename Config>
 __device__ __forceinline__ void consume(typename Config::Storage& storage, const Problem& p, const TileGrid& grid) {
   constexpr int kClusterM = Config::kClusterM, kTileM = Config::kTileM, kTileN = Config::kTileN;
-  const int thread = threadIdx.x - 128;
+  const int thread = (threadIdx.x - 128) % (128 * Config::kConsumers);  // among those that share the tile
+  const int group = Config::kPingPong ? threadIdx.x / 128 - 1 : 0;
   const int rank = kClusterM == 1 ? 0 : static_cast<int>(block_rank_in_cluster());
   typename Config::Mma mma;
   const auto slice = mma.get_slice(thread);
@@ -155,8 +178,16 @@ __device__ __forceinline__ void consume(typename Config::Storage& storage, const
   };
   const int steps = static_cast<int>((p.k + tile_k - 1) / tile_k);
   RingPosition<Config::kStages> ring;
-  for (std::uint32_t index = blockIdx.x / kClusterM; index < grid.tiles; index += gridDim.x / kClusterM) {
+  const std::uint32_t stride = gridDim.x / kClusterM;
+  std::uint32_t index = blockIdx.x / kClusterM;
+  if (group == 1) {
+    index += stride;
+    ring.advance(steps);
+    pass_turn(0);
+  }
+  for (; index < grid.tiles; index += Config::kPingPong ? 2 * stride : stride) {
     const TileCoordinate tile = grid.coordinate(index);
+    if constexpr (Config::kPingPong) await_turn(group);
     mma.accumulate_ = GMMA::ScaleOut::Zero;
     int previous = -1;
     warpgroup_fence_operand(acc);
@@ -174,14 +205,20 @@ __device__ __forceinline__ void consume(typename Config::Storage& storage, const
       previous = ring.slot;
       ring.advance();
     }
+    if constexpr (Config::kPingPong) pass_turn(group ^ 1);
     warpgroup_wait<0>();
     warpgroup_fence_operand(acc);
     if (previous >= 0) release(previous);
 
-    auto& values = reinterpret_cast<float (&)[kTileN / 2]>(acc(0));
-    Epilogue(p, tile.batch, tile.batch)
-        .template store_warp_tile<1, kTileN / 32>(values, storage.staging[thread / 32],
-                                                  (tile.m * kClusterM + rank) * kTileM + thread / 32 * 16, tile.n * kTileN);
+    if constexpr (Config::kPingPong) ring.advance(steps);  // the other warpgroup's tile
+    const Epilogue epilogue(p, tile.batch, tile.batch);
+    const std::int64_t first_row = (tile.m * kClusterM + rank) * kTileM + thread / 32 * 16;
+#pragma unroll
+    for (int i = 0; i < size<1>(acc); ++i) {
+      auto& values = reinterpret_cast<float (&)[kTileN / 2]>(acc(0, i, 0));
+      epilogue.template store_warp_tile<1, kTileN / 32>(values, storage.staging[threadIdx.x / 32 - 4],
+                                                        first_row + i * 64 * Config::kConsumers, tile.n * kTileN);
+    }
   }
 }
 
@@ -198,7 +235,7 @@ __global__ __launch_bounds__(threads, 1) void sm90_gemm(const __grid_constant__ 
     prefetch_tma_descriptor(reinterpret_cast<const TmaDescriptor*>(&map_b));
     for (int i = 0; i < Config::kStages; ++i) {
       storage.full[i].init(1);
-      storage.empty[i].init(2 * Config::kClusterM);
+      storage.empty[i].init(Config::kConsumers * Config::kClusterM);
     }
     cutlass::arch::fence_barrier_init();
   }
@@ -262,19 +299,43 @@ void run(const Kernel&, const Problem& p, const Launch& launch) {
   }
 }
 
-template <typename Element, GemmLayout kLayout, int kTileM, int kTileN, int kStages, int kClusterM>
-constexpr Kernel kernel(DType operand, double peak_fraction) {
-  using C = Config<Element, kLayout, kTileM, kTileN, kStages, kClusterM>;
-  return {Arch::sm90, Backend::cute,      operand, kLayout,   kTileM, kTileN,           tile_k, kStages, kClusterM,
-          1,          "warp_specialized", 16,      threads,   1,      C::kSharedMemory, 90,     90,      false,
-          true,       peak_fraction,      run<C>,  prepare<C>};
+template <typename Element, GemmLayout kLayout, int kTileM, int kTileN, int kStages, int kClusterM, Schedule kSchedule>
+constexpr Kernel kernel(DType operand, double peak_fraction, double exposed_seconds) {
+  using C = Config<Element, kLayout, kTileM, kTileN, kStages, kClusterM, kSchedule>;
+  Kernel k{};
+  k.arch = Arch::sm90;
+  k.backend = Backend::cute;
+  k.operand = operand;
+  k.layout = kLayout;
+  k.tile_m = kTileM;
+  k.tile_n = kTileN;
+  k.tile_k = tile_k;
+  k.stages = kStages;
+  k.cluster_m = kClusterM;
+  k.cluster_n = 1;
+  k.schedule = C::kPingPong ? "pingpong" : "cooperative";
+  k.alignment = 16;
+  k.threads = threads;
+  k.blocks_per_sm = 1;
+  k.shared_memory = C::kSharedMemory;
+  k.minimum_compute_capability = k.maximum_compute_capability = 90;
+  k.needs_k = true;
+  k.peak_fraction = peak_fraction;
+  k.exposed_seconds = exposed_seconds;
+  k.run = run<C>;
+  k.prepare = prepare<C>;
+  return k;
 }
 
 }  // namespace cutplan::gemm::sm90
 
 /// Four entries of a table: one tile in all layouts.
-#define CUTPLAN_SM90_GEMM(Element, operand, tile_m, tile_n, stages, cluster_m, peak_fraction)            \
-  sm90::kernel<Element, GemmLayout::rcr, tile_m, tile_n, stages, cluster_m>(operand, peak_fraction),     \
-      sm90::kernel<Element, GemmLayout::rrr, tile_m, tile_n, stages, cluster_m>(operand, peak_fraction), \
-      sm90::kernel<Element, GemmLayout::crr, tile_m, tile_n, stages, cluster_m>(operand, peak_fraction), \
-      sm90::kernel<Element, GemmLayout::ccr, tile_m, tile_n, stages, cluster_m>(operand, peak_fraction)
+#define CUTPLAN_SM90_GEMM(Element, operand, tile_m, tile_n, stages, cluster_m, schedule, peak_fraction, exposed) \
+  sm90::kernel<Element, GemmLayout::rcr, tile_m, tile_n, stages, cluster_m, sm90::Schedule::schedule>(           \
+      operand, peak_fraction, exposed),                                                                          \
+      sm90::kernel<Element, GemmLayout::rrr, tile_m, tile_n, stages, cluster_m, sm90::Schedule::schedule>(       \
+          operand, peak_fraction, exposed),                                                                      \
+      sm90::kernel<Element, GemmLayout::crr, tile_m, tile_n, stages, cluster_m, sm90::Schedule::schedule>(       \
+          operand, peak_fraction, exposed),                                                                      \
+      sm90::kernel<Element, GemmLayout::ccr, tile_m, tile_n, stages, cluster_m, sm90::Schedule::schedule>(       \
+          operand, peak_fraction, exposed)
