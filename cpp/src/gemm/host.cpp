@@ -336,7 +336,7 @@ constexpr Kernel entry(DType operand, GemmLayout layout, void (*run)(const Kerne
   kernel.tile_n = static_cast<int>(block_n);
   kernel.tile_k = static_cast<int>(host_slice_k);
   kernel.cluster_m = kernel.cluster_n = 1;
-  kernel.blocks_per_sm = 1;
+  kernel.blocks_by_registers = 1;
   kernel.schedule = "blocked";
   kernel.alignment = bits(operand) / 8;
   kernel.peak_fraction = 1.0;

@@ -46,7 +46,7 @@ struct Kernel {
   const char* schedule;
   int alignment;              // bytes that A's and B's addresses, leading dimensions and batch strides must be multiples of
   int threads;                // per block
-  int blocks_per_sm;          // that registers and shared memory allow on Hopper
+  int blocks_by_registers;    // that the registers of an SM allow
   std::size_t shared_memory;  // dynamic, bytes per block
   int minimum_compute_capability, maximum_compute_capability;
   bool splits_k;           // honours Launch::split_k

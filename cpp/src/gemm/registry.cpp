@@ -63,21 +63,27 @@ std::string kernel_name(const Kernel& k, int split_k) {
   return s;
 }
 
+/// Blocks that share an SM. Each takes 1 KiB of shared memory beyond its own, and an SM has as much more than a block may
+/// have.
+int resident_blocks(const Kernel& k, const DeviceProperties& device) {
+  const auto by_memory = static_cast<int>((device.shared_memory + 1024) / (k.shared_memory + 1024));
+  return std::max(1, std::min(k.blocks_by_registers, by_memory));
+}
+
 /// Seconds that a kernel takes, by count of waves, tensor core work and bytes. Only the order of the answers matters: clock,
 /// latency and bandwidths are an H200's (measured), and roughly cancel on other cards.
-double predict(const Kernel& k, const GemmDescriptor& g, int sms, int compute_capability, int split_k) {
+double predict(const Kernel& k, const GemmDescriptor& g, int sms, const DeviceProperties& device, int split_k) {
   constexpr double clock = 1.7e9, device_bandwidth = 3.9e12, l2_bandwidth_per_sm = 80e9, load_latency = 1.4e-6,
                    launch = 2.5e-6;
-  const double flop_per_clock = compute_capability >= 90   ? 4096
-                                : compute_capability == 80 ? 2048
-                                                           : 1024;  // dense 16-bit, per SM
+  const int cc = device.compute_capability;
+  const double flop_per_clock = cc >= 90 ? 4096 : cc == 80 ? 2048 : 1024;  // dense 16-bit, per SM
   const double element = bits(g.a) / 8.0;
   const auto up = [](int64_t a, int64_t b) { return static_cast<double>(ceil_div(a, b)); };
   const double k_slice = static_cast<double>(split_k > 1 ? split_extent(g.k, split_k, k.tile_k) : g.k);
   // A cluster is scheduled whole, with tiles outside D if need be.
   const double tiles = up(g.m, k.tile_m * k.cluster_m) * k.cluster_m * up(g.n, k.tile_n * k.cluster_n) * k.cluster_n *
                        static_cast<double>(g.batch) * split_k;
-  const double resident = std::min<double>(k.blocks_per_sm, std::ceil(tiles / sms));  // blocks that share an SM
+  const double resident = std::clamp(std::ceil(tiles / sms), 1.0, static_cast<double>(resident_blocks(k, device)));
   const double waves = std::ceil(tiles / (resident * sms));
   const double flop = 2.0 * k.tile_m * k.tile_n * std::ceil(k_slice / k.tile_k) * k.tile_k;
   const double rows = static_cast<double>(std::min<int64_t>(g.m, k.tile_m) + std::min<int64_t>(g.n, k.tile_n));
@@ -90,7 +96,7 @@ double predict(const Kernel& k, const GemmDescriptor& g, int sms, int compute_ca
   const double from_l2 = tile_bytes / std::min(in_flight / load_latency, l2_bandwidth_per_sm / resident);
   const double from_memory = std::min(tile_bytes, operands / tiles) * resident * sms / device_bandwidth;
   const double from_tensor_cores = flop * resident / (flop_per_clock * clock * k.peak_fraction);
-  const double tile_seconds = std::max({from_tensor_cores, from_l2, from_memory}) + k.exposed_seconds;
+  const double tile_seconds = std::max({from_tensor_cores, from_l2, from_memory}) + k.exposed_seconds / resident;
   double seconds = std::max(waves * tile_seconds, (operands + batch * m * n * bits(g.d) / 8) / device_bandwidth) + launch;
   if (split_k > 1) seconds += launch + batch * m * n * sizeof(float) * 2 * split_k / device_bandwidth;
   return seconds;
@@ -152,7 +158,7 @@ std::vector<Choice> rank(const GemmDescriptor& g, const DeviceProperties& device
         const bool slices_hold_work = g.k > 0 && ceil_div(g.k, split_extent(g.k, split_k, k.tile_k)) == split_k;
         const int64_t tiles = ceil_div(modelled.m, k.tile_m) * ceil_div(modelled.n, k.tile_n) * modelled.batch;
         const bool may_pay =
-            by_name || (tiles <= int64_t{2} * sms * k.blocks_per_sm && g.k >= int64_t{4} * split_k * k.tile_k);
+            by_name || (tiles <= int64_t{2} * sms * resident_blocks(k, device) && g.k >= int64_t{4} * split_k * k.tile_k);
         if (!k.splits_k || !slices_hold_work) {
           cause = text("K = ", g.k, " cannot be cut into ", split_k, " slices");
         } else if (preference.batch_invariant) {
@@ -165,7 +171,7 @@ std::vector<Choice> rank(const GemmDescriptor& g, const DeviceProperties& device
         }
       }
       if (cause.empty()) {
-        choices.push_back({&k, split_k, predict(k, modelled, sms, device.compute_capability, split_k)});
+        choices.push_back({&k, split_k, predict(k, modelled, sms, device, split_k)});
       } else if (reasons && (split_k == 1 || by_name)) {
         cause = text(by_name ? name_of : name(k.arch), ": ", cause);
         if (std::find(causes.begin(), causes.end(), cause) == causes.end()) causes.push_back(cause);

@@ -393,12 +393,6 @@ void run(const Kernel&, const Problem& p, const Launch& launch) {
   }
 }
 
-/// Accumulators of 64 x 64 a warp take all 255 registers, so that 8 such warps fill an SM; smaller ones leave it to shared
-/// memory (227 KiB).
-template <typename Config>
-constexpr int blocks_per_sm = std::min(Config::kMmaM * Config::kMmaN == 32 ? 8 / (Config::kThreads / 32) : 4,
-                                       static_cast<int>(227 * 1024 / (Config::kSharedMemory + 1024)));
-
 template <Arch kArch, typename Element, GemmLayout kLayout, int kTileM, int kTileN, int kTileK, int kStages, int kWarpsM,
           int kWarpsN, int kAlignment>
 constexpr Kernel kernel(DType operand, double peak_fraction) {
@@ -416,7 +410,8 @@ constexpr Kernel kernel(DType operand, double peak_fraction) {
   k.schedule = "multistage";
   k.alignment = kAlignment;
   k.threads = C::kThreads;
-  k.blocks_per_sm = blocks_per_sm<C>;
+  // Warps with 64 x 64 accumulators take all 255 registers, so that 8 of them fill an SM; others take half.
+  k.blocks_by_registers = (C::kMmaM * C::kMmaN == 32 ? 8 : 16) / (C::kThreads / 32);
   k.shared_memory = C::kSharedMemory;
   k.minimum_compute_capability = kArch == Arch::sm89 ? 89 : 80;
   k.maximum_compute_capability = kArch == Arch::sm89 ? 90 : any_newer;

@@ -316,7 +316,7 @@ constexpr Kernel kernel(DType operand, double peak_fraction, double exposed_seco
   k.schedule = C::kPingPong ? "pingpong" : "cooperative";
   k.alignment = 16;
   k.threads = threads;
-  k.blocks_per_sm = 1;
+  k.blocks_by_registers = 1;
   k.shared_memory = C::kSharedMemory;
   k.minimum_compute_capability = k.maximum_compute_capability = 90;
   k.needs_k = true;
