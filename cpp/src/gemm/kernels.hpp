@@ -8,7 +8,7 @@ namespace cutplan::gemm {
 extern const KernelTable sm80_f16_large, sm80_f16_medium, sm80_f16_small;
 extern const KernelTable sm80_bf16_large, sm80_bf16_medium, sm80_bf16_small;
 extern const KernelTable sm89_f16, sm89_bf16;
-extern const KernelTable sm90_f16_large, sm90_f16_medium;
-extern const KernelTable sm90_bf16_large, sm90_bf16_medium;
+extern const KernelTable sm90_f16_large, sm90_f16_medium, sm90_f16_small;
+extern const KernelTable sm90_bf16_large, sm90_bf16_medium, sm90_bf16_small;
 
 }  // namespace cutplan::gemm

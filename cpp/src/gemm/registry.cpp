@@ -20,13 +20,13 @@ using std::int64_t;
 const KernelTable* const tables[] = {
     &gemm_host_kernels,
 #if CUTPLAN_SM80
-    &sm80_f16_large,    &sm80_f16_medium, &sm80_f16_small,  &sm80_bf16_large,  &sm80_bf16_medium, &sm80_bf16_small,
+    &sm80_f16_large,    &sm80_f16_medium, &sm80_f16_small, &sm80_bf16_large, &sm80_bf16_medium, &sm80_bf16_small,
 #endif
 #if CUTPLAN_SM89
     &sm89_f16,          &sm89_bf16,
 #endif
 #if CUTPLAN_SM90
-    &sm90_f16_large,    &sm90_f16_medium, &sm90_bf16_large, &sm90_bf16_medium,
+    &sm90_f16_large,    &sm90_f16_medium, &sm90_f16_small, &sm90_bf16_large, &sm90_bf16_medium, &sm90_bf16_small,
 #endif
 };
 
@@ -94,7 +94,7 @@ double predict(const Kernel& k, const GemmDescriptor& g, int sms, const DevicePr
   const double tile_bytes = rows * k_slice * element;
   const double in_flight = rows * k.tile_k * element * std::max(1, k.stages - 1);
   const double from_l2 = tile_bytes / std::min(in_flight / load_latency, l2_bandwidth_per_sm / resident);
-  const double from_memory = std::min(tile_bytes, operands / tiles) * resident * sms / device_bandwidth;
+  const double from_memory = std::min(tile_bytes, operands / tiles) * std::min(tiles, resident * sms) / device_bandwidth;
   const double from_tensor_cores = flop * resident / (flop_per_clock * clock * k.peak_fraction);
   const double tile_seconds = std::max({from_tensor_cores, from_l2, from_memory}) + k.exposed_seconds / resident;
   double seconds = std::max(waves * tile_seconds, (operands + batch * m * n * bits(g.d) / 8) / device_bandwidth) + launch;

@@ -52,7 +52,7 @@ struct Config {
   using Element = Element_;
   static constexpr GemmLayout kLayout = kLayout_;
   static constexpr int kTileM = kTileM_, kTileN = kTileN_, kStages = kStages_, kClusterM = kClusterM_;
-  static_assert(kTileM == 128, "64 rows for each of two warpgroups, or twice 64 for one");
+  static_assert(kTileM == 128 || (kPingPong && kTileM == 64), "64 rows or twice 64 for a warpgroup");
   static constexpr GMMA::Major kMajorA = a_is_k_major(kLayout) ? GMMA::Major::K : GMMA::Major::MN;
   static constexpr GMMA::Major kMajorB = b_is_k_major(kLayout) ? GMMA::Major::K : GMMA::Major::MN;
 
