@@ -42,6 +42,11 @@ def _stream_handle(stream: StreamLike) -> int:
     return stream if isinstance(stream, int) else int(stream.__cuda_stream__()[1])
 
 
+def allocates(info: _core.TensorInfo) -> bool:
+    """Whether empty() can make memory beside this tensor."""
+    return info.framework in ("numpy", "torch", "cupy") or (info.framework == "jax" and info.device == "cpu")
+
+
 def empty(
     info: _core.TensorInfo,
     like: Tensor,

@@ -115,9 +115,9 @@ def matmul(
     if out is None:
         dtype = a_info.dtype if out_dtype is None else _core.DType(out_dtype)
         target = _frameworks.empty(a_info, a, shape, dtype, stream)
-        out_info, lender = a_info, a
+        lender, lender_info = a, a_info
     else:
-        target = lender = out
+        target = out
         out_info = _core.inspect(out, "out")
         if out_info.shape != shape:
             raise _core.ShapeMismatch(f"operand out: shape {shape} required, got {out_info.shape}")
@@ -125,6 +125,8 @@ def matmul(
             raise _core.DTypeMismatch(
                 f"operand out: out_dtype {_core.DType(out_dtype)} required, got {out_info.dtype}"
             )
+        lender, lender_info = (out, out_info) if _frameworks.allocates(out_info) else (a, a_info)
+    scratch_allowed = _frameworks.allocates(lender_info)
 
     # Scratch may go as soon as run() returns: on a GPU its library reuses it in the order of the stream.
     plain = len(a_shape) == len(b_shape) == 2 and c is None
@@ -134,7 +136,7 @@ def matmul(
         descriptor = _core.describe(
             operands.a, operands.b, operands.d, c=operands.c, bias=bias, activation=activation
         )
-        plan = _select(descriptor, a_info.device)
+        plan = _select(descriptor, a_info.device, scratch_allowed)
         plan.run(
             operands.a,
             operands.b,
@@ -144,14 +146,15 @@ def matmul(
             alpha=alpha,
             beta=beta,
             stream=stream,
-            workspace=_frameworks.scratch(out_info, lender, plan.workspace_size, stream),
+            workspace=_frameworks.scratch(lender_info, lender, plan.workspace_size, stream),
         )
     return _frameworks.finish(a_info, a, target) if out is None else out
 
 
 @functools.lru_cache(maxsize=256)
-def _select(descriptor: _core.GemmDescriptor, device: str) -> _core.GemmPlan:
-    return _core.GemmPlan.select(descriptor, device)
+def _select(descriptor: _core.GemmDescriptor, device: str, scratch_allowed: bool) -> _core.GemmPlan:
+    preference = None if scratch_allowed else _core.PlanPreference(max_workspace_bytes=0)
+    return _core.GemmPlan.select(descriptor, device, preference)
 
 
 class _Operands(NamedTuple):

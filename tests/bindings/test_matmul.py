@@ -120,9 +120,9 @@ def test_even_batches_are_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[cutplan.GemmDescriptor] = []
     select = _functional._select
 
-    def spy(descriptor: cutplan.GemmDescriptor, device: str) -> cutplan.GemmPlan:
+    def spy(descriptor: cutplan.GemmDescriptor, device: str, scratch_allowed: bool) -> cutplan.GemmPlan:
         runs.append(descriptor)
-        return select(descriptor, device)
+        return select(descriptor, device, scratch_allowed)
 
     monkeypatch.setattr(_functional, "_select", spy)
     ones = lambda *shape: np.ones(shape, "float32")  # noqa: E731
@@ -325,6 +325,27 @@ def test_libraries_without_an_allocator_need_an_output() -> None:
     with pytest.raises(cutplan.MissingOperand, match=r"operand out: required.*producers\.Producer"):
         cutplan.matmul(a, b)
     assert (cutplan.matmul(a, b, out=np.empty((2, 2), "float32")) == 2).all()
+
+
+def test_plans_need_no_scratch_where_nobody_can_allocate_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.bindings.producers import Producer
+
+    allowed: list[bool] = []
+    select = _functional._select
+
+    def spy(descriptor: cutplan.GemmDescriptor, device: str, scratch_allowed: bool) -> cutplan.GemmPlan:
+        allowed.append(scratch_allowed)
+        return select(descriptor, device, scratch_allowed)
+
+    monkeypatch.setattr(_functional, "_select", spy)
+    known = np.ones((2, 2), "float32")
+    unknown, out = Producer((2, 2)), Producer((2, 2))
+    np.frombuffer(unknown.memory, "float32", 4)[:] = 1
+    cutplan.matmul(unknown, known, out=out)
+    assert (np.frombuffer(out.memory, "float32", 4) == 2).all()
+    cutplan.matmul(known, unknown, out=out)
+    cutplan.matmul(unknown, unknown, out=np.empty((2, 2), "float32"))
+    assert allowed == [False, True, True]
 
 
 def test_jax_results_are_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
