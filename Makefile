@@ -37,9 +37,12 @@ demo: $(VENV)/.demo install
 	$(say) "running the demo"
 	@$(bin)/python examples/demo.py
 
-test: $(VENV)/.test install
+test: $(VENV)/.test has_torch install
 	$(say) "running the tests"
 	@$(bin)/python -m pytest $(PYTEST_FLAGS)
+
+has_torch: $(VENV)/.test
+	@$(bin)/python -c 'import torch' || { echo "cutplan: the tests need torch, and $(VENV) has none: see above for ways to it"; exit 1; }
 
 install: $(VENV)/.build
 	$(say) "building for SKUs '$(skus)' and installing into $(VENV) (progress: $(build_dir).log)"
