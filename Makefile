@@ -8,7 +8,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .NOTPARALLEL:  # every target changes the one environment; the builds themselves are parallel
-.PHONY: demo test wheel sdist lint stubs readme format clean install
+.PHONY: demo test wheel sdist lint stubs readme format clean install has_torch
 
 PYTHON ?= python3
 VENV ?= .venv
