@@ -445,30 +445,6 @@ def test_a_device_that_does_not_exist() -> None:
         select("cuda:977")
 
 
-@pytest.mark.parametrize(
-    "name, builtin",
-    [
-        ("InvalidProblem", ValueError),
-        ("Unsupported", NotImplementedError),
-        ("MissingOperand", TypeError),
-        ("DTypeMismatch", TypeError),
-        ("ShapeMismatch", ValueError),
-        ("LayoutMismatch", ValueError),
-        ("DeviceMismatch", ValueError),
-        ("Misaligned", ValueError),
-        ("ReadOnly", BufferError),
-        ("Overlap", ValueError),
-        ("WorkspaceTooSmall", ValueError),
-        ("DeviceError", RuntimeError),
-        ("ExportRefused", BufferError),
-    ],
-)
-def test_errors_are_also_built_in_ones(name: str, builtin: type[Exception]) -> None:
-    error = getattr(cutplan, name)
-    assert issubclass(error, cutplan.Error) and issubclass(error, builtin)
-    assert error.__module__ == "cutplan"
-
-
 def test_legal_neighbours_of_overlap(device: str, seed: int) -> None:
     """C may be D itself, and column slices of one buffer may be inputs and output at once."""
     source = generator(device, seed)
