@@ -34,6 +34,19 @@ constexpr const char* name(Backend b) noexcept {
   return "";
 }
 
+/// How float32 operands may be multiplied, by growing accuracy; a kernel that is more accurate than asked for is welcome.
+/// tf32: rounded to TF32's 11 bits; tf32x3: as three TF32 products, about as exact as float32; strict: IEEE float32.
+enum class Math : std::uint8_t { tf32, tf32x3, strict };
+
+constexpr const char* name(Math m) noexcept {
+  switch (m) {
+    case Math::tf32: return "tf32";
+    case Math::tf32x3: return "tf32x3";
+    case Math::strict: return "strict";
+  }
+  return "";
+}
+
 /// What the caller insists on. A field that cannot be honoured makes `select` refuse, naming the field.
 struct PlanPreference {
   std::size_t max_workspace_bytes = std::numeric_limits<std::size_t>::max();
@@ -42,6 +55,7 @@ struct PlanPreference {
   std::optional<Arch> arch;      // only kernels of this architecture
   std::string kernel;            // only the kernel of this SKU name; empty: any
   int sm_count = 0;              // use at most this many SMs (host: threads); 0: all
+  Math math = Math::tf32x3;      // least accuracy for float32 operands
 };
 
 /// The kernel that a plan runs.
@@ -72,14 +86,17 @@ struct PrecisionGuarantee {
 
   double accumulation = 0;  // error of the sum before the activation, relative to `magnitude`
   double lipschitz = 1;     // how much the activation can stretch an error
-  double evaluation = 0;    // error of evaluating the activation, relative to `magnitude`
+  double evaluation = 0;    // error of evaluating the activation or the softmax, relative to `magnitude`
+  double scores = 0;        // attention: absolute error that a score carries into its weight, per unit of `score_magnitude`
   double rounding = 0;      // unit roundoff of D
   double smallest = 0;      // absolute error where D underflows
   double largest = 0;       // beyond this magnitude D overflows and no bound holds
 
   /// Bound on |computed - exact| of one element of D, where `exact` is the element in exact arithmetic on the operands as
-  /// given and `magnitude` = |alpha| sum_k |a_ik b_kj| + |beta c_ij| + |bias_j|.
-  CUTPLAN_API double error_bound(double magnitude, double exact) const noexcept;
+  /// given. GEMM: `magnitude` = |alpha| sum_k |a_ik b_kj| + |beta c_ij| + |bias_j|. Attention: docs/numerics.md gives
+  /// `magnitude` for each output; `score_magnitude` is the largest scale sum_d |q_id k_jd| + |slope (i + off - j)| + |bias_ij|
+  /// that the output depends on.
+  CUTPLAN_API double error_bound(double magnitude, double exact, double score_magnitude = 0) const noexcept;
 };
 
 }  // namespace cutplan

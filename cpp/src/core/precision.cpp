@@ -5,8 +5,8 @@
 
 namespace cutplan {
 
-double PrecisionGuarantee::error_bound(double magnitude, double exact) const noexcept {
-  const double before_rounding = (lipschitz * accumulation + evaluation) * magnitude;
+double PrecisionGuarantee::error_bound(double magnitude, double exact, double score_magnitude) const noexcept {
+  const double before_rounding = (lipschitz * accumulation + evaluation + std::expm1(scores * score_magnitude)) * magnitude;
   const double largest_value = std::abs(exact) + before_rounding;
   if (!(largest_value <= largest)) return std::numeric_limits<double>::infinity();
   return before_rounding + rounding * largest_value + smallest;

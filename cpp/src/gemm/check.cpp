@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/operand.hpp"
 #include "core/text.hpp"
 
 namespace cutplan::gemm {
@@ -12,10 +13,6 @@ using std::int64_t;
 
 constexpr bool a_is_row_major(GemmLayout l) { return l == GemmLayout::rcr || l == GemmLayout::rrr; }
 constexpr bool b_is_row_major(GemmLayout l) { return l == GemmLayout::rrr || l == GemmLayout::crr; }
-
-std::string describe(const TensorView& t) {
-  return text(name(t.dtype), " ", extents(t.shape, t.rank), " with strides ", extents(t.strides, t.rank));
-}
 
 /// What the descriptor asks of one matrix operand.
 struct Expected {
@@ -31,18 +28,6 @@ struct Placed {
   const void* data = nullptr;
   int64_t ld = 0, batch_stride = 0;
 };
-
-void check_element_type(const char* operand, DType expected, const TensorView& t) {
-  if (t.dtype == expected) return;
-  throw DTypeMismatch(text("operand ", operand, ": dtype ", name(expected), " required by the descriptor, got ",
-                           name(t.dtype), "; cutplan never casts: convert it, or select a plan for ", name(t.dtype)));
-}
-
-void check_device(const char* operand, Device expected, const TensorView& t) {
-  if (t.device == expected) return;
-  throw DeviceMismatch(text("operand ", operand, ": must be on ", cutplan::describe(expected), ", the plan's device, got ",
-                            cutplan::describe(t.device), "; move it, or select a plan for that device"));
-}
 
 [[noreturn, gnu::cold]] void refuse_shape(const Expected& e, const TensorView& t) {
   const bool batched = e.batch != 1;
@@ -61,7 +46,7 @@ void check_device(const char* operand, Device expected, const TensorView& t) {
 }
 
 Placed place(const Expected& e, Device device, int alignment, const TensorView& t) {
-  if (!t.present()) throw MissingOperand(text("operand ", e.operand, ": required by the descriptor, not given"));
+  check_given(e.operand, t);
   check_element_type(e.operand, e.dtype, t);
   check_device(e.operand, device, t);
   int first = 0;
@@ -84,7 +69,7 @@ Placed place(const Expected& e, Device device, int alignment, const TensorView& 
   p.ld = t.strides[step];
   if (runs == 1) p.ld = (run_length + 63) / 64 * 64;  // never followed: any aligned value will do
   if (p.ld < 0 || p.batch_stride < 0) refuse_layout(e, t, "a stride is negative");
-  if (p.data == nullptr) throw InvalidProblem(text("operand ", e.operand, ": null data for ", describe(t)));
+  if (p.data == nullptr) refuse_null(e.operand, t);
   if (alignment > 1) {
     const auto bytes = static_cast<std::uint64_t>(bits(e.dtype) / 8);
     const auto address = reinterpret_cast<std::uintptr_t>(p.data);
@@ -101,59 +86,19 @@ Placed place(const Expected& e, Device device, int alignment, const TensorView& 
   return p;
 }
 
-/// Bytes that a strided matrix or batch touches: `runs` runs of `run` bytes, `pitch` bytes apart, in `batch` copies.
-struct Footprint {
-  std::uintptr_t begin;
-  int64_t run, pitch, runs, batch_stride, batch;
-
-  std::uintptr_t end() const {
-    return begin + static_cast<std::uintptr_t>(run + pitch * (runs - 1) + batch_stride * (batch - 1));
-  }
-};
-
 Footprint footprint(const Expected& e, const Placed& p) {
   const int64_t bytes = bits(e.dtype) / 8;
-  const int64_t run = e.row_major ? e.cols : e.rows, runs = e.row_major ? e.rows : e.cols;
-  return {reinterpret_cast<std::uintptr_t>(p.data),
-          run * bytes,
-          runs > 1 ? p.ld * bytes : 0,
-          runs,
-          p.batch_stride * bytes,
-          e.batch};
-}
-
-/// Column slices of one buffer interleave without sharing an element: with one pitch, they are apart when their columns are.
-bool overlaps(const Footprint& x, const Footprint& y) {
-  if (x.begin >= y.end() || y.begin >= x.end()) return false;
-  const int64_t pitch = std::max(x.pitch, y.pitch);
-  const bool one_pitch = pitch > 0 && (x.pitch == pitch || x.runs == 1) && (y.pitch == pitch || y.runs == 1) &&
-                         x.batch_stride % pitch == 0 && y.batch_stride % pitch == 0;
-  if (!one_pitch) return true;
-  const int64_t offset = static_cast<int64_t>(y.begin - x.begin) % pitch;
-  const int64_t y_column = offset < 0 ? offset + pitch : offset;
-  return y_column < x.run || y_column + y.run > pitch;
-}
-
-void check_output(const Expected& d, const Placed& p, const TensorView& view) {
-  if (view.read_only) {
-    throw ReadOnly(text("operand d: must be writable, got a read-only tensor (", describe(view),
-                        "); JAX arrays and NumPy arrays with writeable=False cannot be outputs"));
-  }
-  const bool rows_apart = d.rows <= 1 || p.ld >= d.cols;
-  const bool batches_apart = d.batch <= 1 || p.batch_stride >= (d.rows - 1) * p.ld + d.cols ||
-                             (p.batch_stride >= d.cols && (d.rows <= 1 || p.ld >= (d.batch - 1) * p.batch_stride + d.cols));
-  if (!rows_apart || !batches_apart) {
-    throw Overlap(text("operand d: its elements must not share memory, got ", describe(view),
-                       "; pass an output without zero or overlapping strides"));
-  }
+  Footprint f;
+  f.begin = reinterpret_cast<std::uintptr_t>(p.data);
+  f.run = (e.row_major ? e.cols : e.rows) * bytes;
+  f.repeat(e.row_major ? e.rows : e.cols, p.ld * bytes);
+  f.repeat(e.batch, p.batch_stride * bytes);
+  return f;
 }
 
 void check_apart(const Expected& d, const Placed& d_place, const Expected& input, const Placed& input_place) {
   if (input.rows == 0 || input.cols == 0) return;
-  if (overlaps(footprint(d, d_place), footprint(input, input_place))) {
-    throw Overlap(text("operand d: must not share memory with operand ", input.operand, ", got d at ", d_place.data, " and ",
-                       input.operand, " at ", input_place.data, "; only c may be d itself"));
-  }
+  check_apart(d.operand, footprint(d, d_place), input.operand, footprint(input, input_place), "; only c may be d itself");
 }
 
 void check_scalar(const char* scalar, double value) {
@@ -192,7 +137,7 @@ Problem check(const GemmDescriptor& g, Device device, int alignment, const GemmA
   }
   if (g.epilogue.bias) {
     const TensorView& t = args.bias;
-    if (!t.present()) throw MissingOperand("operand bias: required by the descriptor, not given");
+    check_given("bias", t);
     check_element_type("bias", g.bias, t);
     check_device("bias", device, t);
     if (t.rank != 1 || t.shape[0] != g.n) {
@@ -205,7 +150,8 @@ Problem check(const GemmDescriptor& g, Device device, int alignment, const GemmA
     check_absent("bias", "bias", args.bias);
   }
   if (g.m > 0 && g.n > 0 && g.batch > 0) {
-    check_output(d, pd, args.d);
+    check_writable("d", args.d);
+    check_elements_apart("d", footprint(d, pd), args.d);
     check_apart(d, pd, a, pa);
     check_apart(d, pd, b, pb);
     if (g.epilogue.bias) check_apart(d, pd, bias, pbias);

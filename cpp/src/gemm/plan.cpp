@@ -2,6 +2,7 @@
 #include <chrono>
 #include <tuple>
 
+#include "core/operand.hpp"
 #include "core/text.hpp"
 #include "gemm/check.hpp"
 #include "gemm/registry.hpp"
@@ -55,19 +56,6 @@ void check_supported(const GemmDescriptor& g, const DeviceProperties& device, co
   if (!operand_known)
     throw Unsupported(text("operands a and b: one of ", operands, " required on this device, got ", name(g.a)));
   throw Unsupported(text("operand d: dtype ", outputs, " required for ", name(g.a), " operands, got ", name(g.d)));
-}
-
-void check_workspace(const Workspace& workspace, std::size_t needed) {
-  if (needed == 0) return;
-  if (workspace.data == nullptr || workspace.bytes < needed) {
-    throw WorkspaceTooSmall(
-        text("workspace: ", needed, " bytes required (plan.workspace_size), got ", workspace.data ? workspace.bytes : 0));
-  }
-  const auto past = reinterpret_cast<std::uintptr_t>(workspace.data) % workspace_alignment;
-  if (past != 0) {
-    throw WorkspaceTooSmall(text("workspace: an address that is a multiple of ", workspace_alignment, " required, got ",
-                                 workspace.data, ", ", past, " bytes past one"));
-  }
 }
 
 /// The hot path: no allocation, no string, no look-up.

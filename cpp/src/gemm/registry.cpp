@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
+#include "core/kernels.hpp"
 #include "core/text.hpp"
 #include "cutplan/version.hpp"
 #include "gemm/check.hpp"
@@ -41,18 +41,6 @@ void for_each_kernel(const Visit& visit) {
 constexpr int split_choices[] = {1, 2, 3, 4, 6, 8, 12, 16};
 constexpr double largest_split = 16;
 
-constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-const char* short_name(DType t) {
-  switch (t) {
-    case DType::f64: return "f64";
-    case DType::f32: return "f32";
-    case DType::f16: return "f16";
-    case DType::bf16: return "bf16";
-    default: return name(t);
-  }
-}
-
 std::string kernel_name(const Kernel& k, int split_k) {
   std::string s = text("gemm.", name(k.arch), ".", short_name(k.operand), ".", name(k.layout), ".", k.tile_m, "x", k.tile_n,
                        "x", k.tile_k);
@@ -61,13 +49,6 @@ std::string kernel_name(const Kernel& k, int split_k) {
   s += text(".", k.schedule, ".a", k.alignment);
   if (split_k > 1) s += text(".k", split_k);
   return s;
-}
-
-/// Blocks that share an SM. Each takes 1 KiB of shared memory beyond its own, and an SM has as much more than a block may
-/// have.
-int resident_blocks(const Kernel& k, const DeviceProperties& device) {
-  const auto by_memory = static_cast<int>((device.shared_memory + 1024) / (k.shared_memory + 1024));
-  return std::max(1, std::min(k.blocks_by_registers, by_memory));
 }
 
 /// Seconds that a kernel takes, by count of waves, tensor core work and bytes. Only the order of the answers matters: clock,
@@ -102,20 +83,17 @@ double predict(const Kernel& k, const GemmDescriptor& g, int sms, const DevicePr
   return seconds;
 }
 
-/// Whether a kernel is of the kind that the problem asks for at all.
+/// Whether a kernel is of the kind that the problem asks for at all. Its math need not be asked: all that multiply float32 do
+/// so strictly.
 bool fits(const Kernel& k, const GemmDescriptor& g, const PlanPreference& preference) {
   return k.operand == g.a && k.layout == g.layout && (!preference.arch || k.arch == *preference.arch);
 }
 
 /// Why a kernel of the right kind cannot serve the problem on `sms` SMs; null: it can.
 const char* obstacle(const Kernel& k, const GemmDescriptor& g, const DeviceProperties& device, int sms) {
-  const int cc = device.compute_capability;
-  if (k.arch == Arch::host) return cc == 0 ? nullptr : "host kernels compute on the host alone";
-  if (cc == 0) return "CUDA kernels need a CUDA device";
-  if (cc < k.minimum_compute_capability || cc > k.maximum_compute_capability)
-    return "the device is of another compute capability";
+  if (const char* why = device_obstacle(k, device)) return why;
+  if (k.arch == Arch::host) return nullptr;
   if (k.cluster_m * k.cluster_n > sms) return "sm_count is less than a cluster takes";
-  if (k.shared_memory > device.shared_memory) return "the device has too little shared memory";
   if (g.alignment % k.alignment != 0) return "a and b are less aligned than the kernel reads";
   if (k.needs_k && g.k == 0) return "K = 0";
   // Tiles are counted, and TMA coordinates given, in 32 bits.
@@ -228,15 +206,13 @@ PrecisionGuarantee precision(const Kernel& kernel, int split_k, const GemmDescri
   p.accumulator = wide ? DType::f64 : DType::f32;
   p.deterministic = true;  // every kernel sums each element in one fixed order
   p.bit_stable_on_same_hardware = true;
-  // n roundings of unit u stray by at most n u / (1 - n u), relative to the sum of magnitudes (Higham 2002, section 3.1).
   // The host rounds each addition to nearest. A tensor core aligns a block of at least 8 products and the running sum to the
   // largest of them, drops what does not fit into 24 bits, and truncates the total: 10 errors of up to 2 u for 8 products
   // (Fasi, Higham, Mikaitis and Pranesh 2021, section 4).
   const double of_the_sum = host ? static_cast<double>(host_sum_roundings(g.k)) : static_cast<double>(g.k) * 20 / 8;
   const double roundings =
       of_the_sum + host_epilogue_roundings + (split_k > 1 ? split_k : 0);  // each slice of K is added once
-  p.accumulation =
-      roundings * unit < 0.5 ? roundings * unit / (1 - roundings * unit) : std::numeric_limits<double>::infinity();
+  p.accumulation = error_of_roundings(roundings, unit);
   switch (g.epilogue.activation) {
     case Activation::none:
     case Activation::relu: break;
@@ -246,27 +222,7 @@ PrecisionGuarantee precision(const Kernel& kernel, int split_k, const GemmDescri
   }
   // On a device: exp and a division within a few units each, or erf within 2.5 units (epilogue.cuh).
   if (g.epilogue.activation > Activation::relu) p.evaluation = (host ? host_activation_roundings : 16) * unit;
-  switch (g.d) {
-    case DType::f16:
-      p.rounding = std::ldexp(1.0, -11);
-      p.smallest = std::ldexp(1.0, -25);
-      p.largest = 65504;
-      break;
-    case DType::bf16:
-      p.rounding = std::ldexp(1.0, -8);
-      p.smallest = std::ldexp(1.0, -126);
-      p.largest = 3.38e38;
-      break;
-    case DType::f64:
-      p.rounding = unit;
-      p.smallest = std::ldexp(1.0, -1022);
-      p.largest = 1.79e308;
-      break;
-    default:
-      p.rounding = unit;
-      p.smallest = std::ldexp(1.0, -126);
-      p.largest = 3.4e38;
-  }
+  set_output_type(p, g.d);
   // Products below the accumulator's normal range may be flushed, one by one.
   p.smallest += static_cast<double>(g.k) * std::ldexp(1.0, wide ? -1022 : -126);
   return p;

@@ -2,6 +2,7 @@
 // prints it, the tests walk it.
 #pragma once
 
+#include "core/kernels.hpp"
 #include "gemm/kernel.hpp"
 
 namespace cutplan::gemm {
@@ -13,8 +14,6 @@ struct Support {
   int minimum_compute_capability, maximum_compute_capability;  // 0, 0: the host
   const char* note;
 };
-
-inline constexpr int any_newer = 999;
 
 inline constexpr Support support_table[] = {
     {Arch::host, DType::f16, {DType::f16, DType::f32}, 0, 0, "float32 accumulation"},

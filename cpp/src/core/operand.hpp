@@ -1,0 +1,86 @@
+// What every family checks of an operand, and the words in which it refuses one. The checks are inline and cheap; only what
+// throws builds strings.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "cutplan/tensor.hpp"
+
+namespace cutplan {
+
+/// "float16 [2, 3] with strides 3, 1"
+std::string describe(const TensorView& view);
+
+[[noreturn]] void refuse_missing(const char* operand);
+[[noreturn]] void refuse_element_type(const char* operand, DType expected, const TensorView& view);
+[[noreturn]] void refuse_fixed_type(const char* operand, DType required, const TensorView& view);
+[[noreturn]] void refuse_device(const char* operand, Device expected, const TensorView& view);
+[[noreturn]] void refuse_null(const char* operand, const TensorView& view);
+[[noreturn]] void refuse_read_only(const char* operand, const TensorView& view);
+[[noreturn]] void refuse_workspace(const Workspace& workspace, std::size_t needed);
+
+inline void check_given(const char* operand, const TensorView& view) {
+  if (!view.present()) refuse_missing(operand);
+}
+
+inline void check_element_type(const char* operand, DType expected, const TensorView& view) {
+  if (view.dtype != expected) refuse_element_type(operand, expected, view);
+}
+
+/// For an operand that has one type in every plan.
+inline void check_fixed_type(const char* operand, DType required, const TensorView& view) {
+  if (view.dtype != required) refuse_fixed_type(operand, required, view);
+}
+
+inline void check_device(const char* operand, Device expected, const TensorView& view) {
+  if (view.device != expected) refuse_device(operand, expected, view);
+}
+
+inline void check_writable(const char* operand, const TensorView& view) {
+  if (view.read_only) refuse_read_only(operand, view);
+}
+
+inline void check_workspace(const Workspace& workspace, std::size_t needed) {
+  if (needed == 0) return;
+  if (workspace.data == nullptr || workspace.bytes < needed ||
+      reinterpret_cast<std::uintptr_t>(workspace.data) % workspace_alignment != 0) {
+    refuse_workspace(workspace, needed);
+  }
+}
+
+/// The memory of a strided operand, in bytes: runs of `run` adjacent bytes, `count[i]` of them `step[i]` apart.
+struct Footprint {
+  static constexpr int max_steps = 4;
+
+  std::uintptr_t begin = 0;
+  std::int64_t run = 0;
+  int steps = 0;
+  std::int64_t count[max_steps], step[max_steps];
+
+  /// Dimensions that are not stepped through need not be told; neither do those of extent 1.
+  void repeat(std::int64_t extent, std::int64_t bytes_apart) {
+    if (extent <= 1) return;
+    count[steps] = extent;
+    step[steps++] = bytes_apart;
+  }
+
+  std::uintptr_t end() const {
+    std::int64_t extent = run;
+    for (int i = 0; i < steps; ++i) extent += (count[i] - 1) * step[i];
+    return begin + static_cast<std::uintptr_t>(extent);
+  }
+};
+
+/// Whether two operands may share memory. Slices of one buffer that interleave (the columns of a matrix; Q, K and V of one
+/// projection) are told apart where their steps allow it.
+bool overlap(const Footprint& x, const Footprint& y);
+
+/// Throws Overlap unless every element of an output has memory of its own.
+void check_elements_apart(const char* operand, const Footprint& output, const TensorView& view);
+
+/// Throws Overlap where an output shares memory with another operand. `advice` ends the message.
+void check_apart(const char* output, const Footprint& written, const char* other, const Footprint& touched,
+                 const char* advice);
+
+}  // namespace cutplan
