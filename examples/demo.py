@@ -1,4 +1,4 @@
-"""Multiplies real matrices through every array library installed, on the host and on a GPU if there is one.
+"""Matrix products and attention through every array library installed, on the host and on a GPU if there.
 
 For each run: the kernel that ran, the largest error against float64 arithmetic on the same inputs, the
 largest share of the plan's own bound that any element used, and the time. An element off its bound fails.
@@ -137,11 +137,56 @@ def _show(library: Library, m: int, n: int, k: int, epilogue: bool, rng: np.rand
     return ratio <= 1
 
 
+def _show_attention(library: Library, heads: int, heads_k: int, rows: int, rng: np.random.Generator) -> bool:
+    """Causal attention with grouped heads, and its gradients."""
+    dim = 64
+    shapes = ((2, heads, rows, dim), (2, heads_k, rows, dim), (2, heads_k, rows, dim))
+    q, k, v = (library.make(rng.standard_normal(shape, dtype="float32")) for shape in shapes)
+
+    o, lse = cutplan.attention(q, k, v, causal="bottom_right", return_lse=True)
+    gradients = cutplan.attention_backward(o, q, k, v, o, lse, causal="bottom_right")
+    library.wait()
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        cutplan.attention(q, k, v, causal="bottom_right")
+        library.wait()
+        seconds.append(time.perf_counter() - start)
+
+    plan = cutplan.FmhaPlan.select(
+        cutplan.describe_attention(q, k, v, o, causal="bottom_right"), library.device
+    )
+    wide_q, wide_k, wide_v = library.numpy(q), library.numpy(k), library.numpy(v)
+    wide_k, wide_v = (np.repeat(x, heads // heads_k, 1) for x in (wide_k, wide_v))
+    seen = np.tri(rows, dtype=bool)
+    scores = np.where(seen, wide_q @ wide_k.swapaxes(-1, -2) / np.sqrt(dim), -np.inf)
+    sizes = np.where(seen, np.abs(wide_q) @ np.abs(wide_k).swapaxes(-1, -2) / np.sqrt(dim), 0)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+    exact, magnitude = weights @ wide_v, weights @ np.abs(wide_v)
+    error = np.abs(library.numpy(o) - exact)
+    bound = plan.precision_guarantee.error_bound(magnitude, exact, sizes.max(-1, keepdims=True))
+    ratio = float((error / bound).max())
+
+    # O is linear in V: with o as its own gradient, <dV, V> = <o, o>.
+    along = float((library.numpy(gradients.dv) * library.numpy(v)).sum())
+    squared = float((library.numpy(o) ** 2).sum())
+    flop = 2 * heads * 4 * dim * seen.sum()
+    agree = abs(along - squared) <= 1e-2 * squared
+    print(
+        f"{library.name:5} {library.device:6} {library.dtype:8} "
+        f"attention, {heads} heads on {heads_k}, {rows} rows, causal\n"
+        f"      ran {plan.sku}\n"
+        f"      largest error {error.max():.2e}, at most {ratio:.1%} of the plan's own bound\n"
+        f"      <dV, V> {along:.6g}, <o, o> {squared:.6g}\n"
+        f"      {min(seconds) * 1e3:.2f} ms, {1e-9 * flop / min(seconds):.1f} GFLOP/s"
+    )
+    return ratio <= 1 and agree
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--seed", type=int, default=None, help="of the random matrices (default: a fresh one)"
-    )
+    parser.add_argument("--seed", type=int, default=None, help="of the random numbers (default: a fresh one)")
     seed = parser.parse_args().seed
     if seed is None:
         seed = time.time_ns() % 2**31
@@ -154,6 +199,7 @@ def main() -> int:
         size = 1024 if library.device == "cpu" else 4096
         held &= _show(library, size, size, size, False, rng)
         held &= _show(library, 200, 300, 401, True, rng)
+        held &= _show_attention(library, 8, 2, 256 if library.device == "cpu" else 2048, rng)
         print()
     print("every element within its bound" if held else "AN ELEMENT IS OFF ITS BOUND")
     return 0 if held else 1

@@ -24,6 +24,10 @@ constexpr Activation activations[] = {Activation::none, Activation::relu, Activa
                                       Activation::silu};
 constexpr Arch archs[] = {Arch::host, Arch::sm80, Arch::sm89, Arch::sm90};
 constexpr Backend backends[] = {Backend::host, Backend::cutlass, Backend::cute};
+constexpr Math maths[] = {Math::tf32, Math::tf32x3, Math::strict};
+constexpr FmhaLayout fmha_layouts[] = {FmhaLayout::bhsd, FmhaLayout::bshd};
+constexpr Causal causals[] = {Causal::top_left, Causal::bottom_right};  // Python says None for none
+constexpr Align aligns[] = {Align::bottom_right, Align::top_left};
 
 std::optional<DType> dtype_of_name(std::string_view text) {
   for (DType dtype : dtypes) {
@@ -65,27 +69,25 @@ nb::object text_attribute(nb::handle object, const char* attribute) {
   return nb::isinstance<nb::str>(value) ? value : nb::none();
 }
 
-std::string dtype_text(DType dtype) { return dtype == DType::none ? "None" : std::string("'") + name(dtype) + "'"; }
-const char* bool_text(bool value) { return value ? "True" : "False"; }
-
 /// The formula is the C++ library's; arrays go through it element by element, broadcast against each other as NumPy does.
-nb::object error_bounds(const PrecisionGuarantee& guarantee, nb::object magnitude, nb::object exact) {
+nb::object error_bounds(const PrecisionGuarantee& guarantee, nb::object magnitude, nb::object exact,
+                        nb::object score_magnitude) {
   const nb::module_ numpy = nb::module_::import_("numpy");
-  const nb::object shaped = numpy.attr("broadcast_arrays")(magnitude, exact);
-  const nb::object magnitudes = numpy.attr("ascontiguousarray")(shaped[0], "dtype"_a = "float64");
-  const nb::object exacts = numpy.attr("ascontiguousarray")(shaped[1], "dtype"_a = "float64");
-  const nb::object bounds = numpy.attr("empty")(nb::object(shaped[0].attr("shape")), "dtype"_a = "float64");
+  const nb::object shaped = numpy.attr("broadcast_arrays")(magnitude, exact, score_magnitude);
+  nb::object arrays[3];
+  TensorView views[3], to;
   Importer importer;
-  TensorView from_magnitude, from_exact, to;
-  importer.import(magnitudes, "magnitude", from_magnitude);
-  importer.import(exacts, "exact", from_exact);
+  for (int i = 0; i < 3; ++i) {
+    arrays[i] = numpy.attr("ascontiguousarray")(shaped[i], "dtype"_a = "float64");
+    importer.import(arrays[i], "magnitude", views[i]);
+  }
+  const nb::object bounds = numpy.attr("empty")(nb::object(shaped[0].attr("shape")), "dtype"_a = "float64");
   importer.import(bounds, "bounds", to);
   std::int64_t size = 1;
   for (int i = 0; i < to.rank; ++i) size *= to.shape[i];
-  const auto* m = static_cast<const double*>(from_magnitude.data);
-  const auto* e = static_cast<const double*>(from_exact.data);
+  const auto value = [&](int i, std::int64_t at) { return static_cast<const double*>(views[i].data)[at]; };
   auto* out = static_cast<double*>(to.data);
-  for (std::int64_t i = 0; i < size; ++i) out[i] = guarantee.error_bound(m[i], e[i]);
+  for (std::int64_t i = 0; i < size; ++i) out[i] = guarantee.error_bound(value(0, i), value(1, i), value(2, i));
   return bounds;
 }
 
@@ -153,7 +155,7 @@ void bind_tensor(nb::module_& m) {
       .def_prop_ro("dtype", [](const TensorViewObject& self) { return optional(self.dtype); })
       .def("__repr__", [](const TensorViewObject& self) {
         return "TensorView(" + nb::cast<std::string>(nb::str(self.tensor.type().attr("__name__"))) +
-               ", dtype=" + dtype_text(self.dtype) + ")";
+               ", dtype=" + text(self.dtype) + ")";
       });
 
   nb::class_<TensorInfo>(m, "TensorInfo", "What DLPack says of a tensor. Strides count elements.")
@@ -242,7 +244,7 @@ void bind_preference(nb::module_& m) {
       .def(
           "__init__",
           [](PlanPreference* self, std::optional<std::size_t> max_workspace_bytes, bool deterministic, bool batch_invariant,
-             nb::handle arch, std::optional<std::string> kernel, int sm_count) {
+             nb::handle arch, std::optional<std::string> kernel, int sm_count, nb::handle math) {
             PlanPreference preference;
             if (max_workspace_bytes) preference.max_workspace_bytes = *max_workspace_bytes;
             preference.deterministic = deterministic;
@@ -250,13 +252,14 @@ void bind_preference(nb::module_& m) {
             if (!arch.is_none()) preference.arch = to_arch(arch);
             if (kernel) preference.kernel = std::move(*kernel);
             preference.sm_count = sm_count;
+            preference.math = to_math(math);
             new (self) PlanPreference(std::move(preference));
           },
           nb::kw_only(), "max_workspace_bytes"_a = nb::none(), "deterministic"_a = false, "batch_invariant"_a = false,
-          "arch"_a = nb::none(), "kernel"_a = nb::none(), "sm_count"_a = 0,
+          "arch"_a = nb::none(), "kernel"_a = nb::none(), "sm_count"_a = 0, "math"_a = "tf32x3",
           nb::sig("def __init__(self, *, max_workspace_bytes: int | None = None, deterministic: bool = False, "
                   "batch_invariant: bool = False, arch: str | cutplan.Arch | None = None, kernel: str | None = None, "
-                  "sm_count: int = 0) -> None"))
+                  "sm_count: int = 0, math: str | cutplan.Math = 'tf32x3') -> None"))
       .def_prop_ro(
           "max_workspace_bytes",
           [](const PlanPreference& self) {
@@ -273,13 +276,14 @@ void bind_preference(nb::module_& m) {
           [](const PlanPreference& self) { return self.kernel.empty() ? std::nullopt : std::optional(self.kernel); },
           "Only the kernel of this SKU name; None: any.")
       .def_ro("sm_count", &PlanPreference::sm_count, "Use at most this many SMs (threads on the host); 0: all.")
+      .def_ro("math", &PlanPreference::math, "Least accuracy of products of float32 operands.")
       .def("__repr__", [](const PlanPreference& self) {
         return "PlanPreference(max_workspace_bytes=" +
                (self.max_workspace_bytes == unlimited ? "None" : std::to_string(self.max_workspace_bytes)) +
-               ", deterministic=" + bool_text(self.deterministic) + ", batch_invariant=" + bool_text(self.batch_invariant) +
+               ", deterministic=" + text(self.deterministic) + ", batch_invariant=" + text(self.batch_invariant) +
                ", arch=" + (self.arch ? std::string("'") + name(*self.arch) + "'" : "None") +
                ", kernel=" + (self.kernel.empty() ? "None" : "'" + self.kernel + "'") +
-               ", sm_count=" + std::to_string(self.sm_count) + ")";
+               ", sm_count=" + std::to_string(self.sm_count) + ", math='" + name(self.math) + "')";
       });
 }
 
@@ -311,8 +315,8 @@ void bind_sku(nb::module_& m) {
       .def("__str__", [](const KernelSku& self) { return self.name; })
       .def("__repr__", [](const KernelSku& self) {
         return "KernelSku(name='" + self.name + "', category='" + self.category + "', op='" + self.op +
-               "', a=" + dtype_text(self.a) + ", b=" + dtype_text(self.b) + ", accumulator=" + dtype_text(self.accumulator) +
-               ", d=" + dtype_text(self.d) + ", layout='" + self.layout + "', epilogue='" + self.epilogue + "', arch='" +
+               "', a=" + text(self.a) + ", b=" + text(self.b) + ", accumulator=" + text(self.accumulator) +
+               ", d=" + text(self.d) + ", layout='" + self.layout + "', epilogue='" + self.epilogue + "', arch='" +
                name(self.arch) + "', backend='" + name(self.backend) + "', tile=(" + std::to_string(self.tile_m) + ", " +
                std::to_string(self.tile_n) + ", " + std::to_string(self.tile_k) +
                "), stages=" + std::to_string(self.stages) + ", cluster=(" + std::to_string(self.cluster_m) + ", " +
@@ -335,27 +339,32 @@ void bind_precision(nb::module_& m) {
               "Error of the sum before the activation, relative to the magnitude.")
       .def_ro("lipschitz", &PrecisionGuarantee::lipschitz, "How much the activation can stretch an error.")
       .def_ro("evaluation", &PrecisionGuarantee::evaluation,
-              "Error of evaluating the activation, relative to the magnitude.")
+              "Error of evaluating the activation or the softmax, relative to the magnitude.")
+      .def_ro("scores", &PrecisionGuarantee::scores,
+              "Attention: the error that a score carries into its weight, per unit of score_magnitude.")
       .def_ro("rounding", &PrecisionGuarantee::rounding, "Unit roundoff of D.")
       .def_ro("smallest", &PrecisionGuarantee::smallest, "Absolute error where D underflows.")
       .def_ro("largest", &PrecisionGuarantee::largest, "Beyond this magnitude D overflows and no bound holds.")
       .def("error_bound", &PrecisionGuarantee::error_bound, nb::arg("magnitude").noconvert(), nb::arg("exact").noconvert(),
-           "Bound on |computed - exact| of an element of D.\n\n"
-           "`exact` is the element in exact arithmetic on the operands as given, and `magnitude` is\n"
-           "|alpha| sum_k |a_ik b_kj| + |beta c_ij| + |bias_j|. Arrays give a NumPy float64 array of their broadcast shape.")
-      .def("error_bound", &error_bounds, "magnitude"_a, "exact"_a,
-           nb::sig("def error_bound(self, magnitude: typing.Any, exact: typing.Any) -> typing.Any"))
+           nb::arg("score_magnitude").noconvert() = 0.0,
+           "Bound on |computed - exact| of an element of an output.\n\n"
+           "`exact` is the element in exact arithmetic on the operands as given. Matrix multiplication: `magnitude` is\n"
+           "|alpha| sum_k |a_ik b_kj| + |beta c_ij| + |bias_j|. Attention: docs/numerics.md gives `magnitude` for each "
+           "output;\n"
+           "`score_magnitude` is the largest |scale| sum_d |q_id k_jd| + |slope (i + off - j)| + |bias_ij| that the output "
+           "depends\n"
+           "on. Arrays give a NumPy float64 array of their broadcast shape.")
+      .def("error_bound", &error_bounds, "magnitude"_a, "exact"_a, "score_magnitude"_a = 0.0,
+           nb::sig("def error_bound(self, magnitude: typing.Any, exact: typing.Any, score_magnitude: typing.Any = 0.0) -> "
+                   "typing.Any"))
       .def("__repr__", [](const PrecisionGuarantee& self) {
-        return "PrecisionGuarantee(math=" + dtype_text(self.math) + ", accumulator=" + dtype_text(self.accumulator) +
-               ", deterministic=" + bool_text(self.deterministic) +
-               ", bit_stable_on_same_hardware=" + bool_text(self.bit_stable_on_same_hardware) +
-               ", batch_invariant=" + bool_text(self.batch_invariant) +
-               ", accumulation=" + nb::cast<std::string>(nb::repr(nb::float_(self.accumulation))) +
-               ", lipschitz=" + nb::cast<std::string>(nb::repr(nb::float_(self.lipschitz))) +
-               ", evaluation=" + nb::cast<std::string>(nb::repr(nb::float_(self.evaluation))) +
-               ", rounding=" + nb::cast<std::string>(nb::repr(nb::float_(self.rounding))) +
-               ", smallest=" + nb::cast<std::string>(nb::repr(nb::float_(self.smallest))) +
-               ", largest=" + nb::cast<std::string>(nb::repr(nb::float_(self.largest))) + ")";
+        return "PrecisionGuarantee(math=" + text(self.math) + ", accumulator=" + text(self.accumulator) +
+               ", deterministic=" + text(self.deterministic) +
+               ", bit_stable_on_same_hardware=" + text(self.bit_stable_on_same_hardware) +
+               ", batch_invariant=" + text(self.batch_invariant) + ", accumulation=" + text(self.accumulation) +
+               ", lipschitz=" + text(self.lipschitz) + ", evaluation=" + text(self.evaluation) +
+               ", scores=" + text(self.scores) + ", rounding=" + text(self.rounding) + ", smallest=" + text(self.smallest) +
+               ", largest=" + text(self.largest) + ")";
       });
 }
 
@@ -421,7 +430,37 @@ Device to_device(nb::handle object) {
 
 std::string to_string(Device device) { return device.type == DeviceType::cpu ? "cpu" : "cuda:" + std::to_string(device.id); }
 
+std::string text(bool value) { return value ? "True" : "False"; }
+std::string text(DType dtype) { return dtype == DType::none ? "None" : std::string("'") + name(dtype) + "'"; }
+std::string text(double value) { return nb::cast<std::string>(nb::repr(nb::float_(value))); }
+
+Workspace to_workspace(Importer& importer, nb::handle object, Device device) {
+  if (object.is_none()) return {};
+  TensorView view;
+  importer.import(object, "workspace", view);
+  if (view.device != device) {
+    throw DeviceMismatch("workspace: must be on the plan's device " + to_string(device) + ", got " + to_string(view.device));
+  }
+  if (view.read_only) throw ReadOnly("workspace: must be writable, got a read-only tensor");
+  std::int64_t elements = 1;
+  for (int i = view.rank - 1; i >= 0; --i) {
+    if (view.shape[i] > 1 && view.strides[i] != elements) {
+      throw LayoutMismatch("workspace: must be contiguous, got stride " + std::to_string(view.strides[i]) +
+                           " in dimension " + std::to_string(i) + ", where " + std::to_string(elements) +
+                           " is needed; pass a flat uint8 tensor");
+    }
+    elements *= view.shape[i];
+  }
+  return {view.data, static_cast<std::size_t>(elements) * static_cast<std::size_t>(bits(view.dtype)) / 8};
+}
+
 GemmLayout to_layout(nb::handle object) { return to_option(object, layouts, "layout"); }
+FmhaLayout to_fmha_layout(nb::handle object) { return to_option(object, fmha_layouts, "layout"); }
+Causal to_causal(nb::handle object) { return object.is_none() ? Causal::none : to_option(object, causals, "causal"); }
+std::optional<Align> to_align(nb::handle object) {
+  return object.is_none() ? std::nullopt : std::optional(to_option(object, aligns, "align"));
+}
+Math to_math(nb::handle object) { return to_option(object, maths, "math"); }
 Activation to_activation(nb::handle object) { return to_option(object, activations, "activation"); }
 Arch to_arch(nb::handle object) { return to_option(object, archs, "arch"); }
 
@@ -433,6 +472,15 @@ void bind_common(nb::module_& m) {
               "gelu_erf: x/2 (1 + erf(x/sqrt 2)); gelu_tanh: its tanh approximation; silu: x sigmoid(x).");
   bind_option(m, "Arch", archs, "Architecture that a kernel is built for. sm80 kernels also run on later GPUs.");
   bind_option(m, "Backend", backends, "What a kernel is made with.");
+  bind_option(
+      m, "Math", maths,
+      "How float32 operands are multiplied, by growing accuracy: tf32 rounds them to 11 bits, tf32x3 takes three such\n"
+      "products and is about as exact as float32, strict is IEEE float32.");
+  bind_option(m, "FmhaLayout", fmha_layouts,
+              "Order of the dimensions of Q, K, V and O: b batch, h heads, s sequence, d head dimension.");
+  bind_option(m, "Causal", causals,
+              "Causal masking: query i sees keys up to i + off, where off is 0 (top_left) or Sk - Sq (bottom_right).");
+  bind_option(m, "Align", aligns, "Which corner of the scores the diagonal of window and ALiBi runs through.");
   bind_tensor(m);
   bind_device(m);
   bind_preference(m);

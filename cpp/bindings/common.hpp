@@ -6,8 +6,10 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <cstdint>
 #include <optional>
 #include <string>
+#include <type_traits>
 
 #include "cutplan/cutplan.hpp"
 
@@ -15,9 +17,12 @@ namespace cutplan::bindings {
 
 namespace nb = nanobind;
 
+class Importer;
+
 void bind_errors(nb::module_& m);
 void bind_common(nb::module_& m);
 void bind_gemm(nb::module_& m);
+void bind_fmha(nb::module_& m);
 
 /// Raises cutplan.ExportRefused. With a Python error pending, that error becomes the cause.
 [[noreturn]] void raise_export_refused(const std::string& message);
@@ -38,6 +43,35 @@ std::string to_string(Device device);
 GemmLayout to_layout(nb::handle object);
 Activation to_activation(nb::handle object);
 Arch to_arch(nb::handle object);
+Math to_math(nb::handle object);
+FmhaLayout to_fmha_layout(nb::handle object);
+/// None: no causal mask.
+Causal to_causal(nb::handle object);
+/// None: not said.
+std::optional<Align> to_align(nb::handle object);
+
+/// Scratch may be any contiguous tensor: it is read as bytes. Its size and alignment are the plan's to judge.
+Workspace to_workspace(Importer& importer, nb::handle object, Device device);
+
+/// FNV-1a over the fields of a descriptor.
+class Hash {
+ public:
+  template <typename T, typename = std::enable_if_t<std::is_integral_v<T> || std::is_enum_v<T>>>
+  Hash& operator<<(T field) {
+    const auto value = static_cast<std::uint64_t>(static_cast<std::int64_t>(field));
+    for (int i = 0; i < 8; ++i) state_ = (state_ ^ ((value >> (8 * i)) & 255)) * 1099511628211u;
+    return *this;
+  }
+  Py_hash_t value() const { return static_cast<Py_hash_t>(state_ >> 1); }
+
+ private:
+  std::uint64_t state_ = 14695981039346656037u;
+};
+
+/// As Python spells it.
+std::string text(bool value);
+std::string text(DType dtype);
+std::string text(double value);
 
 /// None for the absent type.
 inline std::optional<DType> optional(DType dtype) { return dtype == DType::none ? std::nullopt : std::optional(dtype); }

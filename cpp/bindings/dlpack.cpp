@@ -274,7 +274,7 @@ Framework framework_of(nb::handle object) {
   return producer.is_view ? framework_of(nb::cast<const TensorViewObject&>(object).tensor) : producer.framework;
 }
 
-Importer::Importer(Device device, nb::handle stream, nb::handle first) {
+Importer::Importer(Device device, nb::handle stream, nb::handle first, const char* first_name) {
   if (device.type == DeviceType::cpu) {
     order_ = Order::host;
     if (!stream.is_none()) {
@@ -303,7 +303,7 @@ Importer::Importer(Device device, nb::handle stream, nb::handle first) {
   while (nb::isinstance<TensorViewObject>(first)) first = nb::cast<const TensorViewObject&>(first).tensor;
   const Producer producer = producer_of(first);
   if (producer.api != nullptr) {
-    if (producer.api->current_stream(dlpack::device_cuda, device.id, &stream_) != 0) refuse_pending(first, "d");
+    if (producer.api->current_stream(dlpack::device_cuda, device.id, &stream_) != 0) refuse_pending(first, first_name);
     stream_api_ = producer.api;
   } else if (producer.framework == Framework::cupy) {
     const nb::object current = nb::module_::import_("cupy").attr("cuda").attr("get_current_stream")(device.id);

@@ -40,7 +40,7 @@ class Importer {
   /// For a call on `device`. `stream` is what the caller passed: an integer or an object with `__cuda_stream__`, before
   /// whose next work the caller has ordered its operands; or None, which takes the current stream of `first`'s producer and
   /// has every other producer order its operands before it.
-  Importer(Device device, nb::handle stream, nb::handle first);
+  Importer(Device device, nb::handle stream, nb::handle first, const char* first_name);
 
   Importer(const Importer&) = delete;
   Importer& operator=(const Importer&) = delete;
@@ -58,7 +58,7 @@ class Importer {
     void* managed;
     bool versioned;
   };
-  static constexpr int max_loans = 6;  // a, b, c, d, bias, workspace
+  static constexpr int max_loans = 21;  // an attention backward: 9 operands, 8 of options, 3 more gradients, workspace
 
   void import_capsule(nb::handle object, Framework framework, const char* name, DType dtype, TensorView& view);
   nb::object export_capsule(nb::handle object, Framework framework, const char* name);

@@ -25,30 +25,13 @@ bool operator_equal(const GemmDescriptor& x, const GemmDescriptor& y) {
          x.alignment == y.alignment;
 }
 
-/// FNV-1a over the fields.
-class Hash {
- public:
-  Hash& operator<<(std::int64_t value) {
-    for (int i = 0; i < 8; ++i) state_ = (state_ ^ ((static_cast<std::uint64_t>(value) >> (8 * i)) & 255)) * 1099511628211u;
-    return *this;
-  }
-  Hash& operator<<(const Epilogue& e) { return *this << e.bias << e.c << static_cast<std::int64_t>(e.activation); }
-  Py_hash_t value() const { return static_cast<Py_hash_t>(state_ >> 1); }
-
- private:
-  std::uint64_t state_ = 14695981039346656037u;
-};
+Hash& operator<<(Hash& h, const Epilogue& e) { return h << e.bias << e.c << e.activation; }
 
 Py_hash_t hash(const GemmDescriptor& d) {
   Hash h;
-  h << d.m << d.n << d.k << d.batch << static_cast<std::int64_t>(d.a) << static_cast<std::int64_t>(d.b)
-    << static_cast<std::int64_t>(d.d) << static_cast<std::int64_t>(d.c) << static_cast<std::int64_t>(d.bias)
-    << static_cast<std::int64_t>(d.layout) << d.epilogue << d.alignment;
+  h << d.m << d.n << d.k << d.batch << d.a << d.b << d.d << d.c << d.bias << d.layout << d.epilogue << d.alignment;
   return h.value();
 }
-
-std::string text(bool value) { return value ? "True" : "False"; }
-std::string text(DType dtype) { return dtype == DType::none ? "None" : std::string("'") + name(dtype) + "'"; }
 
 std::string repr(const Epilogue& e) {
   return "Epilogue(bias=" + text(e.bias) + ", c=" + text(e.c) + ", activation='" + name(e.activation) + "')";
@@ -84,31 +67,10 @@ double to_beta(nb::handle beta, nb::handle c) {
   return value;
 }
 
-/// Scratch may be any contiguous tensor: it is read as bytes. Its size and alignment are the plan's to judge.
-Workspace to_workspace(Importer& importer, nb::handle object, Device device) {
-  if (object.is_none()) return {};
-  TensorView view;
-  importer.import(object, "workspace", view);
-  if (view.device != device) {
-    throw DeviceMismatch("workspace: must be on the plan's device " + to_string(device) + ", got " + to_string(view.device));
-  }
-  if (view.read_only) throw ReadOnly("workspace: must be writable, got a read-only tensor");
-  std::int64_t elements = 1;
-  for (int i = view.rank - 1; i >= 0; --i) {
-    if (view.shape[i] > 1 && view.strides[i] != elements) {
-      throw LayoutMismatch("workspace: must be contiguous, got stride " + std::to_string(view.strides[i]) +
-                           " in dimension " + std::to_string(i) + ", where " + std::to_string(elements) +
-                           " is needed; pass a flat uint8 tensor");
-    }
-    elements *= view.shape[i];
-  }
-  return {view.data, static_cast<std::size_t>(elements) * static_cast<std::size_t>(bits(view.dtype)) / 8};
-}
-
 void run(const GemmPlan& plan, nb::handle a, nb::handle b, nb::handle d, nb::handle c, nb::handle bias, double alpha,
          nb::handle beta, nb::handle stream, nb::handle workspace) {
   const Device device = plan.device();
-  Importer importer(device, stream, d);
+  Importer importer(device, stream, d, "d");
   GemmArguments arguments;
   import(importer, {a, b, d, c, bias}, arguments);
   arguments.alpha = alpha;
@@ -149,7 +111,12 @@ void bind_epilogue(nb::module_& m) {
       .def(
           "__eq__", [](const Epilogue& x, const Epilogue& y) { return operator_equal(x, y); }, nb::is_operator(),
           nb::sig("def __eq__(self, other: object, /) -> bool"))
-      .def("__hash__", [](const Epilogue& self) { return (Hash() << self).value(); })
+      .def("__hash__",
+           [](const Epilogue& self) {
+             Hash h;
+             h << self;
+             return h.value();
+           })
       .def("__repr__", [](const Epilogue& self) { return repr(self); });
 }
 
@@ -271,7 +238,7 @@ void bind_plan(nb::module_& m) {
           "measure_launch",
           [](const GemmPlan& plan, nb::handle a, nb::handle b, nb::handle d, int launches, nb::handle stream,
              nb::handle workspace) {
-            Importer importer(plan.device(), stream, d);
+            Importer importer(plan.device(), stream, d, "d");
             GemmArguments arguments;
             import(importer, {a, b, d, nb::none(), nb::none()}, arguments);
             return plan.measure_launch(arguments, launches, importer.stream(),

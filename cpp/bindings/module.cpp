@@ -15,5 +15,6 @@ NB_MODULE(_core, m) {
   cutplan::bindings::bind_errors(m);
   cutplan::bindings::bind_common(m);
   cutplan::bindings::bind_gemm(m);
+  cutplan::bindings::bind_fmha(m);
   m.attr("__name__") = name;
 }

@@ -1,8 +1,9 @@
-"""Matrix multiplication kernels behind typed plans that take any DLPack tensor.
+"""Matrix multiplication and attention kernels behind typed plans that take any DLPack tensor.
 
     import cutplan
 
     y = cutplan.matmul(a, b, bias=bias, activation="gelu_erf")  # NumPy, torch, CuPy or JAX in, the same out
+    o = cutplan.attention(q, k, v, causal="bottom_right")  # [batch, heads, sequence, head dimension]
 
     descriptor = cutplan.GemmDescriptor(m=4096, n=4096, k=4096, a="bfloat16")
     plan = cutplan.GemmPlan.select(descriptor, device="cuda:0")  # which kernel, how exact, how much scratch
@@ -14,10 +15,13 @@ the operand, what is required, what came and what would work.
 
 from __future__ import annotations
 
+from ._attention import AttentionGradients, attention, attention_backward
 from ._core import (
     Activation,
+    Align,
     Arch,
     Backend,
+    Causal,
     DeviceError,
     DeviceMismatch,
     DeviceProperties,
@@ -26,6 +30,12 @@ from ._core import (
     Epilogue,
     Error,
     ExportRefused,
+    FmhaBackwardDescriptor,
+    FmhaBackwardPlan,
+    FmhaDescriptor,
+    FmhaLayout,
+    FmhaPlan,
+    FmhaSupport,
     GemmDescriptor,
     GemmLayout,
     GemmPlan,
@@ -33,6 +43,7 @@ from ._core import (
     InvalidProblem,
     KernelSku,
     LayoutMismatch,
+    Math,
     Misaligned,
     MissingOperand,
     Overlap,
@@ -48,7 +59,11 @@ from ._core import (
     cuda_device_count,
     cuda_unavailable_reason,
     describe,
+    describe_attention,
     device_properties,
+    fmha_kernels,
+    fmha_registry,
+    fmha_support,
     gemm_kernels,
     gemm_registry,
     gemm_support,
@@ -62,8 +77,11 @@ __version__ = version()
 
 __all__ = [
     "Activation",
+    "Align",
     "Arch",
+    "AttentionGradients",
     "Backend",
+    "Causal",
     "DType",
     "DTypeMismatch",
     "DeviceError",
@@ -72,6 +90,12 @@ __all__ = [
     "Epilogue",
     "Error",
     "ExportRefused",
+    "FmhaBackwardDescriptor",
+    "FmhaBackwardPlan",
+    "FmhaDescriptor",
+    "FmhaLayout",
+    "FmhaPlan",
+    "FmhaSupport",
     "GemmDescriptor",
     "GemmLayout",
     "GemmPlan",
@@ -79,6 +103,7 @@ __all__ = [
     "InvalidProblem",
     "KernelSku",
     "LayoutMismatch",
+    "Math",
     "Misaligned",
     "MissingOperand",
     "Overlap",
@@ -91,11 +116,17 @@ __all__ = [
     "Unsupported",
     "WorkspaceTooSmall",
     "as_dtype",
+    "attention",
+    "attention_backward",
     "built_architectures",
     "cuda_device_count",
     "cuda_unavailable_reason",
     "describe",
+    "describe_attention",
     "device_properties",
+    "fmha_kernels",
+    "fmha_registry",
+    "fmha_support",
     "gemm_kernels",
     "gemm_registry",
     "gemm_support",

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import pathlib
 import sys
+from typing import TYPE_CHECKING
 
 import cutplan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    _Plan = cutplan.GemmPlan | cutplan.FmhaPlan | cutplan.FmhaBackwardPlan
 
 _PACKAGE = pathlib.Path(__file__).resolve().parent
 
@@ -23,6 +30,16 @@ _SAMPLES = (
     cutplan.GemmDescriptor(m=1024, n=1024, k=1024, a="float64"),
 )
 
+_ATTENTION_SAMPLES = (
+    cutplan.FmhaDescriptor(batch=4, heads=16, seq_q=4096, seq_k=4096, dim=128, dtype="bfloat16", lse=True),
+    cutplan.FmhaDescriptor(
+        batch=4, heads=32, heads_k=8, seq_q=4096, seq_k=4096, dim=128, dtype="bfloat16", causal="bottom_right"
+    ),
+    cutplan.FmhaDescriptor(heads=32, heads_k=8, seq_q=1, seq_k=32768, dim=128, dtype="float16"),
+    cutplan.FmhaDescriptor(batch=2, heads=8, seq_q=1024, seq_k=1024, dim=64, dtype="float32"),
+    cutplan.FmhaDescriptor(batch=2, heads=8, seq_q=1024, seq_k=1024, dim=64, dtype="float64"),
+)
+
 
 def _summary(g: cutplan.GemmDescriptor) -> str:
     text = f"{g.m} x {g.n} x {g.k} {g.a} -> {g.d} {g.layout}"
@@ -33,12 +50,30 @@ def _summary(g: cutplan.GemmDescriptor) -> str:
     return text
 
 
+def _attention_summary(g: cutplan.FmhaDescriptor) -> str:
+    text = f"{g.batch} x {g.heads} heads x {g.seq_q} x {g.seq_k} x {g.dim} {g.dtype}"
+    if g.heads_k != g.heads:
+        text += f", {g.heads_k} key heads"
+    if g.causal is not None:
+        text += f", causal {g.causal}"
+    return text
+
+
+def _print_plan(summary: str, select: Callable[[], _Plan]) -> None:
+    try:
+        plan = select()
+    except cutplan.Unsupported as error:
+        print(f"  {summary}\n    none: {error}")
+    else:
+        print(f"  {summary}\n    {plan.sku}, workspace {plan.workspace_size} bytes")
+
+
 def _print_info() -> None:
     print(f"cutplan {cutplan.version()}, built for {', '.join(cutplan.built_architectures())}")
-    kernels = cutplan.gemm_registry()
-    print(f"\n{len(kernels)} matmul kernels")
-    for sku in kernels:
-        print(f"  {sku}")
+    for family, kernels in (("matmul", cutplan.gemm_registry()), ("attention", cutplan.fmha_registry())):
+        print(f"\n{len(kernels)} {family} kernels")
+        for sku in kernels:
+            print(f"  {sku}")
     count = cutplan.cuda_device_count()
     if count == 0:
         print(f"\nno CUDA device: {cutplan.cuda_unavailable_reason()}")
@@ -53,13 +88,15 @@ def _print_info() -> None:
                 f"{properties.sm_count} SMs, {properties.shared_memory // 1024} KiB shared memory per block, "
                 f"{properties.l2_bytes >> 20} MiB L2"
             )
-        for descriptor in _SAMPLES:
-            try:
-                plan = cutplan.GemmPlan.select(descriptor, device)
-            except cutplan.Unsupported as error:
-                print(f"  {_summary(descriptor)}\n    none: {error}")
-            else:
-                print(f"  {_summary(descriptor)}\n    {plan.sku}, workspace {plan.workspace_size} bytes")
+        for gemm in _SAMPLES:
+            _print_plan(_summary(gemm), functools.partial(cutplan.GemmPlan.select, gemm, device))
+        for forward in _ATTENTION_SAMPLES:
+            summary = _attention_summary(forward)
+            _print_plan(summary, functools.partial(cutplan.FmhaPlan.select, forward, device))
+            backward = cutplan.FmhaBackwardDescriptor(forward)
+            _print_plan(
+                f"{summary}, backward", functools.partial(cutplan.FmhaBackwardPlan.select, backward, device)
+            )
 
 
 def main(arguments: list[str] | None = None) -> int:

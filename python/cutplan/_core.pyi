@@ -155,6 +155,53 @@ class Backend(enum.Enum):
 
     cute = 2
 
+class Math(enum.Enum):
+    """
+    How float32 operands are multiplied, by growing accuracy: tf32 rounds them to 11 bits, tf32x3 takes three such
+    products and is about as exact as float32, strict is IEEE float32.
+    """
+
+    def __str__(self) -> str: ...
+
+    tf32 = 0
+
+    tf32x3 = 1
+
+    strict = 2
+
+class FmhaLayout(enum.Enum):
+    """
+    Order of the dimensions of Q, K, V and O: b batch, h heads, s sequence, d head dimension.
+    """
+
+    def __str__(self) -> str: ...
+
+    bhsd = 0
+
+    bshd = 1
+
+class Causal(enum.Enum):
+    """
+    Causal masking: query i sees keys up to i + off, where off is 0 (top_left) or Sk - Sq (bottom_right).
+    """
+
+    def __str__(self) -> str: ...
+
+    top_left = 1
+
+    bottom_right = 2
+
+class Align(enum.Enum):
+    """
+    Which corner of the scores the diagonal of window and ALiBi runs through.
+    """
+
+    def __str__(self) -> str: ...
+
+    bottom_right = 0
+
+    top_left = 1
+
 class TensorView:
     """
     A tensor whose memory is read with another element type, or with other extents and strides. It can be passed wherever a tensor can; as_dtype() makes one.
@@ -252,7 +299,7 @@ class PlanPreference:
     What the caller insists on. select() refuses a field that it cannot honour, by name.
     """
 
-    def __init__(self, *, max_workspace_bytes: int | None = None, deterministic: bool = False, batch_invariant: bool = False, arch: str | Arch | None = None, kernel: str | None = None, sm_count: int = 0) -> None: ...
+    def __init__(self, *, max_workspace_bytes: int | None = None, deterministic: bool = False, batch_invariant: bool = False, arch: str | Arch | None = None, kernel: str | None = None, sm_count: int = 0, math: str | Math = 'tf32x3') -> None: ...
 
     @property
     def max_workspace_bytes(self) -> int | None:
@@ -279,6 +326,10 @@ class PlanPreference:
     @property
     def sm_count(self) -> int:
         """Use at most this many SMs (threads on the host); 0: all."""
+
+    @property
+    def math(self) -> Math:
+        """Least accuracy of products of float32 operands."""
 
     def __repr__(self) -> str: ...
 
@@ -375,7 +426,15 @@ class PrecisionGuarantee:
 
     @property
     def evaluation(self) -> float:
-        """Error of evaluating the activation, relative to the magnitude."""
+        """
+        Error of evaluating the activation or the softmax, relative to the magnitude.
+        """
+
+    @property
+    def scores(self) -> float:
+        """
+        Attention: the error that a score carries into its weight, per unit of score_magnitude.
+        """
 
     @property
     def rounding(self) -> float:
@@ -390,16 +449,18 @@ class PrecisionGuarantee:
         """Beyond this magnitude D overflows and no bound holds."""
 
     @overload
-    def error_bound(self, magnitude: float, exact: float) -> float:
+    def error_bound(self, magnitude: float, exact: float, score_magnitude: float = 0.0) -> float:
         """
-        Bound on |computed - exact| of an element of D.
+        Bound on |computed - exact| of an element of an output.
 
-        `exact` is the element in exact arithmetic on the operands as given, and `magnitude` is
-        |alpha| sum_k |a_ik b_kj| + |beta c_ij| + |bias_j|. Arrays give a NumPy float64 array of their broadcast shape.
+        `exact` is the element in exact arithmetic on the operands as given. Matrix multiplication: `magnitude` is
+        |alpha| sum_k |a_ik b_kj| + |beta c_ij| + |bias_j|. Attention: docs/numerics.md gives `magnitude` for each output;
+        `score_magnitude` is the largest |scale| sum_d |q_id k_jd| + |slope (i + off - j)| + |bias_ij| that the output depends
+        on. Arrays give a NumPy float64 array of their broadcast shape.
         """
 
     @overload
-    def error_bound(self, magnitude: Any, exact: Any) -> Any: ...
+    def error_bound(self, magnitude: Any, exact: Any, score_magnitude: Any = 0.0) -> Any: ...
 
     def __repr__(self) -> str: ...
 
@@ -579,3 +640,285 @@ def gemm_kernels(descriptor: GemmDescriptor, properties: DeviceProperties, prefe
     """
     The kernels that can serve `descriptor` on a device of these properties, best first. No device is touched.
     """
+
+class FmhaDescriptor:
+    """
+    One attention problem: O = softmax(scores) V for `heads` heads of `batch` sequences, `heads_k` heads of K and V.
+
+    Score of query i and key j, in this order: scale q_i . k_j; softcap tanh(score / softcap); minus slope |i + off - j|
+    (ALiBi); plus bias. `off` is 0 for top_left alignment and Sk - Sq for bottom_right. Key j takes part where all of
+    these hold: causal: j <= i + off; window (left, right): i + off - left <= j <= i + off + right, -1 being no limit; the
+    mask is true; j is within the sequence. The sink is one more logit, without a value.
+    """
+
+    def __init__(self, *, batch: int = 1, heads: int, heads_k: int | None = None, seq_q: int, seq_k: int, dim: int, dim_v: int | None = None, dtype: cutplan._typing.DTypeLike, o: cutplan._typing.DTypeLike | None = None, layout: str | FmhaLayout = 'bhsd', packed: bool = False, causal: str | Causal | None = None, align: str | Align | None = None, window: tuple[int, int] = (-1, -1), softcap: float = 0.0, alibi: bool = False, bias: cutplan._typing.DTypeLike | None = None, mask: bool = False, sink: bool = False, seqused_k: bool = False, dropout: bool = False, lse: bool = False) -> None:
+        """
+        `dtype` is the type of Q, K and V, and O's unless `o` is given; `bias` is the bias's type, None without one.
+        `packed`: the sequences lie one after the other, and seq_q and seq_k count the rows of all together. `align` is
+        for window and ALiBi without causal, bottom_right unless given; with causal, that sets it.
+        """
+
+    @property
+    def batch(self) -> int:
+        """Sequences."""
+
+    @property
+    def heads(self) -> int:
+        """Of Q and O."""
+
+    @property
+    def heads_k(self) -> int:
+        """Of K and V; a divisor of heads."""
+
+    @property
+    def seq_q(self) -> int: ...
+
+    @property
+    def seq_k(self) -> int: ...
+
+    @property
+    def dim(self) -> int:
+        """Head dimension of Q and K."""
+
+    @property
+    def dim_v(self) -> int:
+        """Head dimension of V and O."""
+
+    @property
+    def dtype(self) -> DType:
+        """Of Q, K and V."""
+
+    @property
+    def o(self) -> DType: ...
+
+    @property
+    def layout(self) -> FmhaLayout: ...
+
+    @property
+    def packed(self) -> bool:
+        """Sequences lie one after the other, bounded by cu_seqlens."""
+
+    @property
+    def causal(self) -> Causal | None: ...
+
+    @property
+    def align(self) -> Align:
+        """Of causal, window and ALiBi."""
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """Keys to either side of the diagonal; -1: no limit."""
+
+    @property
+    def softcap(self) -> float:
+        """0: none."""
+
+    @property
+    def alibi(self) -> bool: ...
+
+    @property
+    def bias(self) -> DType | None:
+        """The bias's type; None: no bias."""
+
+    @property
+    def mask(self) -> bool: ...
+
+    @property
+    def sink(self) -> bool: ...
+
+    @property
+    def seqused_k(self) -> bool: ...
+
+    @property
+    def dropout(self) -> bool: ...
+
+    @property
+    def lse(self) -> bool:
+        """Whether run() writes LSE."""
+
+    def __eq__(self, other: object, /) -> bool: ...
+
+    def __hash__(self) -> int: ...
+
+    def __repr__(self) -> str: ...
+
+class FmhaBackwardDescriptor:
+    """
+    The gradients of one attention problem. They need LSE, so `forward` has it.
+    """
+
+    def __init__(self, forward: FmhaDescriptor, *, grad: cutplan._typing.DTypeLike | None = None, dbias: bool = False, dalibi_slopes: bool = False, dsink: bool = False) -> None:
+        """
+        `grad` is the type of dQ, dK and dV, the operands' unless given; the gradient of O has the operands' type.
+        """
+
+    @property
+    def forward(self) -> FmhaDescriptor: ...
+
+    @property
+    def grad(self) -> DType:
+        """Of dQ, dK and dV."""
+
+    @property
+    def dbias(self) -> bool: ...
+
+    @property
+    def dalibi_slopes(self) -> bool: ...
+
+    @property
+    def dsink(self) -> bool: ...
+
+    def __eq__(self, other: object, /) -> bool: ...
+
+    def __hash__(self) -> int: ...
+
+    def __repr__(self) -> str: ...
+
+def describe_attention(q: cutplan._typing.Tensor, k: cutplan._typing.Tensor, v: cutplan._typing.Tensor, o: cutplan._typing.Tensor | None = None, *, lse: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, mask: cutplan._typing.Tensor | None = None, alibi_slopes: cutplan._typing.Tensor | None = None, sink: cutplan._typing.Tensor | None = None, seqused_k: cutplan._typing.Tensor | None = None, cu_seqlens_q: cutplan._typing.Tensor | None = None, cu_seqlens_k: cutplan._typing.Tensor | None = None, rng_state: cutplan._typing.Tensor | None = None, layout: str | FmhaLayout = 'bhsd', causal: str | Causal | None = None, align: str | Align | None = None, window: tuple[int, int] = (-1, -1), softcap: float = 0.0) -> FmhaDescriptor:
+    """
+    The descriptor that these operands fit: extents, types and options read off the tensors.
+    """
+
+class FmhaPlan:
+    """
+    An attention kernel chosen for one descriptor and device. Holds no device memory; safe to share between threads.
+    """
+
+    @staticmethod
+    def select(descriptor: FmhaDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None) -> FmhaPlan:
+        """
+        Chooses a kernel for `descriptor` on `device` ("cpu", "cuda:0", a DLPack pair, or a tensor on it).
+
+        Raises InvalidProblem or Unsupported with the reason; succeeds only if run() can.
+        """
+
+    def run(self, q: cutplan._typing.Tensor, k: cutplan._typing.Tensor, v: cutplan._typing.Tensor, o: cutplan._typing.Tensor, *, lse: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, mask: cutplan._typing.Tensor | None = None, alibi_slopes: cutplan._typing.Tensor | None = None, sink: cutplan._typing.Tensor | None = None, seqused_k: cutplan._typing.Tensor | None = None, cu_seqlens_q: cutplan._typing.Tensor | None = None, cu_seqlens_k: cutplan._typing.Tensor | None = None, rng_state: cutplan._typing.Tensor | None = None, scale: float | None = None, dropout_p: float = 0.0, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> None:
+        """
+        O = softmax(scores) V, written into `o`, and the natural logarithm of the sum of exponentials into `lse`.
+
+        Shapes, with layout bhsd: q [B, H, Sq, D], k [B, Hk, Sk, D], v [B, Hk, Sk, Dv], o [B, H, Sq, Dv], lse float32
+        [B, H, Sq]; packed: q [H, Tq, D], k [Hk, Tk, D], v [Hk, Tk, Dv], o [H, Tq, Dv], lse [H, Tq]. With layout bshd heads
+        and sequence change places in all but lse. Last dimensions are contiguous; outer strides are free, 0 only in inputs.
+        bias and mask (bool, true takes part) broadcast to [B, H, Sq, Sk]; alibi_slopes float32 [H] or [B, H]; sink float32
+        [H]; seqused_k int32 [B], the lengths of K and V; cu_seqlens_q and cu_seqlens_k int32 [B + 1]; rng_state int64 [2],
+        seed and offset. scale is 1 / sqrt(D) unless given; dropout_p is the probability of dropping a weight.
+
+        Enqueues on `stream` (None: the current stream of o's library) and returns; on the host it computes before it
+        returns. A row that sees no key gets 0, and LSE -inf. Lengths in device memory are clamped to what the operands
+        hold; on the host they are checked. `workspace` is any contiguous tensor of at least workspace_size bytes, 256-byte
+        aligned.
+
+        Raises the error that names the operand at fault, and writes nothing then: MissingOperand, DTypeMismatch,
+        ShapeMismatch, LayoutMismatch, DeviceMismatch, ReadOnly, Overlap, WorkspaceTooSmall, InvalidProblem (dropout_p,
+        lengths), ExportRefused (a tensor that requires grad), DeviceError.
+        """
+
+    def can_implement(self, q: cutplan._typing.Tensor, k: cutplan._typing.Tensor, v: cutplan._typing.Tensor, o: cutplan._typing.Tensor, *, lse: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, mask: cutplan._typing.Tensor | None = None, alibi_slopes: cutplan._typing.Tensor | None = None, sink: cutplan._typing.Tensor | None = None, seqused_k: cutplan._typing.Tensor | None = None, cu_seqlens_q: cutplan._typing.Tensor | None = None, cu_seqlens_k: cutplan._typing.Tensor | None = None, rng_state: cutplan._typing.Tensor | None = None, scale: float | None = None, dropout_p: float = 0.0) -> None:
+        """Raises what run() would raise for these operands; touches no device."""
+
+    @property
+    def workspace_size(self) -> int:
+        """Bytes of scratch that run() needs, 256-byte aligned."""
+
+    @property
+    def sku(self) -> KernelSku:
+        """The kernel that runs."""
+
+    @property
+    def precision_guarantee(self) -> PrecisionGuarantee:
+        """How exact the results are."""
+
+    @property
+    def descriptor(self) -> FmhaDescriptor: ...
+
+    @property
+    def device(self) -> str:
+        """"cpu" or "cuda:N"."""
+
+    def __repr__(self) -> str: ...
+
+class FmhaBackwardPlan:
+    """
+    A kernel for the gradients of attention, chosen for one descriptor and device.
+    """
+
+    @staticmethod
+    def select(descriptor: FmhaBackwardDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None) -> FmhaBackwardPlan:
+        """
+        Chooses a kernel, as FmhaPlan.select does. PlanPreference(deterministic=True) gives gradients whose bits repeat.
+        """
+
+    def run(self, grad: cutplan._typing.Tensor, q: cutplan._typing.Tensor, k: cutplan._typing.Tensor, v: cutplan._typing.Tensor, o: cutplan._typing.Tensor, lse: cutplan._typing.Tensor, dq: cutplan._typing.Tensor, dk: cutplan._typing.Tensor, dv: cutplan._typing.Tensor, *, bias: cutplan._typing.Tensor | None = None, mask: cutplan._typing.Tensor | None = None, alibi_slopes: cutplan._typing.Tensor | None = None, sink: cutplan._typing.Tensor | None = None, seqused_k: cutplan._typing.Tensor | None = None, cu_seqlens_q: cutplan._typing.Tensor | None = None, cu_seqlens_k: cutplan._typing.Tensor | None = None, rng_state: cutplan._typing.Tensor | None = None, dbias: cutplan._typing.Tensor | None = None, dalibi_slopes: cutplan._typing.Tensor | None = None, dsink: cutplan._typing.Tensor | None = None, scale: float | None = None, dropout_p: float = 0.0, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> None:
+        """
+        Gradients of q, k and v into `dq`, `dk` and `dv`, given `grad`, the gradient of o.
+
+        The operands are the forward's, with the o and lse that it wrote, and the same scale, dropout_p and rng_state.
+        grad has o's shape and the operands' type; dq, dk and dv have the shapes of q, k and v. dbias has the bias's shape
+        and type, and is summed where the bias is broadcast; dalibi_slopes and dsink are float32, of the shapes of
+        alibi_slopes and sink. Stream, workspace and errors are FmhaPlan.run's.
+        """
+
+    def can_implement(self, grad: cutplan._typing.Tensor, q: cutplan._typing.Tensor, k: cutplan._typing.Tensor, v: cutplan._typing.Tensor, o: cutplan._typing.Tensor, lse: cutplan._typing.Tensor, dq: cutplan._typing.Tensor, dk: cutplan._typing.Tensor, dv: cutplan._typing.Tensor, *, bias: cutplan._typing.Tensor | None = None, mask: cutplan._typing.Tensor | None = None, alibi_slopes: cutplan._typing.Tensor | None = None, sink: cutplan._typing.Tensor | None = None, seqused_k: cutplan._typing.Tensor | None = None, cu_seqlens_q: cutplan._typing.Tensor | None = None, cu_seqlens_k: cutplan._typing.Tensor | None = None, rng_state: cutplan._typing.Tensor | None = None, dbias: cutplan._typing.Tensor | None = None, dalibi_slopes: cutplan._typing.Tensor | None = None, dsink: cutplan._typing.Tensor | None = None, scale: float | None = None, dropout_p: float = 0.0) -> None:
+        """Raises what run() would raise for these operands; touches no device."""
+
+    @property
+    def workspace_size(self) -> int:
+        """Bytes of scratch that run() needs, 256-byte aligned."""
+
+    @property
+    def sku(self) -> KernelSku:
+        """The kernel that runs."""
+
+    @property
+    def precision_guarantee(self) -> PrecisionGuarantee:
+        """How exact the results are."""
+
+    @property
+    def descriptor(self) -> FmhaBackwardDescriptor: ...
+
+    @property
+    def device(self) -> str:
+        """"cpu" or "cuda:N"."""
+
+    def __repr__(self) -> str: ...
+
+class FmhaSupport:
+    """One row of the support table: what a kernel family serves, both ways."""
+
+    @property
+    def arch(self) -> Arch: ...
+
+    @property
+    def operand(self) -> DType:
+        """Type of Q, K and V."""
+
+    @property
+    def o(self) -> list[DType]:
+        """Output types, and those of dQ, dK and dV."""
+
+    @property
+    def largest_dim(self) -> int:
+        """Largest head dimension."""
+
+    @property
+    def minimum_compute_capability(self) -> int:
+        """0: none needed."""
+
+    @property
+    def note(self) -> str: ...
+
+def fmha_support() -> list[FmhaSupport]:
+    """The rows of the support table that this build holds."""
+
+def fmha_registry() -> list[KernelSku]:
+    """Every attention kernel of this build."""
+
+@overload
+def fmha_kernels(descriptor: FmhaDescriptor, properties: DeviceProperties, preference: PlanPreference | None = None) -> list[KernelSku]:
+    """
+    The kernels that can serve `descriptor`, of either pass, on a device of these properties, best first. No device is
+    touched.
+    """
+
+@overload
+def fmha_kernels(descriptor: FmhaBackwardDescriptor, properties: DeviceProperties, preference: PlanPreference | None = None) -> list[KernelSku]: ...

@@ -1,0 +1,906 @@
+// Host backend of the attention family, forward and backward, in portable C++.
+//
+// Everything is cut into blocks of 96 queries and 96 keys of one head. Operands are widened to the accumulator type (float
+// for f16, bf16 and f32, double for f64) once per block, transposed where a product wants them so; a block's scores live in
+// a 96 x 96 tile in cache, and nothing larger than a few vectors per row is ever kept. All products go through one register
+// tile, whose instruction set is found out at run time.
+//   forward, a task per (batch, head, query block):
+//     for each visible key block: scores = Q K^T, masked; weights = 2^(scores - reference); O += weights V; where a score
+//     exceeds the row's reference, the row is rescaled. References are whole numbers: rescaling is exact.
+//   backward: D_i = sum_c grad_ic o_ic once per row; then, recomputing P = exp(scores - LSE) wherever it is needed,
+//     dQ, a task per (batch, head, query block), over the visible key blocks; with it the slopes' gradient;
+//     dK and dV, a task per (batch, key head, key block), over the heads of the group and their visible query blocks;
+//     dbias, a task per block of its own, over whatever the bias is broadcast along.
+//
+// Order of summation: blocks start at multiples of 96 of a sequence, and every output element is summed in one task, in one
+// order. A key that a query does not see has weight zero and adds nothing. So an element's bits do not depend on threads, on
+// batch, on heads or on the other queries: all results are deterministic, and the forward is batch-invariant.
+#include "fmha/host.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <memory>
+#include <new>
+#include <type_traits>
+#include <vector>
+
+#include "core/half.hpp"
+#include "core/parallel.hpp"
+#include "fmha/score.hpp"
+
+namespace cutplan::fmha {
+namespace {
+
+constexpr std::int64_t block = host_block;
+constexpr double log2_e = 1.44269504088896340736, ln_2 = 0.69314718055994530942;
+
+template <typename T>
+constexpr T infinity = std::numeric_limits<T>::infinity();
+
+constexpr std::int64_t divide_up(std::int64_t x, std::int64_t by) { return (x + by - 1) / by; }
+constexpr std::int64_t round_up(std::int64_t x, std::int64_t to) { return divide_up(x, to) * to; }
+
+// ---- products of blocks ----
+
+/// How the left factor of a product is stored, always with leading dimension `block`: [rows, k], or [k, rows].
+enum class Left { plain, transposed };
+
+/// sums[rows, columns] (leading dimension ld) = or += left[rows, k] right[k, columns] (leading dimension ld_right).
+template <typename T>
+using Multiply = void (*)(std::int64_t k, const T* left, const T* right, std::int64_t ld_right, T* sums, std::int64_t ld,
+                          bool accumulate);
+
+template <typename T>
+struct RegisterTile {
+  int rows, columns;
+  Multiply<T> plain, transposed;
+};
+
+// GCC and Clang vectors: arithmetic on them is element-wise, and the compiler emits one instruction each.
+template <typename T, int kBytes>
+struct Vector {
+  typedef T type __attribute__((vector_size(kBytes), may_alias));
+};
+
+#if defined(__clang__)
+#define CUTPLAN_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define CUTPLAN_UNROLL _Pragma("GCC unroll 16")
+#endif
+
+template <typename T, int kBytes, int kRows, Left kLeft>
+__attribute__((always_inline)) inline void multiply_tile(std::int64_t k, const T* left, const T* right,
+                                                         std::int64_t ld_right, T* sums, std::int64_t ld, bool accumulate) {
+  using V = typename Vector<T, kBytes>::type;
+  constexpr int lanes = kBytes / static_cast<int>(sizeof(T));
+  constexpr std::int64_t row_stride = kLeft == Left::plain ? block : 1, k_stride = kLeft == Left::plain ? 1 : block;
+  static_assert(block % kRows == 0 && block % (2 * lanes) == 0, "blocks are whole register tiles");
+  V sum[kRows][2] = {};
+  for (std::int64_t p = 0; p < k; ++p) {
+    const V b0 = *reinterpret_cast<const V*>(right);
+    const V b1 = *reinterpret_cast<const V*>(right + lanes);
+    CUTPLAN_UNROLL
+    for (int i = 0; i < kRows; ++i) {
+      sum[i][0] += left[i * row_stride] * b0;
+      sum[i][1] += left[i * row_stride] * b1;
+    }
+    left += k_stride;
+    right += ld_right;
+  }
+  CUTPLAN_UNROLL
+  for (int i = 0; i < kRows; ++i) {
+    V* out = reinterpret_cast<V*>(sums + i * ld);
+    out[0] = accumulate ? out[0] + sum[i][0] : sum[i][0];
+    out[1] = accumulate ? out[1] + sum[i][1] : sum[i][1];
+  }
+}
+
+#if defined(__x86_64__)
+
+template <typename T, Left kLeft>
+__attribute__((target("avx512f"))) void multiply_avx512(std::int64_t k, const T* left, const T* right, std::int64_t ld_right,
+                                                        T* sums, std::int64_t ld, bool accumulate) {
+  multiply_tile<T, 64, 12, kLeft>(k, left, right, ld_right, sums, ld, accumulate);
+}
+
+template <typename T, Left kLeft>
+__attribute__((target("avx2,fma"))) void multiply_avx2(std::int64_t k, const T* left, const T* right, std::int64_t ld_right,
+                                                       T* sums, std::int64_t ld, bool accumulate) {
+  multiply_tile<T, 32, 6, kLeft>(k, left, right, ld_right, sums, ld, accumulate);
+}
+
+template <typename T, Left kLeft>
+void multiply_sse2(std::int64_t k, const T* left, const T* right, std::int64_t ld_right, T* sums, std::int64_t ld,
+                   bool accumulate) {
+  multiply_tile<T, 16, 6, kLeft>(k, left, right, ld_right, sums, ld, accumulate);
+}
+
+template <typename T>
+RegisterTile<T> choose_register_tile() {
+  constexpr int size = static_cast<int>(sizeof(T));
+  if (__builtin_cpu_supports("avx512f"))
+    return {12, 128 / size, multiply_avx512<T, Left::plain>, multiply_avx512<T, Left::transposed>};
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    return {6, 64 / size, multiply_avx2<T, Left::plain>, multiply_avx2<T, Left::transposed>};
+  return {6, 32 / size, multiply_sse2<T, Left::plain>, multiply_sse2<T, Left::transposed>};
+}
+
+#else
+
+template <typename T, Left kLeft>
+void multiply_128_bit(std::int64_t k, const T* left, const T* right, std::int64_t ld_right, T* sums, std::int64_t ld,
+                      bool accumulate) {
+  multiply_tile<T, 16, 12, kLeft>(k, left, right, ld_right, sums, ld, accumulate);
+}
+
+template <typename T>
+RegisterTile<T> choose_register_tile() {
+  return {12, 32 / static_cast<int>(sizeof(T)), multiply_128_bit<T, Left::plain>, multiply_128_bit<T, Left::transposed>};
+}
+
+#endif
+
+template <typename T>
+const RegisterTile<T>& register_tile() {
+  static const RegisterTile<T> chosen = choose_register_tile<T>();
+  return chosen;
+}
+
+/// sums[rows, columns] = or += left[rows, k] right[k, columns], in slices of `block` of k. Rows and columns are rounded up
+/// to whole register tiles: what lies beyond them must be readable and is written.
+template <typename T>
+void multiply(Left layout, std::int64_t rows, std::int64_t columns, std::int64_t k, const T* left, const T* right,
+              std::int64_t ld_right, T* sums, std::int64_t ld, bool accumulate) {
+  const RegisterTile<T>& tile = register_tile<T>();
+  const Multiply<T> run = layout == Left::plain ? tile.plain : tile.transposed;
+  const std::int64_t row_stride = layout == Left::plain ? block : 1, k_stride = layout == Left::plain ? 1 : block;
+  for (std::int64_t first = 0; first < k; first += block) {
+    const std::int64_t slice = std::min(block, k - first);
+    for (std::int64_t j = 0; j < columns; j += tile.columns) {
+      for (std::int64_t i = 0; i < rows; i += tile.rows) {
+        run(slice, left + i * row_stride + first * k_stride, right + first * ld_right + j, ld_right, sums + i * ld + j, ld,
+            accumulate || first > 0);
+      }
+    }
+  }
+}
+
+/// Columns that a buffer [rows, columns] needs to be the right factor or the result of a product.
+template <typename T>
+std::int64_t leading_dimension(std::int64_t columns) {
+  return round_up(columns, register_tile<T>().columns);
+}
+
+// ---- moving data ----
+
+/// A thread's zeroed buffers, aligned to cache lines and so to every vector.
+template <typename T>
+class Memory {
+ public:
+  T* take(std::int64_t count) {
+    const auto bytes = static_cast<std::size_t>(count) * sizeof(T);
+    buffers_.emplace_back(static_cast<T*>(::operator new(bytes, std::align_val_t{alignment})));
+    std::fill_n(buffers_.back().get(), count, T(0));
+    return buffers_.back().get();
+  }
+
+ private:
+  static constexpr std::size_t alignment = 64;
+  struct Delete {
+    void operator()(T* data) const { ::operator delete(data, std::align_val_t{alignment}); }
+  };
+  std::vector<std::unique_ptr<T, Delete>> buffers_;
+};
+
+/// Rows of one head of one sequence.
+template <typename S>
+struct Rows {
+  S* data;
+  std::int64_t stride;
+  S* row(std::int64_t i) const { return data + i * stride; }
+};
+
+template <typename S, typename P>
+Rows<S> rows_of(P* base, const Strides& strides, std::int64_t batch, std::int64_t head, std::int64_t first) {
+  return {static_cast<S*>(base) + batch * strides.batch + head * strides.head + first * strides.row, strides.row};
+}
+
+/// Widens `count` rows from `first` on into out[count, columns].
+template <typename S, typename T>
+void widen(Rows<const S> rows, std::int64_t first, std::int64_t count, std::int64_t columns, T* out, std::int64_t ld) {
+  for (std::int64_t i = 0; i < count; ++i) {
+    const S* row = rows.row(first + i);
+    for (std::int64_t c = 0; c < columns; ++c) out[i * ld + c] = static_cast<T>(row[c]);
+  }
+}
+
+/// out[columns, block] = the transpose of in[count, columns], padded with zeros.
+template <typename T>
+void transpose(const T* in, std::int64_t ld, std::int64_t count, std::int64_t columns, T* out) {
+  for (std::int64_t c = 0; c < columns; ++c) {
+    for (std::int64_t i = 0; i < count; ++i) out[c * block + i] = in[i * ld + c];
+    for (std::int64_t i = count; i < block; ++i) out[c * block + i] = T(0);
+  }
+}
+
+/// Writes `factor` times a row, rounded to D.
+template <typename D, typename T, typename F>
+void narrow(const T* values, std::int64_t count, F factor, D* out) {
+  for (std::int64_t c = 0; c < count; ++c)
+    out[c] = D(static_cast<std::conditional_t<sizeof(D) == 2, float, D>>(static_cast<T>(values[c] * factor)));
+}
+
+/// Calls `f` with `data` as what it is: the operand type S, or float.
+template <typename S, typename V, typename F>
+void typed(DType type, V* data, F&& f) {
+  using Operand = std::conditional_t<std::is_const_v<V>, const S, S>;
+  using Float = std::conditional_t<std::is_const_v<V>, const float, float>;
+  if (type == DType::f32) {
+    f(static_cast<Float*>(data));
+  } else {
+    f(static_cast<Operand*>(data));
+  }
+}
+
+// ---- one head ----
+
+/// Keys of a block, relative to its first, that a query sees.
+struct Range {
+  std::int64_t first, end;
+};
+
+/// One head of one sequence: where its rows are, which keys a query sees, and how products become scores.
+template <typename S, typename T>
+struct Head {
+  const Problem& problem;
+  std::int64_t batch, head;
+  Sequence sequence;
+  Rows<const S> q, k, v;
+  T scale, softcap, slope;
+  Dropout dropout{};
+  T keep_factor = 1;
+
+  Head(const Problem& p, std::int64_t batch, std::int64_t head)
+      : problem(p),
+        batch(batch),
+        head(head),
+        sequence(fmha::sequence(p, batch)),
+        q(rows_of<const S>(p.q, p.q_strides, batch, head, sequence.first_q)),
+        k(rows_of<const S>(p.k, p.k_strides, batch, head / (p.heads / p.heads_k), sequence.first_k)),
+        v(rows_of<const S>(p.v, p.v_strides, batch, head / (p.heads / p.heads_k), sequence.first_k)),
+        scale(static_cast<T>(p.scale)),
+        softcap(static_cast<T>(p.softcap)),
+        slope(p.alibi_slopes == nullptr ? T(0)
+                                        : static_cast<T>(p.alibi_slopes[batch * p.alibi_batch + head * p.alibi_head])) {
+    if (p.rng_state == nullptr) return;
+    dropout = Dropout::of(p.rng_state, batch * p.heads + head);
+    keep_factor = T(65536) / static_cast<T>(p.keep_threshold);  // p.keep_scale, in the accumulator's precision
+  }
+
+  Range visible(std::int64_t i, std::int64_t first_j, std::int64_t n) const {
+    return {clamp(first_key(problem, sequence, i) - first_j, 0, n), clamp(end_key(problem, sequence, i) - first_j, 0, n)};
+  }
+
+  /// |i + off - j|
+  T distance(std::int64_t i, std::int64_t j) const { return static_cast<T>(std::abs(i + sequence.offset - j)); }
+
+  /// Turns q_i . k_j into scores for the keys first_j + range; -inf where the mask is false. `slope_of_cap`, where not null
+  /// and there is a soft cap, gets the soft cap's derivative.
+  void finish_scores(std::int64_t i, std::int64_t first_j, Range range, T* row, T* slope_of_cap) const {
+    const Problem& p = problem;
+    for (std::int64_t j = range.first; j < range.end; ++j) row[j] *= scale;
+    if (p.softcap != 0) {
+      for (std::int64_t j = range.first; j < range.end; ++j) {
+        const T capped = std::tanh(row[j] / softcap);
+        row[j] = softcap * capped;
+        if (slope_of_cap != nullptr) slope_of_cap[j] = T(1) - capped * capped;
+      }
+    }
+    if (p.alibi_slopes != nullptr) {
+      for (std::int64_t j = range.first; j < range.end; ++j) row[j] -= slope * distance(i, first_j + j);
+    }
+    if (p.bias != nullptr) {
+      typed<S>(p.bias_type, p.bias, [&](auto* bias) {
+        const Broadcast& s = p.bias_strides;
+        const auto* values = bias + batch * s.batch + head * s.head + i * s.row + first_j * s.col;
+        for (std::int64_t j = range.first; j < range.end; ++j) row[j] += static_cast<T>(values[j * s.col]);
+      });
+    }
+    if (p.mask != nullptr) {
+      const Broadcast& s = p.mask_strides;
+      const std::uint8_t* keep = p.mask + batch * s.batch + head * s.head + i * s.row + first_j * s.col;
+      for (std::int64_t j = range.first; j < range.end; ++j) row[j] = keep[j * s.col] != 0 ? row[j] : -infinity<T>;
+    }
+  }
+
+  /// keep[j] = what dropout multiplies the weight of key first_j + j with, for the keys of `range`. first_j is a multiple of
+  /// 8.
+  void draw(std::int64_t i, std::int64_t first_j, Range range, T* keep) const {
+    for (std::int64_t group = range.first / 8; group * 8 < range.end; ++group) {
+      const Philox random = dropout.group(i, first_j / 8 + group);
+      for (int key = 0; key < 8; ++key)
+        keep[group * 8 + key] = Dropout::bits(random, key) < problem.keep_threshold ? keep_factor : T(0);
+    }
+  }
+};
+
+/// Clears what lies outside of a range of a tile's row.
+template <typename T>
+void clear_outside(Range range, T* row) {
+  std::fill(row, row + range.first, T(0));
+  std::fill(row + std::max(range.first, range.end), row + block, T(0));
+}
+
+// ---- sharing out the work ----
+
+/// The blocks of all sequences, one sequence after the other.
+class BlockList {
+ public:
+  /// `length(b)`: rows of sequence b.
+  template <typename Length>
+  BlockList(std::int64_t batch, Length&& length) : first_(static_cast<std::size_t>(batch) + 1, 0) {
+    for (std::int64_t b = 0; b < batch; ++b) first_[b + 1] = first_[b] + divide_up(length(b), block);
+  }
+
+  std::int64_t size() const { return first_.back(); }
+  /// Number of the first block of a sequence.
+  std::int64_t first(std::int64_t batch) const { return first_[static_cast<std::size_t>(batch)]; }
+
+  struct Place {
+    std::int64_t batch, first_row;
+  };
+  Place place(std::int64_t n) const {
+    const std::int64_t b = std::upper_bound(first_.begin(), first_.end(), n) - first_.begin() - 1;
+    return {b, (n - first_[b]) * block};
+  }
+
+ private:
+  std::vector<std::int64_t> first_;
+};
+
+BlockList query_blocks(const Problem& p) {
+  return BlockList(p.batch, [&](std::int64_t b) { return sequence(p, b).len_q; });
+}
+
+/// A sequence's keys with those beyond seqused_k: all rows of dK and dV are written.
+std::int64_t keys_held(const Problem& p, std::int64_t batch) {
+  Problem all = p;
+  all.seqused_k = nullptr;
+  return sequence(all, batch).len_k;
+}
+
+/// Threads for a launch of `products` multiply-adds: starting one takes some 20 us, so let each have ten times that to do.
+int choose_threads(const Problem& p, const Launch& launch, double products_per_pair) {
+  constexpr double products_per_thread = 4e6;
+  const double batch = static_cast<double>(std::max<std::int64_t>(p.batch, 1));
+  const double sequences = p.cu_seqlens_q != nullptr ? 1 / batch : batch;
+  const double pairs =
+      sequences * static_cast<double>(p.heads) * static_cast<double>(p.seq_q) * static_cast<double>(p.seq_k + block);
+  const int available = launch.sm_count > 0 ? launch.sm_count : hardware_threads();
+  return static_cast<int>(std::max(1.0, std::min<double>(available, pairs * products_per_pair / products_per_thread)));
+}
+
+/// Runs `task(scratch, n)` for n in 0 .. tasks - 1, with a scratch per thread.
+template <typename Scratch, typename Task>
+void for_each_task(std::int64_t tasks, int threads, const Problem& p, const Task& task) {
+  parallel_tasks(tasks, threads, [&](const std::function<std::int64_t()>& next) {
+    Scratch scratch(p);
+    for (std::int64_t n = next(); n >= 0; n = next()) task(scratch, n);
+  });
+}
+
+// ---- forward ----
+
+template <typename T>
+struct ForwardScratch {
+  explicit ForwardScratch(const Problem& p) : ld(leading_dimension<T>(p.dim)), ld_v(leading_dimension<T>(p.dim_v)) {
+    rows = memory.take(block * ld);
+    q_t = memory.take(p.dim * block);
+    k_t = memory.take(p.dim * block);
+    v = memory.take(block * ld_v);
+    o = memory.take(block * ld_v);
+    weights = memory.take(block * block);
+    keep = memory.take(block);
+  }
+
+  std::int64_t ld, ld_v;
+  T *rows, *q_t, *k_t, *v, *o, *weights, *keep;
+  Memory<T> memory;
+};
+
+/// The softmax of one row so far: sum of 2^(score * log2(e) - reference), the reference a whole number no less than the
+/// largest exponent seen.
+template <typename T>
+struct RowState {
+  T reference = -infinity<T>, sum = 0;
+  T finite_reference() const { return reference == -infinity<T> ? T(0) : reference; }
+};
+
+/// Turns a row's scores into weights, rescaling what the row has summed where the reference rises.
+template <typename T>
+void update_row(Range range, T* row, RowState<T>& state, T* o, std::int64_t dim_v) {
+  T largest = -infinity<T>;
+  for (std::int64_t j = range.first; j < range.end; ++j) largest = row[j] > largest ? row[j] : largest;
+  const T reference = std::ceil(largest * static_cast<T>(log2_e));
+  if (reference > state.reference) {
+    // Below 2^-2000 nothing is left in either type.
+    const T factor = state.reference == -infinity<T>
+                         ? T(0)
+                         : std::ldexp(T(1), static_cast<int>(std::max(state.reference - reference, T(-2000))));
+    state.sum *= factor;
+    for (std::int64_t c = 0; c < dim_v; ++c) o[c] *= factor;
+    state.reference = reference;
+  }
+  const T subtract = state.finite_reference();
+  T sum = 0;
+  for (std::int64_t j = range.first; j < range.end; ++j) {
+    row[j] = std::exp2(row[j] * static_cast<T>(log2_e) - subtract);
+    sum += row[j];
+  }
+  state.sum += sum;
+}
+
+/// Divides a row by its sum of exponentials, the sink's included, writes it, and returns LSE.
+template <typename T, typename D>
+float finish_row(const Problem& p, std::int64_t head, const RowState<T>& state, const T* o, D* out) {
+  const double reference = static_cast<double>(state.finite_reference()), keys = static_cast<double>(state.sum);
+  double total = keys, lse = keys == 0 ? -infinity<double> : reference * ln_2 + std::log(keys);
+  if (p.sink != nullptr) {
+    const double sink = static_cast<double>(p.sink[head * p.sink_head]);
+    total += std::exp2(sink * log2_e - reference);
+    const double larger = std::max(lse, sink);
+    if (larger > -infinity<double>) lse = larger + std::log1p(std::exp(std::min(lse, sink) - larger));
+  }
+  const double factor = total == 0 ? 0 : 1 / total;
+  narrow(o, p.dim_v, factor, out);
+  return static_cast<float>(lse);
+}
+
+template <typename S, typename T>
+void forward_block(const Problem& p, std::int64_t batch, std::int64_t head_index, std::int64_t first_i,
+                   const ForwardScratch<T>& x) {
+  const Head<S, T> head(p, batch, head_index);
+  const Sequence& s = head.sequence;
+  const std::int64_t m = std::min(block, s.len_q - first_i);
+  RowState<T> state[block];
+
+  std::fill_n(x.o, block * x.ld_v, T(0));
+  widen(head.q, first_i, m, p.dim, x.rows, x.ld);
+  transpose(x.rows, x.ld, m, p.dim, x.q_t);
+
+  const std::int64_t end = end_key(p, s, first_i + m - 1);
+  for (std::int64_t first_j = first_key(p, s, first_i) / block * block; first_j < end; first_j += block) {
+    const std::int64_t n = std::min(block, end - first_j);
+    widen(head.k, first_j, n, p.dim, x.rows, x.ld);
+    transpose(x.rows, x.ld, n, p.dim, x.k_t);
+    widen(head.v, first_j, n, p.dim_v, x.v, x.ld_v);
+    multiply(Left::transposed, m, n, p.dim, x.q_t, x.k_t, block, x.weights, block, false);
+    for (std::int64_t i = 0; i < m; ++i) {
+      T* row = x.weights + i * block;
+      const Range range = head.visible(first_i + i, first_j, n);
+      head.finish_scores(first_i + i, first_j, range, row, nullptr);
+      update_row(range, row, state[i], x.o + i * x.ld_v, p.dim_v);
+      clear_outside(range, row);
+      if (p.rng_state != nullptr) {
+        head.draw(first_i + i, first_j, range, x.keep);
+        for (std::int64_t j = range.first; j < range.end; ++j) row[j] *= x.keep[j];
+      }
+    }
+    multiply(Left::plain, m, p.dim_v, n, x.weights, x.v, x.ld_v, x.o, x.ld_v, true);
+  }
+
+  typed<S>(p.o_type, p.o, [&](auto* base) {
+    const auto o = rows_of<std::remove_pointer_t<decltype(base)>>(p.o, p.o_strides, batch, head_index, s.first_q);
+    float* lse = p.lse == nullptr ? nullptr : p.lse + batch * p.lse_batch + head_index * p.lse_head + s.first_q;
+    for (std::int64_t i = 0; i < m; ++i) {
+      const float row_lse = finish_row(p, head_index, state[i], x.o + i * x.ld_v, o.row(first_i + i));
+      if (lse != nullptr) lse[first_i + i] = row_lse;
+    }
+  });
+}
+
+template <typename S, typename T>
+void run_forward(const Kernel&, const Problem& p, const Launch& launch) {
+  const BlockList blocks = query_blocks(p);
+  const int threads = choose_threads(p, launch, static_cast<double>(p.dim + p.dim_v));
+  for_each_task<ForwardScratch<T>>(blocks.size() * p.heads, threads, p, [&](const ForwardScratch<T>& x, std::int64_t task) {
+    const BlockList::Place place = blocks.place(task / p.heads);
+    forward_block<S, T>(p, place.batch, task % p.heads, place.first_row, x);
+  });
+}
+
+// ---- backward ----
+
+template <typename T>
+struct BackwardScratch {
+  explicit BackwardScratch(const Problem& p) : ld(leading_dimension<T>(p.dim)), ld_v(leading_dimension<T>(p.dim_v)) {
+    for (T** rows : {&q, &k, &dq, &dk}) *rows = memory.take(block * ld);
+    for (T** rows : {&grad, &v, &dv}) *rows = memory.take(block * ld_v);
+    for (T** transposed : {&q_t, &k_t}) *transposed = memory.take(p.dim * block);
+    for (T** transposed : {&grad_t, &v_t}) *transposed = memory.take(p.dim_v * block);
+    for (T** tile : {&weights, &ds, &slope_of_cap}) *tile = memory.take(block * block);
+    keep = memory.take(block);
+  }
+
+  std::int64_t ld, ld_v;
+  T *q, *k, *dq, *dk, *grad, *v, *dv;
+  T *q_t, *k_t, *grad_t, *v_t;
+  T *weights, *ds, *slope_of_cap;
+  T* keep;
+  Memory<T> memory;
+};
+
+/// One backward run: the problem, and D_i = sum_c grad_ic o_ic of every query row.
+template <typename T>
+struct Backward {
+  explicit Backward(const BackwardProblem& b)
+      : gradients(b),
+        problem(b.forward),
+        blocks(query_blocks(b.forward)),
+        delta(static_cast<std::size_t>((b.forward.cu_seqlens_q != nullptr ? 1 : b.forward.batch) * b.forward.heads *
+                                       b.forward.seq_q)) {}
+
+  /// Row 0 of one head of one sequence in `delta`.
+  std::int64_t delta_row(std::int64_t batch, std::int64_t head, const Sequence& s) const {
+    return ((problem.cu_seqlens_q != nullptr ? 0 : batch) * problem.heads + head) * problem.seq_q + s.first_q;
+  }
+
+  const BackwardProblem& gradients;
+  const Problem& problem;
+  const BlockList blocks;  // of queries
+  std::vector<T> delta;
+};
+
+/// A head with what the backward reads of it besides.
+template <typename S, typename T>
+struct BackwardHead : Head<S, T> {
+  Rows<const S> grad;
+  const float* lse;  // of row 0 of the sequence, and so is delta
+  const T* delta;
+
+  BackwardHead(const Backward<T>& run, std::int64_t batch, std::int64_t head)
+      : Head<S, T>(run.problem, batch, head),
+        grad(rows_of<const S>(run.gradients.grad, run.gradients.grad_strides, batch, head, this->sequence.first_q)),
+        lse(run.problem.lse + batch * run.problem.lse_batch + head * run.problem.lse_head + this->sequence.first_q),
+        delta(run.delta.data() + run.delta_row(batch, head, this->sequence)) {}
+
+  void load_queries(std::int64_t first_i, std::int64_t m, const BackwardScratch<T>& x) const {
+    const Problem& p = this->problem;
+    widen(this->q, first_i, m, p.dim, x.q, x.ld);
+    transpose(x.q, x.ld, m, p.dim, x.q_t);
+    widen(grad, first_i, m, p.dim_v, x.grad, x.ld_v);
+    transpose(x.grad, x.ld_v, m, p.dim_v, x.grad_t);
+  }
+
+  void load_keys(std::int64_t first_j, std::int64_t n, const BackwardScratch<T>& x) const {
+    const Problem& p = this->problem;
+    widen(this->k, first_j, n, p.dim, x.k, x.ld);
+    transpose(x.k, x.ld, n, p.dim, x.k_t);
+    widen(this->v, first_j, n, p.dim_v, x.v, x.ld_v);
+    transpose(x.v, x.ld_v, n, p.dim_v, x.v_t);
+  }
+
+  /// The keys that may have weight: none in a row whose logits are all -inf.
+  Range weighted(std::int64_t i, std::int64_t first_j, std::int64_t n) const {
+    return lse[i] == -infinity<float> ? Range{0, 0} : this->visible(i, first_j, n);
+  }
+
+  /// Of the loaded queries and keys: x.weights = P after dropout, x.ds = P (dP - D), the gradient of the finished scores.
+  /// Both are zero wherever the key is not seen.
+  void score_gradients(std::int64_t first_i, std::int64_t m, std::int64_t first_j, std::int64_t n,
+                       const BackwardScratch<T>& x) const {
+    const Problem& p = this->problem;
+    multiply(Left::transposed, m, n, p.dim, x.q_t, x.k_t, block, x.weights, block, false);
+    multiply(Left::transposed, m, n, p.dim_v, x.grad_t, x.v_t, block, x.ds, block, false);
+    for (std::int64_t i = 0; i < m; ++i) {
+      T *weights = x.weights + i * block, *ds = x.ds + i * block;
+      const Range range = weighted(first_i + i, first_j, n);
+      const T row_lse = static_cast<T>(lse[first_i + i]), row_delta = delta[first_i + i];
+      this->finish_scores(first_i + i, first_j, range, weights, x.slope_of_cap + i * block);
+      for (std::int64_t j = range.first; j < range.end; ++j) weights[j] = std::exp(weights[j] - row_lse);
+      if (p.rng_state == nullptr) {
+        for (std::int64_t j = range.first; j < range.end; ++j) ds[j] = weights[j] * (ds[j] - row_delta);
+      } else {
+        this->draw(first_i + i, first_j, range, x.keep);
+        for (std::int64_t j = range.first; j < range.end; ++j) {
+          ds[j] = weights[j] * (x.keep[j] * ds[j] - row_delta);
+          weights[j] *= x.keep[j];
+        }
+      }
+      clear_outside(range, weights);
+      clear_outside(range, ds);
+    }
+  }
+
+  /// Carries x.ds through the soft cap: then it is the gradient of scale * q_i . k_j.
+  void pass_softcap(std::int64_t first_i, std::int64_t m, std::int64_t first_j, std::int64_t n,
+                    const BackwardScratch<T>& x) const {
+    if (this->problem.softcap == 0) return;
+    for (std::int64_t i = 0; i < m; ++i) {
+      const Range range = weighted(first_i + i, first_j, n);
+      for (std::int64_t j = range.first; j < range.end; ++j) x.ds[i * block + j] *= x.slope_of_cap[i * block + j];
+    }
+  }
+};
+
+/// Writes gradient rows, times `factor`.
+template <typename S, typename T>
+void write_rows(const BackwardProblem& b, void* base, const Strides& strides, std::int64_t batch, std::int64_t head,
+                std::int64_t first, std::int64_t count, std::int64_t columns, const T* values, std::int64_t ld, T factor) {
+  typed<S>(b.grad_type, base, [&](auto* out) {
+    const auto rows = rows_of<std::remove_pointer_t<decltype(out)>>(base, strides, batch, head, first);
+    for (std::int64_t i = 0; i < count; ++i) narrow(values + i * ld, columns, factor, rows.row(i));
+  });
+}
+
+/// Fills `run.delta` for one block of rows, and returns these rows' share of the sink's gradient.
+template <typename S, typename T>
+double delta_block(Backward<T>& run, std::int64_t batch, std::int64_t head, std::int64_t first_i) {
+  const Problem& p = run.problem;
+  const Sequence s = sequence(p, batch);
+  const std::int64_t end = std::min(first_i + block, s.len_q);
+  const auto grad = rows_of<const S>(run.gradients.grad, run.gradients.grad_strides, batch, head, s.first_q);
+  const float* lse = p.lse + batch * p.lse_batch + head * p.lse_head + s.first_q;
+  T* delta = run.delta.data() + run.delta_row(batch, head, s);
+  double dsink = 0;
+  typed<S>(p.o_type, static_cast<const void*>(p.o), [&](auto* base) {
+    const auto o = rows_of<std::remove_pointer_t<decltype(base)>>(base, p.o_strides, batch, head, s.first_q);
+    for (std::int64_t i = first_i; i < end; ++i) {
+      double sum = 0;
+      for (std::int64_t c = 0; c < p.dim_v; ++c)
+        sum += static_cast<double>(grad.row(i)[c]) * static_cast<double>(o.row(i)[c]);
+      delta[i] = static_cast<T>(sum);
+      if (p.sink != nullptr && lse[i] != -infinity<float>)
+        dsink -= std::exp(static_cast<double>(p.sink[head * p.sink_head]) - static_cast<double>(lse[i])) * sum;
+    }
+  });
+  return dsink;
+}
+
+/// Writes one block of dQ, and returns its share of the gradient of the head's slope where that is wanted.
+template <typename S, typename T>
+double dq_block(const Backward<T>& run, std::int64_t batch, std::int64_t head_index, std::int64_t first_i,
+                const BackwardScratch<T>& x) {
+  const Problem& p = run.problem;
+  const BackwardHead<S, T> head(run, batch, head_index);
+  const Sequence& s = head.sequence;
+  const std::int64_t m = std::min(block, s.len_q - first_i);
+  double dslope = 0;
+
+  std::fill_n(x.dq, block * x.ld, T(0));
+  head.load_queries(first_i, m, x);
+  const std::int64_t end = end_key(p, s, first_i + m - 1);
+  for (std::int64_t first_j = first_key(p, s, first_i) / block * block; first_j < end; first_j += block) {
+    const std::int64_t n = std::min(block, end - first_j);
+    head.load_keys(first_j, n, x);
+    head.score_gradients(first_i, m, first_j, n, x);
+    if (run.gradients.dalibi_slopes != nullptr) {
+      double tile = 0;
+      for (std::int64_t i = 0; i < m; ++i) {
+        double row = 0;
+        for (std::int64_t j = 0; j < n; ++j)
+          row -= static_cast<double>(x.ds[i * block + j]) * static_cast<double>(head.distance(first_i + i, first_j + j));
+        tile += row;
+      }
+      dslope += tile;
+    }
+    head.pass_softcap(first_i, m, first_j, n, x);
+    multiply(Left::plain, m, p.dim, n, x.ds, x.k, x.ld, x.dq, x.ld, true);
+  }
+  write_rows<S>(run.gradients, run.gradients.dq, run.gradients.dq_strides, batch, head_index, s.first_q + first_i, m, p.dim,
+                x.dq, x.ld, head.scale);
+  return dslope;
+}
+
+/// Writes one block of dK and dV, summed over the group of heads that share it.
+template <typename S, typename T>
+void dkv_block(const Backward<T>& run, std::int64_t batch, std::int64_t head_k, std::int64_t first_j,
+               const BackwardScratch<T>& x) {
+  const Problem& p = run.problem;
+  const BackwardProblem& b = run.gradients;
+  const std::int64_t group = p.heads / p.heads_k;
+  const Sequence s = sequence(p, batch);
+  const std::int64_t held = std::min(block, keys_held(p, batch) - first_j), n = std::min(block, s.len_k - first_j);
+
+  std::fill_n(x.dk, block * x.ld, T(0));
+  std::fill_n(x.dv, block * x.ld_v, T(0));
+  for (std::int64_t head_index = head_k * group; n > 0 && head_index < (head_k + 1) * group; ++head_index) {
+    const BackwardHead<S, T> head(run, batch, head_index);
+    if (head_index == head_k * group) head.load_keys(first_j, n, x);
+    const std::int64_t end = end_query(p, s, first_j + n - 1);
+    for (std::int64_t first_i = first_query(p, s, first_j) / block * block; first_i < end; first_i += block) {
+      const std::int64_t m = std::min(block, end - first_i);
+      head.load_queries(first_i, m, x);
+      head.score_gradients(first_i, m, first_j, n, x);
+      multiply(Left::transposed, n, p.dim_v, m, x.weights, x.grad, x.ld_v, x.dv, x.ld_v, true);
+      head.pass_softcap(first_i, m, first_j, n, x);
+      multiply(Left::transposed, n, p.dim, m, x.ds, x.q, x.ld, x.dk, x.ld, true);
+    }
+  }
+  write_rows<S>(b, b.dk, b.dk_strides, batch, head_k, s.first_k + first_j, held, p.dim, x.dk, x.ld, static_cast<T>(p.scale));
+  write_rows<S>(b, b.dv, b.dv_strides, batch, head_k, s.first_k + first_j, held, p.dim_v, x.dv, x.ld_v, T(1));
+}
+
+/// One block of dbias: rows and columns from `first` to `end` of each dimension of [B, H, Sq, Sk]; the whole extent where
+/// the bias is broadcast.
+struct BiasBlock {
+  std::int64_t first[4], end[4];
+};
+
+/// How dbias is cut into blocks.
+struct BiasBlocks {
+  std::int64_t extent[4], step[4], count[4];
+
+  explicit BiasBlocks(const BackwardProblem& b)
+      : extent{b.forward.batch, b.forward.heads, b.forward.seq_q, b.forward.seq_k}, step{1, 1, block, block} {
+    for (int d = 0; d < 4; ++d) {
+      if (b.dbias_sums[d]) step[d] = std::max<std::int64_t>(extent[d], 1);
+      count[d] = b.dbias_sums[d] ? 1 : divide_up(extent[d], step[d]);
+    }
+  }
+
+  std::int64_t size() const { return count[0] * count[1] * count[2] * count[3]; }
+
+  BiasBlock operator[](std::int64_t n) const {
+    BiasBlock out{};
+    for (int d = 3; d >= 0; --d) {
+      out.first[d] = n % count[d] * step[d];
+      out.end[d] = std::min(out.first[d] + step[d], extent[d]);
+      n /= count[d];
+    }
+    return out;
+  }
+};
+
+template <typename T>
+struct BiasScratch : BackwardScratch<T> {
+  explicit BiasScratch(const Problem& p) : BackwardScratch<T>(p), sums(block * block) {}
+  std::vector<double> sums;
+};
+
+/// Writes one block of dbias. What is summed goes first into one tile, then, where rows or columns are summed, over that
+/// tile's.
+template <typename S, typename T>
+void dbias_block(const Backward<T>& run, const BiasBlock& place, BiasScratch<T>& x) {
+  const Problem& p = run.problem;
+  const BackwardProblem& b = run.gradients;
+  double* sums = x.sums.data();
+  std::fill_n(sums, block * block, 0.0);
+  for (std::int64_t batch = place.first[0]; batch < place.end[0]; ++batch) {
+    for (std::int64_t head_index = place.first[1]; head_index < place.end[1]; ++head_index) {
+      const BackwardHead<S, T> head(run, batch, head_index);
+      const Sequence& s = head.sequence;
+      const std::int64_t end_i = std::min(place.end[2], s.len_q);
+      for (std::int64_t first_i = place.first[2]; first_i < end_i; first_i += block) {
+        const std::int64_t m = std::min(block, end_i - first_i);
+        const std::int64_t end_j = std::min(place.end[3], end_key(p, s, first_i + m - 1));
+        std::int64_t first_j = std::max(place.first[3], first_key(p, s, first_i) / block * block);
+        if (first_j < end_j) head.load_queries(first_i, m, x);
+        for (; first_j < end_j; first_j += block) {
+          const std::int64_t n = std::min(block, end_j - first_j);
+          head.load_keys(first_j, n, x);
+          head.score_gradients(first_i, m, first_j, n, x);
+          for (std::int64_t i = 0; i < m; ++i) {
+            for (std::int64_t j = 0; j < n; ++j) sums[i * block + j] += static_cast<double>(x.ds[i * block + j]);
+          }
+        }
+      }
+    }
+  }
+
+  std::int64_t rows = std::min(block, place.end[2] - place.first[2]),
+               columns = std::min(block, place.end[3] - place.first[3]);
+  if (b.dbias_sums[2]) {
+    for (std::int64_t i = 1; i < block; ++i) {
+      for (std::int64_t j = 0; j < block; ++j) sums[j] += sums[i * block + j];
+    }
+    rows = 1;
+  }
+  if (b.dbias_sums[3]) {
+    for (std::int64_t i = 0; i < rows; ++i) {
+      for (std::int64_t j = 1; j < block; ++j) sums[i * block] += sums[i * block + j];
+    }
+    columns = 1;
+  }
+  typed<S>(p.bias_type, b.dbias, [&](auto* base) {
+    const Broadcast& stride = b.dbias_strides;
+    auto* out = base + place.first[0] * stride.batch + place.first[1] * stride.head + place.first[2] * stride.row +
+                place.first[3] * stride.col;
+    for (std::int64_t i = 0; i < rows; ++i) {
+      for (std::int64_t j = 0; j < columns; ++j) narrow(sums + i * block + j, 1, 1.0, out + i * stride.row + j * stride.col);
+    }
+  });
+}
+
+template <typename S, typename T>
+void run_backward(const Kernel&, const BackwardProblem& b, const Launch& launch) {
+  const Problem& p = b.forward;
+  Backward<T> run(b);
+  const BlockList& blocks = run.blocks;
+  const std::int64_t tasks = blocks.size() * p.heads;
+  const double products = static_cast<double>(p.dim + p.dim_v);
+
+  std::vector<double> dsink(static_cast<std::size_t>(tasks)), dslopes(static_cast<std::size_t>(tasks));
+  struct Nothing {
+    explicit Nothing(const Problem&) {}
+  };
+  const int threads = choose_threads(p, launch, 2 * products);
+  for_each_task<Nothing>(tasks, threads, p, [&](const Nothing&, std::int64_t task) {
+    const BlockList::Place place = blocks.place(task / p.heads);
+    dsink[task] = delta_block<S>(run, place.batch, task % p.heads, place.first_row);
+  });
+  for_each_task<BackwardScratch<T>>(tasks, threads, p, [&](const BackwardScratch<T>& x, std::int64_t task) {
+    const BlockList::Place place = blocks.place(task / p.heads);
+    dslopes[task] = dq_block<S>(run, place.batch, task % p.heads, place.first_row, x);
+  });
+
+  const BlockList key_blocks(p.batch, [&](std::int64_t batch) { return keys_held(p, batch); });
+  for_each_task<BackwardScratch<T>>(key_blocks.size() * p.heads_k, threads, p,
+                                    [&](const BackwardScratch<T>& x, std::int64_t task) {
+                                      const BlockList::Place place = key_blocks.place(task / p.heads_k);
+                                      dkv_block<S>(run, place.batch, task % p.heads_k, place.first_row, x);
+                                    });
+  if (b.dbias != nullptr) {
+    const BiasBlocks bias_blocks(b);
+    for_each_task<BiasScratch<T>>(bias_blocks.size(), threads, p,
+                                  [&](BiasScratch<T>& x, std::int64_t task) { dbias_block<S>(run, bias_blocks[task], x); });
+  }
+
+  // What tasks left to be summed, in the order of the blocks.
+  const auto sum_blocks = [&](const std::vector<double>& shares, std::int64_t head, std::int64_t first, std::int64_t end) {
+    double sum = 0;
+    for (std::int64_t n = first; n < end; ++n) sum += shares[static_cast<std::size_t>(n * p.heads + head)];
+    return static_cast<float>(sum);
+  };
+  for (std::int64_t head = 0; head < p.heads; ++head) {
+    if (b.dsink != nullptr) b.dsink[head * b.dsink_head] = sum_blocks(dsink, head, 0, blocks.size());
+    if (b.dalibi_slopes == nullptr) continue;
+    float* out = b.dalibi_slopes + head * b.dalibi_head;
+    if (b.alibi_sums_batch) {
+      *out = sum_blocks(dslopes, head, 0, blocks.size());
+    } else {
+      for (std::int64_t batch = 0; batch < p.batch; ++batch)
+        out[batch * b.dalibi_batch] = sum_blocks(dslopes, head, blocks.first(batch), blocks.first(batch + 1));
+    }
+  }
+}
+
+// ---- the table ----
+
+std::size_t no_workspace_forward(const Kernel&, const FmhaDescriptor&, int) { return 0; }
+std::size_t no_workspace_backward(const Kernel&, const FmhaBackwardDescriptor&, bool) { return 0; }
+
+template <typename S, typename T>
+constexpr Kernel entry(DType operand, Pass pass) {
+  Kernel kernel{};  // what the host has no use for stays zero
+  kernel.pass = pass;
+  kernel.arch = Arch::host;
+  kernel.backend = Backend::host;
+  kernel.operand = operand;
+  kernel.math = Math::strict;
+  kernel.tile_m = kernel.tile_n = static_cast<int>(block);
+  kernel.blocks_by_registers = 1;
+  if (pass == Pass::forward) {
+    kernel.run_forward = run_forward<S, T>;
+    kernel.workspace_forward = no_workspace_forward;
+  } else {
+    kernel.run_backward = run_backward<S, T>;
+    kernel.workspace_backward = no_workspace_backward;
+  }
+  return kernel;
+}
+
+constexpr Kernel kernels[] = {
+    entry<Half, float>(DType::f16, Pass::forward),      entry<Half, float>(DType::f16, Pass::backward),
+    entry<BFloat16, float>(DType::bf16, Pass::forward), entry<BFloat16, float>(DType::bf16, Pass::backward),
+    entry<float, float>(DType::f32, Pass::forward),     entry<float, float>(DType::f32, Pass::backward),
+    entry<double, double>(DType::f64, Pass::forward),   entry<double, double>(DType::f64, Pass::backward),
+};
+
+}  // namespace
+
+const KernelTable fmha_host_kernels = {kernels, sizeof kernels / sizeof kernels[0]};
+
+}  // namespace cutplan::fmha

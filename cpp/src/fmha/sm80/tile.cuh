@@ -1,0 +1,296 @@
+// What the forward and the backward kernel share: tiles in shared memory, how they get there and how fragments leave them.
+//
+// A tile holds rows of kDim 16-bit elements, in chunks of 16 bytes. ldmatrix reads eight rows' chunks at a time, and a copy
+// writes one row's chunks one after the other: both are free of bank conflicts when the chunks of a row are permuted by an
+// exclusive or with a number that differs for those eight rows. Which eight these are is the tile's Permutation.
+#pragma once
+
+#include <cutlass/numeric_types.h>
+#include <cute/arch/mma_sm80.hpp>
+
+#include <cstdint>
+#include <type_traits>
+
+#include "fmha/score.hpp"
+
+namespace cutplan::fmha::sm80 {
+
+/// Rows 8 r .. 8 r + 7 are read together.
+struct Adjacent {
+  __device__ static constexpr int row(int group, int i) { return group * 8 + i; }
+  __device__ static constexpr int permute(int row) { return row % 8; }
+};
+
+/// Keys of a score tile of kRows columns, dealt so that a thread's columns of the product are adjacent keys: column 2 c + e of
+/// group t (c < 4, e < 2) is key c * (kRows / 4) + 2 t + e. Bias and mask are then read in vectors, and dropout draws
+/// whole groups of random bits.
+template <int kRows>
+struct Dealt {
+  __device__ static constexpr int row(int group, int i) { return i / 2 * (kRows / 4) + 2 * group + i % 2; }
+  __device__ static constexpr int permute(int row) { return row / (kRows / 4) % 4 * 2 + row % 2; }
+};
+
+template <int kRows_, int kDim_, typename Permutation>
+struct Tile {
+  static constexpr int kRows = kRows_, kDim = kDim_;
+  static constexpr int kChunks = kDim / 8;                // of 16 bytes, per row
+  static constexpr int kLine = kChunks % 8 == 0 ? 8 : 4;  // chunks among which a row's are permuted
+  static constexpr int kRowBytes = kDim * 2, kBytes = kRows * kRowBytes;
+  static_assert(kDim % 32 == 0);
+
+  /// Rows of half a line share one in pairs, so that four permutations are enough there.
+  __device__ static constexpr int permute(int row) {
+    return kLine == 8 ? Permutation::permute(row) : Permutation::permute(row) / 2;
+  }
+  __device__ static constexpr int offset(int row, int chunk) { return row * kRowBytes + (chunk ^ permute(row)) * 16; }
+
+  /// This lane's address for ldmatrix.x4 of two row groups x one 16-byte chunk pair, rows first: matrices (group 0, chunk
+  /// 0), (group 1, chunk 0), (group 0, chunk 1), (group 1, chunk 1).
+  __device__ static int rows_first(int lane) { return offset(Permutation::row(lane / 8 % 2, lane % 8), lane / 16); }
+  /// The same with chunks first: (group 0, chunk 0), (group 0, chunk 1), (group 1, chunk 0), (group 1, chunk 1).
+  __device__ static int chunks_first(int lane) { return offset(Permutation::row(lane / 16, lane % 8), lane / 8 % 2); }
+
+  /// The address for the pair of row groups `groups` and the chunk pair `chunks` from that of the first ones. Row groups are
+  /// a constant distance apart and permuted alike; chunks are moved by an exclusive or within a line.
+  __device__ static std::uint32_t at(std::uint32_t first, unsigned groups, unsigned chunks) {
+    constexpr unsigned kPairs = kLine / 2;
+    return (first ^ (chunks % kPairs * 32)) + chunks / kPairs * (kLine * 16) +
+           (Permutation::row(2 * groups, 0) - Permutation::row(0, 0)) * kRowBytes;
+  }
+};
+
+__device__ __forceinline__ void ldmatrix(std::uint32_t address, std::uint32_t (&r)[4]) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(address));
+}
+
+__device__ __forceinline__ void ldmatrix_transposed(std::uint32_t address, std::uint32_t (&r)[4]) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(address));
+}
+
+template <typename Element>
+__device__ __forceinline__ void multiply(float (&acc)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1) {
+  using Mma = std::conditional_t<std::is_same_v<Element, cutlass::half_t>, cute::SM80_16x8x16_F32F16F16F32_TN,
+                                 cute::SM80_16x8x16_F32BF16BF16F32_TN>;
+  Mma::fma(acc[0], acc[1], acc[2], acc[3], a[0], a[1], a[2], a[3], b0, b1, acc[0], acc[1], acc[2], acc[3]);
+}
+
+template <typename Element>
+inline constexpr DType dtype_of = std::is_same_v<Element, cutlass::half_t> ? DType::f16 : DType::bf16;
+
+/// Two floats as one register of 16-bit elements, `low` in the lower half.
+template <typename Element>
+__device__ __forceinline__ std::uint32_t narrow(float low, float high) {
+  std::uint32_t r;
+  if constexpr (std::is_same_v<Element, cutlass::half_t>) {
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+  } else {
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+  }
+  return r;
+}
+
+template <typename Element>
+__device__ __forceinline__ float widen_low(std::uint32_t r) {
+  if constexpr (std::is_same_v<Element, cutlass::half_t>) {
+    float x;
+    asm("{.reg .f16 l, h; mov.b32 {l, h}, %1; cvt.f32.f16 %0, l;}" : "=f"(x) : "r"(r));
+    return x;
+  } else {
+    return __uint_as_float(r << 16);
+  }
+}
+
+template <typename Element>
+__device__ __forceinline__ float widen_high(std::uint32_t r) {
+  if constexpr (std::is_same_v<Element, cutlass::half_t>) {
+    return widen_low<Element>(r >> 16);
+  } else {
+    return __uint_as_float(r & 0xffff0000u);
+  }
+}
+
+__device__ __forceinline__ float exp2_approx(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+__device__ __forceinline__ float log2_approx(float x) {
+  float y;
+  asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+inline constexpr float kLog2e = 1.4426950408889634f;
+inline constexpr float kLn2 = 0.6931471805599453f;
+
+__device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;"); }
+template <int kPending>
+__device__ __forceinline__ void wait_for_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}
+
+/// Starts the copy of `rows` rows of one operand to a tile, kThreads threads together: kLine threads to a row. `row_data(row)`
+/// is where a row starts. What the operand does not have, rows from `rows` on and columns from `dim` on, becomes zero.
+/// Without `vectorised` (16-byte aligned rows of whole chunks) elements are read one by one, and the copy is complete.
+template <typename Tile, int kThreads, typename RowData>
+__device__ __forceinline__ void copy_rows(std::uint32_t slot, int rows, int dim, bool vectorised, const RowData& row_data) {
+  constexpr int kRowStep = kThreads / Tile::kLine, kPasses = Tile::kRows / kRowStep, kLines = Tile::kChunks / Tile::kLine;
+  static_assert(Tile::kRows % kRowStep == 0);
+  const int thread_row = threadIdx.x / Tile::kLine, chunk = threadIdx.x % Tile::kLine;
+  if (vectorised) {
+#pragma unroll
+    for (int pass = 0; pass < kPasses; ++pass) {
+      const int row = thread_row + pass * kRowStep;
+      const std::uint16_t* from = row_data(row) + chunk * 8;
+      const std::uint32_t to = slot + Tile::offset(row, chunk);
+#pragma unroll
+      for (int line = 0; line < kLines; ++line) {
+        const int bytes = row < rows && (chunk + line * Tile::kLine) * 8 < dim ? 16 : 0;
+        asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to + line * Tile::kLine * 16),
+                     "l"(from + line * Tile::kLine * 8), "r"(bytes)
+                     : "memory");
+      }
+    }
+    return;
+  }
+#pragma unroll 1
+  for (int i = 0; i < kPasses * kLines; ++i) {
+    const int row = thread_row + i / kLines * kRowStep, column = (chunk + i % kLines * Tile::kLine) * 8;
+    std::uint32_t word[4] = {};
+    if (row < rows) {
+      const std::uint16_t* from = row_data(row) + column;
+#pragma unroll
+      for (int e = 0; e < 8; ++e) {
+        if (column + e < dim) word[e / 2] |= static_cast<std::uint32_t>(from[e]) << (e % 2 * 16);
+      }
+    }
+    asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(slot + Tile::offset(row, column / 8)), "r"(word[0]),
+                 "r"(word[1]), "r"(word[2]), "r"(word[3])
+                 : "memory");
+  }
+}
+
+/// Writes accumulators, times `factor`, to a tile as 16-bit elements: rows row0 + 16 i, columns of 8 from group0 on.
+template <typename Tile, typename Element, int kI, int kJ>
+__device__ __forceinline__ void fragments_to_tile(std::uint32_t slot, int row0, int group0, float factor,
+                                                  const float (&acc)[kI][kJ][4]) {
+  const int lane = threadIdx.x % 32;
+#pragma unroll
+  for (int i = 0; i < kI; ++i) {
+#pragma unroll
+    for (int j = 0; j < kJ; ++j) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const std::uint32_t to = slot + Tile::offset(row0 + i * 16 + half * 8 + lane / 4, group0 + j) + lane % 4 * 4;
+        asm volatile("st.shared.b32 [%0], %1;" ::"r"(to),
+                     "r"(narrow<Element>(acc[i][j][2 * half] * factor, acc[i][j][2 * half + 1] * factor))
+                     : "memory");
+      }
+    }
+  }
+}
+
+/// Stores the first `rows` of kRows rows of a tile, from row0 on, to global memory in 16-byte pieces where rows are aligned.
+/// Thread `thread` of `threads` that share the work.
+template <typename Tile, int kRows, typename RowData>
+__device__ __forceinline__ void tile_to_rows(std::uint32_t slot, int row0, int rows, int dim, bool vectorised, int thread,
+                                             int threads, const RowData& row_data) {
+#pragma unroll 2
+  for (int c = thread; c < kRows * Tile::kChunks; c += threads) {
+    const int row = c / Tile::kChunks, chunk = c % Tile::kChunks;
+    if (row >= rows || chunk * 8 >= dim) continue;
+    std::uint32_t v[4];
+    asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(v[0]), "=r"(v[1]), "=r"(v[2]), "=r"(v[3])
+                 : "r"(slot + Tile::offset(row0 + row, chunk)));
+    std::uint16_t* to = row_data(row) + chunk * 8;
+    if (vectorised) {
+      *reinterpret_cast<uint4*>(to) = {v[0], v[1], v[2], v[3]};
+    } else {
+#pragma unroll
+      for (int e = 0; e < 8; ++e) {
+        if (chunk * 8 + e < dim) to[e] = static_cast<std::uint16_t>(v[e / 2] >> (e % 2 * 16));
+      }
+    }
+  }
+}
+
+/// Stores accumulators, times `factor`, as float32: rows 16 i of which `rows` exist, columns from column0 on.
+template <int kI, int kJ, typename RowData>
+__device__ __forceinline__ void fragments_to_rows(int rows, int column0, int dim, float factor,
+                                                  const float (&acc)[kI][kJ][4], const RowData& row_data) {
+  const int lane = threadIdx.x % 32;
+#pragma unroll
+  for (int i = 0; i < kI; ++i) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int row = i * 16 + half * 8 + lane / 4;
+      if (row >= rows) continue;
+      float* to = row_data(row);
+      const bool pairs = reinterpret_cast<std::uintptr_t>(to) % 8 == 0;
+#pragma unroll
+      for (int j = 0; j < kJ; ++j) {
+        const int column = column0 + j * 8 + lane % 4 * 2;
+        const float v0 = acc[i][j][2 * half] * factor, v1 = acc[i][j][2 * half + 1] * factor;
+        if (pairs && column + 1 < dim) {
+          *reinterpret_cast<float2*>(to + column) = {v0, v1};
+        } else {
+          if (column < dim) to[column] = v0;
+          if (column + 1 < dim) to[column + 1] = v1;
+        }
+      }
+    }
+  }
+}
+
+/// Whether rows at these addresses can be read or written in 16-byte pieces.
+__device__ __forceinline__ bool aligned_rows(const void* data, const Strides& strides, std::int64_t dim, int element_bytes) {
+  const auto all = static_cast<std::uint64_t>(strides.batch | strides.head | strides.row | dim) * element_bytes;
+  return ((reinterpret_cast<std::uintptr_t>(data) | all) & 15) == 0;
+}
+
+/// Block `index` of a grid of tiles x heads: tiles run from the first on, and within a tile number all heads of a turn, so that
+/// `heads_at_once` heads at a time, whose operands fit into L2 together, work down from their first tiles.
+struct Place {
+  std::uint32_t tile, head;
+};
+__device__ __forceinline__ Place place_of(std::uint32_t index, std::uint32_t tiles, std::uint32_t heads,
+                                          std::uint32_t heads_at_once) {
+  const std::uint32_t turn = index / (tiles * heads_at_once), first_head = turn * heads_at_once,
+                      of_turn = min(heads_at_once, heads - first_head);
+  index -= turn * tiles * heads_at_once;
+  const std::uint32_t tile = index / of_turn;
+  return {tile, first_head + index - tile * of_turn};
+}
+
+/// 32 sequences at a time, by all lanes of a warp: which sequence holds item `index` when they are laid end to end, and which
+/// of its items that is, counted from its end. `count(batch)` is how many a sequence has. False: there is no such item.
+template <typename Count>
+__device__ __forceinline__ bool find_sequence(std::int64_t batches, std::int64_t index, const Count& count,
+                                              std::int64_t& batch, std::int64_t& from_end) {
+  std::int64_t before = 0;
+  const int lane = threadIdx.x % 32;
+  for (std::int64_t first = 0; first < batches; first += 32) {
+    std::int64_t sum = first + lane < batches ? count(first + lane) : 0;
+    for (int step = 1; step < 32; step *= 2) {
+      const std::int64_t other = __shfl_up_sync(~0u, sum, step);
+      if (lane >= step) sum += other;
+    }
+    const std::uint32_t reached = __ballot_sync(~0u, before + sum > index);
+    if (reached != 0) {
+      const int found = __ffs(static_cast<int>(reached)) - 1;
+      batch = first + found;
+      from_end = before + __shfl_sync(~0u, sum, found) - 1 - index;
+      return true;
+    }
+    before += __shfl_sync(~0u, sum, 31);
+  }
+  return false;
+}
+
+}  // namespace cutplan::fmha::sm80

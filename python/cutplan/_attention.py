@@ -1,0 +1,373 @@
+"""Attention as one call: describes the problem, picks a plan, keeps it, and runs it."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, TypeVar, overload
+
+from . import _core, _frameworks
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ._typing import Array, DTypeLike, StreamLike, SupportsDLPack, Tensor
+
+_TensorT = TypeVar("_TensorT", bound="SupportsDLPack | Array")
+
+
+class _Options(TypedDict, total=False):
+    """What both passes take, for type checkers."""
+
+    causal: str | _core.Causal | None
+    scale: float | None
+    window: tuple[int, int]
+    softcap: float
+    align: str | _core.Align | None
+    alibi_slopes: Tensor | None
+    bias: Tensor | None
+    mask: Tensor | None
+    sink: Tensor | None
+    seqused_k: Tensor | None
+    cu_seqlens_q: Tensor | None
+    cu_seqlens_k: Tensor | None
+    dropout_p: float
+    rng_state: Tensor | None
+    out_dtype: DTypeLike | None
+    layout: str | _core.FmhaLayout
+    stream: StreamLike | None
+
+
+class AttentionGradients(NamedTuple):
+    """What attention_backward() returns; None is what was not asked for."""
+
+    dq: Any
+    dk: Any
+    dv: Any
+    dbias: Any
+    dalibi_slopes: Any
+    dsink: Any
+
+
+@overload
+def attention(
+    q: _core.TensorView,
+    k: Tensor,
+    v: Tensor,
+    *,
+    return_lse: bool = False,
+    out: Tensor | None = None,
+    **options: Unpack[_Options],
+) -> Any: ...
+
+
+@overload
+def attention(
+    q: _TensorT,
+    k: Tensor,
+    v: Tensor,
+    *,
+    return_lse: Literal[False] = False,
+    out: None = None,
+    **options: Unpack[_Options],
+) -> _TensorT: ...
+
+
+@overload
+def attention(
+    q: _TensorT,
+    k: Tensor,
+    v: Tensor,
+    *,
+    return_lse: Literal[True],
+    out: None = None,
+    **options: Unpack[_Options],
+) -> tuple[_TensorT, _TensorT]: ...
+
+
+@overload
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    return_lse: Literal[False] = False,
+    out: _TensorT,
+    **options: Unpack[_Options],
+) -> _TensorT: ...
+
+
+@overload
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    return_lse: Literal[True],
+    out: _TensorT,
+    **options: Unpack[_Options],
+) -> tuple[_TensorT, Any]: ...
+
+
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    causal: str | _core.Causal | None = None,
+    scale: float | None = None,
+    window: tuple[int, int] = (-1, -1),
+    softcap: float = 0.0,
+    align: str | _core.Align | None = None,
+    alibi_slopes: Tensor | None = None,
+    bias: Tensor | None = None,
+    mask: Tensor | None = None,
+    sink: Tensor | None = None,
+    seqused_k: Tensor | None = None,
+    cu_seqlens_q: Tensor | None = None,
+    cu_seqlens_k: Tensor | None = None,
+    dropout_p: float = 0.0,
+    rng_state: Tensor | None = None,
+    return_lse: bool = False,
+    out: Tensor | None = None,
+    out_dtype: DTypeLike | None = None,
+    layout: str | _core.FmhaLayout = "bhsd",
+    stream: StreamLike | None = None,
+) -> Any:
+    """``softmax(scores) v`` for every head, in memory that is linear in the sequence length.
+
+    Shapes: `q` [B, H, Sq, D], `k` [B, Hk, Sk, D], `v` [B, Hk, Sk, Dv], the result [B, H, Sq, Dv]; H is a
+    multiple of Hk. ``layout="bshd"`` swaps heads and sequence. With `cu_seqlens_q` and `cu_seqlens_k` (int32
+    [B + 1], the first row of each sequence and the end of the last) the sequences lie one after the other,
+    and the dimension B is left out.
+
+    Score of query i and key j: ``scale q_i . k_j`` (`scale` is 1 / sqrt(D) unless given), then
+    ``softcap tanh(score / softcap)``, then minus ``slope |i + off - j|`` (`alibi_slopes` float32 [H] or
+    [B, H]), then plus `bias` (of q's type or float32; broadcasts to [B, H, Sq, Sk]). Key j takes part where
+    all of these hold: `causal`, j <= i + off; `window` (left, right), i + off - left <= j <= i + off + right,
+    -1 being no limit; `mask` (bool; broadcasts as the bias does) is true; j < `seqused_k` (int32 [B]). `off`
+    is 0 for "top_left" and Sk - Sq for "bottom_right" alignment, which `causal` sets, or without it `align`
+    ("bottom_right" unless given). `sink` (float32 [H]) is one more logit, which has no value. `dropout_p` is
+    the probability of dropping a weight, by random numbers from `rng_state` (int64 [2]: seed and offset).
+
+    Returns o, or (o, lse) with `return_lse`: lse float32 [B, H, Sq] is the natural logarithm of the sum of
+    exponentials. A row that sees no key has 0 in o and -inf in lse. o has `out_dtype`, or q's type; it is
+    `out`, or a new tensor of q's library (NumPy, torch, CuPy, or JAX on the host). `stream` is None (the
+    current stream of the output's library), an integer, or an object with ``__cuda_stream__``; the call does
+    not wait for the GPU.
+
+    The plan is chosen once per kind of problem and kept. Errors are those of FmhaPlan.select and
+    FmhaPlan.run.
+    """
+    _check_random(dropout_p, rng_state)
+    q_info, v_info = _core.inspect(q, "q"), _core.inspect(v, "v")
+    shape = q_info.shape[:-1] + v_info.shape[-1:]
+    if out is None:
+        dtype = q_info.dtype if out_dtype is None else _core.DType(out_dtype)
+        o = _frameworks.empty(q_info, q, shape, dtype, stream)
+        lender, lender_info = q, q_info
+    else:
+        o = out
+        out_info = _core.inspect(out, "out")
+        if out_info.shape != shape:
+            raise _core.ShapeMismatch(f"operand out: shape {shape} required, got {out_info.shape}")
+        if out_dtype is not None and out_info.dtype != _core.DType(out_dtype):
+            raise _core.DTypeMismatch(
+                f"operand out: out_dtype {_core.DType(out_dtype)} required, got {out_info.dtype}"
+            )
+        lender, lender_info = (out, out_info) if _frameworks.allocates(out_info) else (q, q_info)
+    lse = None
+    if return_lse:
+        rows = _rows(q_info.shape, _core.FmhaLayout(layout))
+        lse = _frameworks.empty(lender_info, lender, rows, _core.DType.float32, stream)
+    descriptor = _core.describe_attention(
+        q,
+        k,
+        v,
+        o,
+        lse=lse,
+        bias=bias,
+        mask=mask,
+        alibi_slopes=alibi_slopes,
+        sink=sink,
+        seqused_k=seqused_k,
+        cu_seqlens_q=cu_seqlens_q,
+        cu_seqlens_k=cu_seqlens_k,
+        rng_state=rng_state,
+        layout=layout,
+        causal=causal,
+        align=align,
+        window=window,
+        softcap=softcap,
+    )
+    plan = _select(descriptor, q_info.device, _frameworks.allocates(lender_info))
+    # Scratch may go as soon as run() returns: on a GPU its library reuses it in the order of the stream.
+    plan.run(
+        q,
+        k,
+        v,
+        o,
+        lse=lse,
+        bias=bias,
+        mask=mask,
+        alibi_slopes=alibi_slopes,
+        sink=sink,
+        seqused_k=seqused_k,
+        cu_seqlens_q=cu_seqlens_q,
+        cu_seqlens_k=cu_seqlens_k,
+        rng_state=rng_state,
+        scale=scale,
+        dropout_p=dropout_p,
+        stream=stream,
+        workspace=_frameworks.scratch(lender_info, lender, plan.workspace_size, stream),
+    )
+    if out is None:
+        o = _frameworks.finish(q_info, q, o)
+    return (o, _frameworks.finish(lender_info, lender, lse)) if return_lse else o
+
+
+def attention_backward(
+    grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    o: Tensor,
+    lse: Tensor,
+    *,
+    causal: str | _core.Causal | None = None,
+    scale: float | None = None,
+    window: tuple[int, int] = (-1, -1),
+    softcap: float = 0.0,
+    align: str | _core.Align | None = None,
+    alibi_slopes: Tensor | None = None,
+    bias: Tensor | None = None,
+    mask: Tensor | None = None,
+    sink: Tensor | None = None,
+    seqused_k: Tensor | None = None,
+    cu_seqlens_q: Tensor | None = None,
+    cu_seqlens_k: Tensor | None = None,
+    dropout_p: float = 0.0,
+    rng_state: Tensor | None = None,
+    dbias: bool = False,
+    dalibi_slopes: bool = False,
+    dsink: bool = False,
+    grad_dtype: DTypeLike | None = None,
+    deterministic: bool = False,
+    layout: str | _core.FmhaLayout = "bhsd",
+    stream: StreamLike | None = None,
+) -> AttentionGradients:
+    """Gradients of attention() with respect to `q`, `k` and `v`, given `grad`, the gradient of its result.
+
+    `o` and `lse` are what attention(..., return_lse=True) returned for the same operands and options. `grad`
+    has o's shape and q's type. dq, dk and dv have the shapes of q, k and v, and `grad_dtype` or q's type;
+    they are new tensors of q's library.
+
+    `dbias`, `dalibi_slopes` and `dsink` ask for the gradients of those operands: of their shapes, dbias of
+    the bias's type and the others float32. Where the bias is broadcast, its gradient is summed.
+
+    `deterministic` gives the same bits for the same inputs, which the default does not promise on a GPU.
+    Errors are those of FmhaBackwardPlan.select and FmhaBackwardPlan.run.
+    """
+    _check_random(dropout_p, rng_state)
+    q_info = _core.inspect(q, "q")
+
+    def gradient(name: str, operand: Tensor, dtype: _core.DType | None) -> Any:
+        info = _core.inspect(operand, name)
+        return _frameworks.empty(q_info, q, info.shape, info.dtype if dtype is None else dtype, stream)
+
+    def further(name: str, operand: Tensor | None, wanted: bool) -> Any:
+        if not wanted:
+            return None
+        if operand is None:
+            raise _core.MissingOperand(f"operand {name}: required by d{name}=True, not given")
+        return gradient(name, operand, None)
+
+    dtype = None if grad_dtype is None else _core.DType(grad_dtype)
+    gradients = AttentionGradients(
+        gradient("q", q, dtype),
+        gradient("k", k, dtype),
+        gradient("v", v, dtype),
+        further("bias", bias, dbias),
+        further("alibi_slopes", alibi_slopes, dalibi_slopes),
+        further("sink", sink, dsink),
+    )
+    forward = _core.describe_attention(
+        q,
+        k,
+        v,
+        o,
+        lse=lse,
+        bias=bias,
+        mask=mask,
+        alibi_slopes=alibi_slopes,
+        sink=sink,
+        seqused_k=seqused_k,
+        cu_seqlens_q=cu_seqlens_q,
+        cu_seqlens_k=cu_seqlens_k,
+        rng_state=rng_state,
+        layout=layout,
+        causal=causal,
+        align=align,
+        window=window,
+        softcap=softcap,
+    )
+    descriptor = _core.FmhaBackwardDescriptor(
+        forward, grad=dtype, dbias=dbias, dalibi_slopes=dalibi_slopes, dsink=dsink
+    )
+    plan = _select_backward(descriptor, q_info.device, deterministic)
+    plan.run(
+        grad,
+        q,
+        k,
+        v,
+        o,
+        lse,
+        gradients.dq,
+        gradients.dk,
+        gradients.dv,
+        bias=bias,
+        mask=mask,
+        alibi_slopes=alibi_slopes,
+        sink=sink,
+        seqused_k=seqused_k,
+        cu_seqlens_q=cu_seqlens_q,
+        cu_seqlens_k=cu_seqlens_k,
+        rng_state=rng_state,
+        dbias=gradients.dbias,
+        dalibi_slopes=gradients.dalibi_slopes,
+        dsink=gradients.dsink,
+        scale=scale,
+        dropout_p=dropout_p,
+        stream=stream,
+        workspace=_frameworks.scratch(q_info, q, plan.workspace_size, stream),
+    )
+    return AttentionGradients(*(x if x is None else _frameworks.finish(q_info, q, x) for x in gradients))
+
+
+@functools.lru_cache(maxsize=256)
+def _select(descriptor: _core.FmhaDescriptor, device: str, scratch_allowed: bool) -> _core.FmhaPlan:
+    preference = None if scratch_allowed else _core.PlanPreference(max_workspace_bytes=0)
+    return _core.FmhaPlan.select(descriptor, device, preference)
+
+
+@functools.lru_cache(maxsize=256)
+def _select_backward(
+    descriptor: _core.FmhaBackwardDescriptor, device: str, deterministic: bool
+) -> _core.FmhaBackwardPlan:
+    return _core.FmhaBackwardPlan.select(
+        descriptor, device, _core.PlanPreference(deterministic=deterministic)
+    )
+
+
+def _check_random(dropout_p: float, rng_state: Tensor | None) -> None:
+    if dropout_p != 0 and rng_state is None:
+        raise _core.MissingOperand(
+            f"dropout_p: 0 required without rng_state, got {dropout_p}; pass rng_state, int64 [2], "
+            "a seed and an offset"
+        )
+
+
+def _rows(q_shape: tuple[int, ...], layout: _core.FmhaLayout) -> tuple[int, ...]:
+    """lse's shape: q's without the head dimension, heads before the sequence in either layout."""
+    if layout is _core.FmhaLayout.bshd and len(q_shape) > 2:
+        return (*q_shape[:-3], q_shape[-2], q_shape[-3])
+    return q_shape[:-1]
