@@ -27,8 +27,21 @@ PROMISES = {
     "sm90": ("HGMMA", {"sm_90a"}, set()),
 }
 
-# Passes around the matrix product that have no matrix instruction of their own.
-WITHOUT_MATRIX_INSTRUCTION = ("split_k_reduce",)
+# Passes around the matrix products that have no matrix instruction of their own, and kernels on CUDA cores.
+WITHOUT_MATRIX_INSTRUCTION = (
+    "split_k_reduce",
+    "fmha_combine",
+    "fmha_statistics",
+    "fmha_collect",
+    "fmha_dalibi",
+    "fmha_dsink",
+    "wide_delta",
+    "wide_head_sums",
+    "CudaCores",
+)
+
+# What 16-bit attention kernels besides these hold, too: ldmatrix for fragments, cp.async for copies.
+ATTENTION = ("LDSM", "LDGSTS")
 
 
 @dataclasses.dataclass
@@ -103,8 +116,13 @@ def check_unit(label: str, sku: str, unit: pathlib.Path, entries: dict[str, dict
     for arch, functions in entries.items():
         for entry in functions.values():
             exempt = any(helper in entry.name for helper in WITHOUT_MATRIX_INSTRUCTION)
-            if not exempt and not entry.instructions[instruction]:
-                problems.append(f"{label} {arch}: no {instruction} in {demangle(entry.name)}")
+            streams = "sm80_fmha_" in entry.name and "sm80_fmha_wide_" not in entry.name
+            required = (instruction, *ATTENTION) if streams else (instruction,)
+            problems += [
+                f"{label} {arch}: no {missing} in {demangle(entry.name)}"
+                for missing in required
+                if not exempt and not entry.instructions[missing]
+            ]
     return problems
 
 

@@ -4,7 +4,8 @@
     python -m benchmarks.readme --check             fails where the page differs, and shows how
     python -m benchmarks.readme --check results     only the parts that need no build: standard library alone
 
-"support" is the support table of the installed cutplan, which must hold the kernels of every architecture.
+"support" and "attention-support" are the support tables of the installed cutplan, which must hold the kernels
+of every architecture.
 "results" is read off the newest file of each benchmark and device in benchmarks/results.
 """
 
@@ -18,14 +19,14 @@ import statistics
 import sys
 from collections.abc import Callable, Iterable, Sequence
 
-from benchmarks import _report
+from benchmarks import _attention, _report
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 RESULTS = ROOT / "benchmarks" / "results"
-MAKE_RESULTS = (
-    "`python -m benchmarks.gemm --json benchmarks/results/gemm-<device>.json` and "
-    "`python -m benchmarks.overhead --json benchmarks/results/overhead-<device>.json`"
+MAKE_RESULTS = ", ".join(
+    f"`python -m benchmarks.{name} --json benchmarks/results/{name}-<device>.json`"
+    for name in ("gemm", "fmha", "overhead")
 )
 
 
@@ -34,7 +35,7 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def support() -> str:
+def _require_all_kernels() -> None:
     import cutplan
 
     built, known = cutplan.built_architectures(), [str(arch) for arch in cutplan.Arch]
@@ -44,20 +45,54 @@ def support() -> str:
             f"benchmarks.readme: the support table takes a build of {', '.join(known)}; "
             f"the installed cutplan lacks {', '.join(lacking)}: make readme builds them all"
         )
-    rows = []
-    for row in cutplan.gemm_support():
-        capability = row.minimum_compute_capability
-        rows.append(
-            [
-                str(row.arch),
-                "CPU" if capability == 0 else f"{capability // 10}.{capability % 10}",
-                str(row.operand),
-                ", ".join(str(d) for d in row.d),
-                ", ".join(str(layout) for layout in row.layouts),
-                row.note,
-            ]
-        )
+
+
+def _capability(needed: int) -> str:
+    return "CPU" if needed == 0 else f"{needed // 10}.{needed % 10}"
+
+
+def support() -> str:
+    import cutplan
+
+    _require_all_kernels()
+    rows = [
+        [
+            str(row.arch),
+            _capability(row.minimum_compute_capability),
+            str(row.operand),
+            ", ".join(str(d) for d in row.d),
+            ", ".join(str(layout) for layout in row.layouts),
+            row.note,
+        ]
+        for row in cutplan.gemm_support()
+    ]
     return _table(["kernels", "compute capability from", "A and B", "D", "layouts", "notes"], rows)
+
+
+def attention_support() -> str:
+    import cutplan
+
+    _require_all_kernels()
+    rows = [
+        [
+            str(row.arch),
+            _capability(row.minimum_compute_capability),
+            str(row.operand),
+            ", ".join(str(o) for o in row.o),
+            f"1 to {row.largest_dim}",
+            row.note,
+        ]
+        for row in cutplan.fmha_support()
+    ]
+    header = [
+        "kernels",
+        "compute capability from",
+        "Q, K and V",
+        "O; dQ, dK and dV",
+        "head dimensions",
+        "notes",
+    ]
+    return _table(header, rows)
 
 
 def _newest(benchmark: str) -> list[_report.Record]:
@@ -166,6 +201,54 @@ def _epilogues(entries: list[_report.Record]) -> str:
     return _table(header, rows)
 
 
+def _fmha(record: _report.Record) -> str:
+    entries = record["entries"]
+    rows = []
+    for entry in entries:
+        mine = _attention.contender(entry, _attention.OURS)
+        assert mine
+        rows.append(
+            [
+                entry["group"],
+                _attention.problem(entry),
+                entry["mask"],
+                entry["dtype"],
+                _attention.rate(entry, mine),
+                *(_fmha_cell(entry, peer) for peer in _attention.PEERS),
+            ]
+        )
+    header = ["", "problem", "mask", "type", "cutplan", *(f"x {peer}" for peer in _attention.PEERS)]
+    kernels = sorted({c["sku"] for e in entries for c in e["contenders"] if c["name"] == _attention.OURS})
+    text = [
+        f"#### Attention, {_circumstances(record)}",
+        f"`{record['command']}`: medians of {record['rounds']} runs, interleaved with those of torch's "
+        "FlashAttention-2, cuDNN and memory-efficient backends; before each, "
+        f"{record['flush_bytes'] >> 20} MiB are written to empty L2. "
+        "b: batch, h: heads of Q/of K, s: length, d: head dimension. Causal counts half the work; for one "
+        "query the rate is that at which K and V are read. The last columns are the peer's time over "
+        "cutplan's: above 1 is faster; - where the peer refuses.",
+        _table(header, rows),
+        "\n".join(f"- {line}" for line in _attention.summary(entries)),
+        f"Kernels picked: {', '.join(f'`{kernel}`' for kernel in kernels)}.",
+    ]
+    if record["memory"]:
+        names = list(record["memory"][0]["peak_bytes"])
+        text += [
+            "Peak memory beyond the operands in MiB, results included, and its growth as the length doubles "
+            "(batch 1, 16 heads of 128, bfloat16, causal):",
+            _table(
+                ["length", *(cell for name in names for cell in (name, "growth"))],
+                _attention.memory_rows(record["memory"]),
+            ),
+        ]
+    return "\n\n".join(text)
+
+
+def _fmha_cell(entry: _report.Record, peer: str) -> str:
+    refused = _attention.refusal(entry, peer) is not None
+    return "-" if refused else _attention.ratio_text(_attention.ratio(entry, peer))
+
+
 def _overhead(record: _report.Record) -> str:
     problems = record["problems"]
     medians = [
@@ -227,6 +310,7 @@ def _mma_sync(record: _report.Record) -> str:
 
 def results() -> str:
     parts = [_gemm(record) for record in _newest("gemm")]
+    parts += [_fmha(record) for record in _newest("fmha")]
     parts += [_mma_sync(record) for record in _newest("mma_sync")]
     parts += [_overhead(record) for record in _newest("overhead")]
     return (
@@ -234,7 +318,11 @@ def results() -> str:
     )
 
 
-SECTIONS: dict[str, Callable[[], str]] = {"support": support, "results": results}
+SECTIONS: dict[str, Callable[[], str]] = {
+    "support": support,
+    "attention-support": attention_support,
+    "results": results,
+}
 
 
 def render(text: str, sections: Iterable[str]) -> str:

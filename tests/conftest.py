@@ -14,7 +14,11 @@ import cutplan
 from tests.environment import has_cuda, not_run, note_not_run, why_no_cuda
 
 # Test files that need a package which is not everywhere: path of the file -> package.
-_NEEDS = {"gemm/test_properties.py": "hypothesis", "gemm/test_jax.py": "jax"}
+_NEEDS = {
+    "gemm/test_properties.py": "hypothesis",
+    "fmha/test_properties.py": "hypothesis",
+    "gemm/test_jax.py": "jax",
+}
 _missing = {path: package for path, package in _NEEDS.items() if importlib.util.find_spec(package) is None}
 collect_ignore = sorted(_missing)
 for _path, _package in _missing.items():

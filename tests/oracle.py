@@ -31,11 +31,13 @@ class Product:
 
 @dataclass(frozen=True)
 class Reference:
-    """What D is in exact arithmetic, up to `error`; the plan's error bound is relative to `magnitude`."""
+    """What an output is in exact arithmetic, up to `error`; the plan's error bound is relative to `magnitude`
+    and, for attention, depends on the size of the scores."""
 
     exact: torch.Tensor
     magnitude: torch.Tensor
     error: torch.Tensor
+    scores: torch.Tensor | None = None
 
 
 def activate(name: str, x: torch.Tensor) -> torch.Tensor:
@@ -69,20 +71,27 @@ def reference(
     return Reference(activate(activation, exact), magnitude, error)
 
 
-def error_bound(guarantee: Any, magnitude: torch.Tensor, exact: torch.Tensor) -> torch.Tensor:
+def error_bound(
+    guarantee: Any, magnitude: torch.Tensor, exact: torch.Tensor, scores: torch.Tensor | None = None
+) -> torch.Tensor:
     """`guarantee.error_bound` for every element at once; tests/core/test_precision.py compares the two."""
-    before_rounding = (guarantee.lipschitz * guarantee.accumulation + guarantee.evaluation) * magnitude
+    relative: torch.Tensor | float = guarantee.lipschitz * guarantee.accumulation + guarantee.evaluation
+    if scores is not None:
+        relative = relative + torch.expm1(guarantee.scores * scores)
+    before_rounding = relative * magnitude
     value = exact.abs() + before_rounding
     bound = before_rounding + guarantee.rounding * value + guarantee.smallest
     return torch.where(value <= guarantee.largest, bound, torch.inf)
 
 
-def complaint(d: torch.Tensor, expected: Reference, guarantee: Any) -> str | None:
+def complaint(d: torch.Tensor, expected: Reference, guarantee: Any, name: str = "d") -> str | None:
     """What is wrong with D, naming the worst element; None: every element keeps the plan's bound."""
+    if d.shape != expected.exact.shape:
+        return f"{name} has shape {tuple(d.shape)}, required {tuple(expected.exact.shape)}"
     if d.numel() == 0:
         return None
     error = (d.double() - expected.exact).abs()
-    bound = error_bound(guarantee, expected.magnitude, expected.exact) + expected.error
+    bound = error_bound(guarantee, expected.magnitude, expected.exact, expected.scores) + expected.error
     wrong = ~(error <= bound)  # a NaN is wrong even where no bound holds
     count = int(wrong.sum())
     if count == 0:
@@ -92,7 +101,7 @@ def complaint(d: torch.Tensor, expected: Reference, guarantee: Any) -> str | Non
     index = [int(i) for i in torch.unravel_index(torch.tensor(worst), d.shape)]
     at = tuple(index)
     return (
-        f"{count} of {d.numel()} elements beyond the bound; d{index} = {float(d[at]):.9g}, "
+        f"{count} of {d.numel()} elements beyond the bound; {name}{index} = {float(d[at]):.9g}, "
         f"exact {float(expected.exact[at]):.9g}, error {float(error[at]):.3g}, bound {float(bound[at]):.3g}"
     )
 

@@ -42,7 +42,8 @@ def _obstacle(block: str) -> str | None:
 
 def _title(block: str) -> str:
     libraries = [m for m in re.findall(r"^import (\w+)", block, re.MULTILINE) if m != "cutplan"]
-    what = "plan" if "GemmPlan" in block else "gpu" if 'devices("cuda")' in block else "matmul"
+    kinds = {"GemmPlan": "plan", 'devices("cuda")': "gpu", "attention(": "attention"}
+    what = next((kind for mark, kind in kinds.items() if mark in block), "matmul")
     return "-".join([*libraries, what])
 
 
@@ -81,6 +82,15 @@ if "y" in globals():
     assert type(y).__module__.split(".")[0] in ("torch", "numpy", "cupy", "jaxlib", "jax"), type(y)
     assert wide(y).shape == exact.shape
     assert np.linalg.norm(wide(y) - exact) <= 0.01 * np.linalg.norm(exact)
+elif "lse" in globals():
+    wide = [x.double().requires_grad_() for x in (q, k, v)]
+    keys, values = (x.repeat_interleave(4, 1) for x in wide[1:])
+    exact = torch.nn.functional.scaled_dot_product_attention(wide[0], keys, values, is_causal=True)
+    pairs = [(o, exact), *zip(gradients, torch.autograd.grad(exact, wide, grad.double()))]
+    assert len(pairs) == 4
+    for computed, right in pairs:
+        assert computed.shape == right.shape
+        assert (computed.double() - right).norm() <= 0.02 * right.norm()
 else:
     assert bool((d == 512).all())
 """
@@ -99,6 +109,7 @@ def test_every_library_has_an_example() -> None:
         "jax-matmul",
         "jax-torch-gpu",
         "numpy-matmul",
+        "torch-attention",
         "torch-plan",
     ]
     assert len(_blocks("cpp")) == 1

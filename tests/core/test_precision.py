@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import cutplan
+from tests.fmha.problems import Case
+from tests.fmha.problems import Problem as AttentionProblem
 from tests.gemm.problems import SERVED, TORCH, Options, Problem, Shape, generator, output_types
 from tests.oracle import complaint, error_bound
 
@@ -98,6 +102,96 @@ def test_an_error_of_a_few_units_is_seen(device: str, operand: str, seed: int) -
     off = 32 if operand in ("float32", "float64") else 4
     d[i, j] *= 1 + off * torch.finfo(TORCH[operand]).eps
     assert complaint(d, expected, plan.precision_guarantee) is not None
+
+
+ATTENTION = [
+    *(("cpu", operand) for operand in TORCH),
+    *(pytest.param("cuda", operand, marks=pytest.mark.cuda) for operand in TORCH),
+]
+
+
+def attention_plans(operand: str, device: str, **more: Any) -> tuple[Any, Any]:
+    """Forward and backward."""
+    fields = {"heads": 4, "seq_q": 300, "seq_k": 300, "dim": 64, "dtype": operand, "lse": True, **more}
+    forward = cutplan.FmhaDescriptor(**fields)
+    return (
+        cutplan.FmhaPlan.select(forward, device),
+        cutplan.FmhaBackwardPlan.select(cutplan.FmhaBackwardDescriptor(forward), device),
+    )
+
+
+@pytest.mark.parametrize("device, operand", ATTENTION)
+def test_the_oracle_uses_the_formula_of_attention(device: str, operand: str) -> None:
+    """The third argument, the size of the scores, in the plan's method and in tests/oracle.py."""
+    for plan in attention_plans(operand, device):
+        guarantee = plan.precision_guarantee
+        for scores in (0.0, 1e-3, 1.0, 50.0, 1e4):
+            for magnitude, exact in ((0.0, 0.0), (1.0, -0.5), (1e-30, 1e-30), (1000.0, 999.0)):
+                arguments = torch.tensor([magnitude, exact, scores], dtype=torch.float64)
+                ours = float(error_bound(guarantee, *arguments))
+                own = guarantee.error_bound(magnitude, exact, scores)
+                assert ours == own or math.isclose(ours, own, rel_tol=1e-14), (scores, magnitude, exact)
+        assert guarantee.error_bound(1.0, 1.0) == guarantee.error_bound(1.0, 1.0, 0.0)
+        arrays = [np.array([[1.0, 2.0]]), np.array([[0.5, 2.0]]), np.array([[3.0, 70.0]])]
+        of_arrays = guarantee.error_bound(*arrays)
+        assert of_arrays.shape == (1, 2)
+        assert of_arrays.tolist()[0] == [
+            guarantee.error_bound(*(float(a[0, i]) for a in arrays)) for i in (0, 1)
+        ]
+
+
+@pytest.mark.parametrize("device, operand", ATTENTION)
+def test_figures_of_attention(device: str, operand: str) -> None:
+    """What is stored is rounded once; products and weights lose what their formats do, a few times over."""
+    info = torch.finfo(TORCH[operand])
+    # of 300 keys and 64 dimensions; float64 gradients carry the rounding of LSE, which is float32
+    widest = {
+        "float16": (0.02, 0.02),
+        "bfloat16": (0.1, 0.1),
+        "float32": (2e-3, 2e-3),
+        "float64": (1e-11, 1e-5),
+    }
+    for plan, limit in zip(attention_plans(operand, device), widest[operand], strict=True):
+        guarantee = plan.precision_guarantee
+        assert str(guarantee.accumulator) == ("float64" if operand == "float64" else "float32")
+        assert guarantee.rounding == info.eps / 2 and guarantee.lipschitz == 1
+        assert 0.9 * info.max <= guarantee.largest <= info.max
+        assert guarantee.scores > 0 and guarantee.accumulation > 0
+        assert guarantee.error_bound(1.0, 1.0, 1.0) <= limit
+
+
+@pytest.mark.parametrize("device, operand", ATTENTION)
+def test_the_bound_of_attention_grows_with_what_is_summed(device: str, operand: str) -> None:
+    for which in (0, 1):
+        for field, values in (("seq_k", (1, 16, 256, 4096)), ("dim", (8, 64, 256))):
+            bounds = [
+                attention_plans(operand, device, **{field: value})[which].precision_guarantee.error_bound(
+                    1, 1, 1
+                )
+                for value in values
+            ]
+            assert bounds == sorted(bounds) and bounds[0] < bounds[-1], (field, bounds)
+
+
+@pytest.mark.parametrize("device, operand", ATTENTION)
+def test_a_wrong_weight_is_seen(device: str, operand: str, seed: int) -> None:
+    """The checks can fail: one key left out, columns shifted, a value off by a few last places."""
+    problem = AttentionProblem(Case(33, 40, 16, dtype=operand, batch=1), device, generator(device, seed))
+    for plan in (problem.select(), problem.select_backward()):
+        assert problem.complaint(plan) is None
+        for name, value in problem.run(plan).items():
+            wrong = value.clone()
+            biggest = int(wrong.abs().argmax())
+            off = max(2.0**-9, 64 * torch.finfo(value.dtype).eps)
+            wrong.view(-1)[biggest] *= 1 + off * (1 if name != "lse" else 4)
+            assert problem.wrong(plan, name, wrong) is not None, name
+            assert problem.wrong(plan, name, value.roll(1, -1)) is not None, name
+        shorter = AttentionProblem(Case(33, 39, 16, dtype=operand, batch=1), device, generator(device, seed))
+        for name in ("k", "v"):
+            getattr(shorter, name).copy_(getattr(problem, name)[:, :, :39])
+        shorter.q.copy_(problem.q)
+        o = shorter.run(shorter.select())["o"]
+        assert problem.wrong(problem.select(), "o", o) is not None
 
 
 def test_overflow_has_no_bound() -> None:

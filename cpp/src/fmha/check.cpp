@@ -366,6 +366,7 @@ Problem check_inputs(Call& call, const FmhaDescriptor& g, Device device, const F
   } else if (args.seqused_k.present()) {
     refuse_given("seqused_k", "FmhaDescriptor(seqused_k=True)");
   }
+  p.keep_scale = 1;
   if (g.dropout) {
     const auto* state = call.integers<int64_t>("rng_state", DType::i64, 2, "seed, offset", args.rng_state);
     p.keep_threshold = keep_threshold(dropout);

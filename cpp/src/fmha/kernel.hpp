@@ -49,7 +49,7 @@ struct Problem {
   std::int64_t sink_head;         // stride
   const std::int64_t* rng_state;  // null: no dropout
   std::uint32_t keep_threshold;   // see score.hpp
-  float keep_scale;
+  float keep_scale;               // 1 without dropout
 
   DType operand, o_type;
   bool vectorised;  // rows of q, k, v, o (and grad, dq, dk, dv) and their addresses and strides are multiples of 16 bytes
@@ -101,6 +101,7 @@ struct Kernel {
   int blocks_by_registers;    // that the registers of an SM allow
   std::size_t shared_memory;  // dynamic, bytes per block, at most
   int minimum_compute_capability, maximum_compute_capability;
+  double teraflops;  // on an H200 at 8192 x 8192 (TFLOP/s): what the cost model starts from; 0: it has no measurement
   /// Forward: honours Launch::splits. Backward: sums dq in one order only if BackwardProblem::deterministic.
   bool divides;
 

@@ -22,12 +22,12 @@ using std::int64_t;
 const KernelTable* const tables[] = {
     &fmha_host_kernels,
 #if CUTPLAN_SM80
-    &sm80_f16_64,       &sm80_f16_96,   &sm80_f16_128,  &sm80_f16_192,  &sm80_f16_256, &sm80_bf16_64,
-    &sm80_bf16_96,      &sm80_bf16_128, &sm80_bf16_192, &sm80_bf16_256, &sm80_wide,
+    &sm80_f16_32,       &sm80_f16_64,  &sm80_f16_96,   &sm80_f16_128,  &sm80_f16_192,  &sm80_f16_256, &sm80_bf16_32,
+    &sm80_bf16_64,      &sm80_bf16_96, &sm80_bf16_128, &sm80_bf16_192, &sm80_bf16_256, &sm80_wide,
 #endif
 #if CUTPLAN_SM89
-    &sm89_f16_64,       &sm89_f16_96,   &sm89_f16_128,  &sm89_f16_192,  &sm89_f16_256, &sm89_bf16_64,
-    &sm89_bf16_96,      &sm89_bf16_128, &sm89_bf16_192, &sm89_bf16_256,
+    &sm89_f16_32,       &sm89_f16_64,  &sm89_f16_96,   &sm89_f16_128,  &sm89_f16_192,  &sm89_f16_256, &sm89_bf16_32,
+    &sm89_bf16_64,      &sm89_bf16_96, &sm89_bf16_128, &sm89_bf16_192, &sm89_bf16_256,
 #endif
 };
 
@@ -109,13 +109,20 @@ double flop_per_clock(const Kernel& k, int cc) {
   return k.math == Math::tf32 ? tensor / 2 : k.math == Math::tf32x3 ? tensor / 6 : 160;
 }
 
-/// Seconds that one SM takes for one pair of tiles of each of its `resident` blocks. The tensor cores work on one block while
-/// another computes weights; a single block does one after the other.
-double pair_seconds(const Kernel& k, int cc, double flop, double bytes, double resident) {
-  const double products = flop / flop_per_clock(k, cc);
-  const double weights = static_cast<double>(k.tile_m) * k.tile_n / 14;  // 16 exponentials in a clock, and some more
-  const double busy = resident * std::max(products, weights) + std::min(products, weights);
-  return std::max(busy / clock_rate, resident * bytes / l2_bandwidth_per_sm);
+/// Seconds that one SM takes for one pair of tiles of each of its `resident` blocks.
+double pair_seconds(const Kernel& k, const DeviceProperties& device, double flop, double bytes, double resident) {
+  double busy;
+  if (k.teraflops > 0) {
+    // Measured with all blocks that fit an SM; fewer leave gaps, though not as many as they are fewer.
+    constexpr double sms_of_h200 = 132;
+    const double most = resident_blocks(k, device);
+    const double newer = flop_per_clock(k, device.compute_capability) / flop_per_clock(k, 90);
+    busy = resident * flop / (k.teraflops * 1e12 / sms_of_h200 * newer * std::min(1.0, 1.4 * resident / most));
+  } else {
+    const double weights = static_cast<double>(k.tile_m) * k.tile_n / 14;  // 16 exponentials in a clock, and some more
+    busy = resident * (flop / flop_per_clock(k, device.compute_capability) + weights) / clock_rate;
+  }
+  return std::max(busy, resident * bytes / l2_bandwidth_per_sm);
 }
 
 /// Seconds of `blocks` blocks, of which the longest takes `longest` and the mean `mean`, on `slots` places. Long blocks start
@@ -140,7 +147,6 @@ double forward_blocks(const Kernel& k, const FmhaDescriptor& g) {
 /// Seconds that a kernel takes. Only the order of the answers matters.
 double predict(const Kernel& k, const FmhaDescriptor& g, int sms, const DeviceProperties& device, int splits) {
   if (k.arch == Arch::host) return 0;
-  const int cc = device.compute_capability;
   const Work w = work(g, k.tile_m, k.tile_n);
   if (w.query_tiles == 0) return launch_seconds;
   const double element = bits(g.dtype) / 8.0,
@@ -150,7 +156,7 @@ double predict(const Kernel& k, const FmhaDescriptor& g, int sms, const DevicePr
   const double flop = 4.0 * k.tile_m * k.tile_n * (k.dim > 0 ? k.dim : static_cast<double>(std::max(g.dim, g.dim_v)));
   const double bytes = k.tile_n * static_cast<double>(g.dim + g.dim_v) * element;
   const double resident = std::clamp(std::ceil(blocks / sms), 1.0, static_cast<double>(resident_blocks(k, device)));
-  double pair = pair_seconds(k, cc, flop, bytes, resident);
+  double pair = pair_seconds(k, device, flop, bytes, resident);
   if (w.query_tiles == 1) {
     // No other tile has read these keys: they come from memory, as fast as the copies in flight bring them.
     const double in_flight = std::max(1, k.stages - 1) * bytes / 2 * resident;
@@ -169,7 +175,7 @@ double predict(const Kernel& k, const FmhaDescriptor& g, int sms, const DevicePr
   return seconds;
 }
 
-double predict(const Kernel& k, const FmhaBackwardDescriptor& b, int sms, const DeviceProperties& device, int splits) {
+double predict(const Kernel& k, const FmhaBackwardDescriptor& b, int sms, const DeviceProperties& device, int) {
   if (k.arch == Arch::host) return 0;
   const FmhaDescriptor& g = b.forward;
   const Work w = work(g, k.tile_m, k.tile_n);
@@ -184,7 +190,7 @@ double predict(const Kernel& k, const FmhaBackwardDescriptor& b, int sms, const 
   const double bytes =
       k.tile_m * (static_cast<double>(g.dim + g.dim_v) * bits(g.dtype) / 8.0 + static_cast<double>(g.dim) * sizeof(float));
   const double resident = std::clamp(std::ceil(blocks / sms), 1.0, static_cast<double>(resident_blocks(k, device)));
-  const double pair = pair_seconds(k, device.compute_capability, flop, bytes, resident);
+  const double pair = pair_seconds(k, device, flop, bytes, resident);
   const double mean = group * w.tiles / key_tiles, longest = std::max(mean, group * w.most_queries);
   const double dq =
       static_cast<double>(g.seq_q) * static_cast<double>(g.heads * g.dim) * (g.packed ? 1 : sequences) * sizeof(float);
@@ -460,7 +466,7 @@ Errors forward_errors(const Arithmetic& a, const Kernel& k, int splits, const Fm
 }
 
 /// exp(s - LSE): no denominator of its own, but LSE's errors; and o's errors come in through D = sum_c grad_c o_c.
-Errors backward_errors(const Arithmetic& a, const Kernel& k, int splits, const FmhaBackwardDescriptor& b) {
+Errors backward_errors(const Arithmetic& a, const Kernel& k, const FmhaBackwardDescriptor& b) {
   const FmhaDescriptor& g = b.forward;
   const int64_t keys = most_visible(g, g.seq_k), queries = most_visible(g, g.seq_q),
                 group = g.heads_k > 0 ? g.heads / g.heads_k : 1;
@@ -534,7 +540,7 @@ PrecisionGuarantee precision(const Kernel& k, int splits, const FmhaDescriptor& 
 
 PrecisionGuarantee precision(const Kernel& k, int splits, const FmhaBackwardDescriptor& b) {
   const FmhaDescriptor& g = b.forward;
-  return guarantee(k, splits, backward_errors(Arithmetic(k), k, splits, b), {b.grad, b.dbias ? g.bias : b.grad},
+  return guarantee(k, splits, backward_errors(Arithmetic(k), k, b), {b.grad, b.dbias ? g.bias : b.grad},
                    std::max(g.seq_k, g.seq_q * (g.heads_k > 0 ? g.heads / g.heads_k : 1)));
 }
 

@@ -41,6 +41,10 @@ struct BackwardConfig {
   static constexpr int kKeys = kTileN / kWarpsN, kQueries = kTileM / kWarpsD, kColumns = kDim / kWarpsD;  // of a warp
   static constexpr int kMmaN = kKeys / 16, kMmaQ = kQueries / 8, kMmaD = kColumns / 8;
   static constexpr bool kWeightsInRegisters = kWarpsD == 1;
+  // float16 has few exponents: its weights, 1 at most, are held as multiples of 2^-15, so that small ones count. LSE and D
+  // in the statistics are scaled to match.
+  static constexpr int kWeightShift = std::is_same_v<Element, cutlass::half_t> ? 15 : 0;
+  static constexpr float kWeightUnit = 1.0f / (1 << kWeightShift);
   // dQ's warps: rows x columns.
   static constexpr int kWarpsRows = kTileM >= 64 ? 2 : 1, kWarpsColumns = kWarps / kWarpsRows;
   static constexpr int kMmaRows = kTileM / kWarpsRows / 16, kMmaColumns = kDim / kWarpsColumns / 8;
@@ -209,7 +213,7 @@ __device__ __forceinline__ void score(const Problem& p, const Sequence& s, const
 #pragma unroll
           for (int e = 0; e < 2; ++e) {
             float& v = x[i][j][half * 2 + e];
-            const float tangent = 1 - 2 * __frcp_rn(1 + exp2_approx(v * to_exponent));
+            const float tangent = 1 - 2 * reciprocal_approx(1 + exp2_approx(v * to_exponent));
             derivative[e] = 1 - tangent * tangent;
             v = cap * tangent;
           }
@@ -276,7 +280,7 @@ __device__ __forceinline__ void score(const Problem& p, const Sequence& s, const
 }
 
 /// Weights of one tile of keys and one of queries, from the tiles in shared memory; see `gradients` for what follows.
-/// `weight` holds them as 16-bit pairs of queries.
+/// `weight` holds them as 16-bit pairs of queries, in units of kWeightUnit.
 template <typename Config, bool kScored>
 __device__ __forceinline__ void weigh(const Problem& p, const Sequence& s, const Piece<Config>& piece, std::uint32_t k_first,
                                       std::uint32_t q_first, std::uint32_t statistics,
@@ -350,7 +354,7 @@ __device__ __forceinline__ void gradients(const Problem& p, std::uint32_t v_firs
           }
           const float own = e == 0 ? widen_low<typename Config::Element>(weight[i][j][half])
                                    : widen_high<typename Config::Element>(weight[i][j][half]);
-          v = own * (v - delta[e]);
+          v = own * (v * Config::kWeightUnit - delta[e]);
         }
       }
     }
@@ -495,243 +499,239 @@ __global__ __launch_bounds__(Config::kThreads,
   const std::uint32_t own_statistics = base + Config::kOffsetStatistics + warp_d * Config::kQueries * 8 + lane % 4 * 16;
 
   const int n = tile.n;
-  {
-    const int key0 = n * kTileN, keys = min(kTileN, static_cast<int>(s.len_k) - key0);
-    const auto* k_data = static_cast<const std::uint16_t*>(p.k) + tile.batch * p.k_strides.batch +
-                         tile.head_k * p.k_strides.head + (s.first_k + key0) * p.k_strides.row;
-    const auto* v_data = static_cast<const std::uint16_t*>(p.v) + tile.batch * p.v_strides.batch +
-                         tile.head_k * p.v_strides.head + (s.first_k + key0) * p.v_strides.row;
-    // Query tiles that see some of the keys, the same for every head of the group.
-    int m_begin = 0, m_end = 0;
-    if (keys > 0 && first_query(p, s, key0) < s.len_q) {
-      m_begin = static_cast<int>(first_query(p, s, key0)) / kTileM;
-      m_end = (static_cast<int>(end_query(p, s, key0 + keys - 1)) + kTileM - 1) / kTileM;
-    }
-    const int m_count = max(0, m_end - m_begin), steps = m_count * group;
+  const int key0 = n * kTileN, keys = min(kTileN, static_cast<int>(s.len_k) - key0);
+  const auto* k_data = static_cast<const std::uint16_t*>(p.k) + tile.batch * p.k_strides.batch +
+                       tile.head_k * p.k_strides.head + (s.first_k + key0) * p.k_strides.row;
+  const auto* v_data = static_cast<const std::uint16_t*>(p.v) + tile.batch * p.v_strides.batch +
+                       tile.head_k * p.v_strides.head + (s.first_k + key0) * p.v_strides.row;
+  // Query tiles that see some of the keys, the same for every head of the group.
+  int m_begin = 0, m_end = 0;
+  if (keys > 0 && first_query(p, s, key0) < s.len_q) {
+    m_begin = static_cast<int>(first_query(p, s, key0)) / kTileM;
+    m_end = (static_cast<int>(end_query(p, s, key0 + keys - 1)) + kTileM - 1) / kTileM;
+  }
+  const int m_count = max(0, m_end - m_begin), steps = m_count * group;
 
-    copy_rows<TileK, kThreads>(base, keys, static_cast<int>(p.dim), p.vectorised,
-                               [&](int r) { return k_data + r * p.k_strides.row; });
-    copy_rows<TileK, kThreads>(base + Config::kOffsetV, keys, static_cast<int>(p.dim_v), p.vectorised,
-                               [&](int r) { return v_data + r * p.v_strides.row; });
-    int next_g = 0, next_m = m_begin;
-    const auto copy_next = [&](int number) {
-      if (number < steps) {
-        const int stage = number % kStages;
-        copy_queries<Config>(b, grid, s, tile.batch, head0 + next_g, next_m, base + Config::kOffsetQ + stage * TileQ::kBytes,
-                             base + Config::kOffsetGrad + stage * TileQ::kBytes,
-                             base + Config::kOffsetStatistics + stage * Config::kStatisticsBytes);
-        if (++next_m == m_end) {
-          next_m = m_begin;
-          ++next_g;
+  copy_rows<TileK, kThreads>(base, keys, static_cast<int>(p.dim), p.vectorised,
+                             [&](int r) { return k_data + r * p.k_strides.row; });
+  copy_rows<TileK, kThreads>(base + Config::kOffsetV, keys, static_cast<int>(p.dim_v), p.vectorised,
+                             [&](int r) { return v_data + r * p.v_strides.row; });
+  int next_g = 0, next_m = m_begin;
+  const auto copy_next = [&](int number) {
+    if (number < steps) {
+      const int stage = number % kStages;
+      copy_queries<Config>(b, grid, s, tile.batch, head0 + next_g, next_m, base + Config::kOffsetQ + stage * TileQ::kBytes,
+                           base + Config::kOffsetGrad + stage * TileQ::kBytes,
+                           base + Config::kOffsetStatistics + stage * Config::kStatisticsBytes);
+      if (++next_m == m_end) {
+        next_m = m_begin;
+        ++next_g;
+      }
+    }
+    commit_copies();
+  };
+  copy_next(0);
+
+  float dk[kMmaN][kMmaD][4], dv[kMmaN][kMmaD][4], dslope = 0;
+  clear(dk);
+  clear(dv);
+  int g = 0, m = m_begin;
+  // The step before, whose dQ is still to be added, and the one before that, whose adding others wait for.
+  std::int64_t added_row = 0, adding_row = 0;
+  int adding_m = 0;
+  const auto await_turn = [&] {
+    if (grid.turns == nullptr || threadIdx.x != 0) return;
+    const int last = static_cast<int>(min(s.len_q, std::int64_t{adding_m + 1} * kTileM)) - 1;
+    const auto turn = static_cast<std::uint32_t>((end_key(p, s, last) - 1) / kTileN - n);
+    const std::uint32_t* const at = grid.turns + adding_row / kTileM;
+    std::uint32_t now;
+    do {
+      asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(now) : "l"(at) : "memory");
+    } while (now != turn);
+  };
+  const auto end_turn = [&](std::int64_t row) {
+    if (grid.turns == nullptr || threadIdx.x != 0) return;
+    __threadfence();
+    atomicAdd(grid.turns + row / kTileM, 1u);
+  };
+  // dQ += dS K for the step before, whose dS lies in slot `parity`.
+  const auto add_dq = [&](int parity) {
+    float dq[kMmaRows][kMmaColumns][4];
+    clear(dq);
+    std::uint32_t s_columns = lane_s_chunks + parity * TileS::kBytes, k_columns = lane_rows;
+    asm volatile("" : "+r"(s_columns), "+r"(k_columns));
+#pragma unroll
+    for (int step = 0; step < kTileN / 16; ++step) {
+      std::uint32_t a[kMmaRows][4];
+#pragma unroll
+      for (int i = 0; i < kMmaRows; ++i) ldmatrix_transposed(TileS::at(s_columns, step, warp_rows * kMmaRows + i), a[i]);
+#pragma unroll
+      for (int j = 0; j < kMmaColumns / 2; ++j) {
+        std::uint32_t k[4];
+        ldmatrix_transposed(TileK::at(k_columns, step, warp_columns * (kMmaColumns / 2) + j), k);
+#pragma unroll
+        for (int i = 0; i < kMmaRows; ++i) {
+          multiply<Element>(dq[i][2 * j], a[i], k[0], k[1]);
+          multiply<Element>(dq[i][2 * j + 1], a[i], k[2], k[3]);
         }
       }
-      commit_copies();
-    };
-    copy_next(0);
+    }
+    float* to = grid.dq + adding_row * Config::kDim + threadIdx.x;
+#pragma unroll
+    for (int i = 0; i < kMmaRows; ++i) {
+#pragma unroll
+      for (int j = 0; j < kMmaColumns; ++j) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e)
+          asm volatile("red.global.add.f32 [%0], %1;" ::"l"(to + ((i * kMmaColumns + j) * 4 + e) * kThreads),
+                       "f"(dq[i][j][e])
+                       : "memory");
+      }
+    }
+  };
+#pragma unroll 1
+  for (int number = 0; number < steps; ++number) {
+    wait_for_copies<0>();
+    if (number > 0) await_turn();
+    __syncthreads();
+    if (number > 1) end_turn(added_row);
+    if constexpr (kStages > 1) copy_next(number + 1);
+    const int stage = number % kStages;
+    const std::uint32_t slot = stage * TileQ::kBytes, statistics = own_statistics + stage * Config::kStatisticsBytes;
+    const Piece<Config> piece{key0 + warp_n * Config::kKeys, m * kTileM + warp_d * Config::kQueries, tile.batch, head0 + g};
 
-    float dk[kMmaN][kMmaD][4], dv[kMmaN][kMmaD][4], dslope = 0;
-    clear(dk);
-    clear(dv);
-    int g = 0, m = m_begin;
-    // The step before, whose dQ is still to be added, and the one before that, whose adding others wait for.
-    std::int64_t added_row = 0, adding_row = 0;
-    int adding_m = 0;
-    const auto await_turn = [&] {
-      if (grid.turns == nullptr || threadIdx.x != 0) return;
-      const int last = static_cast<int>(min(s.len_q, std::int64_t{adding_m + 1} * kTileM)) - 1;
-      const auto turn = static_cast<std::uint32_t>((end_key(p, s, last) - 1) / kTileN - n);
-      const std::uint32_t* const at = grid.turns + adding_row / kTileM;
-      std::uint32_t now;
-      do {
-        asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(now) : "l"(at) : "memory");
-      } while (now != turn);
-    };
-    const auto end_turn = [&](std::int64_t row) {
-      if (grid.turns == nullptr || threadIdx.x != 0) return;
-      __threadfence();
-      atomicAdd(grid.turns + row / kTileM, 1u);
-    };
-    // dQ += dS K for the step before, whose dS lies in slot `parity`.
-    const auto add_dq = [&](int parity) {
-      float dq[kMmaRows][kMmaColumns][4];
-      clear(dq);
-      std::uint32_t s_columns = lane_s_chunks + parity * TileS::kBytes, k_columns = lane_rows;
-      asm volatile("" : "+r"(s_columns), "+r"(k_columns));
+    // Derived in each step: kept over the loop, all their variants would cost more registers than there are.
+    std::uint32_t rows_now = lane_rows, chunks_now = lane_chunks, s_rows_now = lane_s_rows;
+    asm volatile("" : "+r"(rows_now), "+r"(chunks_now), "+r"(s_rows_now));
+    const int parity = number % 2;
+    const std::uint32_t k_rows = rows_now + warp_n * Config::kKeys * TileK::kRowBytes, v_rows = k_rows + Config::kOffsetV,
+                        q_rows = chunks_now + Config::kOffsetQ + warp_d * Config::kQueries * TileQ::kRowBytes,
+                        q_columns = rows_now + Config::kOffsetQ,
+                        s_rows = s_rows_now + warp_n * Config::kKeys * TileS::kRowBytes;
+
+    std::uint32_t weight[kMmaN][kMmaQ][2], slope[kMmaN][kMmaQ][2];
+    weigh<Config, kScored>(p, s, piece, k_rows, q_rows + slot, statistics, weight, slope);
+    const bool drops = kScored && p.rng_state != nullptr;
+    std::uint32_t keep[(kMmaN * kMmaQ * 4 + 31) / 32];
+    std::uint32_t dropped[kMmaN][kMmaQ][2];
+    if (drops) draw<Config>(p, piece, keep);
 #pragma unroll
-      for (int step = 0; step < kTileN / 16; ++step) {
-        std::uint32_t a[kMmaRows][4];
+    for (int i = 0; i < kMmaN; ++i) {
 #pragma unroll
-        for (int i = 0; i < kMmaRows; ++i) ldmatrix_transposed(TileS::at(s_columns, step, warp_rows * kMmaRows + i), a[i]);
+      for (int j = 0; j < kMmaQ; ++j) {
 #pragma unroll
-        for (int j = 0; j < kMmaColumns / 2; ++j) {
-          std::uint32_t k[4];
-          ldmatrix_transposed(TileK::at(k_columns, step, warp_columns * (kMmaColumns / 2) + j), k);
-#pragma unroll
-          for (int i = 0; i < kMmaRows; ++i) {
-            multiply<Element>(dq[i][2 * j], a[i], k[0], k[1]);
-            multiply<Element>(dq[i][2 * j + 1], a[i], k[2], k[3]);
+        for (int half = 0; half < 2; ++half) {
+          dropped[i][j][half] = weight[i][j][half];
+          const int bit = (i * kMmaQ + j) * 4 + half * 2;
+          if (drops) {
+            if ((keep[bit / 32] >> bit % 32 & 1) == 0) dropped[i][j][half] &= 0xffff0000u;
+            if ((keep[bit / 32] >> (bit + 1) % 32 & 1) == 0) dropped[i][j][half] &= 0xffffu;
           }
         }
       }
-      float* to = grid.dq + adding_row * Config::kDim + threadIdx.x;
+    }
+    if constexpr (Config::kWeightsInRegisters) {
+      multiply_queries<Config>(dropped, 0, q_columns + kToGrad + slot, 0, dv);
+    } else {
+      store_pairs<Config>(base + Config::kOffsetP, warp_n * Config::kKeys, warp_d * kMmaQ, dropped);
+    }
+
+    std::uint32_t ds_pair[kMmaN][kMmaQ][2];
+    {
+      float ds[kMmaN][kMmaQ][4];
+      gradients<Config>(p, v_rows, q_rows + kToGrad + slot, statistics, weight, drops, keep, ds);
+      if (kScored && b.dalibi_slopes != nullptr) {
 #pragma unroll
-      for (int i = 0; i < kMmaRows; ++i) {
+        for (int i = 0; i < kMmaN; ++i) {
 #pragma unroll
-        for (int j = 0; j < kMmaColumns; ++j) {
+          for (int j = 0; j < kMmaQ; ++j) {
 #pragma unroll
-          for (int e = 0; e < 4; ++e)
-            asm volatile("red.global.add.f32 [%0], %1;" ::"l"(to + ((i * kMmaColumns + j) * 4 + e) * kThreads),
-                         "f"(dq[i][j][e])
-                         : "memory");
+            for (int e = 0; e < 4; ++e)
+              dslope -= ds[i][j][e] * fabsf(static_cast<float>(piece.query(j, e % 2) + s.offset - piece.key(i, e / 2)));
+          }
         }
       }
-    };
-#pragma unroll 1
-    for (int number = 0; number < steps; ++number) {
-      wait_for_copies<0>();
-      if (number > 0) await_turn();
-      __syncthreads();
-      if (number > 1) end_turn(added_row);
-      if constexpr (kStages > 1) copy_next(number + 1);
-      const int stage = number % kStages;
-      const std::uint32_t slot = stage * TileQ::kBytes, statistics = own_statistics + stage * Config::kStatisticsBytes;
-      const Piece<Config> piece{key0 + warp_n * Config::kKeys, m * kTileM + warp_d * Config::kQueries, tile.batch,
-                                head0 + g};
-
-      // Derived in each step: kept over the loop, all their variants would cost more registers than there are.
-      std::uint32_t rows_now = lane_rows, chunks_now = lane_chunks, s_rows_now = lane_s_rows;
-      asm volatile("" : "+r"(rows_now), "+r"(chunks_now), "+r"(s_rows_now));
-      const int parity = number % 2;
-      const std::uint32_t k_rows = rows_now + warp_n * Config::kKeys * TileK::kRowBytes, v_rows = k_rows + Config::kOffsetV,
-                          q_rows = chunks_now + Config::kOffsetQ + warp_d * Config::kQueries * TileQ::kRowBytes,
-                          q_columns = rows_now + Config::kOffsetQ,
-                          s_rows = s_rows_now + warp_n * Config::kKeys * TileS::kRowBytes;
-
-      std::uint32_t weight[kMmaN][kMmaQ][2], slope[kMmaN][kMmaQ][2];
-      weigh<Config, kScored>(p, s, piece, k_rows, q_rows + slot, statistics, weight, slope);
-      const bool drops = kScored && p.rng_state != nullptr;
-      std::uint32_t keep[(kMmaN * kMmaQ * 4 + 31) / 32];
-      std::uint32_t dropped[kMmaN][kMmaQ][2];
-      if (drops) draw<Config>(p, piece, keep);
 #pragma unroll
       for (int i = 0; i < kMmaN; ++i) {
 #pragma unroll
         for (int j = 0; j < kMmaQ; ++j) {
 #pragma unroll
           for (int half = 0; half < 2; ++half) {
-            dropped[i][j][half] = weight[i][j][half];
-            const int bit = (i * kMmaQ + j) * 4 + half * 2;
-            if (drops) {
-              if ((keep[bit / 32] >> bit % 32 & 1) == 0) dropped[i][j][half] &= 0xffff0000u;
-              if ((keep[bit / 32] >> (bit + 1) % 32 & 1) == 0) dropped[i][j][half] &= 0xffffu;
+            if (kScored && p.softcap > 0) {
+              ds[i][j][half * 2] *= widen_low<cutlass::half_t>(slope[i][j][half]);
+              ds[i][j][half * 2 + 1] *= widen_high<cutlass::half_t>(slope[i][j][half]);
             }
+            ds_pair[i][j][half] = narrow<Element>(ds[i][j][half * 2], ds[i][j][half * 2 + 1]);
           }
         }
       }
-      if constexpr (Config::kWeightsInRegisters) {
-        multiply_queries<Config>(dropped, 0, q_columns + kToGrad + slot, 0, dv);
-      } else {
-        store_pairs<Config>(base + Config::kOffsetP, warp_n * Config::kKeys, warp_d * kMmaQ, dropped);
-      }
+    }
+    store_pairs<Config>(base + Config::kOffsetDs + parity * TileS::kBytes, warp_n * Config::kKeys, warp_d * kMmaQ, ds_pair);
+    if constexpr (!Config::kWeightsInRegisters) {
+      // Only the warps that share keys have to wait for each other here.
+      asm volatile("bar.sync %0, %1;" ::"r"(1 + warp_n), "n"(32 * Config::kWarpsD) : "memory");
+      multiply_queries<Config>(dropped, s_rows + kToP, q_columns + kToGrad + slot, warp_d * (kMmaD / 2), dv);
+    }
+    multiply_queries<Config>(ds_pair, s_rows + parity * TileS::kBytes, q_columns + slot, warp_d * (kMmaD / 2), dk);
 
-      std::uint32_t ds_pair[kMmaN][kMmaQ][2];
-      {
-        float ds[kMmaN][kMmaQ][4];
-        gradients<Config>(p, v_rows, q_rows + kToGrad + slot, statistics, weight, drops, keep, ds);
-        if (kScored && b.dalibi_slopes != nullptr) {
-#pragma unroll
-          for (int i = 0; i < kMmaN; ++i) {
-#pragma unroll
-            for (int j = 0; j < kMmaQ; ++j) {
-#pragma unroll
-              for (int e = 0; e < 4; ++e)
-                dslope -= ds[i][j][e] * fabsf(static_cast<float>(piece.query(j, e % 2) + s.offset - piece.key(i, e / 2)));
-            }
-          }
-        }
-#pragma unroll
-        for (int i = 0; i < kMmaN; ++i) {
-#pragma unroll
-          for (int j = 0; j < kMmaQ; ++j) {
-#pragma unroll
-            for (int half = 0; half < 2; ++half) {
-              if (kScored && p.softcap > 0) {
-                ds[i][j][half * 2] *= widen_low<cutlass::half_t>(slope[i][j][half]);
-                ds[i][j][half * 2 + 1] *= widen_high<cutlass::half_t>(slope[i][j][half]);
-              }
-              ds_pair[i][j][half] = narrow<Element>(ds[i][j][half * 2], ds[i][j][half * 2 + 1]);
-            }
-          }
-        }
+    if (number > 0) add_dq(1 - parity);
+    added_row = adding_row;
+    adding_row = padded_row<Config>(p, grid, s, tile.batch, piece.head) + m * kTileM;
+    adding_m = m;
+    if (++m == m_end) {
+      m = m_begin;
+      if (kScored && b.dalibi_slopes != nullptr) {
+        const float sum = block_sum<kThreads>(dslope);
+        if (threadIdx.x == 0) grid.dalibi[key_tile_index<Config>(p, grid, s, tile.batch, head0 + g, n)] = sum;
+        dslope = 0;
       }
-      store_pairs<Config>(base + Config::kOffsetDs + parity * TileS::kBytes, warp_n * Config::kKeys, warp_d * kMmaQ,
-                          ds_pair);
-      if constexpr (!Config::kWeightsInRegisters) {
-        // Only the warps that share keys have to wait for each other here.
-        asm volatile("bar.sync %0, %1;" ::"r"(1 + warp_n), "n"(32 * Config::kWarpsD) : "memory");
-        multiply_queries<Config>(dropped, s_rows + kToP, q_columns + kToGrad + slot, warp_d * (kMmaD / 2), dv);
-      }
-      multiply_queries<Config>(ds_pair, s_rows + parity * TileS::kBytes, q_columns + slot, warp_d * (kMmaD / 2), dk);
-
-      if (number > 0) add_dq(1 - parity);
-      added_row = adding_row;
-      adding_row = padded_row<Config>(p, grid, s, tile.batch, piece.head) + m * kTileM;
-      adding_m = m;
-      if (++m == m_end) {
-        m = m_begin;
-        if (kScored && b.dalibi_slopes != nullptr) {
-          const float sum = block_sum<kThreads>(dslope);
-          if (threadIdx.x == 0) grid.dalibi[key_tile_index<Config>(p, grid, s, tile.batch, head0 + g, n)] = sum;
-          dslope = 0;
-        }
-        ++g;
-      }
-      if constexpr (kStages == 1) {
-        __syncthreads();
-        copy_next(number + 1);
-      }
+      ++g;
     }
-    if (kScored && b.dalibi_slopes != nullptr && steps == 0) {
-      for (int of = static_cast<int>(threadIdx.x); of < group; of += kThreads)
-        grid.dalibi[key_tile_index<Config>(p, grid, s, tile.batch, head0 + of, n)] = 0;
-    }
-    if (steps > 0) {
-      await_turn();
+    if constexpr (kStages == 1) {
       __syncthreads();
-      if (steps > 1) end_turn(added_row);
-      add_dq((steps - 1) % 2);
-      __syncthreads();
-      end_turn(adding_row);
+      copy_next(number + 1);
     }
-    wait_for_copies<0>();
+  }
+  if (kScored && b.dalibi_slopes != nullptr && steps == 0) {
+    for (int of = static_cast<int>(threadIdx.x); of < group; of += kThreads)
+      grid.dalibi[key_tile_index<Config>(p, grid, s, tile.batch, head0 + of, n)] = 0;
+  }
+  if (steps > 0) {
+    await_turn();
     __syncthreads();
+    if (steps > 1) end_turn(added_row);
+    add_dq((steps - 1) % 2);
+    __syncthreads();
+    end_turn(adding_row);
+  }
+  wait_for_copies<0>();
+  __syncthreads();
 
-    // dK and dV leave through K's and V's tiles.
-    const int held = min(kTileN, static_cast<int>(s.held_k) - key0);
-    const auto store = [&](void* data, const Strides& strides, std::int64_t dim, float factor, std::uint32_t slot,
-                           const float (&acc)[kMmaN][kMmaD][4]) {
-      const std::int64_t first = tile.batch * strides.batch + tile.head_k * strides.head + (s.first_k + key0) * strides.row;
-      if (b.grad_type == DType::f32) {
-        fragments_to_rows(
-            held - warp_n * Config::kKeys, warp_d * Config::kColumns, static_cast<int>(dim), factor, acc,
-            [&](int r) { return static_cast<float*>(data) + first + (warp_n * Config::kKeys + r) * strides.row; });
-      } else {
-        fragments_to_tile<TileK, Element>(slot, warp_n * Config::kKeys, warp_d * kMmaD, factor, acc);
-      }
-    };
-    store(b.dk, b.dk_strides, p.dim, static_cast<float>(p.scale), base, dk);
-    store(b.dv, b.dv_strides, p.dim_v, p.keep_scale, base + Config::kOffsetV, dv);
-    if (b.grad_type != DType::f32) {
-      __syncthreads();
-      const auto write = [&](void* data, const Strides& strides, std::int64_t dim, std::uint32_t slot) {
-        auto* to = static_cast<std::uint16_t*>(data) + tile.batch * strides.batch + tile.head_k * strides.head +
-                   (s.first_k + key0) * strides.row;
-        tile_to_rows<TileK, kTileN>(slot, 0, held, static_cast<int>(dim), aligned_rows(data, strides, dim, 2),
-                                    static_cast<int>(threadIdx.x), kThreads, [&](int r) { return to + r * strides.row; });
-      };
-      write(b.dk, b.dk_strides, p.dim, base);
-      write(b.dv, b.dv_strides, p.dim_v, base + Config::kOffsetV);
+  // dK and dV leave through K's and V's tiles.
+  const int held = min(kTileN, static_cast<int>(s.held_k) - key0);
+  const auto store = [&](void* data, const Strides& strides, std::int64_t dim, float factor, std::uint32_t slot,
+                         const float (&acc)[kMmaN][kMmaD][4]) {
+    const std::int64_t first = tile.batch * strides.batch + tile.head_k * strides.head + (s.first_k + key0) * strides.row;
+    if (b.grad_type == DType::f32) {
+      fragments_to_rows(
+          held - warp_n * Config::kKeys, warp_d * Config::kColumns, static_cast<int>(dim), factor, acc,
+          [&](int r) { return static_cast<float*>(data) + first + (warp_n * Config::kKeys + r) * strides.row; });
+    } else {
+      fragments_to_tile<TileK, Element>(slot, warp_n * Config::kKeys, warp_d * kMmaD, factor, acc);
     }
+  };
+  store(b.dk, b.dk_strides, p.dim, static_cast<float>(p.scale), base, dk);
+  store(b.dv, b.dv_strides, p.dim_v, p.keep_scale * Config::kWeightUnit, base + Config::kOffsetV, dv);
+  if (b.grad_type != DType::f32) {
+    __syncthreads();
+    const auto write = [&](void* data, const Strides& strides, std::int64_t dim, std::uint32_t slot) {
+      auto* to = static_cast<std::uint16_t*>(data) + tile.batch * strides.batch + tile.head_k * strides.head +
+                 (s.first_k + key0) * strides.row;
+      tile_to_rows<TileK, kTileN>(slot, 0, held, static_cast<int>(dim), aligned_rows(data, strides, dim, 2),
+                                  static_cast<int>(threadIdx.x), kThreads, [&](int r) { return to + r * strides.row; });
+    };
+    write(b.dk, b.dk_strides, p.dim, base);
+    write(b.dv, b.dv_strides, p.dim_v, base + Config::kOffsetV);
   }
 }
 
@@ -818,9 +818,9 @@ __global__ __launch_bounds__(128) void sm80_fmha_statistics(const __grid_constan
       float lse = INFINITY;
       if (i < s.len_q) {
         const float given = p.lse[q.batch * p.lse_batch + q.head * p.lse_head + s.first_q + i];
-        if (given != -INFINITY) lse = given * kLog2e;
+        if (given != -INFINITY) lse = given * kLog2e - Config::kWeightShift;
       }
-      grid.statistics[first + r] = {lse, sum};
+      grid.statistics[first + r] = {lse, sum * Config::kWeightUnit};
     }
   }
   auto* to = reinterpret_cast<float4*>(grid.dq + first * Config::kDim);
@@ -1120,7 +1120,7 @@ void prepare_backward(const Kernel&) {
 }
 
 template <typename Config>
-constexpr Kernel backward_kernel() {
+constexpr Kernel backward_kernel(double teraflops) {
   Kernel k{};
   k.pass = Pass::backward;
   k.arch = Config::kArch;
@@ -1136,6 +1136,7 @@ constexpr Kernel backward_kernel() {
   k.shared_memory = Config::kSharedMemory;
   k.minimum_compute_capability = Config::kArch == Arch::sm89 ? 89 : 80;
   k.maximum_compute_capability = Config::kArch == Arch::sm89 ? 90 : any_newer;
+  k.teraflops = teraflops;
   k.divides = true;
   k.run_backward = run_backward<Config>;
   k.workspace_backward = workspace_backward<Config>;

@@ -8,7 +8,7 @@
 // the layout of an operand of P V. Keys of a tile are dealt to columns (tile.cuh) so that a thread's columns are adjacent.
 //
 // What is saved against the textbook form. The running maximum is allowed to lag by a factor of 2^8: O is rescaled, and the
-// maxima of a row's four threads are compared, only when some row of the warp grows by more (weights stay below 2^8, far
+// maxima of a row's four threads are compared, only when some row of the warp grows by more (weights stay below 2^8, or 2^15, far
 // from overflow, and the sum that divides them has the same factor). After the first tiles that is hardly ever. Masks are
 // applied by those warps whose tile touches an edge; tiles beyond an edge are skipped. Long tiles come first.
 //
@@ -109,136 +109,147 @@ struct ForwardRows {
   __device__ int head(int row) const { return pack == 1 ? 0 : row % pack; }
 };
 
-/// Adds `factor` times kColumns adjacent elements to one row of scores; the first `valid` of them exist.
-template <typename Element, int kMmaN>
-__device__ __forceinline__ void add_bias(const Problem& p, const char* data, int valid, bool vectorised, int half,
-                                         float (&x)[kMmaN][4]) {
-  constexpr int kColumns = 2 * kMmaN;
-  if (p.bias_type == DType::f32) {
-    const auto* bias = reinterpret_cast<const float*>(data);
-    float v[kColumns];
-    if (vectorised && valid == kColumns) {
+/// Reads kColumns adjacent elements of kBytes each for every row of a thread, from an operand that broadcasts to the scores, all
+/// at once: their latency is paid for once. Of a row the first `valid` exist; what does not exist reads as zero.
+template <typename Config, int kBytes, int kCount>
+__device__ __forceinline__ void fetch_rows(const void* operand, const Broadcast& strides, const ForwardTile& tile,
+                                           const ForwardRows& rows, int first, int own, int valid,
+                                           std::uint32_t (&raw)[kCount][Config::kColumns * kBytes / 4]) {
+  constexpr int kPiece = kBytes == 1 ? 8 : 16, kWords = Config::kColumns * kBytes / 4;
+  const auto* base = static_cast<const char*>(operand) +
+                     (tile.batch * strides.batch + tile.head * strides.head + own * strides.col) * kBytes;
+  const auto all = static_cast<std::uint64_t>(strides.batch | strides.head | strides.row) * kBytes;
+  const bool vectorised = strides.col == 1 && ((reinterpret_cast<std::uintptr_t>(operand) | all) & (kPiece - 1)) == 0;
+  if (vectorised && valid == Config::kColumns) {
 #pragma unroll
-      for (int i = 0; i < kColumns / 4; ++i)
-        reinterpret_cast<float4*>(v)[i] = __ldg(reinterpret_cast<const float4*>(bias) + i);
-    } else {
+    for (int r = 0; r < kCount; ++r) {
+      const int row = rows.row(first + r);
+      const char* data = base + (rows.head(row) * strides.head + rows.query(row) * strides.row) * kBytes;
 #pragma unroll
-      for (int i = 0; i < kColumns; ++i) v[i] = i < valid ? __ldg(bias + i * p.bias_strides.col) : 0.0f;
-    }
-#pragma unroll
-    for (int i = 0; i < kColumns; ++i) x[i / 2][half * 2 + i % 2] = fmaf(v[i], kLog2e, x[i / 2][half * 2 + i % 2]);
-  } else {
-    const auto* bias = reinterpret_cast<const std::uint16_t*>(data);
-    std::uint32_t v[kColumns / 2];
-    if (vectorised && valid == kColumns) {
-#pragma unroll
-      for (int i = 0; i < kColumns / 8; ++i)
-        reinterpret_cast<uint4*>(v)[i] = __ldg(reinterpret_cast<const uint4*>(bias) + i);
-    } else {
-#pragma unroll
-      for (int i = 0; i < kColumns / 2; ++i) {
-        const std::uint32_t low = 2 * i < valid ? __ldg(bias + 2 * i * p.bias_strides.col) : 0,
-                            high = 2 * i + 1 < valid ? __ldg(bias + (2 * i + 1) * p.bias_strides.col) : 0;
-        v[i] = low | high << 16;
+      for (int i = 0; i < kWords * 4 / kPiece; ++i) {
+        if constexpr (kPiece == 16) {
+          *reinterpret_cast<uint4*>(&raw[r][i * 4]) = __ldg(reinterpret_cast<const uint4*>(data) + i);
+        } else {
+          *reinterpret_cast<uint2*>(&raw[r][i * 2]) = __ldg(reinterpret_cast<const uint2*>(data) + i);
+        }
       }
     }
+    return;
+  }
 #pragma unroll
-    for (int i = 0; i < kColumns / 2; ++i) {
-      x[i][half * 2] = fmaf(widen_low<Element>(v[i]), kLog2e, x[i][half * 2]);
-      x[i][half * 2 + 1] = fmaf(widen_high<Element>(v[i]), kLog2e, x[i][half * 2 + 1]);
+  for (int r = 0; r < kCount; ++r) {
+    const int row = rows.row(first + r);
+    const char* data = base + (rows.head(row) * strides.head + rows.query(row) * strides.row) * kBytes;
+#pragma unroll
+    for (int w = 0; w < kWords; ++w) {
+      raw[r][w] = 0;
+#pragma unroll
+      for (int e = 0; e < (kBytes == 4 ? 1 : 4 / kBytes); ++e) {
+        const int column = kBytes == 4 ? w : w * (4 / kBytes) + e;
+        if (column >= valid) continue;
+        const char* at = data + column * strides.col * kBytes;
+        if constexpr (kBytes == 4) raw[r][w] = __ldg(reinterpret_cast<const std::uint32_t*>(at));
+        if constexpr (kBytes == 2)
+          raw[r][w] |= static_cast<std::uint32_t>(__ldg(reinterpret_cast<const std::uint16_t*>(at))) << 16 * e;
+        if constexpr (kBytes == 1)
+          raw[r][w] |= static_cast<std::uint32_t>(__ldg(reinterpret_cast<const std::uint8_t*>(at))) << 8 * e;
+      }
     }
   }
 }
 
-/// Turns products q . k into scores in base 2: scale, soft cap, ALiBi, bias, mask.
-template <typename Config>
+/// What stands between a product q . k and its weight besides scale. Each kind is a kernel of its own, because what it does, it
+/// does in every step; `bias` is a 16-bit bias alone (d = 128: 255 TFLOP/s, and 219 in the kernel of all options; H200).
+enum class Scores { scale, bias, any };
+
+/// Turns products q . k into scores: scale or soft cap, bias, ALiBi, mask.
+template <typename Config, Scores kScores>
 __device__ __forceinline__ void score(const Problem& p, const Sequence& s, const ForwardTile& tile, const ForwardRows& rows,
                                       int key0, float (&x)[Config::kMmaM][Config::kTileN / 8][4]) {
-  constexpr int kMmaN = Config::kTileN / 8, kColumns = Config::kColumns, kRows = Config::kRows;
+  using Element = typename Config::Element;
+  constexpr bool kAny = kScores == Scores::any;
+  constexpr int kColumns = Config::kColumns, kRows = Config::kRows;
+  const int lane = static_cast<int>(threadIdx.x) % 32, own = key0 + lane % 4 * kColumns;
+  const int valid = static_cast<int>(clamp(s.len_k - own, 0, kColumns));
+  const auto at = [&](int r, int column) -> float& { return x[r / 2][column / 2][r % 2 * 2 + column % 2]; };
   const auto each = [&](const auto& change) {
 #pragma unroll
-    for (int i = 0; i < Config::kMmaM; ++i) {
+    for (int r = 0; r < kRows; ++r) {
 #pragma unroll
-      for (int j = 0; j < kMmaN; ++j) {
-#pragma unroll
-        for (int e = 0; e < 4; ++e) x[i][j][e] = change(x[i][j][e]);
-      }
+      for (int c = 0; c < kColumns; ++c) at(r, c) = change(at(r, c));
     }
   };
-  if (p.softcap > 0) {
+  if (kAny && p.softcap > 0) {
     // tanh y = 1 - 2 / (1 + e^2y)
-    const auto cap = static_cast<float>(p.softcap) * kLog2e,
-               to_exponent = static_cast<float>(2 * p.scale / p.softcap) * kLog2e;
-    each([&](float v) { return cap - 2 * cap * __frcp_rn(1 + exp2_approx(v * to_exponent)); });
+    const auto cap = static_cast<float>(p.softcap), to_exponent = static_cast<float>(2 * p.scale / p.softcap) * kLog2e;
+    each([&](float v) { return fmaf(-2 * cap, reciprocal_approx(1 + exp2_approx(v * to_exponent)), cap); });
   } else {
-    const auto to_base2 = static_cast<float>(p.scale) * kLog2e;
-    each([&](float v) { return v * to_base2; });
+    const auto scale = static_cast<float>(p.scale);
+    each([&](float v) { return v * scale; });
   }
-  const int own = key0 + static_cast<int>(threadIdx.x) % 4 * kColumns;
-  const int valid = static_cast<int>(clamp(s.len_k - own, 0, kColumns));
-  if (p.alibi_slopes != nullptr) {
+  if (kAny && p.bias != nullptr && p.bias_type == DType::f32) {
+#pragma unroll
+    for (int r = 0; r < kRows; r += 2) {  // more at once would not fit into registers
+      std::uint32_t wide[2][kColumns];
+      fetch_rows<Config, 4>(p.bias, p.bias_strides, tile, rows, r, own, valid, wide);
+#pragma unroll
+      for (int c = 0; c < 2 * kColumns; ++c)
+        at(r + c / kColumns, c % kColumns) += __uint_as_float(wide[c / kColumns][c % kColumns]);
+    }
+  } else if (!kAny || p.bias != nullptr) {
+    // A thread's adjacent keys are, as they lie in memory, its fragment of a 16 x 16 operand: times one, the tensor cores add
+    // them, in place of two instructions an element.
+    const std::uint32_t one =
+        narrow<Element>(lane / 4 == lane % 4 * 2 ? 1.0f : 0.0f, lane / 4 == lane % 4 * 2 + 1 ? 1.0f : 0.0f);
+#pragma unroll
+    for (int i = 0; i < Config::kMmaM; ++i) {
+      std::uint32_t raw[2][kColumns / 2];
+      fetch_rows<Config, 2>(p.bias, p.bias_strides, tile, rows, 2 * i, own, valid, raw);
+#pragma unroll
+      for (int step = 0; step < Config::kTileN / 16; ++step) {
+        const std::uint32_t a[4] = {raw[0][2 * step], raw[1][2 * step], raw[0][2 * step + 1], raw[1][2 * step + 1]};
+        multiply<Element>(x[i][2 * step], a, one, 0);
+        multiply<Element>(x[i][2 * step + 1], a, 0, one);
+      }
+    }
+  }
+  if (kAny && p.alibi_slopes != nullptr) {
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       const int row = rows.row(r);
-      const float slope =
-          __ldg(p.alibi_slopes + tile.batch * p.alibi_batch + (tile.head + rows.head(row)) * p.alibi_head) * kLog2e;
+      const float slope = __ldg(p.alibi_slopes + tile.batch * p.alibi_batch + (tile.head + rows.head(row)) * p.alibi_head);
       const auto distance = static_cast<float>(rows.query(row) + s.offset - own);
 #pragma unroll
-      for (int c = 0; c < kColumns; ++c) {
-        float& v = x[r / 2][c / 2][r % 2 * 2 + c % 2];
-        v = fmaf(-slope, fabsf(distance - c), v);
+      for (int c = 0; c < kColumns; ++c) at(r, c) = fmaf(-slope, fabsf(distance - c), at(r, c));
+    }
+  }
+  if (kAny && p.mask != nullptr) {
+#pragma unroll
+    for (int r = 0; r < kRows; r += 2) {
+      std::uint32_t bytes[2][kColumns / 4];
+      fetch_rows<Config, 1>(p.mask, p.mask_strides, tile, rows, r, own, valid, bytes);
+#pragma unroll
+      for (int c = 0; c < 2 * kColumns; ++c) {
+        if ((bytes[c / kColumns][c % kColumns / 4] >> (c % 4 * 8) & 0xff) == 0)
+          at(r + c / kColumns, c % kColumns) = -INFINITY;
       }
     }
   }
-  if (p.bias != nullptr) {
-    const int size = p.bias_type == DType::f32 ? 4 : 2;
-    const Broadcast& strides = p.bias_strides;
-    const bool vectorised =
-        strides.col == 1 && ((reinterpret_cast<std::uintptr_t>(p.bias) |
-                              static_cast<std::uintptr_t>(strides.batch | strides.head | strides.row) * size) &
-                             15) == 0;
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-      const int row = rows.row(r);
-      const char* data =
-          static_cast<const char*>(p.bias) + (tile.batch * strides.batch + (tile.head + rows.head(row)) * strides.head +
-                                              rows.query(row) * strides.row + own * strides.col) *
-                                                 size;
-      add_bias<typename Config::Element>(p, data, valid, vectorised, r % 2, x[r / 2]);
-    }
-  }
-  if (p.mask != nullptr) {
-    const Broadcast& strides = p.mask_strides;
-    const bool vectorised = strides.col == 1 && valid == kColumns &&
-                            ((reinterpret_cast<std::uintptr_t>(p.mask) |
-                              static_cast<std::uintptr_t>(strides.batch | strides.head | strides.row)) &
-                             7) == 0;
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-      const int row = rows.row(r);
-      const std::uint8_t* data = p.mask + tile.batch * strides.batch + (tile.head + rows.head(row)) * strides.head +
-                                 rows.query(row) * strides.row + own * strides.col;
-      std::uint32_t v[kColumns / 4];
-      if (vectorised) {
-#pragma unroll
-        for (int i = 0; i < kColumns / 8; ++i)
-          reinterpret_cast<uint2*>(v)[i] = __ldg(reinterpret_cast<const uint2*>(data) + i);
-      } else {
-#pragma unroll
-        for (int i = 0; i < kColumns / 4; ++i) {
-          v[i] = 0;
-#pragma unroll
-          for (int e = 0; e < 4; ++e) {
-            if (4 * i + e < valid) v[i] |= static_cast<std::uint32_t>(__ldg(data + (4 * i + e) * strides.col)) << (8 * e);
-          }
-        }
-      }
-#pragma unroll
-      for (int c = 0; c < kColumns; ++c) {
-        if ((v[c / 4] >> (c % 4 * 8) & 0xff) == 0) x[r / 2][c / 2][r % 2 * 2 + c % 2] = -INFINITY;
-      }
-    }
-  }
+}
+
+/// Asks L2 for the bias that the warp's rows have at the keys from `key0` on.
+template <typename Config>
+__device__ __forceinline__ void prefetch_bias(const Problem& p, const Sequence& s, const ForwardTile& tile,
+                                              const ForwardRows& rows, int key0) {
+  const int lane = static_cast<int>(threadIdx.x) % 32, row = min(rows.first + lane, rows.all - 1);
+  if (p.bias == nullptr || p.bias_strides.col != 1 || key0 >= s.len_k || lane >= 16 * Config::kMmaM) return;
+  const int size = p.bias_type == DType::f32 ? 4 : 2;
+  const char* data = static_cast<const char*>(p.bias) +
+                     (tile.batch * p.bias_strides.batch + (tile.head + rows.head(row)) * p.bias_strides.head +
+                      rows.query(row) * p.bias_strides.row + key0) *
+                         size;
+  for (int byte = 0; byte < Config::kTileN * size; byte += 128)
+    if (key0 + byte / size < s.len_k) asm volatile("prefetch.global.L2 [%0];" ::"l"(data + byte));
 }
 
 /// Which of a thread's kColumns weights of each row dropout keeps, one bit each.
@@ -326,13 +337,16 @@ __device__ __forceinline__ void store(const Problem& p, const ForwardGrid& grid,
       });
 }
 
-template <typename Config, bool kScored>
+template <typename Config, Scores kScores>
 __global__ __launch_bounds__(Config::kThreads,
                              Config::kBlocksPerSm) void sm80_fmha_forward(const __grid_constant__ Problem p,
                                                                           const __grid_constant__ ForwardGrid grid) {
   using Element = typename Config::Element;
   using TileQ = typename Config::TileQ;
   using TileKV = typename Config::TileKV;
+  constexpr bool kScored = kScores != Scores::scale;
+  // float16 has few exponents: its weights are 2^7 times what they are elsewhere, 2^15 at most, so that small ones count.
+  constexpr float kHeadroom = std::is_same_v<Element, cutlass::half_t> ? 7 : 0;
   constexpr int kDim = Config::kDim, kTileM = Config::kTileM, kTileN = Config::kTileN, kMmaM = Config::kMmaM,
                 kRows = Config::kRows, kColumns = Config::kColumns, kSlots = Config::kSlots, kThreads = Config::kThreads;
   constexpr int kMmaN = kTileN / 8, kMmaD = kDim / 8, kStepsD = kDim / 16, kStepsN = kTileN / 16;
@@ -416,7 +430,7 @@ __global__ __launch_bounds__(Config::kThreads,
 #pragma unroll
     for (int j = 0; j < kMmaD; ++j) o[i][j][0] = o[i][j][1] = o[i][j][2] = o[i][j][3] = 0;
   }
-  const float to_base2 = kScored ? 1.0f : static_cast<float>(p.scale) * kLog2e;  // scores below are in base 2 if kScored
+  const float to_base2 = kScored ? kLog2e : static_cast<float>(p.scale) * kLog2e;  // of what `x` holds below
   const std::uint32_t first_q = shared_q + warp * 16 * kMmaM * TileQ::kRowBytes + TileQ::rows_first(lane),
                       first_k_fragment = ring + TileKV::chunks_first(lane),
                       first_v_fragment = ring + TileKV::rows_first(lane);
@@ -436,6 +450,8 @@ __global__ __launch_bounds__(Config::kThreads,
   for (int n = 0; n < tiles; ++n) {
     const int key0 = (tile_begin + n) * kTileN;
     const bool visible = key0 < some_end && key0 + kTileN > some_first;
+    float x[kMmaM][kMmaN][4];
+    if constexpr (kScored) prefetch_bias<Config>(p, s, tile, rows, key0 + kTileN);
     if constexpr (Config::kPaired) {
       wait_for_copies<kSlots - 4>();
       __syncthreads();
@@ -446,7 +462,6 @@ __global__ __launch_bounds__(Config::kThreads,
       __syncthreads();
       load_tile(2 * n + kSlots - 1);
     }
-    float x[kMmaM][kMmaN][4];
     if (visible) {
 #pragma unroll
       for (int i = 0; i < kMmaM; ++i) {
@@ -476,7 +491,9 @@ __global__ __launch_bounds__(Config::kThreads,
           }
         }
       }
-      if constexpr (kScored) score<Config>(p, s, tile, rows, key0, x);
+      if constexpr (kScored) {
+        score<Config, kScores>(p, s, tile, rows, key0, x);
+      }
       if (key0 < all_first || key0 + kTileN > all_end) {
 #pragma unroll
         for (int r = 0; r < kRows; ++r) {
@@ -501,7 +518,7 @@ __global__ __launch_bounds__(Config::kThreads,
         for (int j = 0; j < kMmaN; ++j)
           largest[r] = fmaxf(largest[r], fmaxf(x[r / 2][j][r % 2 * 2], x[r / 2][j][r % 2 * 2 + 1]));
         largest[r] *= to_base2;
-        grows = grows || largest[r] > row_max[r] + 8;
+        grows = grows || largest[r] > row_max[r] + (8 + kHeadroom);
       }
       if (__any_sync(~0u, grows)) {
 #pragma unroll
@@ -509,7 +526,8 @@ __global__ __launch_bounds__(Config::kThreads,
           largest[r] = fmaxf(largest[r], __shfl_xor_sync(~0u, largest[r], 1));
           largest[r] = fmaxf(largest[r], __shfl_xor_sync(~0u, largest[r], 2));
           // By row, so that no row's bits depend on its neighbours.
-          const float now = largest[r] > row_max[r] + 8 ? largest[r] : row_max[r], factor = exp2_approx(row_max[r] - now);
+          const float now = largest[r] > row_max[r] + (8 + kHeadroom) ? largest[r] - kHeadroom : row_max[r],
+                      factor = exp2_approx(row_max[r] - now);
           row_max[r] = now;
           row_sum[r] *= factor;
 #pragma unroll
@@ -527,7 +545,7 @@ __global__ __launch_bounds__(Config::kThreads,
     }
     if (visible) {
       std::uint32_t keep[kRows];
-      const bool drops = kScored && p.rng_state != nullptr;
+      const bool drops = kScores == Scores::any && p.rng_state != nullptr;
       if (drops) draw<Config>(p, tile, rows, key0, keep);
       const std::uint32_t v_fragment = first_v_fragment + (2 * n + 1) % kSlots * TileKV::kBytes;
 #pragma unroll
@@ -647,10 +665,10 @@ inline std::size_t workspace_forward(const Kernel&, const FmhaDescriptor& g, int
 
 template <typename Config>
 void run_forward(const Kernel&, const Problem& p, const Launch& launch) {
-  // Beside what every iteration costs anyway, only these cost in each of them; and the plain kernel takes the maximum before
-  // it scales.
-  const bool scored = p.softcap > 0 || p.alibi_slopes != nullptr || p.bias != nullptr || p.mask != nullptr ||
-                      p.rng_state != nullptr || !(p.scale > 0);
+  const bool short_bias = p.bias != nullptr && p.bias_type != DType::f32;
+  // Without further options the maximum is taken before scaling, which wants a positive scale.
+  const bool any = p.softcap > 0 || p.alibi_slopes != nullptr || (p.bias != nullptr && !short_bias) || p.mask != nullptr ||
+                   p.rng_state != nullptr || (!short_bias && !(p.scale > 0));
   // K and V of the heads that run at one time: a share of L2 that leaves room for what streams through (H100: 50 MB).
   constexpr std::int64_t at_once_bytes = 16 << 20;
   const std::int64_t group = p.heads / p.heads_k, packed_batch = p.cu_seqlens_q != nullptr ? 1 : p.batch;
@@ -668,11 +686,10 @@ void run_forward(const Kernel&, const Problem& p, const Launch& launch) {
   if (launch.splits > 1) grid.partial_lse = grid.partial_o + grid.rows * launch.splits * ((p.dim_v + 3) / 4 * 4);
   const auto stream = static_cast<cudaStream_t>(launch.stream);
   const unsigned blocks = grid.row_tiles * grid.heads * grid.splits;
-  if (scored) {
-    sm80_fmha_forward<Config, true><<<blocks, Config::kThreads, Config::kSharedMemory, stream>>>(p, grid);
-  } else {
-    sm80_fmha_forward<Config, false><<<blocks, Config::kThreads, Config::kSharedMemory, stream>>>(p, grid);
-  }
+  const auto kernel = any          ? sm80_fmha_forward<Config, Scores::any>
+                      : short_bias ? sm80_fmha_forward<Config, Scores::bias>
+                                   : sm80_fmha_forward<Config, Scores::scale>;
+  kernel<<<blocks, Config::kThreads, Config::kSharedMemory, stream>>>(p, grid);
   check_cuda(cudaGetLastError(), "attention kernel launch");
   if (launch.splits > 1) {
     sm80_fmha_combine<typename Config::Element><<<static_cast<unsigned>((grid.rows + 3) / 4), 128, 0, stream>>>(p, grid);
@@ -682,7 +699,8 @@ void run_forward(const Kernel&, const Problem& p, const Launch& launch) {
 
 template <typename Config>
 void prepare_forward(const Kernel&) {
-  for (const auto kernel : {sm80_fmha_forward<Config, false>, sm80_fmha_forward<Config, true>}) {
+  for (const auto kernel : {sm80_fmha_forward<Config, Scores::scale>, sm80_fmha_forward<Config, Scores::bias>,
+                            sm80_fmha_forward<Config, Scores::any>}) {
     check_cuda(
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(Config::kSharedMemory)),
         "cudaFuncSetAttribute");
@@ -690,7 +708,7 @@ void prepare_forward(const Kernel&) {
 }
 
 template <typename Config>
-constexpr Kernel forward_kernel() {
+constexpr Kernel forward_kernel(double teraflops) {
   Kernel k{};
   k.pass = Pass::forward;
   k.arch = Config::kArch;
@@ -706,6 +724,7 @@ constexpr Kernel forward_kernel() {
   k.shared_memory = Config::kSharedMemory;
   k.minimum_compute_capability = Config::kArch == Arch::sm89 ? 89 : 80;
   k.maximum_compute_capability = Config::kArch == Arch::sm89 ? 90 : any_newer;
+  k.teraflops = teraflops;
   k.divides = true;
   k.run_forward = run_forward<Config>;
   k.workspace_forward = workspace_forward;
