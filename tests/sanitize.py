@@ -124,7 +124,7 @@ def sanitize_attention(pattern: str) -> tuple[int, int]:
             continue
         served = 0
         for name, (index, case) in itertools.product(
-            (sku.name, f"{sku.name}.k2", f"{sku.name}.k3"), enumerate(attention_cases(sku))
+            (sku.name, f"{sku.name}.k2", f"{sku.name}.ordered"), enumerate(attention_cases(sku))
         ):
             problem = check_attention(sku, name, case, index)
             if problem == NOT_SERVED:

@@ -1,4 +1,4 @@
-// The same products on every GPU: memory and streams from the CUDA runtime's plain C interface, kernels from cutplan.
+// The same problems on every GPU: memory and streams from the CUDA runtime's plain C interface, kernels from cutplan.
 #include <cuda_runtime_api.h>
 
 #include <stdexcept>
@@ -38,22 +38,43 @@ class DeviceArray {
   T* data_ = nullptr;
 };
 
+/// On a stream of its own, with scratch of the size that the plan asks for.
+template <class Plan, class Arguments>
+void run(const Plan& plan, const Arguments& arguments) {
+  const DeviceArray<unsigned char> scratch(plan.workspace_size() + 1);  // the runtime need not allocate 0 bytes
+  cudaStream_t stream;
+  check(cudaStreamCreate(&stream));
+  check(cudaDeviceSynchronize());
+  plan.run(arguments, stream, {scratch.data(), plan.workspace_size()});
+  check(cudaStreamSynchronize(stream));
+  check(cudaStreamDestroy(stream));
+}
+
 template <class T>
 bool multiply(std::int64_t m, std::int64_t n, std::int64_t k, std::uint64_t seed, cutplan::Device device,
               const cutplan::PlanPreference& preference) {
   const Problem<T> problem(m, n, k, seed);
   const cutplan::GemmPlan plan = cutplan::GemmPlan::select(problem.descriptor(), device, preference);
   const DeviceArray<T> a(problem.a), b(problem.b), bias(problem.bias), d(static_cast<std::size_t>(m * n));
-  const DeviceArray<unsigned char> scratch(plan.workspace_size() + 1);
   check(cudaMemset(d.data(), 0xff, d.bytes()));  // every element a NaN
-  cudaStream_t stream;
-  check(cudaStreamCreate(&stream));
-  check(cudaDeviceSynchronize());
-  plan.run(problem.arguments(a.data(), b.data(), bias.data(), d.data(), device), stream,
-           {scratch.data(), plan.workspace_size()});
-  check(cudaStreamSynchronize(stream));
-  check(cudaStreamDestroy(stream));
+  run(plan, problem.arguments(a.data(), b.data(), bias.data(), d.data(), device));
   return report(problem, plan, d.to_host());
+}
+
+template <class T>
+bool attend(std::int64_t seq_q, std::int64_t seq_k, std::int64_t dim, std::int64_t dim_v, std::uint64_t seed,
+            cutplan::Device device, const cutplan::PlanPreference& preference) {
+  Attention<T> problem(seq_q, seq_k, dim, dim_v, seed);
+  const auto forward = cutplan::FmhaPlan::select(problem.descriptor().forward, device, preference);
+  const auto backward = cutplan::FmhaBackwardPlan::select(problem.descriptor(), device, preference);
+  const DeviceArray<T> memory(problem.memory);
+  const DeviceArray<float> lse(problem.lse);
+  const auto arguments = problem.arguments(memory.data(), lse.data(), device);
+  run(forward, arguments.forward);
+  run(backward, arguments);
+  problem.memory = memory.to_host();
+  problem.lse = lse.to_host();
+  return report(problem, forward, backward);
 }
 
 }  // namespace
@@ -72,6 +93,11 @@ int check_gpu(std::uint64_t seed) {
       cutplan::PlanPreference sm80;
       sm80.arch = cutplan::Arch::sm80;
       failures += !multiply<BFloat16>(200, 300, 400, seed, device, sm80);
+      for (const auto& [seq_q, seq_k, dim, dim_v] :
+           {std::tuple(1, 300, 128, 128), std::tuple(150, 270, 64, 48), std::tuple(130, 70, 17, 96)}) {
+        failures += !attend<BFloat16>(seq_q, seq_k, dim, dim_v, seed, device, sm80);
+        failures += !attend<float>(seq_q, seq_k, dim, dim_v, seed, device, sm80);
+      }
     }
   }
   return failures;

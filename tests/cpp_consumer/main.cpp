@@ -1,8 +1,9 @@
-// Multiplies on the host backend and holds the results to the plans' own error bounds; then provokes errors, each of which
-// must come as its own type, name the operand and leave the plan usable. The GPU part is in gpu.cpp. Exits with the number
-// of failures.
+// Multiplies and attends on the host backend and holds the results to the plans' own error bounds; then provokes errors,
+// each of which must come as its own type, name the operand and leave the plan usable. The GPU part is in gpu.cpp. Exits
+// with the number of failures.
 #include <cstddef>
 #include <memory>
+#include <stdexcept>
 #include <tuple>
 
 #include "problem.hpp"
@@ -13,18 +14,40 @@ using namespace consumer;
 
 constexpr cutplan::Device host{};
 
+/// With scratch of exactly the size that the plan asks for.
+template <class Plan, class Arguments>
+void run(const Plan& plan, const Arguments& arguments) {
+  constexpr std::byte untouched{0x5a};
+  constexpr std::size_t guard = cutplan::workspace_alignment;
+  std::vector<std::byte> memory(plan.workspace_size() + 2 * guard, untouched);
+  void* scratch = memory.data();
+  std::size_t space = memory.size();
+  std::align(cutplan::workspace_alignment, plan.workspace_size() + guard, scratch, space);
+  plan.run(arguments, nullptr, {scratch, plan.workspace_size()});
+  const std::byte* end = static_cast<std::byte*>(scratch) + plan.workspace_size();
+  if (std::any_of(end, end + guard, [&](std::byte x) { return x != untouched; })) {
+    throw std::runtime_error(plan.sku().name + " wrote beyond its workspace");
+  }
+}
+
 template <class T>
 bool multiply(std::int64_t m, std::int64_t n, std::int64_t k, std::uint64_t seed) {
   Problem<T> problem(m, n, k, seed);
   const cutplan::GemmPlan plan = cutplan::GemmPlan::select(problem.descriptor(), host);
   std::vector<T> d(static_cast<std::size_t>(m * n), narrow<T>(std::nan("")));
-  std::vector<std::byte> scratch(plan.workspace_size() + cutplan::workspace_alignment);
-  void* workspace = scratch.data();
-  std::size_t space = scratch.size();
-  std::align(cutplan::workspace_alignment, plan.workspace_size(), workspace, space);
-  plan.run(problem.arguments(problem.a.data(), problem.b.data(), problem.bias.data(), d.data(), host), nullptr,
-           {workspace, plan.workspace_size()});
+  run(plan, problem.arguments(problem.a.data(), problem.b.data(), problem.bias.data(), d.data(), host));
   return report(problem, plan, d);
+}
+
+template <class T>
+bool attend(std::int64_t seq_q, std::int64_t seq_k, std::int64_t dim, std::int64_t dim_v, std::uint64_t seed) {
+  Attention<T> problem(seq_q, seq_k, dim, dim_v, seed);
+  const auto forward = cutplan::FmhaPlan::select(problem.descriptor().forward, host);
+  const auto backward = cutplan::FmhaBackwardPlan::select(problem.descriptor(), host);
+  const auto arguments = problem.arguments(problem.memory.data(), problem.lse.data(), host);
+  run(forward, arguments.forward);
+  run(backward, arguments);
+  return report(problem, forward, backward);
 }
 
 /// Runs `provoke`, which must throw E with `word` in its text.
@@ -108,6 +131,23 @@ int check_errors(std::uint64_t seed) {
   }
   plan.run(good);
   failures += !report(problem, plan, d);
+
+  Attention<float> attention(5, 7, 16, 16, seed);
+  const auto forward = cutplan::FmhaPlan::select(attention.descriptor().forward, host);
+  const auto backward = cutplan::FmhaBackwardPlan::select(attention.descriptor(), host);
+  const auto arguments = attention.arguments(attention.memory.data(), attention.lse.data(), host);
+  failures += !throws<cutplan::ShapeMismatch>("wrong head count", "operand k", [&] {
+    cutplan::FmhaArguments bad = arguments.forward;
+    bad.k.shape[1] += 1;
+    run(forward, bad);
+  });
+  if (!std::isnan(attention.memory[attention.o.at(0, 0, 0, 0)])) {
+    std::printf("refused attention: FAILED: the output was written to\n");
+    ++failures;
+  }
+  run(forward, arguments.forward);
+  run(backward, arguments);
+  failures += !report(attention, forward, backward);
   return failures;
 }
 
@@ -123,6 +163,12 @@ int main() {
     failures += !multiply<float>(m, n, k, seed);
     failures += !multiply<double>(m, n, k, seed);
     failures += !multiply<BFloat16>(m, n, k, seed);
+  }
+  // A single query, more keys than queries, and queries that see no key.
+  for (const auto& [seq_q, seq_k, dim, dim_v] :
+       {std::tuple(1, 130, 64, 64), std::tuple(67, 150, 40, 24), std::tuple(90, 33, 17, 64), std::tuple(5, 0, 8, 8)}) {
+    failures += !attend<float>(seq_q, seq_k, dim, dim_v, seed);
+    failures += !attend<BFloat16>(seq_q, seq_k, dim, dim_v, seed);
   }
   failures += check_errors(seed);
 

@@ -1,4 +1,5 @@
-// A random matrix product with its exact answer, and the judgement of a result by the plan's own error bound.
+// A random matrix product and a random attention with their exact answers, and the judgement of results by the plans' own
+// error bounds.
 #pragma once
 
 #include <cutplan/cutplan.hpp>
@@ -8,8 +9,10 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <initializer_list>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace consumer {
@@ -57,29 +60,23 @@ constexpr cutplan::DType dtype<BFloat16>() {
 }
 
 template <class T>
-cutplan::TensorView matrix(T* data, std::int64_t rows, std::int64_t columns, bool row_major, cutplan::Device device) {
+cutplan::TensorView view(T* data, std::initializer_list<std::int64_t> shape, std::initializer_list<std::int64_t> strides,
+                         cutplan::Device device) {
   cutplan::TensorView view;
   view.data = data;
   view.dtype = dtype<T>();
   view.device = device;
-  view.rank = 2;
-  view.shape[0] = rows;
-  view.shape[1] = columns;
-  view.strides[0] = row_major ? columns : 1;
-  view.strides[1] = row_major ? 1 : rows;
+  view.rank = static_cast<int>(shape.size());
+  std::copy(shape.begin(), shape.end(), view.shape);
+  std::copy(strides.begin(), strides.end(), view.strides);
   return view;
 }
 
-template <class T>
-cutplan::TensorView vector(T* data, std::int64_t size, cutplan::Device device) {
-  cutplan::TensorView view;
-  view.data = data;
-  view.dtype = dtype<T>();
-  view.device = device;
-  view.rank = 1;
-  view.shape[0] = size;
-  view.strides[0] = 1;
-  return view;
+/// An error as a part of its bound; infinite where an element is not a number.
+inline double part_of_bound(double computed, double exact, double bound) {
+  if (computed == exact) return 0;
+  const double part = std::abs(computed - exact) / bound;
+  return std::isnan(part) ? HUGE_VAL : part;
 }
 
 /// D = relu(alpha A B + bias): A [m, k] row-major, B [k, n] column-major.
@@ -117,15 +114,15 @@ struct Problem {
 
   cutplan::GemmArguments arguments(T* a_, T* b_, T* bias_, T* d_, cutplan::Device device) const {
     cutplan::GemmArguments arguments;
-    arguments.a = matrix(a_, m, k, true, device);
-    arguments.b = matrix(b_, k, n, false, device);
-    arguments.bias = vector(bias_, n, device);
-    arguments.d = matrix(d_, m, n, true, device);
+    arguments.a = view(a_, {m, k}, {k, 1}, device);
+    arguments.b = view(b_, {k, n}, {1, k}, device);
+    arguments.bias = view(bias_, {n}, {1}, device);
+    arguments.d = view(d_, {m, n}, {n, 1}, device);
     arguments.alpha = alpha;
     return arguments;
   }
 
-  /// Largest error as a part of the plan's bound; infinite where an element is not a number.
+  /// Largest error as a part of the plan's bound.
   double judge(const std::vector<T>& d, const cutplan::PrecisionGuarantee& guarantee) const {
     double worst = 0;
     for (std::int64_t i = 0; i < m; ++i) {
@@ -140,27 +137,212 @@ struct Problem {
         const long double shift = value(bias[static_cast<std::size_t>(j)]);
         const double exact = static_cast<double>(std::max(alpha * sum + shift, 0.0L));
         const double magnitude = static_cast<double>(alpha * size + std::abs(shift));
-        const double error = std::abs(value(d[static_cast<std::size_t>(i * n + j)]) - exact);
-        const double ratio = error / guarantee.error_bound(magnitude, exact);
-        if (std::isnan(ratio)) {
-          if (error != 0) return HUGE_VAL;
-        } else {
-          worst = std::max(worst, ratio);
-        }
+        const double computed = value(d[static_cast<std::size_t>(i * n + j)]);
+        worst = std::max(worst, part_of_bound(computed, exact, guarantee.error_bound(magnitude, exact)));
       }
     }
     return worst;
   }
 };
 
+/// Causal attention, aligned to the bottom right, of heads that share keys in groups, forward and backward. All operands
+/// lie in one memory of NaNs as [batch, sequence, head, dimension + pad], seen as [batch, head, sequence, dimension].
+template <class T>
+struct Attention {
+  static constexpr std::int64_t batch = 2, heads = 6, heads_k = 2, pad = 8;
+
+  /// Where one operand lies.
+  struct Operand {
+    std::int64_t start, heads, rows, columns;
+
+    std::int64_t row() const { return columns + pad; }
+    std::int64_t size() const { return batch * rows * heads * row(); }
+    std::size_t at(std::int64_t b, std::int64_t h, std::int64_t i, std::int64_t c) const {
+      return static_cast<std::size_t>(start + ((b * rows + i) * heads + h) * row() + c);
+    }
+    cutplan::TensorView in(T* memory, cutplan::Device device) const {
+      return view(memory + start, {batch, heads, rows, columns}, {rows * heads * row(), row(), heads * row(), 1}, device);
+    }
+  };
+
+  /// An element in exact arithmetic, and what its bound depends on.
+  struct Exact {
+    double value = 0, magnitude = 0, scores = 0;
+
+    void add(double term, double size, double row_scores) {
+      value += term;
+      magnitude += size;
+      scores = std::max(scores, row_scores);
+    }
+  };
+
+  std::int64_t seq_q, seq_k, dim, dim_v;
+  std::vector<T> memory;
+  std::vector<float> lse;
+  Operand q, k, v, o, grad, dq, dk, dv;
+
+  Attention(std::int64_t seq_q_, std::int64_t seq_k_, std::int64_t dim_, std::int64_t dim_v_, std::uint64_t seed)
+      : seq_q(seq_q_), seq_k(seq_k_), dim(dim_), dim_v(dim_v_), lse(index(batch * heads * seq_q), std::nanf("")) {
+    std::mt19937_64 random(seed);
+    std::normal_distribution<double> normal;
+    std::uniform_int_distribution<int> exponent(-1, 1);  // scores of a few units, so that many keys have weight
+    const auto output = [&](std::int64_t heads_, std::int64_t rows, std::int64_t columns) {
+      const Operand x{static_cast<std::int64_t>(memory.size()), heads_, rows, columns};
+      memory.resize(index(x.start + x.size()), narrow<T>(std::nan("")));
+      return x;
+    };
+    const auto input = [&](std::int64_t heads_, std::int64_t rows, std::int64_t columns) {
+      const Operand x = output(heads_, rows, columns);
+      for (std::int64_t i = 0; i < x.size(); ++i) {
+        if (i % x.row() < columns) memory[index(x.start + i)] = narrow<T>(std::ldexp(normal(random), exponent(random)));
+      }
+      return x;
+    };
+    q = input(heads, seq_q, dim);
+    k = input(heads_k, seq_k, dim);
+    v = input(heads_k, seq_k, dim_v);
+    grad = input(heads, seq_q, dim_v);
+    o = output(heads, seq_q, dim_v);
+    dq = output(heads, seq_q, dim);
+    dk = output(heads_k, seq_k, dim);
+    dv = output(heads_k, seq_k, dim_v);
+  }
+
+  cutplan::FmhaBackwardDescriptor descriptor() const {
+    cutplan::FmhaBackwardDescriptor g;
+    g.forward.batch = batch;
+    g.forward.heads = heads;
+    g.forward.heads_k = heads_k;
+    g.forward.seq_q = seq_q;
+    g.forward.seq_k = seq_k;
+    g.forward.dim = dim;
+    g.forward.dim_v = dim_v;
+    g.forward.dtype = dtype<T>();
+    g.forward.causal = cutplan::Causal::bottom_right;
+    g.forward.lse = true;
+    return g;
+  }
+
+  cutplan::FmhaBackwardArguments arguments(T* memory_, float* lse_, cutplan::Device device) const {
+    cutplan::FmhaBackwardArguments arguments;
+    arguments.forward.q = q.in(memory_, device);
+    arguments.forward.k = k.in(memory_, device);
+    arguments.forward.v = v.in(memory_, device);
+    arguments.forward.o = o.in(memory_, device);
+    arguments.forward.lse = view(lse_, {batch, heads, seq_q}, {heads * seq_q, seq_q, 1}, device);
+    arguments.grad = grad.in(memory_, device);
+    arguments.dq = dq.in(memory_, device);
+    arguments.dk = dk.in(memory_, device);
+    arguments.dv = dv.in(memory_, device);
+    return arguments;
+  }
+
+  /// Largest error of the forward and of the backward as a part of the plans' bounds; infinite where padding was written to.
+  std::pair<double, double> judge(const cutplan::PrecisionGuarantee& forward,
+                                  const cutplan::PrecisionGuarantee& backward) const {
+    std::vector<Exact> exact(memory.size()), exact_lse(lse.size());
+    for (std::int64_t row = 0; row < batch * heads * seq_q; ++row) {
+      attend(row / (heads * seq_q), row / seq_q % heads, row % seq_q, exact, exact_lse[index(row)]);
+    }
+    const auto part = [](double computed, const Exact& e, const cutplan::PrecisionGuarantee& guarantee) {
+      return part_of_bound(computed, e.value, guarantee.error_bound(e.magnitude, e.value, e.scores));
+    };
+    const auto largest = [&](const Operand& x, const cutplan::PrecisionGuarantee& guarantee) {
+      double worst = 0;
+      for (std::int64_t i = x.start; i < x.start + x.size(); ++i) {
+        const double computed = value(memory[index(i)]);
+        if ((i - x.start) % x.row() < x.columns) {
+          worst = std::max(worst, part(computed, exact[index(i)], guarantee));
+        } else if (!std::isnan(computed)) {
+          return HUGE_VAL;
+        }
+      }
+      return worst;
+    };
+    double worst = largest(o, forward);
+    for (std::size_t i = 0; i < lse.size(); ++i) worst = std::max(worst, part(value(lse[i]), exact_lse[i], forward));
+    return {worst, std::max({largest(dq, backward), largest(dk, backward), largest(dv, backward)})};
+  }
+
+ private:
+  static std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
+
+  /// Adds to the exact answers what query i of head h has to do with.
+  void attend(std::int64_t b, std::int64_t h, std::int64_t i, std::vector<Exact>& exact, Exact& exact_lse) const {
+    const std::int64_t hk = h / (heads / heads_k);
+    const auto keys = index(std::clamp<std::int64_t>(i + seq_k - seq_q + 1, 0, seq_k));
+    const auto get = [&](const Operand& x, std::int64_t head, std::int64_t row, std::int64_t c) {
+      return value(memory[x.at(b, head, row, c)]);
+    };
+    const double scale = 1 / std::sqrt(static_cast<double>(dim));
+    std::vector<double> p(keys);
+    double scores = 0, largest = -HUGE_VAL, total = 0;
+    for (std::size_t j = 0; j < keys; ++j) {
+      double size = 0;
+      for (std::int64_t c = 0; c < dim; ++c) {
+        const double product = scale * get(q, h, i, c) * get(k, hk, static_cast<std::int64_t>(j), c);
+        p[j] += product;
+        size += std::abs(product);
+      }
+      scores = std::max(scores, size);
+      largest = std::max(largest, p[j]);
+    }
+    for (double& weight : p) total += weight = std::exp(weight - largest);
+    for (double& weight : p) weight /= total;
+    exact_lse.add(largest + std::log(total), 1, scores);
+
+    double delta = 0, delta_size = 0;
+    for (std::int64_t c = 0; c < dim_v; ++c) {
+      Exact& out = exact[o.at(b, h, i, c)];
+      for (std::size_t j = 0; j < keys; ++j) {
+        const double x = get(v, hk, static_cast<std::int64_t>(j), c);
+        out.add(p[j] * x, p[j] * std::abs(x), scores);
+      }
+      const double g = get(grad, h, i, c);
+      delta += g * out.value;
+      delta_size += std::abs(g) * out.magnitude;
+    }
+    for (std::size_t n = 0; n < keys; ++n) {
+      const auto j = static_cast<std::int64_t>(n);
+      double dp = -delta, size = delta_size;
+      for (std::int64_t c = 0; c < dim_v; ++c) {
+        const double g = get(grad, h, i, c), product = g * get(v, hk, j, c);
+        dp += product;
+        size += std::abs(product);
+        exact[dv.at(b, hk, j, c)].add(p[n] * g, p[n] * std::abs(g), scores);
+      }
+      const double ds = scale * p[n] * dp, ds_size = scale * p[n] * size;
+      for (std::int64_t c = 0; c < dim; ++c) {
+        const double x = get(q, h, i, c), y = get(k, hk, j, c);
+        exact[dq.at(b, h, i, c)].add(ds * y, ds_size * std::abs(y), scores);
+        exact[dk.at(b, hk, j, c)].add(ds * x, ds_size * std::abs(x), scores);
+      }
+    }
+  }
+};
+
 /// Prints one line about a result, and says whether the plan kept its promise.
+inline bool report(const cutplan::KernelSku& sku, std::initializer_list<std::int64_t> extents, cutplan::DType type,
+                   double worst) {
+  std::string text;
+  for (const std::int64_t extent : extents) text += (text.empty() ? "" : " x ") + std::to_string(extent);
+  std::printf("%s  %s %s: error %.3f of the bound%s\n", sku.name.c_str(), text.c_str(), name(type), worst,
+              worst <= 1 ? "" : "  FAILED");
+  return worst <= 1;
+}
+
 template <class T>
 bool report(const Problem<T>& problem, const cutplan::GemmPlan& plan, const std::vector<T>& d) {
-  const double worst = problem.judge(d, plan.precision_guarantee());
-  std::printf("%s  %lld x %lld x %lld %s: error %.3f of the bound%s\n", plan.sku().name.c_str(),
-              static_cast<long long>(problem.m), static_cast<long long>(problem.n), static_cast<long long>(problem.k),
-              name(dtype<T>()), worst, worst <= 1 ? "" : "  FAILED");
-  return worst <= 1;
+  return report(plan.sku(), {problem.m, problem.n, problem.k}, dtype<T>(), problem.judge(d, plan.precision_guarantee()));
+}
+
+/// About both passes, whose results are in the problem's memory.
+template <class T>
+bool report(const Attention<T>& problem, const cutplan::FmhaPlan& forward, const cutplan::FmhaBackwardPlan& backward) {
+  const auto [worst, worst_gradient] = problem.judge(forward.precision_guarantee(), backward.precision_guarantee());
+  const auto extents = {problem.seq_q, problem.seq_k, problem.dim, problem.dim_v};
+  const bool kept = report(forward.sku(), extents, dtype<T>(), worst);
+  return report(backward.sku(), extents, dtype<T>(), worst_gradient) && kept;
 }
 
 /// Number of results outside their bound on the GPUs of this machine.

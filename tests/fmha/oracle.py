@@ -13,8 +13,8 @@ magnitudes are
 
 and the size of a query's scores is the largest of scale sum_d |q_id k_jd| + |slope (i + off - j)| + |bias_ij|
 over the keys that take part, and of |sink|. What docs/numerics.md leaves outside of the bound on a GPU is
-added there: what underflow does to small weights and score gradients, as so much more of each in the magnitudes;
-and dbias, dalibi_slopes and dsink take a float32 rounding for each term.
+added there: what underflow does to small weights and score gradients, as so much more of each in the
+magnitudes; and dbias, dalibi_slopes and dsink take a float32 rounding for each term.
 """
 
 from __future__ import annotations

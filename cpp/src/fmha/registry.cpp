@@ -368,8 +368,9 @@ KernelSku sku_of(const Kernel& k, int splits, const Descriptor& descriptor, DTyp
   s.tile_n = k.tile_n;
   s.tile_k = k.dim;
   s.stages = k.stages;
-  s.schedule = k.operand == DType::f32 ? name(k.math) : "";
-  s.split_k = splits;
+  if (k.operand == DType::f32) s.schedule = name(k.math);
+  if (k.pass == Pass::backward && k.divides) s.schedule = splits > 0 ? "ordered" : "unordered";
+  s.split_k = k.pass == Pass::forward ? splits : 1;
   s.alignment = bits(k.operand) / 8;
   return s;
 }

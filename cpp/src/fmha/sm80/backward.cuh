@@ -194,6 +194,48 @@ __device__ __forceinline__ void draw(const Problem& p, const Piece<Config>& piec
   }
 }
 
+/// Calls change(score, element) for each score of a thread and the element that an operand, broadcast to the scores, has there.
+/// Scores outside the sequence get an element from its edge: they are masked anyway.
+template <typename T, typename Config, typename Change>
+__device__ __forceinline__ void visit_scores(const void* operand, const Broadcast& strides, const Sequence& s,
+                                             const Piece<Config>& piece, float (&x)[Config::kMmaN][Config::kMmaQ][4],
+                                             const Change& change) {
+  const T* base = static_cast<const T*>(operand) + piece.batch * strides.batch + piece.head * strides.head;
+  const bool inside =
+      strides.col == 1 && piece.key0 + Config::kKeys <= s.len_k && piece.query0 + Config::kQueries <= s.len_q;
+#pragma unroll
+  for (int j = 0; j < Config::kMmaQ; ++j) {
+    if (inside) {
+      // One address a row of queries; its elements lie at constant distances.
+      T element[2][Config::kMmaN][2];
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        const T* row = base + piece.query(j, e) * strides.row + piece.key(0, 0);
+#pragma unroll
+        for (int i = 0; i < Config::kMmaN; ++i) {
+          element[e][i][0] = __ldg(row + i * 16);
+          element[e][i][1] = __ldg(row + i * 16 + 8);
+        }
+      }
+#pragma unroll
+      for (int i = 0; i < Config::kMmaN; ++i) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) change(x[i][j][e], element[e % 2][i][e / 2]);
+      }
+    } else {
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        const int query = min(piece.query(j, e % 2), static_cast<int>(s.len_q) - 1);
+#pragma unroll
+        for (int i = 0; i < Config::kMmaN; ++i) {
+          const int key = min(piece.key(i, e / 2), static_cast<int>(s.len_k) - 1);
+          change(x[i][j][e], __ldg(base + query * strides.row + key * strides.col));
+        }
+      }
+    }
+  }
+}
+
 /// Turns products q . k into scores in base 2, and what the soft cap's derivative leaves of a gradient.
 template <typename Config>
 __device__ __forceinline__ void score(const Problem& p, const Sequence& s, const Piece<Config>& piece,
@@ -248,34 +290,17 @@ __device__ __forceinline__ void score(const Problem& p, const Sequence& s, const
       }
     }
   }
-  if (p.bias != nullptr || p.mask != nullptr) {
-    const std::int64_t bias0 = piece.batch * p.bias_strides.batch + piece.head * p.bias_strides.head,
-                       mask0 = piece.batch * p.mask_strides.batch + piece.head * p.mask_strides.head;
-#pragma unroll
-    for (int j = 0; j < kMmaQ; ++j) {
-#pragma unroll
-      for (int e = 0; e < 2; ++e) {
-        const int query = min(piece.query(j, e), static_cast<int>(s.len_q) - 1);
-#pragma unroll
-        for (int i = 0; i < kMmaN; ++i) {
-#pragma unroll
-          for (int half = 0; half < 2; ++half) {
-            const int key = min(piece.key(i, half), static_cast<int>(s.len_k) - 1);
-            float& v = x[i][j][half * 2 + e];
-            if (p.bias != nullptr) {
-              const std::int64_t at = bias0 + query * p.bias_strides.row + key * p.bias_strides.col;
-              const float bias =
-                  p.bias_type == DType::f32
-                      ? __ldg(static_cast<const float*>(p.bias) + at)
-                      : widen_low<typename Config::Element>(__ldg(static_cast<const std::uint16_t*>(p.bias) + at));
-              v = fmaf(bias, kLog2e, v);
-            }
-            if (p.mask != nullptr && __ldg(p.mask + mask0 + query * p.mask_strides.row + key * p.mask_strides.col) == 0)
-              v = -INFINITY;
-          }
-        }
-      }
-    }
+  if (p.bias != nullptr && p.bias_type == DType::f32) {
+    visit_scores<float>(p.bias, p.bias_strides, s, piece, x, [](float& v, float bias) { v = fmaf(bias, kLog2e, v); });
+  } else if (p.bias != nullptr) {
+    visit_scores<std::uint16_t>(p.bias, p.bias_strides, s, piece, x, [](float& v, std::uint16_t bias) {
+      v = fmaf(widen_low<typename Config::Element>(bias), kLog2e, v);
+    });
+  }
+  if (p.mask != nullptr) {
+    visit_scores<std::uint8_t>(p.mask, p.mask_strides, s, piece, x, [](float& v, std::uint8_t takes_part) {
+      if (takes_part == 0) v = -INFINITY;
+    });
   }
 }
 

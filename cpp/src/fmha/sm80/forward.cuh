@@ -198,18 +198,33 @@ __device__ __forceinline__ void score(const Problem& p, const Sequence& s, const
     }
   } else if (!kAny || p.bias != nullptr) {
     // A thread's adjacent keys are, as they lie in memory, its fragment of a 16 x 16 operand: times one, the tensor cores add
-    // them, in place of two instructions an element.
+    // them, in place of two instructions an element. Infinity times the zeroes beside the one would be NaN: -inf goes in as
+    // the lowest number, which in base 2 overflows bfloat16's range again; float16's does not, and is put right after.
+    constexpr bool kHalf = std::is_same_v<Element, cutlass::half_t>;
     const std::uint32_t one =
         narrow<Element>(lane / 4 == lane % 4 * 2 ? 1.0f : 0.0f, lane / 4 == lane % 4 * 2 + 1 ? 1.0f : 0.0f);
 #pragma unroll
     for (int i = 0; i < Config::kMmaM; ++i) {
-      std::uint32_t raw[2][kColumns / 2];
+      std::uint32_t raw[2][kColumns / 2], finite[2][kColumns / 2], changed = 0;
       fetch_rows<Config, 2>(p.bias, p.bias_strides, tile, rows, 2 * i, own, valid, raw);
 #pragma unroll
+      for (int w = 0; w < kColumns; ++w) {
+        finite[w % 2][w / 2] = at_least_lowest<Element>(raw[w % 2][w / 2]);
+        changed |= raw[w % 2][w / 2] ^ finite[w % 2][w / 2];
+      }
+#pragma unroll
       for (int step = 0; step < Config::kTileN / 16; ++step) {
-        const std::uint32_t a[4] = {raw[0][2 * step], raw[1][2 * step], raw[0][2 * step + 1], raw[1][2 * step + 1]};
+        const std::uint32_t a[4] = {finite[0][2 * step], finite[1][2 * step], finite[0][2 * step + 1],
+                                    finite[1][2 * step + 1]};
         multiply<Element>(x[i][2 * step], a, one, 0);
         multiply<Element>(x[i][2 * step + 1], a, 0, one);
+      }
+      if (kHalf && __any_sync(~0u, changed != 0)) {
+#pragma unroll
+        for (int c = 0; c < 2 * kColumns; ++c) {
+          const std::uint32_t element = raw[c / kColumns][c % kColumns / 2] >> c % 2 * 16 & 0xffffu;
+          if (element == 0xfc00u) at(2 * i + c / kColumns, c % kColumns) = -INFINITY;
+        }
       }
     }
   }

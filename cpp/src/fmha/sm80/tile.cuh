@@ -113,6 +113,18 @@ __device__ __forceinline__ float widen_high(std::uint32_t r) {
   }
 }
 
+/// A pair with -inf replaced by the lowest number.
+template <typename Element>
+__device__ __forceinline__ std::uint32_t at_least_lowest(std::uint32_t pair) {
+  std::uint32_t r;
+  if constexpr (std::is_same_v<Element, cutlass::half_t>) {
+    asm("max.NaN.f16x2 %0, %1, %2;" : "=r"(r) : "r"(pair), "r"(0xfbfffbffu));
+  } else {
+    asm("max.NaN.bf16x2 %0, %1, %2;" : "=r"(r) : "r"(pair), "r"(0xff7fff7fu));
+  }
+  return r;
+}
+
 __device__ __forceinline__ float exp2_approx(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
