@@ -609,6 +609,7 @@ __global__ __launch_bounds__(Config::kThreads,
     }
   }
   wait_for_copies<0>();
+  if (tiles == 0) __syncthreads();  // Q, of which nobody has waited for the others' copies, gives its place to O
   store<Config>(p, grid, s, tile, rows, o, row_max, row_sum, shared_q);
 }
 
