@@ -234,7 +234,7 @@ def _peer(name: str, case: Case, x: Tensors) -> Contender:
             made.call()
             if x.q.is_cuda:
                 torch.cuda.synchronize()
-        except (RuntimeError, ValueError, NotImplementedError) as error:
+        except (RuntimeError, ValueError) as error:
             raise Refused(_reason(error, told)) from error
     return made
 

@@ -161,20 +161,7 @@ def attention(
     _check_random(dropout_p, rng_state)
     q_info, v_info = _core.inspect(q, "q"), _core.inspect(v, "v")
     shape = q_info.shape[:-1] + v_info.shape[-1:]
-    if out is None:
-        dtype = q_info.dtype if out_dtype is None else _core.DType(out_dtype)
-        o = _frameworks.empty(q_info, q, shape, dtype, stream)
-        lender, lender_info = q, q_info
-    else:
-        o = out
-        out_info = _core.inspect(out, "out")
-        if out_info.shape != shape:
-            raise _core.ShapeMismatch(f"operand out: shape {shape} required, got {out_info.shape}")
-        if out_dtype is not None and out_info.dtype != _core.DType(out_dtype):
-            raise _core.DTypeMismatch(
-                f"operand out: out_dtype {_core.DType(out_dtype)} required, got {out_info.dtype}"
-            )
-        lender, lender_info = (out, out_info) if _frameworks.allocates(out_info) else (q, q_info)
+    o, lender, lender_info = _frameworks.target(q_info, q, shape, out, out_dtype, stream)
     lse = None
     if return_lse:
         rows = _rows(q_info.shape, _core.FmhaLayout(layout))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from . import _core
 
 if TYPE_CHECKING:
-    from ._typing import StreamLike, Tensor
+    from ._typing import DTypeLike, StreamLike, Tensor
 
 # NumPy itself has no names for these.
 _ML_DTYPES = frozenset({"bfloat16", "float8_e4m3fn", "float8_e5m2"})
@@ -88,6 +88,28 @@ def empty(
         f"operand out: required, because cutplan does not know how to allocate a {type(tensor).__module__}."
         f"{type(tensor).__qualname__}; known are NumPy, torch, CuPy and JAX"
     )
+
+
+def target(
+    info: _core.TensorInfo,
+    like: Tensor,
+    shape: tuple[int, ...],
+    out: Tensor | None,
+    out_dtype: DTypeLike | None,
+    stream: StreamLike | None,
+) -> tuple[Any, Tensor, _core.TensorInfo]:
+    """Where a result of `shape` goes: `out`, or a new tensor beside `like`; and who lends scratch."""
+    if out is None:
+        dtype = info.dtype if out_dtype is None else _core.DType(out_dtype)
+        return empty(info, like, shape, dtype, stream), like, info
+    out_info = _core.inspect(out, "out")
+    if out_info.shape != shape:
+        raise _core.ShapeMismatch(f"operand out: shape {shape} required, got {out_info.shape}")
+    if out_dtype is not None and out_info.dtype != _core.DType(out_dtype):
+        raise _core.DTypeMismatch(
+            f"operand out: out_dtype {_core.DType(out_dtype)} required, got {out_info.dtype}"
+        )
+    return (out, out, out_info) if allocates(out_info) else (out, like, info)
 
 
 def _aligned(shape: tuple[int, ...], dtype: Any, alignment: int) -> Any:

@@ -112,20 +112,7 @@ def matmul(
         + (a_shape[-2:-1] if len(a_shape) > 1 else ())
         + (b_shape[-1:] if len(b_shape) > 1 else ())
     )
-    if out is None:
-        dtype = a_info.dtype if out_dtype is None else _core.DType(out_dtype)
-        target = _frameworks.empty(a_info, a, shape, dtype, stream)
-        lender, lender_info = a, a_info
-    else:
-        target = out
-        out_info = _core.inspect(out, "out")
-        if out_info.shape != shape:
-            raise _core.ShapeMismatch(f"operand out: shape {shape} required, got {out_info.shape}")
-        if out_dtype is not None and out_info.dtype != _core.DType(out_dtype):
-            raise _core.DTypeMismatch(
-                f"operand out: out_dtype {_core.DType(out_dtype)} required, got {out_info.dtype}"
-            )
-        lender, lender_info = (out, out_info) if _frameworks.allocates(out_info) else (a, a_info)
+    target, lender, lender_info = _frameworks.target(a_info, a, shape, out, out_dtype, stream)
     scratch_allowed = _frameworks.allocates(lender_info)
 
     # Scratch may go as soon as run() returns: on a GPU its library reuses it in the order of the stream.
