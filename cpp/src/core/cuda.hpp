@@ -3,6 +3,8 @@
 
 #include <cuda_runtime_api.h>
 
+#include <cstddef>
+
 #include "core/text.hpp"
 #include "cutplan/error.hpp"
 
@@ -12,6 +14,14 @@ inline void check_cuda(cudaError_t status, const char* what) {
   if (status == cudaSuccess) return;
   cudaGetLastError();  // a launch failure that is not sticky must not fail the next call
   throw DeviceError(text(what, ": ", cudaGetErrorName(status), " (", cudaGetErrorString(status), ")"));
+}
+
+/// Lets a kernel be launched with this much dynamic shared memory on the current device; without it, 48 KiB is the most.
+template <typename... Parameters>
+void allow_shared_memory(void (*kernel)(Parameters...), std::size_t bytes) {
+  check_cuda(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                  static_cast<int>(bytes)),
+             "cudaFuncSetAttribute");
 }
 
 /// Makes `device` current for a scope.

@@ -8,8 +8,8 @@
 // the layout of an operand of P V. Keys of a tile are dealt to columns (tile.cuh) so that a thread's columns are adjacent.
 //
 // What is saved against the textbook form. The running maximum is allowed to lag by a factor of 2^8: O is rescaled, and the
-// maxima of a row's four threads are compared, only when some row of the warp grows by more (weights stay below 2^8, or 2^15, far
-// from overflow, and the sum that divides them has the same factor). After the first tiles that is hardly ever. Masks are
+// maxima of a row's four threads are compared, only when some row of the warp grows by more (weights stay below 2^8, in float16
+// 2^15, far from overflow, and the sum that divides them has the same factor). After the first tiles that is hardly ever. Masks are
 // applied by those warps whose tile touches an edge; tiles beyond an edge are skipped. Long tiles come first.
 //
 // Why these tiles. A warp's 32 rows make one read of a K or V fragment serve two products, so that shared memory keeps up with
@@ -35,10 +35,11 @@ struct ForwardConfig {
   static constexpr int kThreads = 32 * kWarps;
   static constexpr int kMmaM = kTileM / kWarps / 16;  // row blocks of a warp
   static constexpr int kRows = 2 * kMmaM;             // rows of a thread
-  // Q's fragments stay in registers where there is room for them: head dimensions up to 64 (2 to 5 % there, H200).
-  static constexpr bool kKeepsQ = kMmaM * (kDim / 16) * 4 <= 32;
   // K and V of a step arrive together, with one barrier a step in place of two (5 to 10 % at 64 and 128, H200).
   static constexpr bool kPaired = kSlots == 4;
+  // Steps along the head dimension whose fragments of Q stay in registers, where there is room for them: all up to 64 (2 to 5 %,
+  // H200), and of 256 half (3 to 5 % with pairs of slots; without them they spill: -10 %). All of 96: -3 %.
+  static constexpr int kKept = kMmaM * (kDim / 16) * 4 <= 32 ? kDim / 16 : kPaired && kMmaM == 1 ? 8 : 0;
   static constexpr int kColumns = kTileN / 4;  // adjacent keys of a thread
   using TileQ = Tile<kTileM, kDim, Adjacent>;
   using TileKV = Tile<kTileN, kDim, Dealt<kTileN>>;
@@ -450,12 +451,12 @@ __global__ __launch_bounds__(Config::kThreads,
                       first_k_fragment = ring + TileKV::chunks_first(lane),
                       first_v_fragment = ring + TileKV::rows_first(lane);
 
-  std::uint32_t q[Config::kKeepsQ ? kStepsD : 1][kMmaM][4];
-  if constexpr (Config::kKeepsQ) {
+  std::uint32_t q[Config::kKept > 0 ? Config::kKept : 1][kMmaM][4];
+  if constexpr (Config::kKept > 0) {
     wait_for_copies<kSlots - (Config::kPaired ? 3 : 2)>();
     __syncthreads();
 #pragma unroll
-    for (int step = 0; step < kStepsD; ++step) {
+    for (int step = 0; step < Config::kKept; ++step) {
 #pragma unroll
       for (int i = 0; i < kMmaM; ++i) ldmatrix(TileQ::at(first_q, i, step), q[step][i]);
     }
@@ -489,7 +490,7 @@ __global__ __launch_bounds__(Config::kThreads,
         std::uint32_t a[kMmaM][4];
 #pragma unroll
         for (int i = 0; i < kMmaM; ++i) {
-          if constexpr (Config::kKeepsQ) {
+          if (step < Config::kKept) {
             a[i][0] = q[step][i][0], a[i][1] = q[step][i][1], a[i][2] = q[step][i][2], a[i][3] = q[step][i][3];
           } else {
             ldmatrix(TileQ::at(first_q, i, step), a[i]);
@@ -715,33 +716,15 @@ void run_forward(const Kernel&, const Problem& p, const Launch& launch) {
 
 template <typename Config>
 void prepare_forward(const Kernel&) {
-  for (const auto kernel : {sm80_fmha_forward<Config, Scores::scale>, sm80_fmha_forward<Config, Scores::bias>,
-                            sm80_fmha_forward<Config, Scores::any>}) {
-    check_cuda(
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(Config::kSharedMemory)),
-        "cudaFuncSetAttribute");
-  }
+  allow_shared_memory(sm80_fmha_forward<Config, Scores::scale>, Config::kSharedMemory);
+  allow_shared_memory(sm80_fmha_forward<Config, Scores::bias>, Config::kSharedMemory);
+  allow_shared_memory(sm80_fmha_forward<Config, Scores::any>, Config::kSharedMemory);
 }
 
 template <typename Config>
 constexpr Kernel forward_kernel(double teraflops) {
-  Kernel k{};
-  k.pass = Pass::forward;
-  k.arch = Config::kArch;
-  k.backend = Backend::cute;
-  k.operand = dtype_of<typename Config::Element>;
-  k.math = Math::strict;
-  k.dim = Config::kDim;
-  k.tile_m = Config::kTileM;
-  k.tile_n = Config::kTileN;
+  Kernel k = describe<Config>(Pass::forward, teraflops);
   k.stages = Config::kSlots;
-  k.threads = Config::kThreads;
-  k.blocks_by_registers = Config::kBlocksPerSm;
-  k.shared_memory = Config::kSharedMemory;
-  k.minimum_compute_capability = Config::kArch == Arch::sm89 ? 89 : 80;
-  k.maximum_compute_capability = Config::kArch == Arch::sm89 ? 90 : any_newer;
-  k.teraflops = teraflops;
-  k.divides = true;
   k.run_forward = run_forward<Config>;
   k.workspace_forward = workspace_forward;
   k.prepare = prepare_forward<Config>;

@@ -311,4 +311,26 @@ __device__ __forceinline__ bool find_sequence(std::int64_t batches, std::int64_t
   return false;
 }
 
+/// What the table's entries of a forward and a backward kernel have in common.
+template <typename Config>
+constexpr Kernel describe(Pass pass, double teraflops) {
+  Kernel k{};
+  k.pass = pass;
+  k.arch = Config::kArch;
+  k.backend = Backend::cute;
+  k.operand = dtype_of<typename Config::Element>;
+  k.math = Math::strict;
+  k.dim = Config::kDim;
+  k.tile_m = Config::kTileM;
+  k.tile_n = Config::kTileN;
+  k.threads = Config::kThreads;
+  k.blocks_by_registers = Config::kBlocksPerSm;
+  k.shared_memory = Config::kSharedMemory;
+  k.minimum_compute_capability = Config::kArch == Arch::sm89 ? 89 : 80;
+  k.maximum_compute_capability = Config::kArch == Arch::sm89 ? 90 : any_newer;
+  k.teraflops = teraflops;
+  k.divides = true;
+  return k;
+}
+
 }  // namespace cutplan::fmha::sm80

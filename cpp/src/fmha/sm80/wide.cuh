@@ -471,6 +471,7 @@ __global__ __launch_bounds__(wide_threads, wide_blocks) void sm80_fmha_wide_forw
       }
       const T shrink = exp(highest - reference);
       added = reduce_row<Math>(added, [](T a, T b) { return a + b; });
+      __syncwarp();  // all have read the old maximum
       if (part == 0) {
         sum = sum * shrink + added;
         highest = now;
@@ -848,12 +849,6 @@ void run_wide_backward(const Kernel&, const BackwardProblem& b, const Launch& la
     start("launch of the sm80 attention kernel for dsink", sm80_fmha_wide_head_sums<Math, true>,
           std::min(p.heads, light_blocks), 0, launch, b, delta, true);
   }
-}
-
-template <typename... Parameters>
-void allow_shared_memory(void (*kernel)(Parameters...), std::size_t bytes) {
-  check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
-             "cudaFuncSetAttribute");
 }
 
 template <typename Math>

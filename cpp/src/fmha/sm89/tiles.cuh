@@ -2,7 +2,7 @@
 // SM. Chosen to fit, not measured on that card; on an H200 they run as their sm_90 build.
 #pragma once
 
-#include "fmha/sm80/backward.cuh"
+#include "fmha/sm80/backward_launch.cuh"
 #include "fmha/sm80/forward.cuh"
 
 namespace cutplan::fmha::sm89 {

@@ -352,9 +352,7 @@ static __global__ void split_k_reduce(const __grid_constant__ Problem p, const f
 
 template <typename Config>
 void prepare(const Kernel&) {
-  check_cuda(cudaFuncSetAttribute(sm80_gemm<Config>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                  static_cast<int>(Config::kSharedMemory)),
-             "cudaFuncSetAttribute");
+  allow_shared_memory(sm80_gemm<Config>, Config::kSharedMemory);
 }
 
 template <typename Config>

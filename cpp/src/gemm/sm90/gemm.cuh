@@ -262,9 +262,7 @@ __global__ __launch_bounds__(threads, 1) void sm90_gemm(const __grid_constant__ 
 
 template <typename Config>
 void prepare(const Kernel&) {
-  check_cuda(cudaFuncSetAttribute(sm90_gemm<Config>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                  static_cast<int>(Config::kSharedMemory)),
-             "cudaFuncSetAttribute");
+  allow_shared_memory(sm90_gemm<Config>, Config::kSharedMemory);
 }
 
 template <typename Config>

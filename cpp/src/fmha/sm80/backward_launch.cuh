@@ -1,0 +1,120 @@
+// How the backward's passes are launched, what they keep in the workspace, and the kernel's entry for a table.
+#pragma once
+
+#include <algorithm>
+
+#include "core/cuda.hpp"
+#include "core/kernels.hpp"
+#include "fmha/sm80/backward_passes.cuh"
+
+namespace cutplan::fmha::sm80 {
+
+constexpr std::int64_t round_up(std::int64_t x, std::int64_t to) { return (x + to - 1) / to * to; }
+
+/// What a launch keeps in the workspace, in bytes.
+template <typename Config>
+struct BackwardSpace {
+  std::int64_t heads, rows, all_key_tiles, statistics, dq, turns, dalibi;
+
+  BackwardSpace(bool packed, std::int64_t batch, std::int64_t heads_q, std::int64_t seq_q, std::int64_t seq_k, bool in_turn,
+                bool wants_dalibi) {
+    heads = packed ? heads_q : batch * heads_q;
+    rows = round_up(seq_q + (packed ? batch * Config::kTileM : 0), Config::kTileM);
+    all_key_tiles = round_up(seq_k, Config::kTileN) / Config::kTileN + (packed ? batch : 0);
+    statistics = round_up(heads * rows * 8, 256);
+    dq = round_up(heads * rows * Config::kDim * 4, 256);
+    turns = in_turn ? round_up((1 + heads * rows / Config::kTileM) * 4, 256) : 0;
+    dalibi = wants_dalibi ? round_up(heads * all_key_tiles * 4, 256) : 0;
+  }
+  std::int64_t total() const { return statistics + dq + turns + dalibi; }
+};
+
+template <typename Config>
+std::size_t workspace_backward(const Kernel&, const FmhaBackwardDescriptor& g, bool deterministic) {
+  const FmhaDescriptor& f = g.forward;
+  return static_cast<std::size_t>(
+      BackwardSpace<Config>(f.packed, f.batch, f.heads, f.seq_q, f.seq_k, deterministic, g.dalibi_slopes).total());
+}
+
+template <typename Config>
+void run_backward(const Kernel&, const BackwardProblem& b, const Launch& launch) {
+  const Problem& p = b.forward;
+  const bool packed = p.cu_seqlens_q != nullptr;
+  const BackwardSpace<Config> space(packed, p.batch, p.heads, p.seq_q, p.seq_k, b.deterministic, b.dalibi_slopes != nullptr);
+  const bool scored = p.softcap > 0 || p.alibi_slopes != nullptr || p.bias != nullptr || p.mask != nullptr ||
+                      p.rng_state != nullptr || !(p.scale > 0);
+  BackwardGrid grid{};
+  grid.rows = space.rows;
+  grid.all_key_tiles = space.all_key_tiles;
+  auto* workspace = static_cast<char*>(launch.workspace);
+  grid.statistics = reinterpret_cast<float2*>(workspace);
+  grid.dq = reinterpret_cast<float*>(workspace + space.statistics);
+  if (b.deterministic) {
+    grid.ticket = reinterpret_cast<std::uint32_t*>(workspace + space.statistics + space.dq);
+    grid.turns = grid.ticket + 1;
+  }
+  grid.dalibi = reinterpret_cast<float*>(workspace + space.statistics + space.dq + space.turns);
+  grid.heads = static_cast<std::uint32_t>((packed ? 1 : p.batch) * p.heads_k);
+  grid.key_tiles = static_cast<std::uint32_t>(round_up(p.seq_k, Config::kTileN) / Config::kTileN + (packed ? p.batch : 0));
+  constexpr std::int64_t at_once_bytes = 16 << 20;
+  const std::int64_t of_one = std::max<std::int64_t>(1, p.seq_q * (p.dim + p.dim_v) * 2 * (p.heads / p.heads_k));
+  grid.heads_at_once =
+      static_cast<std::uint32_t>(std::min<std::int64_t>(grid.heads, std::max<std::int64_t>(1, at_once_bytes / of_one)));
+  const auto stream = static_cast<cudaStream_t>(launch.stream);
+  const auto query_tiles = static_cast<std::uint32_t>(space.rows / Config::kTileM);
+  const auto query_blocks = static_cast<unsigned>(query_tiles * space.heads);
+  if (query_blocks > 0) {
+    sm80_fmha_statistics<Config><<<query_blocks, 128, 0, stream>>>(b, grid, query_tiles);
+    check_cuda(cudaGetLastError(), "attention statistics launch");
+  }
+  const unsigned blocks = grid.heads * grid.key_tiles;
+  if (blocks > 0) {
+    if (scored) {
+      sm80_fmha_backward<Config, true><<<blocks, Config::kThreads, Config::kSharedMemory, stream>>>(b, grid);
+    } else {
+      sm80_fmha_backward<Config, false><<<blocks, Config::kThreads, Config::kSharedMemory, stream>>>(b, grid);
+    }
+    check_cuda(cudaGetLastError(), "attention backward launch");
+  }
+  if (query_blocks > 0) {
+    sm80_fmha_collect<Config><<<query_blocks, Config::kThreads, 0, stream>>>(b, grid, query_tiles);
+    check_cuda(cudaGetLastError(), "attention dq launch");
+  }
+  if (b.dbias != nullptr) {
+    const std::int64_t extents[4] = {p.batch, p.heads, round_up(p.seq_q, Config::kTileM) / Config::kTileM,
+                                     round_up(p.seq_k, Config::kTileN) / Config::kTileN};
+    std::int64_t tiles = 1;
+    for (int d = 0; d < 4; ++d) tiles *= b.dbias_sums[d] ? 1 : extents[d];
+    if (tiles > 0)
+      sm80_fmha_dbias<Config><<<static_cast<unsigned>(tiles), Config::kThreads, Config::kSharedMemory, stream>>>(b, grid);
+    check_cuda(cudaGetLastError(), "attention dbias launch");
+  }
+  if (b.dalibi_slopes != nullptr) {
+    sm80_fmha_dalibi<Config>
+        <<<static_cast<unsigned>(p.heads * (b.alibi_sums_batch ? 1 : p.batch)), 128, 0, stream>>>(b, grid);
+    check_cuda(cudaGetLastError(), "attention dalibi_slopes launch");
+  }
+  if (b.dsink != nullptr) {
+    sm80_fmha_dsink<Config><<<static_cast<unsigned>(p.heads), 256, 0, stream>>>(b, grid);
+    check_cuda(cudaGetLastError(), "attention dsink launch");
+  }
+}
+
+template <typename Config>
+void prepare_backward(const Kernel&) {
+  allow_shared_memory(sm80_fmha_backward<Config, false>, Config::kSharedMemory);
+  allow_shared_memory(sm80_fmha_backward<Config, true>, Config::kSharedMemory);
+  allow_shared_memory(sm80_fmha_dbias<Config>, Config::kSharedMemory);
+}
+
+template <typename Config>
+constexpr Kernel backward_kernel(double teraflops) {
+  Kernel k = describe<Config>(Pass::backward, teraflops);
+  k.stages = Config::kStages;
+  k.run_backward = run_backward<Config>;
+  k.workspace_backward = workspace_backward<Config>;
+  k.prepare = prepare_backward<Config>;
+  return k;
+}
+
+}  // namespace cutplan::fmha::sm80
