@@ -27,6 +27,9 @@ PROMISES = {
     "sm90": ("HGMMA", {"sm_90a"}, set()),
 }
 
+# Units that multiply otherwise: float64 on tensor cores, IEEE float32 on CUDA cores.
+OTHERWISE = {"gemm/sm80/f64": "DMMA", "gemm/sm90/f64": "DMMA", "gemm/sm80/f32_strict": "FFMA"}
+
 # Passes around the matrix products that have no matrix instruction of their own, and kernels on CUDA cores.
 WITHOUT_MATRIX_INSTRUCTION = (
     "split_k_reduce",
@@ -105,8 +108,13 @@ def demangle(name: str) -> str:
     return text if len(text) <= 200 else text[:200] + "..."
 
 
+def instruction_of(label: str, sku: str) -> str:
+    return OTHERWISE.get(label, PROMISES[sku][0])
+
+
 def check_unit(label: str, sku: str, unit: pathlib.Path, entries: dict[str, dict[str, Entry]]) -> list[str]:
-    instruction, real, virtual = PROMISES[sku]
+    _, real, virtual = PROMISES[sku]
+    instruction = instruction_of(label, sku)
     problems = []
     if set(entries) != real:
         problems.append(f"{label}: compiled for {sorted(entries)}, required {sorted(real)}")
@@ -163,7 +171,7 @@ def main() -> int:
         for arch, functions in sorted(entries.items()):
             cubins += 1
             worst = measured[label][arch] = measure(functions)
-            matrix = sum(e.instructions[PROMISES[sku][0]] for e in functions.values())
+            matrix = sum(e.instructions[instruction_of(label, sku)] for e in functions.values())
             print(
                 f"{label:36}{arch:8}{len(functions):8}{matrix:8}{worst['registers']:6}{worst['shared']:8}"
                 f"{worst['stack']:7}{worst['local']:7}"

@@ -126,24 +126,55 @@ def median(contender: Record) -> float:
 
 
 def find(entry: Record, name: str) -> Record | None:
-    """The contender of that name in one entry of a GEMM record."""
-    return next((c for c in entry["contenders"] if c["name"] == name), None)
+    """The contender of that name in one entry of a GEMM record, if it was measured."""
+    return next((c for c in entry["contenders"] if c["name"] == name and "microseconds" in c), None)
 
 
-def ratio(entry: Record, contender: Record) -> float | None:
-    """Speed relative to the peer of the same entry: above 1 is faster than it."""
-    peer = find(entry, "torch")
-    return median(peer) / median(contender) if peer else None
+def is_peer(name: str) -> bool:
+    return not name.startswith("cutplan")
 
 
-def rate(entry: Record, contender: Record) -> str:
-    """TFLOP/s; for few rows the rate at which B is read, which is what limits them."""
-    seconds = median(contender) * 1e-6
+def refusals(entries: Iterable[Record]) -> list[str]:
+    """Which contender would not take which problems, and why: each reason once."""
+    problems: dict[tuple[str, str], list[str]] = {}
+    for entry in entries:
+        for c in entry["contenders"]:
+            if "refused" in c:
+                problems.setdefault((c["name"], c["refused"]), []).append(
+                    f"{entry['group']} {extents(entry)}"
+                )
+    return [f"{name} refuses {'; '.join(which)}: {why}" for (name, why), which in problems.items()]
+
+
+def ratio(entry: Record, contender: Record, peer: str = "torch") -> float | None:
+    """Speed relative to a peer of the same entry: above 1 is faster than it."""
+    measured = find(entry, peer)
+    return median(measured) / median(contender) if measured else None
+
+
+def weight_bandwidth(entry: Record, contender: Record) -> float:
+    """GB/s at which B is read, once."""
+    element = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}[entry["dtype"]]
+    weights: float = entry["k"] * entry["n"] * element
+    return 1e-3 * weights / median(contender)
+
+
+def rate(entry: Record, contender: Record, copy_bandwidth: float | None = None) -> str:
+    """TFLOP/s; for few rows the rate at which B is read, which is what limits them, and its share of the
+    rate at which the device copies."""
     if entry["m"] <= 16:
-        element = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}[entry["dtype"]]
-        return f"{1e-9 * entry['k'] * entry['n'] * element / seconds:.0f} GB/s"
-    gflops = 2e-9 * entry["m"] * entry["n"] * entry["k"] / seconds
+        bandwidth = weight_bandwidth(entry, contender)
+        share = f" ({100 * bandwidth / copy_bandwidth:.0f} %)" if copy_bandwidth else ""
+        return f"{bandwidth:.0f} GB/s{share}"
+    products = entry.get("products", 1)  # that are computed at once
+    gflops = 2e-3 * products * entry["m"] * entry["n"] * entry["k"] / median(contender)
     return f"{gflops / 1000:.0f} TFLOP/s" if gflops >= 10000 else f"{gflops:.0f} GFLOP/s"
+
+
+def copy_bandwidth(record: Record) -> float | None:
+    """GB/s, read and written, of the copy that a GEMM record holds."""
+    copied = record.get("copy")
+    return 2e-3 * copied["bytes"] / median(copied) if copied else None
 
 
 def extents(entry: Record) -> str:
@@ -151,7 +182,9 @@ def extents(entry: Record) -> str:
 
 
 def types(entry: Record) -> str:
-    return entry["dtype"] if entry["dtype"] == entry["d"] else f"{entry['dtype']} -> {entry['d']}"
+    """The operands' type, how float32 is multiplied, and D's type where it differs."""
+    operand = f"{entry['dtype']} ({entry['math']})" if entry.get("math") else entry["dtype"]
+    return operand if entry["dtype"] == entry["d"] else f"{operand} -> {entry['d']}"
 
 
 def geometric_mean(values: Iterable[float]) -> float:
@@ -160,26 +193,49 @@ def geometric_mean(values: Iterable[float]) -> float:
 
 
 def summary(entries: list[Record]) -> list[str]:
-    """One line for each group of problems and each kind of kernel: mean and least ratio to the peer."""
+    """One line for each group of problems, kind of kernel and peer: mean and least ratio."""
     lines = []
     for group in dict.fromkeys(entry["group"] for entry in entries):
         members = [entry for entry in entries if entry["group"] == group]
-        for name in dict.fromkeys(c["name"] for entry in members for c in entry["contenders"]):
-            if name == "torch":
-                continue
-            ratios = [
-                (speed, entry)
-                for entry in members
-                if (contender := find(entry, name)) and (speed := ratio(entry, contender))
-            ]
-            if not ratios:
-                continue
-            least, where = min(ratios, key=lambda pair: pair[0])
-            mean = geometric_mean(speed for speed, _ in ratios)
-            lines.append(
-                f"{group}, {name}: {mean:.3f} times torch in geometric mean of {len(ratios)}, at least "
-                f"{least:.3f} ({extents(where)} {where['layout']} {types(where)})"
-            )
+        names = list(dict.fromkeys(c["name"] for entry in members for c in entry["contenders"]))
+        for name in names:
+            for peer in names if not is_peer(name) else ():
+                if is_peer(peer) and (line := _against(group, members, name, peer)):
+                    lines.append(line)
+    return lines
+
+
+def _against(group: str, members: Iterable[Record], name: str, peer: str) -> str | None:
+    ratios = [
+        (speed, entry)
+        for entry in members
+        if (contender := find(entry, name)) and (speed := ratio(entry, contender, peer))
+    ]
+    if not ratios:
+        return None
+    least, where = min(ratios, key=lambda pair: pair[0])
+    mean = geometric_mean(speed for speed, _ in ratios)
+    return (
+        f"{group}, {name}: {mean:.3f} times {peer} in geometric mean of {len(ratios)}, at least "
+        f"{least:.3f} ({extents(where)} {where['layout']} {types(where)})"
+    )
+
+
+def bandwidth_summary(entries: list[Record], copy_bandwidth: float | None) -> list[str]:
+    """The least share of copy bandwidth at which weights of 128 MiB and more are read for few rows."""
+    if not copy_bandwidth:
+        return []
+    lines = []
+    few = [e for e in entries if e["m"] <= 16 and min(e["n"], e["k"]) >= 8192]
+    for name in dict.fromkeys(c["name"] for e in few for c in e["contenders"] if "microseconds" in c):
+        shares = [
+            (weight_bandwidth(e, c) / copy_bandwidth, e) for e in few if (c := find(e, name)) is not None
+        ]
+        least, where = min(shares, key=lambda pair: pair[0])
+        lines.append(
+            f"M to 16, N and K from 8192, {name}: at least {100 * least:.0f} % of copy bandwidth "
+            f"({extents(where)} {where['layout']} {types(where)})"
+        )
     return lines
 
 

@@ -119,40 +119,90 @@ def _circumstances(record: _report.Record) -> str:
     return ", ".join(facts)
 
 
-def _cell(entry: _report.Record | None, name: str) -> str:
+def _cell(entry: _report.Record | None, name: str, copy_bandwidth: float | None) -> str:
     contender = _report.find(entry, name) if entry else None
     if entry is None or contender is None:
         return ""
     speed = _report.ratio(entry, contender)
-    return _report.rate(entry, contender) + (f", {speed:.2f}" if speed else "")
+    return _report.rate(entry, contender, copy_bandwidth) + (f", {speed:.2f}" if speed else "")
 
 
-def _gemm(record: _report.Record) -> str:
-    entries = record["entries"]
-    names = [n for n in dict.fromkeys(c["name"] for e in entries for c in e["contenders"]) if n != "torch"]
-    dtypes = list(dict.fromkeys(e["dtype"] for e in entries))
+def _products(entries: list[_report.Record], copy_bandwidth: float | None) -> str:
+    """A table of plain products with a column for each type of A and B and each kind of kernel."""
+    found = [
+        (_report.types({**e, "d": e["dtype"]}), c["name"])
+        for e in entries
+        for c in e["contenders"]
+        if not _report.is_peer(c["name"])
+    ]
+    columns = [c for kind in dict.fromkeys(k for k, _ in found) for c in dict.fromkeys(found) if c[0] == kind]
     problems: dict[tuple[str, str, bool], dict[str, _report.Record]] = {}
     for entry in entries:
         key = (_report.extents(entry), entry["layout"], entry["dtype"] != entry["d"])
-        problems.setdefault(key, {})[entry["dtype"]] = entry
+        problems.setdefault(key, {})[_report.types({**entry, "d": entry["dtype"]})] = entry
     rows = [
         [
             shape,
             f"{layout}, float32 D" if widened else layout,
-            *(_cell(of_type.get(dtype), name) for dtype in dtypes for name in names),
+            *(_cell(of_type.get(kind), name, copy_bandwidth) for kind, name in columns),
         ]
         for (shape, layout, widened), of_type in problems.items()
     ]
-    kernels = sorted({c["sku"] for e in entries for c in e["contenders"] if c["name"] == "cutplan"})
-    header = ["M x N x K", "layout", *(f"{dtype}: {name}" for dtype in dtypes for name in names)]
+    return _table(["M x N x K", "layout", *(f"{kind}: {name}" for kind, name in columns)], rows)
+
+
+def _fused(entries: list[_report.Record]) -> str:
+    """A table of gated and grouped products with every peer that took them."""
+    peers = list(
+        dict.fromkeys(c["name"] for e in entries for c in e["contenders"] if _report.is_peer(c["name"]))
+    )
+    rows = []
+    for entry in entries:
+        for contender in entry["contenders"]:
+            if _report.is_peer(contender["name"]):
+                continue
+            speeds = [_report.ratio(entry, contender, peer) for peer in peers]
+            rows.append(
+                [
+                    entry["group"],
+                    _report.extents(entry),
+                    _report.types(entry),
+                    contender["name"],
+                    _report.rate(entry, contender),
+                    *(f"{speed:.2f}" if speed else "-" for speed in speeds),
+                ]
+            )
+    return _table(["", "M x N x K", "type", "kernel", "rate", *(f"x {peer}" for peer in peers)], rows)
+
+
+def _gemm(record: _report.Record) -> str:
+    entries = record["entries"]
+    fused = [*record.get("gated", []), *record.get("grouped", [])]
+    every = [*entries, *fused]
+    copy = _report.copy_bandwidth(record)
+    kernels = sorted({c["sku"] for e in every for c in e["contenders"] if c["name"] == "cutplan"})
+    share = f" and, in brackets, its share of the {copy:.0f} GB/s with which memory is copied" if copy else ""
     text = [
         f"#### {_circumstances(record)}",
         f"`{record['command']}`: medians of {record['rounds']} runs, interleaved with torch's; before each, "
         f"{record['flush_bytes'] >> 20} MiB are written to empty L2. A cell holds the rate (for M up to 16, "
-        "that at which B is read) and torch's time over cutplan's: above 1 is faster. `cutplan` is the "
-        "kernel that `select` picks; where an architecture is named, the one that it picks among that one's.",
-        _table(header, rows),
-        "\n".join(f"- {line}" for line in _report.summary(entries)),
+        f"that at which B is read{share}) and torch's time over cutplan's: above 1 is faster. `cutplan` is "
+        "the kernel that `select` picks; where an architecture is named, the one that it picks among that "
+        "one's.",
+    ]
+    narrow = [e for e in entries if e["dtype"] not in ("float32", "float64")]
+    text += [_products(part, copy) for part in (narrow, [e for e in entries if e not in narrow]) if part]
+    if fused:
+        text += [
+            "Several products at once: a gated layer, silu(x w1) * (x w2), in one kernel, and groups of "
+            "uneven sizes, which lie in device memory; the last columns are the peer's time over cutplan's, "
+            "- where it refuses.",
+            _fused(fused),
+        ]
+    text += [
+        "\n".join(
+            f"- {line}" for line in [*_report.summary(every), *_report.bandwidth_summary(entries, copy)]
+        ),
         f"Kernels picked: {', '.join(f'`{kernel}`' for kernel in kernels)}.",
     ]
     if record["epilogues"]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import secrets
+import tempfile
 import zlib
 from collections.abc import Iterator
 
@@ -32,6 +34,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # What the user has measured must neither steer the tests nor be changed by them, in whatever process.
+    measured = tempfile.TemporaryDirectory(prefix="cutplan-tests-")
+    os.environ["CUTPLAN_CACHE_DIR"] = measured.name
+    config.add_cleanup(measured.cleanup)
     # Small tensors gain nothing from torch's threads, which wait for each other busily where CPUs are shared.
     torch.set_num_threads(1)
     if config.getoption("seed") is None:

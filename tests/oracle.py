@@ -6,13 +6,14 @@ any other sum's and is added to the plan's bound, which matters for float64 oper
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-# Units of 2^-53 for alpha, beta * C, bias and evaluating the activation in float64.
+# Units of 2^-53 for scalars, scales, beta * C, bias, residual and evaluating the activation in float64.
 _ORACLE_EPILOGUE_ROUNDINGS = 24
+_STEEPEST = 1.13  # slope of any activation
 
 
 @dataclass(frozen=True)
@@ -53,22 +54,114 @@ def activate(name: str, x: torch.Tensor) -> torch.Tensor:
     return x
 
 
-def reference(
+def derivative(name: str, x: torch.Tensor) -> torch.Tensor:
+    """Of activate(name, x) by x."""
+    if name == "relu":
+        return (x > 0).to(x.dtype)
+    if name == "gelu_erf":
+        density = torch.exp(-0.5 * x * x) / (2 * torch.pi) ** 0.5
+        return 0.5 * torch.erfc(x * -(0.5**0.5)) + x * density
+    if name == "gelu_tanh":
+        slope = (2 / torch.pi) ** 0.5
+        t = torch.tanh(slope * (x + 0.044715 * x**3))
+        return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * slope * (1 + 3 * 0.044715 * x * x)
+    assert name == "silu"
+    s = torch.sigmoid(x)
+    return s * (1 + x * (1 - s))
+
+
+def before_activation(
     product: Product,
     *,
     c: torch.Tensor | None = None,
     bias: torch.Tensor | None = None,
+    row_scale: torch.Tensor | None = None,
+    column_scale: torch.Tensor | None = None,
     alpha: float = 1.0,
     beta: float = 0.0,
-    activation: str = "none",
 ) -> Reference:
+    """x = alpha row_scale column_scale A B + beta C + bias: what a stored aux holds."""
     exact, magnitude = alpha * product.exact, abs(alpha) * product.magnitude
+    if row_scale is not None:
+        rows = row_scale.double().unsqueeze(-1)
+        exact, magnitude = exact * rows, magnitude * rows.abs()
+    if column_scale is not None:
+        exact, magnitude = exact * column_scale.double(), magnitude * column_scale.double().abs()
     if c is not None and beta != 0:
         exact, magnitude = exact + beta * c.double(), magnitude + abs(beta) * c.double().abs()
     if bias is not None:
         exact, magnitude = exact + bias.double(), magnitude + bias.double().abs()
     error = (product.k + _ORACLE_EPILOGUE_ROUNDINGS) * 2.0**-53 * magnitude
-    return Reference(activate(activation, exact), magnitude, error)
+    return Reference(exact, magnitude, error)
+
+
+def reference(
+    product: Product,
+    *,
+    c: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
+    residual: torch.Tensor | None = None,
+    row_scale: torch.Tensor | None = None,
+    column_scale: torch.Tensor | None = None,
+    aux: torch.Tensor | None = None,
+    product2: Product | None = None,
+    bias2: torch.Tensor | None = None,
+    alpha: float = 1.0,
+    beta: float = 0.0,
+    activation: str = "none",
+) -> Reference:
+    """D. With `aux` the derivative at it takes the activation's place; `product2` gates."""
+    x = before_activation(
+        product,
+        c=c,
+        bias=bias,
+        row_scale=row_scale,
+        column_scale=column_scale,
+        alpha=alpha,
+        beta=beta,
+    )
+    magnitude, error = x.magnitude, x.error if activation == "none" else _STEEPEST * x.error
+    if aux is not None:
+        exact = x.exact * derivative(activation, aux.double())
+    else:
+        exact = activate(activation, x.exact)
+    if product2 is not None:
+        gate = before_activation(product2, bias=bias2, row_scale=row_scale, alpha=alpha)
+        exact, magnitude = exact * gate.exact, magnitude * gate.magnitude
+        error = error * gate.magnitude + x.magnitude * gate.error
+    if residual is not None:
+        exact, magnitude = exact + residual.double(), magnitude + residual.double().abs()
+        error = error + 4 * 2.0**-53 * magnitude
+    return Reference(exact, magnitude, error)
+
+
+@dataclass(frozen=True)
+class OutputBound:
+    """The bound of one of two outputs, rounded to a type of its own; the plan's figures hold for both."""
+
+    accumulation: float
+    lipschitz: float
+    evaluation: float
+    rounding: float
+    smallest: float
+    largest: float
+
+    @staticmethod
+    def of(guarantee: Any, stored: torch.dtype) -> OutputBound:
+        info = torch.finfo(stored)
+        tiny = info.smallest_normal * info.eps / 2 if stored == torch.float16 else info.smallest_normal
+        return OutputBound(
+            guarantee.accumulation,
+            guarantee.lipschitz,
+            guarantee.evaluation,
+            info.eps / 2,
+            max(guarantee.smallest, tiny),
+            0.99 * info.max,
+        )
+
+    @property
+    def before_activation(self) -> OutputBound:
+        return replace(self, lipschitz=1.0, evaluation=0.0)
 
 
 def error_bound(

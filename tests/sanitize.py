@@ -22,49 +22,93 @@ import cutplan
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # run as a file, not as a module
 
 from tests.fmha.problems import Case, Problem, described, is_backward  # noqa: E402
+from tests.gemm.groups import GROUPED_LAYOUTS, GroupedProblem, Groups  # noqa: E402
+from tests.gemm.problems import GATES, Options, Shape, generator, transposed  # noqa: E402
+from tests.gemm.problems import Problem as GemmProblem  # noqa: E402
 
-ROW_MAJOR = {"r": True, "c": False}
-
-
-def operand(rows: int, cols: int, row_major: bool, dtype: torch.dtype) -> torch.Tensor:
-    """A random matrix whose leading dimension is padded to a multiple of 8 elements."""
-    runs, length = (rows, cols) if row_major else (cols, rows)
-    stored = torch.randn(runs, (length + 7) // 8 * 8, device="cuda").to(dtype)[:, :length]
-    return stored if row_major else stored.t()
+NOT_SERVED = "not served"
 
 
-def check(kernel: str, dtype: torch.dtype, layout: str, m: int, n: int, k: int, full: bool) -> str | None:
-    a = operand(m, k, ROW_MAJOR[layout[0]], dtype)
-    b = operand(k, n, ROW_MAJOR[layout[1]], dtype)
-    d = torch.full((m, n), float("nan"), device="cuda", dtype=torch.float32 if full else dtype)
-    bias = torch.randn(n, device="cuda").to(d.dtype) if full else None
-    c = torch.randn(m, n, device="cuda").to(d.dtype) if full else None
-    epilogue = cutplan.Epilogue(bias=full, c=full, activation="gelu_erf" if full else "none")
-    descriptor = cutplan.GemmDescriptor(
-        m=m, n=n, k=k, a=dtype, d=d.dtype, layout=layout, epilogue=epilogue, alignment=16
-    )
-    try:
-        plan = cutplan.GemmPlan.select(descriptor, "cuda:0", cutplan.PlanPreference(kernel=kernel))
-    except cutplan.Unsupported as refusal:
-        return str(refusal)
-    scratch = torch.empty(max(plan.workspace_size, 1), device="cuda", dtype=torch.uint8)
-    plan.run(a, b, d, c=c, bias=bias, alpha=0.5, workspace=scratch)
-    exact = 0.5 * (a.double() @ b.double())
-    magnitude = 0.5 * (a.double().abs() @ b.double().abs())
-    if c is not None and bias is not None:
-        exact = torch.nn.functional.gelu(exact + c.double() + bias.double())
-        magnitude += c.double().abs() + bias.double().abs()
-    guarantee = plan.precision_guarantee
-    bound = torch.tensor(
-        [
-            guarantee.error_bound(x, y)
-            for x, y in zip(magnitude.flatten().tolist(), exact.flatten().tolist(), strict=True)
-        ],
-        dtype=torch.float64,
-    )
-    error = (d.double() - exact).abs().flatten().cpu()
-    wrong = int((~(error <= bound)).sum())
-    return f"{wrong} elements beyond the bound" if wrong else None
+def check(
+    sku: cutplan.KernelSku, name: str, shape: Shape, options: Options, layout: str, seed: int
+) -> str | None:
+    """What is wrong with one run of the kernel of that name; NOT_SERVED where it does not take this."""
+    source = generator("cuda", seed)
+    problem = GemmProblem(shape, str(sku.a), layout, "cuda", source, sku.alignment)
+    descriptor = problem.descriptor(options)
+    preference = cutplan.PlanPreference(kernel=name, math="tf32")
+    if not cutplan.gemm_kernels(descriptor, cutplan.device_properties("cuda"), preference):
+        return NOT_SERVED
+    return problem.complaint(problem.select(options, kernel=name, math="tf32"), options)
+
+
+def sanitize_grouped(pattern: str) -> tuple[int, int]:
+    """Runs and failures of every kernel that serves groups here."""
+    runs = failures = 0
+    properties = cutplan.device_properties("cuda")
+    for operand, over, gate in itertools.product(("float16", "bfloat16"), GROUPED_LAYOUTS, (None, *GATES)):
+        options = (
+            Options(operand, gate=gate)
+            if gate is None
+            else Options(operand, bias=operand, activation="silu", gate=gate, alpha=0.125)
+        )
+        for layout in GROUPED_LAYOUTS[over] if over == "m" or gate is None else ():
+            source = generator("cuda", runs)
+            small = Groups((130, 0, 5), 137, 69, over, start=3, rest=2, pad=8, d_pad=1)
+            problem = GroupedProblem(small, operand, layout, "cuda", source, 16)
+            for sku in cutplan.grouped_gemm_kernels(problem.descriptor(options), properties):
+                if not re.search(pattern, sku.name):
+                    continue
+                runs += 1
+                what = problem.complaint(problem.select(options, kernel=sku.name), options)
+                if what:
+                    failures += 1
+                    print(what)
+    return runs, failures
+
+
+def epilogues(operand: str) -> list[Options]:
+    """Every term, a few at a time, with each kind of auxiliary operand and each gate."""
+    wide = operand == "float64"
+    d = operand if operand in ("float32", "float64") else "float32"
+    return [
+        Options(operand),
+        Options(d, bias=d, c=d, activation="gelu_erf", alpha=0.5, beta=1.0),
+        Options(d, bias=d, bias_over="m", residual=operand, activation="silu", store=operand),
+        Options(operand, gradient=operand, activation="gelu_tanh", residual=operand),
+        Options(operand, row_scale=not wide, column_scale=not wide, activation="relu"),
+        *(
+            Options(operand, bias=d, residual=operand, activation="silu", gate=gate, alpha=0.125)
+            for gate in GATES
+        ),
+    ]
+
+
+def sanitize_gemm(pattern: str) -> tuple[int, int]:
+    """Runs and failures."""
+    runs = failures = 0
+    for index, sku in enumerate(cutplan.gemm_registry()):
+        if str(sku.arch) == "host" or not re.search(pattern, sku.name):
+            continue
+        tm, tn, tk = sku.tile
+        shapes = [
+            Shape(tm + 3, tn + 9, 3 * tk + 5),
+            Shape(7, 33, 4 * tk, batch=2, pad=3, d_pad=1, d_offset=1),
+        ]
+        served = 0
+        for name, shape, options in itertools.product(
+            (sku.name, f"{sku.name}.k2"), shapes, epilogues(str(sku.a))
+        ):
+            for layout in (sku.layout, transposed(sku.layout)) if options.gate is None else (sku.layout,):
+                what = check(sku, name, shape, options, layout, index)
+                served += what != NOT_SERVED
+                if what and what != NOT_SERVED:
+                    failures += 1
+                    print(what)
+        if served == 0:
+            print(f"{sku.name}: this device cannot run it")
+        runs += served
+    return runs, failures
 
 
 def check_attention(sku: cutplan.KernelSku, name: str, case: Case, seed: int) -> str | None:
@@ -79,9 +123,6 @@ def check_attention(sku: cutplan.KernelSku, name: str, case: Case, seed: int) ->
     problem = Problem(case, "cuda", source)
     select = problem.select_backward if backward else problem.select
     return problem.complaint(select(kernel=name, math="tf32"))
-
-
-NOT_SERVED = "not served"
 
 
 def attention_cases(sku: cutplan.KernelSku) -> list[Case]:
@@ -140,22 +181,8 @@ def sanitize_attention(pattern: str) -> tuple[int, int]:
 
 
 def main(pattern: str) -> int:
-    types = {"float16": torch.float16, "bfloat16": torch.bfloat16}
-    failures = runs = 0
-    for sku in cutplan.gemm_registry():
-        if str(sku.arch) == "host" or not re.search(pattern, sku.name):
-            continue
-        names = [sku.name] if str(sku.arch) == "sm90" else [sku.name, sku.name + ".k2"]
-        tm, tn, tk = sku.tile
-        shapes = [(tm + 3, tn + 9, 3 * tk + 5), (7, 33, 4 * tk)]
-        for name, (m, n, k), full in itertools.product(names, shapes, (False, True)):
-            runs += 1
-            problem = check(name, types[str(sku.a)], sku.layout, m, n, k, full)
-            if problem:
-                failures += 1
-                print(f"{name} m={m} n={n} k={k} full={full}: {problem}")
-    more_runs, more_failures = sanitize_attention(pattern)
-    runs, failures = runs + more_runs, failures + more_failures
+    families = [sanitize_gemm(pattern), sanitize_grouped(pattern), sanitize_attention(pattern)]
+    runs, failures = (sum(counts) for counts in zip(*families, strict=True))
     torch.cuda.synchronize()
     print(f"{runs} runs, {failures} failed")
     return 1 if failures or not runs else 0

@@ -1,4 +1,4 @@
-"""README.md's examples run as they are printed, each in a process of its own."""
+"""The examples of README.md and docs/plans.md run as they are printed, and those of examples/ as they are."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ import pytest
 import cutplan
 from tests.environment import has_cuda, note_not_run, why_no_cuda
 
-README = pathlib.Path(__file__).parent.parent / "README.md"
+ROOT = pathlib.Path(__file__).parent.parent
+README = ROOT / "README.md"
 PACKAGE = pathlib.Path(cutplan.__file__).parent
 
 
-def _blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README.read_text(), re.DOTALL | re.MULTILINE)
+def _blocks(language: str, page: pathlib.Path = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
 
 
 def _jax_has_gpu() -> bool:
@@ -140,3 +141,47 @@ def test_cpp_example(tmp_path: pathlib.Path) -> None:
         ]
     )
     assert _run([str(program)]).endswith("d[0, 0] = 128\n")
+
+
+# What docs/plans.md's examples take for granted: square matrices, so that each fits everywhere; on the host,
+# which serves every one of them in float32.
+_OPERANDS = """
+import torch, cutplan
+def random(*shape):
+    return torch.randn(shape)
+a, b, c, x, y, weight, w1, w2, w_gate, w_up, dy, dz1, dz2, aux1 = (random(16, 16) for _ in range(14))
+bias, b1, per_token, per_channel = (random(16) for _ in range(4))
+w_both, weights = torch.stack([w_gate, w_up], 1).reshape(32, 16), random(2, 16, 16)
+offsets = torch.tensor([0, 4, 16], dtype=torch.int32)
+"""
+
+# What each leaves, against torch, by a word in it.
+_PLANS_CHECKS = {
+    "per_token": "(d, a @ b), (y, weight @ x.T + bias[:, None])",
+    "interleaved": "(h, torch.nn.functional.silu(x @ w_gate.T) * (x @ w_up.T))",
+    "db1": "(aux, z), (y, torch.nn.functional.silu(z)), (dw1, x.T @ dz), (dx, dz @ w1.T), (db1, dz.sum(0))",
+    "aux_mode": "(dz1, (dz2 @ w2.T) * derivative(aux1))",
+    "grouped_matmul": "(dw[1], dy[4:].T @ x[4:]), (dx[:4], dy[:4] @ weights[0])",
+}
+
+_PLANS_CHECK = """
+def derivative(x):
+    return torch.sigmoid(x) * (1 + x * (1 - torch.sigmoid(x)))
+z = x @ w1 + b1
+dz = dy * derivative(z)
+pairs = [{pairs}]
+for computed, right in pairs:
+    assert computed.shape == right.shape
+    assert torch.linalg.norm(computed - right) <= 1e-3 * torch.linalg.norm(right)
+"""
+
+
+@pytest.mark.parametrize("word", _PLANS_CHECKS)
+def test_example_of_plans(word: str) -> None:
+    (block,) = [x for x in _blocks("python", ROOT / "docs" / "plans.md") if word in x]
+    _run([sys.executable, "-c", _OPERANDS + block + _PLANS_CHECK.format(pairs=_PLANS_CHECKS[word])])
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "examples").glob("*.py")))
+def test_example_file(name: str) -> None:
+    assert _run([sys.executable, str(ROOT / "examples" / name)])

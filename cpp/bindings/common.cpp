@@ -19,12 +19,17 @@ namespace {
 
 constexpr DType dtypes[] = {DType::f64, DType::f32, DType::f16, DType::bf16, DType::fp8_e4m3, DType::fp8_e5m2, DType::i64,
                             DType::i32, DType::i8,  DType::u8,  DType::i4,   DType::u4,       DType::boolean};
-constexpr GemmLayout layouts[] = {GemmLayout::rcr, GemmLayout::rrr, GemmLayout::crr, GemmLayout::ccr};
+constexpr GemmLayout layouts[] = {GemmLayout::rcr, GemmLayout::rrr, GemmLayout::crr, GemmLayout::ccr,
+                                  GemmLayout::rcc, GemmLayout::rrc, GemmLayout::crc, GemmLayout::ccc};
 constexpr Activation activations[] = {Activation::none, Activation::relu, Activation::gelu_erf, Activation::gelu_tanh,
                                       Activation::silu};
 constexpr Arch archs[] = {Arch::host, Arch::sm80, Arch::sm89, Arch::sm90};
+constexpr Auxiliary auxiliaries[] = {Auxiliary::store, Auxiliary::gradient};  // Python says None for none, as of gates
+constexpr Gate gates[] = {Gate::separate, Gate::interleaved};
+constexpr GroupedOver grouped_overs[] = {GroupedOver::m, GroupedOver::k};
 constexpr Backend backends[] = {Backend::host, Backend::cutlass, Backend::cute};
 constexpr Math maths[] = {Math::tf32, Math::tf32x3, Math::strict};
+constexpr Tune tunes[] = {Tune::off, Tune::cached, Tune::measure};
 constexpr FmhaLayout fmha_layouts[] = {FmhaLayout::bhsd, FmhaLayout::bshd};
 constexpr Causal causals[] = {Causal::top_left, Causal::bottom_right};  // Python says None for none
 constexpr Align aligns[] = {Align::bottom_right, Align::top_left};
@@ -37,8 +42,7 @@ std::optional<DType> dtype_of_name(std::string_view text) {
 }
 
 template <typename Option, std::size_t kSize>
-std::optional<Option> find_option(nb::handle object, const Option (&options)[kSize]) {
-  if (nb::isinstance<Option>(object)) return nb::cast<Option>(object);
+std::optional<Option> find_name(nb::handle object, const Option (&options)[kSize]) {
   if (!nb::isinstance<nb::str>(object)) return std::nullopt;
   const auto text = nb::cast<std::string>(object);
   for (Option option : options) {
@@ -48,11 +52,24 @@ std::optional<Option> find_option(nb::handle object, const Option (&options)[kSi
 }
 
 template <typename Option, std::size_t kSize>
+std::optional<Option> find_option(nb::handle object, const Option (&options)[kSize]) {
+  return nb::isinstance<Option>(object) ? std::optional(nb::cast<Option>(object)) : find_name(object, options);
+}
+
+/// `first`: what is accepted beside the names.
+template <typename Option, std::size_t kSize>
+[[noreturn]] void refuse_option(nb::handle object, const Option (&options)[kSize], const char* argument,
+                                const char* first = nullptr) {
+  std::string text = std::string(argument) + ": must be one of ";
+  if (first != nullptr) text += std::string(first) + ", ";
+  for (Option option : options) text += std::string(option == options[0] ? "'" : ", '") + name(option) + "'";
+  throw nb::value_error((text + "; got " + nb::cast<std::string>(nb::repr(object))).c_str());
+}
+
+template <typename Option, std::size_t kSize>
 Option to_option(nb::handle object, const Option (&options)[kSize], const char* argument) {
   if (const std::optional<Option> option = find_option(object, options)) return *option;
-  std::string text = std::string(argument) + ": must be one of";
-  for (Option option : options) text += std::string(option == options[0] ? " '" : ", '") + name(option) + "'";
-  throw nb::value_error((text + "; got " + nb::cast<std::string>(nb::repr(object))).c_str());
+  refuse_option(object, options, argument);
 }
 
 /// An enum whose members are found by name, so that Enum("name") works; str() gives the name.
@@ -92,9 +109,10 @@ nb::object error_bounds(const PrecisionGuarantee& guarantee, nb::object magnitud
 }
 
 nb::tuple extents(const std::int64_t* values, int rank) {
-  nb::list list;
-  for (int i = 0; i < rank; ++i) list.append(values[i]);
-  return nb::tuple(list);
+  const nb::object tuple = nb::steal(PyTuple_New(rank));
+  if (!tuple.is_valid()) throw nb::python_error();
+  for (int i = 0; i < rank; ++i) PyTuple_SetItem(tuple.ptr(), i, nb::int_(values[i]).release().ptr());
+  return nb::borrow<nb::tuple>(tuple);
 }
 
 /// What an import found, for Python code that arranges operands.
@@ -244,7 +262,7 @@ void bind_preference(nb::module_& m) {
       .def(
           "__init__",
           [](PlanPreference* self, std::optional<std::size_t> max_workspace_bytes, bool deterministic, bool batch_invariant,
-             nb::handle arch, std::optional<std::string> kernel, int sm_count, nb::handle math) {
+             nb::handle arch, std::optional<std::string> kernel, int sm_count, nb::handle math, nb::handle tune) {
             PlanPreference preference;
             if (max_workspace_bytes) preference.max_workspace_bytes = *max_workspace_bytes;
             preference.deterministic = deterministic;
@@ -253,13 +271,14 @@ void bind_preference(nb::module_& m) {
             if (kernel) preference.kernel = std::move(*kernel);
             preference.sm_count = sm_count;
             preference.math = to_math(math);
+            preference.tune = to_option(tune, tunes, "tune");
             new (self) PlanPreference(std::move(preference));
           },
           nb::kw_only(), "max_workspace_bytes"_a = nb::none(), "deterministic"_a = false, "batch_invariant"_a = false,
-          "arch"_a = nb::none(), "kernel"_a = nb::none(), "sm_count"_a = 0, "math"_a = "tf32x3",
+          "arch"_a = nb::none(), "kernel"_a = nb::none(), "sm_count"_a = 0, "math"_a = "tf32x3", "tune"_a = "cached",
           nb::sig("def __init__(self, *, max_workspace_bytes: int | None = None, deterministic: bool = False, "
                   "batch_invariant: bool = False, arch: str | cutplan.Arch | None = None, kernel: str | None = None, "
-                  "sm_count: int = 0, math: str | cutplan.Math = 'tf32x3') -> None"))
+                  "sm_count: int = 0, math: str | cutplan.Math = 'tf32x3', tune: str | cutplan.Tune = 'cached') -> None"))
       .def_prop_ro(
           "max_workspace_bytes",
           [](const PlanPreference& self) {
@@ -277,13 +296,15 @@ void bind_preference(nb::module_& m) {
           "Only the kernel of this SKU name; None: any.")
       .def_ro("sm_count", &PlanPreference::sm_count, "Use at most this many SMs (threads on the host); 0: all.")
       .def_ro("math", &PlanPreference::math, "Least accuracy of products of float32 operands.")
+      .def_ro("tune", &PlanPreference::tune, "Whether measured times choose the kernel.")
       .def("__repr__", [](const PlanPreference& self) {
         return "PlanPreference(max_workspace_bytes=" +
                (self.max_workspace_bytes == unlimited ? "None" : std::to_string(self.max_workspace_bytes)) +
                ", deterministic=" + text(self.deterministic) + ", batch_invariant=" + text(self.batch_invariant) +
                ", arch=" + (self.arch ? std::string("'") + name(*self.arch) + "'" : "None") +
                ", kernel=" + (self.kernel.empty() ? "None" : "'" + self.kernel + "'") +
-               ", sm_count=" + std::to_string(self.sm_count) + ", math='" + name(self.math) + "')";
+               ", sm_count=" + std::to_string(self.sm_count) + ", math='" + name(self.math) + "', tune='" + name(self.tune) +
+               "')";
       });
 }
 
@@ -349,7 +370,8 @@ void bind_precision(nb::module_& m) {
            nb::arg("score_magnitude").noconvert() = 0.0,
            "Bound on |computed - exact| of an element of an output.\n\n"
            "`exact` is the element in exact arithmetic on the operands as given. Matrix multiplication: `magnitude` is\n"
-           "|alpha| sum_k |a_ik b_kj| + |beta c_ij| + |bias_j|. Attention: docs/numerics.md gives `magnitude` for each "
+           "|alpha r_i s_j| sum_k |a_ik b_kj| + |beta c_ij| + |bias|; docs/numerics.md says what further operands add. "
+           "Attention: docs/numerics.md gives `magnitude` for each "
            "output;\n"
            "`score_magnitude` is the largest |scale| sum_d |q_id k_jd| + |slope (i + off - j)| + |bias_ij| that the output "
            "depends\n"
@@ -461,13 +483,36 @@ std::optional<Align> to_align(nb::handle object) {
   return object.is_none() ? std::nullopt : std::optional(to_option(object, aligns, "align"));
 }
 Math to_math(nb::handle object) { return to_option(object, maths, "math"); }
+BiasOver to_bias_over(nb::handle object) {
+  constexpr BiasOver names[] = {BiasOver::n, BiasOver::m};
+  if (object.is_none() || object.ptr() == Py_False) return BiasOver::none;
+  if (object.ptr() == Py_True) return BiasOver::n;
+  if (const std::optional<BiasOver> over = find_name(object, names)) return *over;
+  refuse_option(object, names, "bias", "False, True");
+}
+Auxiliary to_auxiliary(nb::handle object, const char* argument) {
+  if (object.is_none()) return Auxiliary::none;
+  if (const std::optional<Auxiliary> auxiliary = find_name(object, auxiliaries)) return *auxiliary;
+  refuse_option(object, auxiliaries, argument, "None");
+}
+Gate to_gate(nb::handle object) {
+  if (object.is_none()) return Gate::none;
+  if (const std::optional<Gate> gate = find_name(object, gates)) return *gate;
+  refuse_option(object, gates, "gate", "None");
+}
+GroupedOver to_grouped_over(nb::handle object) {
+  if (const std::optional<GroupedOver> over = find_name(object, grouped_overs)) return *over;
+  refuse_option(object, grouped_overs, "over");
+}
 Activation to_activation(nb::handle object) { return to_option(object, activations, "activation"); }
 Arch to_arch(nb::handle object) { return to_option(object, archs, "arch"); }
 
 void bind_common(nb::module_& m) {
   bind_dtype(m);
-  bind_option(m, "GemmLayout", layouts,
-              "Order of A, B and D: r row-major (last dimension contiguous), c column-major. D is row-major.");
+  bind_option(
+      m, "GemmLayout", layouts,
+      "Order of A, B and D: r row-major (last dimension contiguous), c column-major. C, residual and aux are ordered "
+      "as D is.");
   bind_option(m, "Activation", activations,
               "gelu_erf: x/2 (1 + erf(x/sqrt 2)); gelu_tanh: its tanh approximation; silu: x sigmoid(x).");
   bind_option(m, "Arch", archs, "Architecture that a kernel is built for. sm80 kernels also run on later GPUs.");
@@ -476,6 +521,10 @@ void bind_common(nb::module_& m) {
       m, "Math", maths,
       "How float32 operands are multiplied, by growing accuracy: tf32 rounds them to 11 bits, tf32x3 takes three such\n"
       "products and is about as exact as float32, strict is IEEE float32.");
+  bind_option(m, "Tune", tunes,
+              "Whether measured times choose the kernel: off, the cost model alone does; cached, what was measured before "
+              "on\n"
+              "such a device; measure, candidates that were not are timed at select().");
   bind_option(m, "FmhaLayout", fmha_layouts,
               "Order of the dimensions of Q, K, V and O: b batch, h heads, s sequence, d head dimension.");
   bind_option(m, "Causal", causals,

@@ -22,7 +22,12 @@ class Importer;
 void bind_errors(nb::module_& m);
 void bind_common(nb::module_& m);
 void bind_gemm(nb::module_& m);
+void bind_grouped_gemm(nb::module_& m);
 void bind_fmha(nb::module_& m);
+void bind_tuning(nb::module_& m);
+
+/// Warns of what is wrong with the files of measured kernels, once each; costs an atomic load where nothing is.
+void warn_tuning_problems();
 
 /// Raises cutplan.ExportRefused. With a Python error pending, that error becomes the cause.
 [[noreturn]] void raise_export_refused(const std::string& message);
@@ -42,6 +47,12 @@ std::string to_string(Device device);
 /// A member of an option enum, or its name. Raises ValueError listing the names.
 GemmLayout to_layout(nb::handle object);
 Activation to_activation(nb::handle object);
+/// False or None: none; True: over n.
+BiasOver to_bias_over(nb::handle object);
+/// None: none.
+Auxiliary to_auxiliary(nb::handle object, const char* argument);
+Gate to_gate(nb::handle object);
+GroupedOver to_grouped_over(nb::handle object);
 Arch to_arch(nb::handle object);
 Math to_math(nb::handle object);
 FmhaLayout to_fmha_layout(nb::handle object);
@@ -53,25 +64,30 @@ std::optional<Align> to_align(nb::handle object);
 /// Scratch may be any contiguous tensor: it is read as bytes. Its size and alignment are the plan's to judge.
 Workspace to_workspace(Importer& importer, nb::handle object, Device device);
 
-/// FNV-1a over the fields of a descriptor.
+/// Over the fields of a descriptor: one multiplication for each, for every call of matmul() hashes one.
 class Hash {
  public:
   template <typename T, typename = std::enable_if_t<std::is_integral_v<T> || std::is_enum_v<T>>>
   Hash& operator<<(T field) {
-    const auto value = static_cast<std::uint64_t>(static_cast<std::int64_t>(field));
-    for (int i = 0; i < 8; ++i) state_ = (state_ ^ ((value >> (8 * i)) & 255)) * 1099511628211u;
+    state_ = (state_ ^ static_cast<std::uint64_t>(static_cast<std::int64_t>(field))) * 0x9e3779b97f4a7c15u;
+    state_ ^= state_ >> 32;  // the product's high bits are its good ones
     return *this;
   }
   Py_hash_t value() const { return static_cast<Py_hash_t>(state_ >> 1); }
 
  private:
-  std::uint64_t state_ = 14695981039346656037u;
+  std::uint64_t state_ = 0;
 };
 
 /// As Python spells it.
 std::string text(bool value);
 std::string text(DType dtype);
 std::string text(double value);
+/// An option's name; None for the member that stands for its absence.
+template <typename Option>
+nb::object name_or_none(Option option, Option none) {
+  return option == none ? nb::none() : nb::object(nb::str(name(option)));
+}
 
 /// None for the absent type.
 inline std::optional<DType> optional(DType dtype) { return dtype == DType::none ? std::nullopt : std::optional(dtype); }

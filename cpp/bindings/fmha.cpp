@@ -1,6 +1,5 @@
 // FmhaDescriptor, FmhaPlan and their backward counterparts.
 #include <nanobind/nanobind.h>
-#include <nanobind/operators.h>
 #include <nanobind/stl/pair.h>
 
 #include <cstdint>
@@ -8,8 +7,7 @@
 #include <string>
 #include <utility>
 
-#include "common.hpp"
-#include "dlpack.hpp"
+#include "plans.hpp"
 
 namespace cutplan::bindings {
 
@@ -17,9 +15,7 @@ using namespace nb::literals;
 
 namespace {
 
-// Pieces of signatures, as the stubs show them.
-#define CUTPLAN_TENSOR "cutplan._typing.Tensor"
-#define CUTPLAN_OPTIONAL CUTPLAN_TENSOR " | None = None"
+// Pieces of signatures, as the stubs show them; more in plans.hpp.
 #define CUTPLAN_OPTIONS                                                                                                 \
   "bias: " CUTPLAN_OPTIONAL ", mask: " CUTPLAN_OPTIONAL ", alibi_slopes: " CUTPLAN_OPTIONAL ", sink: " CUTPLAN_OPTIONAL \
   ", seqused_k: " CUTPLAN_OPTIONAL ", cu_seqlens_q: " CUTPLAN_OPTIONAL ", cu_seqlens_k: " CUTPLAN_OPTIONAL              \
@@ -28,7 +24,6 @@ namespace {
   "bias"_a = nb::none(), "mask"_a = nb::none(), "alibi_slopes"_a = nb::none(), "sink"_a = nb::none(), \
   "seqused_k"_a = nb::none(), "cu_seqlens_q"_a = nb::none(), "cu_seqlens_k"_a = nb::none(), "rng_state"_a = nb::none()
 #define CUTPLAN_SCALARS "scale: float | None = None, dropout_p: float = 0.0"
-#define CUTPLAN_LAUNCH "stream: cutplan._typing.StreamLike | None = None, workspace: " CUTPLAN_OPTIONAL
 #define CUTPLAN_FORWARD \
   "self, q: " CUTPLAN_TENSOR ", k: " CUTPLAN_TENSOR ", v: " CUTPLAN_TENSOR ", o: " CUTPLAN_TENSOR ", *, "
 #define CUTPLAN_BACKWARD                                                                                                    \
@@ -149,18 +144,6 @@ void import(Importer& importer, const Gradients& gradients, FmhaBackwardArgument
   importer.import(gradients.dsink, "dsink", arguments.dsink);
 }
 
-template <typename Plan, typename Arguments>
-void run_plan(const Plan& plan, const Arguments& arguments, Importer& importer, nb::handle workspace) {
-  const Workspace scratch = to_workspace(importer, workspace, plan.device());
-  if (plan.device().type == DeviceType::cpu) {
-    // a launch takes less time than giving up the GIL does; attention on the host does not
-    nb::gil_scoped_release release;
-    plan.run(arguments, nullptr, scratch);
-  } else {
-    plan.run(arguments, importer.stream(), scratch);
-  }
-}
-
 void run(const FmhaPlan& plan, nb::handle q, nb::handle k, nb::handle v, nb::handle o, nb::handle lse, nb::handle bias,
          nb::handle mask, nb::handle alibi_slopes, nb::handle sink, nb::handle seqused_k, nb::handle cu_seqlens_q,
          nb::handle cu_seqlens_k, nb::handle rng_state, std::optional<double> scale, double dropout_p, nb::handle stream,
@@ -218,7 +201,7 @@ void can_implement_backward(const FmhaBackwardPlan& plan, nb::handle grad, nb::h
 }
 
 void bind_descriptor(nb::module_& m) {
-  nb::class_<FmhaDescriptor>(
+  nb::class_<FmhaDescriptor> descriptor(
       m, "FmhaDescriptor",
       "One attention problem: O = softmax(scores) V for `heads` heads of `batch` sequences, `heads_k` heads of K and V.\n\n"
       "Score of query i and key j, in this order: scale q_i . k_j; softcap tanh(score / softcap); minus slope |i + off - "
@@ -226,7 +209,8 @@ void bind_descriptor(nb::module_& m) {
       "(ALiBi); plus bias. `off` is 0 for top_left alignment and Sk - Sq for bottom_right. Key j takes part where all of\n"
       "these hold: causal: j <= i + off; window (left, right): i + off - left <= j <= i + off + right, -1 being no limit; "
       "the\n"
-      "mask is true; j is within the sequence. The sink is one more logit, without a value.")
+      "mask is true; j is within the sequence. The sink is one more logit, without a value.");
+  descriptor
       .def(
           "__init__",
           [](FmhaDescriptor* self, std::int64_t batch, std::int64_t heads, std::optional<std::int64_t> heads_k,
@@ -300,20 +284,12 @@ void bind_descriptor(nb::module_& m) {
       .def_ro("sink", &FmhaDescriptor::sink)
       .def_ro("seqused_k", &FmhaDescriptor::seqused_k)
       .def_ro("dropout", &FmhaDescriptor::dropout)
-      .def_ro("lse", &FmhaDescriptor::lse, "Whether run() writes LSE.")
-      .def(
-          "__eq__", [](const FmhaDescriptor& x, const FmhaDescriptor& y) { return operator_equal(x, y); }, nb::is_operator(),
-          nb::sig("def __eq__(self, other: object, /) -> bool"))
-      .def("__hash__",
-           [](const FmhaDescriptor& self) {
-             Hash h;
-             h << self;
-             return h.value();
-           })
-      .def("__repr__", [](const FmhaDescriptor& self) { return repr(self); });
+      .def_ro("lse", &FmhaDescriptor::lse, "Whether run() writes LSE.");
+  bind_value(descriptor, &operator_equal, &operator<<, &repr);
 
-  nb::class_<FmhaBackwardDescriptor>(m, "FmhaBackwardDescriptor",
-                                     "The gradients of one attention problem. They need LSE, so `forward` has it.")
+  nb::class_<FmhaBackwardDescriptor> backward(m, "FmhaBackwardDescriptor",
+                                              "The gradients of one attention problem. They need LSE, so `forward` has it.");
+  backward
       .def(
           "__init__",
           [](FmhaBackwardDescriptor* self, const FmhaDescriptor& forward, nb::handle grad, bool dbias, bool dalibi_slopes,
@@ -333,17 +309,8 @@ void bind_descriptor(nb::module_& m) {
           "Of dQ, dK and dV.")
       .def_ro("dbias", &FmhaBackwardDescriptor::dbias)
       .def_ro("dalibi_slopes", &FmhaBackwardDescriptor::dalibi_slopes)
-      .def_ro("dsink", &FmhaBackwardDescriptor::dsink)
-      .def(
-          "__eq__", [](const FmhaBackwardDescriptor& x, const FmhaBackwardDescriptor& y) { return operator_equal(x, y); },
-          nb::is_operator(), nb::sig("def __eq__(self, other: object, /) -> bool"))
-      .def("__hash__",
-           [](const FmhaBackwardDescriptor& self) {
-             Hash h;
-             h << self;
-             return h.value();
-           })
-      .def("__repr__", [](const FmhaBackwardDescriptor& self) { return repr(self); });
+      .def_ro("dsink", &FmhaBackwardDescriptor::dsink);
+  bind_value(backward, &operator_equal, &operator<<, &repr);
 
   m.def(
       "describe_attention",
@@ -369,21 +336,6 @@ void bind_descriptor(nb::module_& m) {
               "align: str | cutplan.Align | None = None, window: tuple[int, int] = (-1, -1), softcap: float = 0.0) -> "
               "cutplan.FmhaDescriptor"),
       "The descriptor that these operands fit: extents, types and options read off the tensors.");
-}
-
-template <typename Plan>
-void bind_plan_members(nb::class_<Plan>& plan, const char* type) {
-  plan.def_prop_ro("workspace_size", &Plan::workspace_size, "Bytes of scratch that run() needs, 256-byte aligned.")
-      .def_prop_ro("sku", &Plan::sku, nb::rv_policy::reference_internal, "The kernel that runs.")
-      .def_prop_ro("precision_guarantee", &Plan::precision_guarantee, nb::rv_policy::reference_internal,
-                   "How exact the results are.")
-      .def_prop_ro("descriptor", &Plan::descriptor, nb::rv_policy::reference_internal)
-      .def_prop_ro(
-          "device", [](const Plan& self) { return to_string(self.device()); }, "\"cpu\" or \"cuda:N\".")
-      .def("__repr__", [type](const Plan& self) {
-        return std::string(type) + "(" + self.sku().name + " on " + to_string(self.device()) + " for " +
-               repr(self.descriptor()) + ")";
-      });
 }
 
 void bind_plans(nb::module_& m) {
@@ -431,7 +383,7 @@ void bind_plans(nb::module_& m) {
            nb::sig("def can_implement(" CUTPLAN_FORWARD "lse: " CUTPLAN_OPTIONAL ", " CUTPLAN_OPTIONS ", " CUTPLAN_SCALARS
                    ") -> None"),
            "Raises what run() would raise for these operands; touches no device.");
-  bind_plan_members(forward, "FmhaPlan");
+  bind_plan_members(forward, "FmhaPlan", &repr);
 
   nb::class_<FmhaBackwardPlan> backward(m, "FmhaBackwardPlan",
                                         "A kernel for the gradients of attention, chosen for one descriptor and device.");
@@ -464,7 +416,7 @@ void bind_plans(nb::module_& m) {
            nb::sig("def can_implement(" CUTPLAN_BACKWARD CUTPLAN_OPTIONS ", " CUTPLAN_FURTHER_GRADIENTS ", " CUTPLAN_SCALARS
                    ") -> None"),
            "Raises what run() would raise for these operands; touches no device.");
-  bind_plan_members(backward, "FmhaBackwardPlan");
+  bind_plan_members(backward, "FmhaBackwardPlan", &repr);
 }
 
 void bind_registry(nb::module_& m) {

@@ -1,54 +1,89 @@
 // GemmDescriptor and GemmPlan.
 #include <nanobind/nanobind.h>
-#include <nanobind/operators.h>
 
 #include <cstdint>
 #include <new>
 #include <string>
+#include <utility>
 
-#include "common.hpp"
-#include "dlpack.hpp"
+#include "gemm.hpp"
 
 namespace cutplan::bindings {
 
 using namespace nb::literals;
 
-namespace {
-
 bool operator_equal(const Epilogue& x, const Epilogue& y) {
-  return x.bias == y.bias && x.c == y.c && x.activation == y.activation;
+  return x.bias == y.bias && x.c == y.c && x.residual == y.residual && x.row_scale == y.row_scale &&
+         x.column_scale == y.column_scale && x.activation == y.activation && x.aux == y.aux && x.gate == y.gate;
 }
 
-bool operator_equal(const GemmDescriptor& x, const GemmDescriptor& y) {
-  return x.m == y.m && x.n == y.n && x.k == y.k && x.batch == y.batch && x.a == y.a && x.b == y.b && x.d == y.d &&
-         x.c == y.c && x.bias == y.bias && x.layout == y.layout && operator_equal(x.epilogue, y.epilogue) &&
-         x.alignment == y.alignment;
-}
-
-Hash& operator<<(Hash& h, const Epilogue& e) { return h << e.bias << e.c << e.activation; }
-
-Py_hash_t hash(const GemmDescriptor& d) {
-  Hash h;
-  h << d.m << d.n << d.k << d.batch << d.a << d.b << d.d << d.c << d.bias << d.layout << d.epilogue << d.alignment;
-  return h.value();
+Hash& operator<<(Hash& h, const Epilogue& e) {
+  const bool flags[] = {e.c, e.residual, e.row_scale, e.column_scale};
+  int packed = 0;  // eight fields in one step of the hash
+  for (bool flag : flags) packed = 2 * packed + flag;
+  packed = 4 * packed + static_cast<int>(e.bias);
+  packed = 4 * packed + static_cast<int>(e.aux);
+  packed = 4 * packed + static_cast<int>(e.gate);
+  return h << 256 * packed + static_cast<int>(e.activation);
 }
 
 std::string repr(const Epilogue& e) {
-  return "Epilogue(bias=" + text(e.bias) + ", c=" + text(e.c) + ", activation='" + name(e.activation) + "')";
+  std::string out;
+  const auto option = [&](const char* field, const std::string& value) {
+    out += std::string(out.empty() ? "" : ", ") + field + "=" + value;
+  };
+  const auto quoted = [](const char* name) { return "'" + std::string(name) + "'"; };
+  if (e.bias != BiasOver::none) option("bias", quoted(name(e.bias)));
+  const std::pair<const char*, bool> flags[] = {
+      {"c", e.c}, {"residual", e.residual}, {"row_scale", e.row_scale}, {"column_scale", e.column_scale}};
+  for (const auto& [flag, set] : flags) {
+    if (set) option(flag, "True");
+  }
+  if (e.activation != Activation::none) option("activation", quoted(name(e.activation)));
+  if (e.aux != Auxiliary::none) option("aux", quoted(name(e.aux)));
+  if (e.gate != Gate::none) option("gate", quoted(name(e.gate)));
+  return "Epilogue(" + out + ")";
 }
 
-std::string repr(const GemmDescriptor& d) {
+static bool operator_equal(const GemmDescriptor& x, const GemmDescriptor& y) {
+  return x.m == y.m && x.n == y.n && x.k == y.k && x.batch == y.batch && x.a == y.a && x.b == y.b && x.d == y.d &&
+         x.c == y.c && x.bias == y.bias && x.residual == y.residual && x.aux == y.aux && x.layout == y.layout &&
+         operator_equal(x.epilogue, y.epilogue) && x.alignment == y.alignment;
+}
+
+static Hash& operator<<(Hash& h, const GemmDescriptor& d) {
+  std::int64_t types = 0;  // seven types of a byte each in one step of the hash
+  for (DType type : {d.a, d.b, d.d, d.c, d.bias, d.residual, d.aux}) types = types << 8 | static_cast<int>(type);
+  return h << d.m << d.n << d.k << d.batch << types << d.layout << d.epilogue << d.alignment;
+}
+
+static std::string repr(const GemmDescriptor& d) {
   std::string out = "GemmDescriptor(m=" + std::to_string(d.m) + ", n=" + std::to_string(d.n) + ", k=" + std::to_string(d.k) +
                     ", a=" + text(d.a) + ", b=" + text(d.b) + ", d=" + text(d.d) + ", layout='" + name(d.layout) +
                     "', epilogue=" + repr(d.epilogue) + ", batch=" + std::to_string(d.batch);
-  if (d.c != DType::none) out += ", c=" + text(d.c);
-  if (d.bias != DType::none) out += ", bias=" + text(d.bias);
+  const std::pair<const char*, DType> types[] = {{"c", d.c}, {"bias", d.bias}, {"residual", d.residual}, {"aux", d.aux}};
+  for (const auto& [operand, type] : types) {
+    if (type != DType::none) out += std::string(", ") + operand + "=" + text(type);
+  }
   if (d.alignment != 0) out += ", alignment=" + std::to_string(d.alignment);
   return out + ")";
 }
 
+namespace {
+
+// Pieces of signatures, as the stubs show them; more in plans.hpp.
+#define CUTPLAN_OPERANDS                                                                                             \
+  "a: " CUTPLAN_TENSOR ", b: " CUTPLAN_TENSOR ", d: " CUTPLAN_TENSOR ", *, c: " CUTPLAN_OPTIONAL                     \
+  ", bias: " CUTPLAN_OPTIONAL ", b2: " CUTPLAN_OPTIONAL ", bias2: " CUTPLAN_OPTIONAL ", residual: " CUTPLAN_OPTIONAL \
+  ", aux: " CUTPLAN_OPTIONAL ", row_scale: " CUTPLAN_OPTIONAL ", column_scale: " CUTPLAN_OPTIONAL
+#define CUTPLAN_OPERAND_ARGUMENTS                                                                                        \
+  "a"_a.none(), "b"_a.none(), "d"_a.none(), nb::kw_only(),                                                               \
+      "c"_a = nb::none(), "bias"_a = nb::none(), "b2"_a = nb::none(), "bias2"_a = nb::none(), "residual"_a = nb::none(), \
+      "aux"_a = nb::none(), "row_scale"_a = nb::none(), "column_scale"_a = nb::none()
+#define CUTPLAN_SCALARS "alpha: float = 1.0, beta: float | None = None"
+
 struct Operands {
-  nb::handle a, b, d, c, bias;
+  nb::handle a, b, d, c, bias, b2, bias2, residual, aux, row_scale, column_scale;
 };
 
 void import(Importer& importer, const Operands& operands, GemmArguments& arguments) {
@@ -57,6 +92,12 @@ void import(Importer& importer, const Operands& operands, GemmArguments& argumen
   importer.import(operands.d, "d", arguments.d);
   importer.import(operands.c, "c", arguments.c);
   importer.import(operands.bias, "bias", arguments.bias);
+  importer.import(operands.b2, "b2", arguments.b2);
+  importer.import(operands.bias2, "bias2", arguments.bias2);
+  importer.import(operands.residual, "residual", arguments.residual);
+  importer.import(operands.aux, "aux", arguments.aux);
+  importer.import(operands.row_scale, "row_scale", arguments.row_scale);
+  importer.import(operands.column_scale, "column_scale", arguments.column_scale);
 }
 
 /// beta is 1 where there is a C, as in numpy's `a @ b + c`, unless the caller says otherwise.
@@ -67,68 +108,114 @@ double to_beta(nb::handle beta, nb::handle c) {
   return value;
 }
 
-void run(const GemmPlan& plan, nb::handle a, nb::handle b, nb::handle d, nb::handle c, nb::handle bias, double alpha,
-         nb::handle beta, nb::handle stream, nb::handle workspace) {
-  const Device device = plan.device();
-  Importer importer(device, stream, d, "d");
-  GemmArguments arguments;
-  import(importer, {a, b, d, c, bias}, arguments);
+void import(Importer& importer, const Operands& operands, double alpha, nb::handle beta, GemmArguments& arguments) {
+  import(importer, operands, arguments);
   arguments.alpha = alpha;
-  arguments.beta = to_beta(beta, c);
-  const Workspace scratch = to_workspace(importer, workspace, device);
-  if (device.type == DeviceType::cpu) {
-    // a launch takes less time than giving up the GIL does; a multiplication on the host does not
-    nb::gil_scoped_release release;
-    plan.run(arguments, nullptr, scratch);
-  } else {
-    plan.run(arguments, importer.stream(), scratch);
-  }
+  arguments.beta = to_beta(beta, operands.c);
+}
+
+void run(const GemmPlan& plan, nb::handle a, nb::handle b, nb::handle d, nb::handle c, nb::handle bias, nb::handle b2,
+         nb::handle bias2, nb::handle residual, nb::handle aux, nb::handle row_scale, nb::handle column_scale, double alpha,
+         nb::handle beta, nb::handle stream, nb::handle workspace) {
+  Importer importer(plan.device(), stream, d, "d");
+  GemmArguments arguments;
+  import(importer, {a, b, d, c, bias, b2, bias2, residual, aux, row_scale, column_scale}, alpha, beta, arguments);
+  run_plan(plan, arguments, importer, workspace);
 }
 
 void can_implement(const GemmPlan& plan, nb::handle a, nb::handle b, nb::handle d, nb::handle c, nb::handle bias,
-                   double alpha, nb::handle beta) {
+                   nb::handle b2, nb::handle bias2, nb::handle residual, nb::handle aux, nb::handle row_scale,
+                   nb::handle column_scale, double alpha, nb::handle beta) {
   Importer importer;
   GemmArguments arguments;
-  import(importer, {a, b, d, c, bias}, arguments);
-  arguments.alpha = alpha;
-  arguments.beta = to_beta(beta, c);
+  import(importer, {a, b, d, c, bias, b2, bias2, residual, aux, row_scale, column_scale}, alpha, beta, arguments);
   plan.can_implement(arguments);
 }
 
+double measure_launch(const GemmPlan& plan, nb::handle a, nb::handle b, nb::handle d, nb::handle c, nb::handle bias,
+                      nb::handle b2, nb::handle bias2, nb::handle residual, nb::handle aux, nb::handle row_scale,
+                      nb::handle column_scale, double alpha, nb::handle beta, int launches, nb::handle stream,
+                      nb::handle workspace) {
+  Importer importer(plan.device(), stream, d, "d");
+  GemmArguments arguments;
+  import(importer, {a, b, d, c, bias, b2, bias2, residual, aux, row_scale, column_scale}, alpha, beta, arguments);
+  return plan.measure_launch(arguments, launches, importer.stream(), to_workspace(importer, workspace, plan.device()));
+}
+
+GemmDescriptor describe_operands(nb::handle a, nb::handle b, nb::handle d, nb::handle c, nb::handle bias, nb::handle b2,
+                                 nb::handle bias2, nb::handle residual, nb::handle aux, nb::handle row_scale,
+                                 nb::handle column_scale, nb::handle activation, nb::handle aux_mode, nb::handle gate) {
+  Importer importer;
+  GemmArguments arguments;
+  import(importer, {a, b, d, c, bias, b2, bias2, residual, aux, row_scale, column_scale}, arguments);
+  Epilogue epilogue;
+  epilogue.activation = to_activation(activation);
+  epilogue.aux = to_auxiliary(aux_mode, "aux_mode");
+  epilogue.gate = to_gate(gate);
+  return describe(arguments, epilogue);
+}
+
 void bind_epilogue(nb::module_& m) {
-  nb::class_<Epilogue>(m, "Epilogue", "What is done to A B before it is stored: activation(alpha A B + beta C + bias).")
+  nb::class_<Epilogue> epilogue(
+      m, "Epilogue",
+      "What is done to A B before it is stored.\n\n"
+      "    x = alpha row_scale_i column_scale_j (A B)_ij + beta C_ij + bias\n"
+      "    D = activation(x) + residual                                  aux=\"store\": also writes x to aux\n"
+      "    D = x activation'(aux) + residual                             aux=\"gradient\", for a backward pass\n"
+      "    D = activation(x) x2 + residual                               gated: x2 is x of b2 and bias2");
+  epilogue
       .def(
           "__init__",
-          [](Epilogue* self, bool bias, bool c, nb::handle activation) {
-            new (self) Epilogue{bias, c, to_activation(activation)};
+          [](Epilogue* self, nb::handle bias, bool c, bool residual, bool row_scale, bool column_scale,
+             nb::handle activation, nb::handle aux, nb::handle gate) {
+            Epilogue e;
+            e.bias = to_bias_over(bias);
+            e.c = c;
+            e.residual = residual;
+            e.row_scale = row_scale;
+            e.column_scale = column_scale;
+            e.activation = to_activation(activation);
+            e.aux = to_auxiliary(aux, "aux");
+            e.gate = to_gate(gate);
+            new (self) Epilogue(e);
           },
-          nb::kw_only(), "bias"_a = false, "c"_a = false, "activation"_a = "none",
-          nb::sig("def __init__(self, *, bias: bool = False, c: bool = False, activation: str | cutplan.Activation = "
-                  "'none') -> None"))
-      .def_ro("bias", &Epilogue::bias, "Adds one value per column of D.")
-      .def_ro("c", &Epilogue::c, "Adds a matrix of D's shape, scaled by beta.")
+          nb::kw_only(), "bias"_a.none() = false, "c"_a = false, "residual"_a = false, "row_scale"_a = false,
+          "column_scale"_a = false, "activation"_a = "none", "aux"_a = nb::none(), "gate"_a = nb::none(),
+          nb::sig("def __init__(self, *, bias: bool | str | None = False, c: bool = False, residual: bool = False, "
+                  "row_scale: bool = False, column_scale: bool = False, activation: str | cutplan.Activation = 'none', "
+                  "aux: str | None = None, gate: str | None = None) -> None"),
+          "`bias` is True or \"n\" for one value per column of D, \"m\" for one per row. `aux` is \"store\" or "
+          "\"gradient\". `gate`\n"
+          "is \"separate\", with B and b2 two matrices, or \"interleaved\", with the columns of both taking turns in one B "
+          "[k, 2 n].")
+      .def_prop_ro(
+          "bias", [](const Epilogue& self) { return name_or_none(self.bias, BiasOver::none); },
+          nb::sig("def bias(self) -> str | None"), "\"n\": one value per column of D; \"m\": one per row.")
+      .def_ro("c", &Epilogue::c, "A matrix of D's shape, scaled by beta.")
+      .def_ro("residual", &Epilogue::residual, "A matrix of D's shape, added last.")
+      .def_ro("row_scale", &Epilogue::row_scale, "A float32 factor per row of D.")
+      .def_ro("column_scale", &Epilogue::column_scale, "A float32 factor per column of D.")
       .def_ro("activation", &Epilogue::activation)
-      .def(
-          "__eq__", [](const Epilogue& x, const Epilogue& y) { return operator_equal(x, y); }, nb::is_operator(),
-          nb::sig("def __eq__(self, other: object, /) -> bool"))
-      .def("__hash__",
-           [](const Epilogue& self) {
-             Hash h;
-             h << self;
-             return h.value();
-           })
-      .def("__repr__", [](const Epilogue& self) { return repr(self); });
+      .def_prop_ro(
+          "aux", [](const Epilogue& self) { return name_or_none(self.aux, Auxiliary::none); },
+          nb::sig("def aux(self) -> str | None"),
+          "\"store\": the value before the activation is written; \"gradient\": the activation's derivative there is a "
+          "factor.")
+      .def_prop_ro(
+          "gate", [](const Epilogue& self) { return name_or_none(self.gate, Gate::none); },
+          nb::sig("def gate(self) -> str | None"), "\"separate\" or \"interleaved\".");
+  bind_value(epilogue, &operator_equal, &operator<<, &repr);
 }
 
 void bind_descriptor(nb::module_& m) {
-  nb::class_<GemmDescriptor>(
-      m, "GemmDescriptor",
-      "One problem: D [m, n] = activation(alpha A [m, k] B [k, n] + beta C [m, n] + bias [n]), `batch` times.")
+  nb::class_<GemmDescriptor> descriptor(
+      m, "GemmDescriptor", "One problem: D [m, n] = epilogue(A [m, k] B [k, n]), `batch` times. Epilogue has the formula.");
+  descriptor
       .def(
           "__init__",
           [](GemmDescriptor* self, std::int64_t m, std::int64_t n, std::int64_t k, nb::handle a, nb::handle b, nb::handle d,
              nb::handle layout, std::optional<Epilogue> epilogue, std::int64_t batch, nb::handle c, nb::handle bias,
-             std::optional<int> alignment) {
+             nb::handle residual, nb::handle aux, std::optional<int> alignment) {
             GemmDescriptor descriptor;
             descriptor.m = m;
             descriptor.n = n;
@@ -139,21 +226,26 @@ void bind_descriptor(nb::module_& m) {
             descriptor.d = d.is_none() ? descriptor.a : to_dtype(d, "d");
             if (!c.is_none()) descriptor.c = to_dtype(c, "c");
             if (!bias.is_none()) descriptor.bias = to_dtype(bias, "bias");
+            if (!residual.is_none()) descriptor.residual = to_dtype(residual, "residual");
+            if (!aux.is_none()) descriptor.aux = to_dtype(aux, "aux");
             descriptor.layout = to_layout(layout);
             if (epilogue) descriptor.epilogue = *epilogue;
             if (alignment) descriptor.alignment = *alignment;
             new (self) GemmDescriptor(descriptor);
           },
           nb::kw_only(), "m"_a, "n"_a, "k"_a, "a"_a, "b"_a = nb::none(), "d"_a = nb::none(), "layout"_a = "rcr",
-          "epilogue"_a = nb::none(), "batch"_a = 1, "c"_a = nb::none(), "bias"_a = nb::none(), "alignment"_a = nb::none(),
+          "epilogue"_a = nb::none(), "batch"_a = 1, "c"_a = nb::none(), "bias"_a = nb::none(), "residual"_a = nb::none(),
+          "aux"_a = nb::none(), "alignment"_a = nb::none(),
           nb::sig("def __init__(self, *, m: int, n: int, k: int, a: cutplan._typing.DTypeLike, "
                   "b: cutplan._typing.DTypeLike | None = None, d: cutplan._typing.DTypeLike | None = None, "
                   "layout: str | cutplan.GemmLayout = 'rcr', epilogue: cutplan.Epilogue | None = None, batch: int = 1, "
                   "c: cutplan._typing.DTypeLike | None = None, bias: cutplan._typing.DTypeLike | None = None, "
+                  "residual: cutplan._typing.DTypeLike | None = None, aux: cutplan._typing.DTypeLike | None = None, "
                   "alignment: int | None = None) -> None"),
-          "B's and D's types are A's unless given; C's and the bias's are D's. `alignment` is in bytes and covers A's and "
-          "B's\n"
-          "addresses, leading dimensions and batch strides; None takes what contiguous operands have, 16 at most.")
+          "B's and D's types are A's unless given; those of C, bias, residual and aux are D's. `alignment` is in bytes and\n"
+          "covers A's and B's addresses, leading dimensions and batch strides; None takes what contiguous operands have, "
+          "16 at\n"
+          "most.")
       .def_ro("m", &GemmDescriptor::m)
       .def_ro("n", &GemmDescriptor::n)
       .def_ro("k", &GemmDescriptor::k)
@@ -168,101 +260,67 @@ void bind_descriptor(nb::module_& m) {
           "c", [](const GemmDescriptor& self) { return optional(self.c); }, "None: D's type.")
       .def_prop_ro(
           "bias", [](const GemmDescriptor& self) { return optional(self.bias); }, "None: D's type.")
+      .def_prop_ro(
+          "residual", [](const GemmDescriptor& self) { return optional(self.residual); }, "None: D's type.")
+      .def_prop_ro(
+          "aux", [](const GemmDescriptor& self) { return optional(self.aux); }, "None: D's type.")
       .def_ro("layout", &GemmDescriptor::layout)
       .def_ro("epilogue", &GemmDescriptor::epilogue)
       .def_ro("alignment", &GemmDescriptor::alignment,
-              "Bytes; 0: what contiguous operands of these extents have, 16 at most.")
-      .def(
-          "__eq__", [](const GemmDescriptor& x, const GemmDescriptor& y) { return operator_equal(x, y); }, nb::is_operator(),
-          nb::sig("def __eq__(self, other: object, /) -> bool"))
-      .def("__hash__", &hash)
-      .def("__repr__", [](const GemmDescriptor& self) { return repr(self); });
+              "Bytes; 0: what contiguous operands of these extents have, 16 at most.");
+  bind_value(descriptor, &operator_equal, &operator<<, &repr);
 
-  m.def(
-      "describe",
-      [](nb::handle a, nb::handle b, nb::handle d, nb::handle c, nb::handle bias, nb::handle activation) {
-        Importer importer;
-        GemmArguments arguments;
-        import(importer, {a, b, d, c, bias}, arguments);
-        return describe(arguments, to_activation(activation));
-      },
-      "a"_a.none(), "b"_a.none(), "d"_a.none(), nb::kw_only(), "c"_a = nb::none(), "bias"_a = nb::none(),
-      "activation"_a = "none",
-      nb::sig("def describe(a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, *, "
-              "c: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, "
-              "activation: str | cutplan.Activation = 'none') -> cutplan.GemmDescriptor"),
-      "The descriptor that these operands fit: extents, layout, types and alignment read off the tensors.");
+  m.def("describe", &describe_operands, CUTPLAN_OPERAND_ARGUMENTS, "activation"_a = "none", "aux_mode"_a = nb::none(),
+        "gate"_a = nb::none(),
+        nb::sig("def describe(" CUTPLAN_OPERANDS
+                ", activation: str | cutplan.Activation = 'none', aux_mode: str | None = None, gate: str | None = None) -> "
+                "cutplan.GemmDescriptor"),
+        "The descriptor that these operands fit: extents, layout, types and alignment read off the tensors.\n\n"
+        "A bias [n] is one value per column of D, a bias [m, 1] one per row. `aux_mode` says what aux is for, \"store\" or\n"
+        "\"gradient\"; b2 makes the gate \"separate\"; a b that holds the columns of both needs gate=\"interleaved\".");
 }
 
 void bind_plan(nb::module_& m) {
-  nb::class_<GemmPlan>(
-      m, "GemmPlan", "A kernel chosen for one descriptor and device. Holds no device memory; safe to share between threads.")
-      .def_static(
-          "select",
-          [](const GemmDescriptor& descriptor, nb::handle device, std::optional<PlanPreference> preference) {
-            const Device where = to_device(device);
-            return GemmPlan::select(descriptor, where, preference ? *preference : PlanPreference());
-          },
-          "descriptor"_a, "device"_a, "preference"_a = nb::none(),
+  nb::class_<GemmPlan> plan(
+      m, "GemmPlan",
+      "A kernel chosen for one descriptor and device. Holds no device memory; safe to share between threads.");
+  plan.def_static(
+          "select", &select_plan<GemmPlan>, "descriptor"_a, "device"_a, "preference"_a = nb::none(),
           nb::sig("def select(descriptor: cutplan.GemmDescriptor, device: cutplan._typing.DeviceLike, "
                   "preference: cutplan.PlanPreference | None = None) -> cutplan.GemmPlan"),
           "Chooses a kernel for `descriptor` on `device` (\"cpu\", \"cuda:0\", a DLPack pair, or a tensor on it).\n\n"
           "Raises InvalidProblem or Unsupported with the reason; succeeds only if run() can.")
       .def(
-          "run", &run, "a"_a.none(), "b"_a.none(), "d"_a.none(), nb::kw_only(), "c"_a = nb::none(), "bias"_a = nb::none(),
-          "alpha"_a = 1.0, "beta"_a = nb::none(), "stream"_a = nb::none(), "workspace"_a = nb::none(),
-          nb::sig("def run(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, *, "
-                  "c: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, alpha: float = 1.0, "
-                  "beta: float | None = None, stream: cutplan._typing.StreamLike | None = None, "
-                  "workspace: cutplan._typing.Tensor | None = None) -> None"),
-          "D = activation(alpha A B + beta C + bias), written into `d`.\n\n"
-          "Shapes: a [m, k], b [k, n], c and d [m, n], bias [n]; with batch > 1 a leading dimension of `batch`, which a, b "
-          "and\n"
-          "c may leave out or give stride 0. beta is 1 if c is given. Enqueues on `stream` (None: the current stream of "
-          "d's\n"
-          "library) and returns; on the host it computes before it returns. With an explicit stream the caller has ordered "
-          "the\n"
-          "operands before it. `workspace` is any contiguous tensor of at least workspace_size bytes, 256-byte aligned.\n\n"
+          "run", &run, CUTPLAN_OPERAND_ARGUMENTS, "alpha"_a = 1.0, "beta"_a = nb::none(), "stream"_a = nb::none(),
+          "workspace"_a = nb::none(),
+          nb::sig("def run(self, " CUTPLAN_OPERANDS ", " CUTPLAN_SCALARS ", " CUTPLAN_LAUNCH ") -> None"),
+          "D = epilogue(A B), written into `d`; Epilogue has the formula.\n\n"
+          "Shapes: a [m, k], b and b2 [k, n] (an interleaved b [k, 2 n]), c, d, residual and aux [m, n]; bias and bias2 [n] "
+          "(an\n"
+          "interleaved bias [2 n]), a bias over m [m, 1]; row_scale [m] and column_scale [n], float32. With batch > 1 "
+          "matrices\n"
+          "have a leading dimension of `batch`, which all but d and a stored aux may leave out or give stride 0; vectors "
+          "are\n"
+          "shared by the batch. beta is 1 if c is given.\n\n"
+          "Enqueues on `stream` (None: the current stream of d's library) and returns; on the host it computes before it\n"
+          "returns. With an explicit stream the caller has ordered the operands before it. `workspace` is any contiguous "
+          "tensor\n"
+          "of at least workspace_size bytes, 256-byte aligned.\n\n"
           "Raises the error that names the operand at fault, and writes nothing then: MissingOperand, DTypeMismatch,\n"
           "ShapeMismatch, LayoutMismatch, DeviceMismatch, Misaligned, ReadOnly, Overlap, WorkspaceTooSmall, InvalidProblem "
           "(NaN\n"
           "alpha), ExportRefused (a tensor that requires grad), DeviceError.")
-      .def("can_implement", &can_implement, "a"_a.none(), "b"_a.none(), "d"_a.none(), nb::kw_only(), "c"_a = nb::none(),
-           "bias"_a = nb::none(), "alpha"_a = 1.0, "beta"_a = nb::none(),
-           nb::sig(
-               "def can_implement(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, *, "
-               "c: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, alpha: float = 1.0, "
-               "beta: float | None = None) -> None"),
+      .def("can_implement", &can_implement, CUTPLAN_OPERAND_ARGUMENTS, "alpha"_a = 1.0, "beta"_a = nb::none(),
+           nb::sig("def can_implement(self, " CUTPLAN_OPERANDS ", " CUTPLAN_SCALARS ") -> None"),
            "Raises what run() would raise for these operands; touches no device.")
-      .def(
-          "measure_launch",
-          [](const GemmPlan& plan, nb::handle a, nb::handle b, nb::handle d, int launches, nb::handle stream,
-             nb::handle workspace) {
-            Importer importer(plan.device(), stream, d, "d");
-            GemmArguments arguments;
-            import(importer, {a, b, d, nb::none(), nb::none()}, arguments);
-            return plan.measure_launch(arguments, launches, importer.stream(),
-                                       to_workspace(importer, workspace, plan.device()));
-          },
-          "a"_a.none(), "b"_a.none(), "d"_a.none(), nb::kw_only(), "launches"_a, "stream"_a = nb::none(),
-          "workspace"_a = nb::none(),
-          nb::sig(
-              "def measure_launch(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, *, "
-              "launches: int, stream: cutplan._typing.StreamLike | None = None, "
-              "workspace: cutplan._typing.Tensor | None = None) -> float"),
-          "Host seconds that one bare launch of the plan's kernel takes: the operands are imported, checked and packed "
-          "once, the\n"
-          "kernel is enqueued `launches` times. What run() costs beyond this is cutplan's own.")
-      .def_prop_ro("workspace_size", &GemmPlan::workspace_size, "Bytes of scratch that run() needs, 256-byte aligned.")
-      .def_prop_ro("sku", &GemmPlan::sku, nb::rv_policy::reference_internal, "The kernel that runs.")
-      .def_prop_ro("precision_guarantee", &GemmPlan::precision_guarantee, nb::rv_policy::reference_internal,
-                   "How exact the result is.")
-      .def_prop_ro("descriptor", &GemmPlan::descriptor, nb::rv_policy::reference_internal)
-      .def_prop_ro(
-          "device", [](const GemmPlan& self) { return to_string(self.device()); }, "\"cpu\" or \"cuda:N\".")
-      .def("__repr__", [](const GemmPlan& self) {
-        return "GemmPlan(" + self.sku().name + " on " + to_string(self.device()) + " for " + repr(self.descriptor()) + ")";
-      });
+      .def("measure_launch", &measure_launch, CUTPLAN_OPERAND_ARGUMENTS, "alpha"_a = 1.0, "beta"_a = nb::none(),
+           "launches"_a, "stream"_a = nb::none(), "workspace"_a = nb::none(),
+           nb::sig("def measure_launch(self, " CUTPLAN_OPERANDS ", " CUTPLAN_SCALARS ", launches: int, " CUTPLAN_LAUNCH
+                   ") -> float"),
+           "Host seconds that one bare launch of the plan's kernel takes: the operands are imported, checked and packed "
+           "once, the\n"
+           "kernel is enqueued `launches` times. What run() costs beyond this is cutplan's own.");
+  bind_plan_members(plan, "GemmPlan", &repr);
 }
 
 void bind_registry(nb::module_& m) {

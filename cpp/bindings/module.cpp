@@ -15,6 +15,8 @@ NB_MODULE(_core, m) {
   cutplan::bindings::bind_errors(m);
   cutplan::bindings::bind_common(m);
   cutplan::bindings::bind_gemm(m);
+  cutplan::bindings::bind_grouped_gemm(m);
   cutplan::bindings::bind_fmha(m);
+  cutplan::bindings::bind_tuning(m);
   m.attr("__name__") = name;
 }

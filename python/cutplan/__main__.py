@@ -1,4 +1,4 @@
-"""``python -m cutplan info``: what this installation can do; ``--cmake-dir`` and others: for builds."""
+"""``python -m cutplan``: info, what an installation can do; bench and tune, how fast; --cmake-dir."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import sys
 from typing import TYPE_CHECKING
 
 import cutplan
+
+from . import _tuning
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,15 +41,6 @@ _ATTENTION_SAMPLES = (
     cutplan.FmhaDescriptor(batch=2, heads=8, seq_q=1024, seq_k=1024, dim=64, dtype="float32"),
     cutplan.FmhaDescriptor(batch=2, heads=8, seq_q=1024, seq_k=1024, dim=64, dtype="float64"),
 )
-
-
-def _summary(g: cutplan.GemmDescriptor) -> str:
-    text = f"{g.m} x {g.n} x {g.k} {g.a} -> {g.d} {g.layout}"
-    if g.batch != 1:
-        text += f", batch {g.batch}"
-    if g.epilogue != cutplan.Epilogue():
-        text += f", bias, {g.epilogue.activation}"
-    return text
 
 
 def _attention_summary(g: cutplan.FmhaDescriptor) -> str:
@@ -89,7 +82,7 @@ def _print_info() -> None:
                 f"{properties.l2_bytes >> 20} MiB L2"
             )
         for gemm in _SAMPLES:
-            _print_plan(_summary(gemm), functools.partial(cutplan.GemmPlan.select, gemm, device))
+            _print_plan(_tuning.summary(gemm), functools.partial(cutplan.GemmPlan.select, gemm, device))
         for forward in _ATTENTION_SAMPLES:
             summary = _attention_summary(forward)
             _print_plan(summary, functools.partial(cutplan.FmhaPlan.select, forward, device))
@@ -101,9 +94,13 @@ def _print_info() -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m cutplan", description=__doc__)
-    parser.add_argument("command", nargs="?", choices=["info"], help="print version, kernels and devices")
     parser.add_argument("--cmake-dir", action="store_true", help="print the directory for CMAKE_PREFIX_PATH")
     parser.add_argument("--include-dir", action="store_true", help="print the directory of the C++ headers")
+    commands = parser.add_subparsers(dest="command")
+    commands.add_parser("info", help="print version, kernels and devices")
+    tune = commands.add_parser("tune", help="measure which kernel is the fastest, and keep the answer")
+    bench = commands.add_parser("bench", help="print how fast each kernel is, fastest first")
+    _tuning.add_arguments(tune, bench)
     options = parser.parse_args(arguments)
     if options.cmake_dir:
         print(_PACKAGE / "lib" / "cmake" / "cutplan")
@@ -111,6 +108,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(_PACKAGE / "include")
     if options.command == "info":
         _print_info()
+    elif options.command == "tune":
+        return _tuning.tune(tune, options)
+    elif options.command == "bench":
+        return _tuning.bench(bench, options)
     elif not (options.cmake_dir or options.include_dir):
         parser.print_help()
         return 2

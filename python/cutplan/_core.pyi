@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import enum
 from typing import Any, overload
 
@@ -99,7 +99,7 @@ class DType(enum.Enum):
 
 class GemmLayout(enum.Enum):
     """
-    Order of A, B and D: r row-major (last dimension contiguous), c column-major. D is row-major.
+    Order of A, B and D: r row-major (last dimension contiguous), c column-major. C, residual and aux are ordered as D is.
     """
 
     def __str__(self) -> str: ...
@@ -111,6 +111,14 @@ class GemmLayout(enum.Enum):
     crr = 2
 
     ccr = 3
+
+    rcc = 4
+
+    rrc = 5
+
+    crc = 6
+
+    ccc = 7
 
 class Activation(enum.Enum):
     """
@@ -168,6 +176,20 @@ class Math(enum.Enum):
     tf32x3 = 1
 
     strict = 2
+
+class Tune(enum.Enum):
+    """
+    Whether measured times choose the kernel: off, the cost model alone does; cached, what was measured before on
+    such a device; measure, candidates that were not are timed at select().
+    """
+
+    def __str__(self) -> str: ...
+
+    off = 0
+
+    cached = 1
+
+    measure = 2
 
 class FmhaLayout(enum.Enum):
     """
@@ -299,7 +321,7 @@ class PlanPreference:
     What the caller insists on. select() refuses a field that it cannot honour, by name.
     """
 
-    def __init__(self, *, max_workspace_bytes: int | None = None, deterministic: bool = False, batch_invariant: bool = False, arch: str | Arch | None = None, kernel: str | None = None, sm_count: int = 0, math: str | Math = 'tf32x3') -> None: ...
+    def __init__(self, *, max_workspace_bytes: int | None = None, deterministic: bool = False, batch_invariant: bool = False, arch: str | Arch | None = None, kernel: str | None = None, sm_count: int = 0, math: str | Math = 'tf32x3', tune: str | Tune = 'cached') -> None: ...
 
     @property
     def max_workspace_bytes(self) -> int | None:
@@ -330,6 +352,10 @@ class PlanPreference:
     @property
     def math(self) -> Math:
         """Least accuracy of products of float32 operands."""
+
+    @property
+    def tune(self) -> Tune:
+        """Whether measured times choose the kernel."""
 
     def __repr__(self) -> str: ...
 
@@ -454,7 +480,7 @@ class PrecisionGuarantee:
         Bound on |computed - exact| of an element of an output.
 
         `exact` is the element in exact arithmetic on the operands as given. Matrix multiplication: `magnitude` is
-        |alpha| sum_k |a_ik b_kj| + |beta c_ij| + |bias_j|. Attention: docs/numerics.md gives `magnitude` for each output;
+        |alpha r_i s_j| sum_k |a_ik b_kj| + |beta c_ij| + |bias|; docs/numerics.md says what further operands add. Attention: docs/numerics.md gives `magnitude` for each output;
         `score_magnitude` is the largest |scale| sum_d |q_id k_jd| + |slope (i + off - j)| + |bias_ij| that the output depends
         on. Arrays give a NumPy float64 array of their broadcast shape.
         """
@@ -466,21 +492,52 @@ class PrecisionGuarantee:
 
 class Epilogue:
     """
-    What is done to A B before it is stored: activation(alpha A B + beta C + bias).
+    What is done to A B before it is stored.
+
+        x = alpha row_scale_i column_scale_j (A B)_ij + beta C_ij + bias
+        D = activation(x) + residual                                  aux="store": also writes x to aux
+        D = x activation'(aux) + residual                             aux="gradient", for a backward pass
+        D = activation(x) x2 + residual                               gated: x2 is x of b2 and bias2
     """
 
-    def __init__(self, *, bias: bool = False, c: bool = False, activation: str | Activation = 'none') -> None: ...
+    def __init__(self, *, bias: bool | str | None = False, c: bool = False, residual: bool = False, row_scale: bool = False, column_scale: bool = False, activation: str | Activation = 'none', aux: str | None = None, gate: str | None = None) -> None:
+        """
+        `bias` is True or "n" for one value per column of D, "m" for one per row. `aux` is "store" or "gradient". `gate`
+        is "separate", with B and b2 two matrices, or "interleaved", with the columns of both taking turns in one B [k, 2 n].
+        """
 
     @property
-    def bias(self) -> bool:
-        """Adds one value per column of D."""
+    def bias(self) -> str | None:
+        """"n": one value per column of D; "m": one per row."""
 
     @property
     def c(self) -> bool:
-        """Adds a matrix of D's shape, scaled by beta."""
+        """A matrix of D's shape, scaled by beta."""
+
+    @property
+    def residual(self) -> bool:
+        """A matrix of D's shape, added last."""
+
+    @property
+    def row_scale(self) -> bool:
+        """A float32 factor per row of D."""
+
+    @property
+    def column_scale(self) -> bool:
+        """A float32 factor per column of D."""
 
     @property
     def activation(self) -> Activation: ...
+
+    @property
+    def aux(self) -> str | None:
+        """
+        "store": the value before the activation is written; "gradient": the activation's derivative there is a factor.
+        """
+
+    @property
+    def gate(self) -> str | None:
+        """"separate" or "interleaved"."""
 
     def __eq__(self, other: object, /) -> bool: ...
 
@@ -490,13 +547,14 @@ class Epilogue:
 
 class GemmDescriptor:
     """
-    One problem: D [m, n] = activation(alpha A [m, k] B [k, n] + beta C [m, n] + bias [n]), `batch` times.
+    One problem: D [m, n] = epilogue(A [m, k] B [k, n]), `batch` times. Epilogue has the formula.
     """
 
-    def __init__(self, *, m: int, n: int, k: int, a: cutplan._typing.DTypeLike, b: cutplan._typing.DTypeLike | None = None, d: cutplan._typing.DTypeLike | None = None, layout: str | GemmLayout = 'rcr', epilogue: Epilogue | None = None, batch: int = 1, c: cutplan._typing.DTypeLike | None = None, bias: cutplan._typing.DTypeLike | None = None, alignment: int | None = None) -> None:
+    def __init__(self, *, m: int, n: int, k: int, a: cutplan._typing.DTypeLike, b: cutplan._typing.DTypeLike | None = None, d: cutplan._typing.DTypeLike | None = None, layout: str | GemmLayout = 'rcr', epilogue: Epilogue | None = None, batch: int = 1, c: cutplan._typing.DTypeLike | None = None, bias: cutplan._typing.DTypeLike | None = None, residual: cutplan._typing.DTypeLike | None = None, aux: cutplan._typing.DTypeLike | None = None, alignment: int | None = None) -> None:
         """
-        B's and D's types are A's unless given; C's and the bias's are D's. `alignment` is in bytes and covers A's and B's
-        addresses, leading dimensions and batch strides; None takes what contiguous operands have, 16 at most.
+        B's and D's types are A's unless given; those of C, bias, residual and aux are D's. `alignment` is in bytes and
+        covers A's and B's addresses, leading dimensions and batch strides; None takes what contiguous operands have, 16 at
+        most.
         """
 
     @property
@@ -529,6 +587,14 @@ class GemmDescriptor:
         """None: D's type."""
 
     @property
+    def residual(self) -> DType | None:
+        """None: D's type."""
+
+    @property
+    def aux(self) -> DType | None:
+        """None: D's type."""
+
+    @property
     def layout(self) -> GemmLayout: ...
 
     @property
@@ -544,9 +610,12 @@ class GemmDescriptor:
 
     def __repr__(self) -> str: ...
 
-def describe(a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, *, c: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, activation: str | Activation = 'none') -> GemmDescriptor:
+def describe(a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, *, c: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, residual: cutplan._typing.Tensor | None = None, aux: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, activation: str | Activation = 'none', aux_mode: str | None = None, gate: str | None = None) -> GemmDescriptor:
     """
     The descriptor that these operands fit: extents, layout, types and alignment read off the tensors.
+
+    A bias [n] is one value per column of D, a bias [m, 1] one per row. `aux_mode` says what aux is for, "store" or
+    "gradient"; b2 makes the gate "separate"; a b that holds the columns of both needs gate="interleaved".
     """
 
 class GemmPlan:
@@ -562,24 +631,28 @@ class GemmPlan:
         Raises InvalidProblem or Unsupported with the reason; succeeds only if run() can.
         """
 
-    def run(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, *, c: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, alpha: float = 1.0, beta: float | None = None, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> None:
+    def run(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, *, c: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, residual: cutplan._typing.Tensor | None = None, aux: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, alpha: float = 1.0, beta: float | None = None, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> None:
         """
-        D = activation(alpha A B + beta C + bias), written into `d`.
+        D = epilogue(A B), written into `d`; Epilogue has the formula.
 
-        Shapes: a [m, k], b [k, n], c and d [m, n], bias [n]; with batch > 1 a leading dimension of `batch`, which a, b and
-        c may leave out or give stride 0. beta is 1 if c is given. Enqueues on `stream` (None: the current stream of d's
-        library) and returns; on the host it computes before it returns. With an explicit stream the caller has ordered the
-        operands before it. `workspace` is any contiguous tensor of at least workspace_size bytes, 256-byte aligned.
+        Shapes: a [m, k], b and b2 [k, n] (an interleaved b [k, 2 n]), c, d, residual and aux [m, n]; bias and bias2 [n] (an
+        interleaved bias [2 n]), a bias over m [m, 1]; row_scale [m] and column_scale [n], float32. With batch > 1 matrices
+        have a leading dimension of `batch`, which all but d and a stored aux may leave out or give stride 0; vectors are
+        shared by the batch. beta is 1 if c is given.
+
+        Enqueues on `stream` (None: the current stream of d's library) and returns; on the host it computes before it
+        returns. With an explicit stream the caller has ordered the operands before it. `workspace` is any contiguous tensor
+        of at least workspace_size bytes, 256-byte aligned.
 
         Raises the error that names the operand at fault, and writes nothing then: MissingOperand, DTypeMismatch,
         ShapeMismatch, LayoutMismatch, DeviceMismatch, Misaligned, ReadOnly, Overlap, WorkspaceTooSmall, InvalidProblem (NaN
         alpha), ExportRefused (a tensor that requires grad), DeviceError.
         """
 
-    def can_implement(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, *, c: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, alpha: float = 1.0, beta: float | None = None) -> None:
+    def can_implement(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, *, c: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, residual: cutplan._typing.Tensor | None = None, aux: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, alpha: float = 1.0, beta: float | None = None) -> None:
         """Raises what run() would raise for these operands; touches no device."""
 
-    def measure_launch(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, *, launches: int, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> float:
+    def measure_launch(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, *, c: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, residual: cutplan._typing.Tensor | None = None, aux: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, alpha: float = 1.0, beta: float | None = None, launches: int, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> float:
         """
         Host seconds that one bare launch of the plan's kernel takes: the operands are imported, checked and packed once, the
         kernel is enqueued `launches` times. What run() costs beyond this is cutplan's own.
@@ -595,7 +668,7 @@ class GemmPlan:
 
     @property
     def precision_guarantee(self) -> PrecisionGuarantee:
-        """How exact the result is."""
+        """How exact the results are."""
 
     @property
     def descriptor(self) -> GemmDescriptor: ...
@@ -637,6 +710,123 @@ def gemm_registry() -> list[KernelSku]:
     """Every GEMM kernel of this build."""
 
 def gemm_kernels(descriptor: GemmDescriptor, properties: DeviceProperties, preference: PlanPreference | None = None) -> list[KernelSku]:
+    """
+    The kernels that can serve `descriptor` on a device of these properties, best first. No device is touched.
+    """
+
+class GroupedGemmDescriptor:
+    """
+    `groups` products of different sizes, which lie in device memory: offsets, int32 [groups + 1].
+
+    Over m: rows offsets[g] to offsets[g + 1] of A times B[g] are those rows of D; `m` counts the rows of all. Over k:
+    columns offsets[g] to offsets[g + 1] of A times those rows of B are D[g]; `k` counts the columns of all.
+    """
+
+    def __init__(self, *, groups: int, m: int, n: int, k: int, a: cutplan._typing.DTypeLike, b: cutplan._typing.DTypeLike | None = None, d: cutplan._typing.DTypeLike | None = None, over: str = 'm', layout: str | GemmLayout = 'rcr', epilogue: Epilogue | None = None, bias: cutplan._typing.DTypeLike | None = None, alignment: int | None = None) -> None:
+        """
+        `over` is "m" or "k". Types and alignment are as in GemmDescriptor. Over m an epilogue may have a bias over n, scales,
+        an activation and a gate; over k nothing. Over m A is row-major, over k the layout is crr.
+        """
+
+    @property
+    def groups(self) -> int: ...
+
+    @property
+    def m(self) -> int: ...
+
+    @property
+    def n(self) -> int: ...
+
+    @property
+    def k(self) -> int: ...
+
+    @property
+    def over(self) -> str:
+        """"m" or "k": the extent that the groups share out."""
+
+    @property
+    def a(self) -> DType: ...
+
+    @property
+    def b(self) -> DType: ...
+
+    @property
+    def d(self) -> DType: ...
+
+    @property
+    def bias(self) -> DType | None:
+        """None: D's type."""
+
+    @property
+    def layout(self) -> GemmLayout: ...
+
+    @property
+    def epilogue(self) -> Epilogue: ...
+
+    @property
+    def alignment(self) -> int:
+        """Bytes; 0: what contiguous operands of these extents have, 16 at most."""
+
+    def __eq__(self, other: object, /) -> bool: ...
+
+    def __hash__(self) -> int: ...
+
+    def __repr__(self) -> str: ...
+
+def describe_grouped(a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, offsets: cutplan._typing.Tensor, *, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, activation: str | Activation = 'none', gate: str | None = None) -> GroupedGemmDescriptor:
+    """
+    The descriptor that these operands fit: over m where b has three dimensions, over k where d has.
+
+    `offsets` are not read, only counted. b2 makes the gate "separate"; a b that holds the columns of both needs gate="interleaved".
+    """
+
+class GroupedGemmPlan:
+    """
+    A kernel for products of different sizes, chosen for one descriptor and device. The host never reads the sizes.
+    """
+
+    @staticmethod
+    def select(descriptor: GroupedGemmDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None) -> GroupedGemmPlan:
+        """Chooses a kernel, as GemmPlan.select does."""
+
+    def run(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, offsets: cutplan._typing.Tensor, *, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, alpha: float = 1.0, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> None:
+        """
+        One product per group, written into `d`.
+
+        Shapes over m: a [m, k], b and b2 [groups, k, n] (an interleaved b [groups, k, 2 n]), d [m, n], bias and bias2
+        [groups, n] (an interleaved bias [groups, 2 n]), row_scale [m] and column_scale [groups, n], float32. Over k: a [m, k],
+        b [k, n], d [groups, m, n]. offsets: int32 [groups + 1], on the operands' device.
+
+        Over m, rows of d outside the groups are not written; over k an empty group gives zeros. Offsets are not read by the
+        host, so that a CUDA graph can replay with other sizes: they must not decrease, and lie within the extent. A kernel
+        clamps what breaks that; the host backend raises InvalidProblem. Stream, workspace and other errors are GemmPlan.run's.
+        """
+
+    def can_implement(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, offsets: cutplan._typing.Tensor, *, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, alpha: float = 1.0) -> None:
+        """Raises what run() would raise for these operands; touches no device."""
+
+    @property
+    def workspace_size(self) -> int:
+        """Bytes of scratch that run() needs, 256-byte aligned."""
+
+    @property
+    def sku(self) -> KernelSku:
+        """The kernel that runs."""
+
+    @property
+    def precision_guarantee(self) -> PrecisionGuarantee:
+        """How exact the results are."""
+
+    @property
+    def descriptor(self) -> GroupedGemmDescriptor: ...
+
+    @property
+    def device(self) -> str:
+        """"cpu" or "cuda:N"."""
+
+    def __repr__(self) -> str: ...
+
+def grouped_gemm_kernels(descriptor: GroupedGemmDescriptor, properties: DeviceProperties, preference: PlanPreference | None = None) -> list[KernelSku]:
     """
     The kernels that can serve `descriptor` on a device of these properties, best first. No device is touched.
     """
@@ -922,3 +1112,130 @@ def fmha_kernels(descriptor: FmhaDescriptor, properties: DeviceProperties, prefe
 
 @overload
 def fmha_kernels(descriptor: FmhaBackwardDescriptor, properties: DeviceProperties, preference: PlanPreference | None = None) -> list[KernelSku]: ...
+
+class TuningEntry:
+    """The kernel that was fastest for one problem on one kind of device."""
+
+    @property
+    def device(self) -> str:
+        """Name of the device."""
+
+    @property
+    def compute_capability(self) -> int: ...
+
+    @property
+    def problem(self) -> str:
+        """Everything that the choice depends on, as text."""
+
+    @property
+    def kernel(self) -> str:
+        """SKU name; a build that has no such kernel ignores the entry."""
+
+    @property
+    def seconds(self) -> float:
+        """That the kernel took."""
+
+    @property
+    def model_seconds(self) -> float:
+        """That the cost model's choice took."""
+
+    @property
+    def source(self) -> str:
+        """
+        By growing precedence: 'shipped' with cutplan, 'imported', 'measured' on this machine.
+        """
+
+    def __repr__(self) -> str: ...
+
+class TuningCache:
+    """What is known of measured kernels, and where it is kept."""
+
+    @property
+    def folder(self) -> str | None:
+        """
+        None where neither CUTPLAN_CACHE_DIR, XDG_CACHE_HOME nor HOME names one.
+        """
+
+    @property
+    def entries(self) -> list[TuningEntry]:
+        """Those that count for this driver and this version of cutplan."""
+
+    @property
+    def problems(self) -> list[str]:
+        """What could not be read or written, one sentence each."""
+
+    def __repr__(self) -> str: ...
+
+def tuning_cache() -> TuningCache:
+    """Reads the files of measured kernels again, and tells what there is."""
+
+def export_tuning() -> str:
+    """What was measured and imported, as text for import_tuning()."""
+
+def import_tuning(table: str) -> int:
+    """
+    Keeps the entries of an exported table, for every device of the name that they were measured on; returns their
+    number. Raises InvalidProblem for text that is no whole table, OSError where it cannot be written.
+    """
+
+def clear_tuning() -> None:
+    """
+    Forgets what was measured and imported, for every driver and version, and deletes the files. Raises OSError where
+    they cannot be deleted.
+    """
+
+def add_tuning(table: str) -> int:
+    """
+    Adds an exported table to this process alone, below what was measured or imported; returns the number of its
+    entries. Raises InvalidProblem for text that is no whole table.
+    """
+
+class GemmMeasurement:
+    """How long one kernel takes for a problem."""
+
+    @property
+    def sku(self) -> KernelSku: ...
+
+    @property
+    def seconds(self) -> float:
+        """Median."""
+
+    @property
+    def predicted_seconds(self) -> float | None:
+        """By the cost model; None on the host, for which it predicts nothing."""
+
+    def __repr__(self) -> str: ...
+
+@overload
+def measure_gemm(descriptor: GemmDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None, *, candidates: int = 0, progress: Callable[[int, int], object] | None = None) -> list[GemmMeasurement]: ...
+
+@overload
+def measure_gemm(descriptor: GroupedGemmDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None, *, candidates: int = 0, progress: Callable[[int, int], object] | None = None) -> list[GemmMeasurement]:
+    """
+    Times the kernels that can serve `descriptor` on operands of its own; fastest first. With `candidates` only that
+    many, of which the cost model expects most. Groups are of one size. progress(done, total) is called as it goes.
+    Allocates device memory, waits for the device, keeps nothing.
+
+    Raises what the plan's select() does, InvalidProblem for an extent of 0, and Unsupported where the device has too
+    little memory.
+    """
+
+@overload
+def tune_gemm(descriptor: GemmDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None, *, progress: Callable[[int, int], object] | None = None) -> list[GemmMeasurement]: ...
+
+@overload
+def tune_gemm(descriptor: GroupedGemmDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None, *, progress: Callable[[int, int], object] | None = None) -> list[GemmMeasurement]:
+    """
+    Measures the most promising kernels for `descriptor`, whatever is known already, and keeps the fastest for the
+    plan's select() to find, in this process and in others. Returns and raises what measure_gemm() does.
+    """
+
+@overload
+def tuned_gemm(descriptor: GemmDescriptor, properties: DeviceProperties, preference: PlanPreference | None = None) -> TuningEntry | None: ...
+
+@overload
+def tuned_gemm(descriptor: GroupedGemmDescriptor, properties: DeviceProperties, preference: PlanPreference | None = None) -> TuningEntry | None:
+    """
+    The measurement that the plan's select() follows on a device of these properties, if the build has its kernel;
+    None: the cost model decides.
+    """

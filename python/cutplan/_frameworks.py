@@ -47,6 +47,26 @@ def allocates(info: _core.TensorInfo) -> bool:
     return info.framework in ("numpy", "torch", "cupy") or (info.framework == "jax" and info.device == "cpu")
 
 
+def _on_stream(
+    info: _core.TensorInfo, tensor: Any, stream: StreamLike | None
+) -> contextlib.AbstractContextManager[Any]:
+    """Makes `stream` the current one of `tensor`'s library, on its device."""
+    scope: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+    if info.framework == "torch" and stream is not None and info.device != "cpu":
+        import torch
+
+        scope = torch.cuda.stream(torch.cuda.ExternalStream(_stream_handle(stream), device=tensor.device))
+    elif info.framework == "cupy":
+        import cupy
+
+        stack = contextlib.ExitStack()
+        stack.enter_context(tensor.device)
+        if stream is not None:
+            stack.enter_context(cupy.cuda.ExternalStream(_stream_handle(stream)))
+        scope = stack
+    return scope
+
+
 def empty(
     info: _core.TensorInfo,
     like: Tensor,
@@ -60,22 +80,18 @@ def empty(
     """
     tensor = unwrap(like)
     on_host = info.device == "cpu"
-    scope: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
     if info.framework == "torch":
         import torch
 
-        if stream is not None and not on_host:
-            scope = torch.cuda.stream(torch.cuda.ExternalStream(_stream_handle(stream), device=tensor.device))
-        with scope:
+        if stream is None or on_host:
+            return torch.empty(shape, dtype=getattr(torch, str(dtype)), device=tensor.device)
+        with _on_stream(info, tensor, stream):
             return torch.empty(shape, dtype=getattr(torch, str(dtype)), device=tensor.device)
     if info.framework == "cupy":
         import cupy
 
-        with tensor.device:
-            if stream is not None:
-                scope = cupy.cuda.ExternalStream(_stream_handle(stream))
-            with scope:
-                return cupy.empty(shape, dtype=_numpy_dtype(dtype))
+        with _on_stream(info, tensor, stream):
+            return cupy.empty(shape, dtype=_numpy_dtype(dtype))
     if info.framework == "numpy" or (info.framework == "jax" and on_host):
         return _aligned(shape, _numpy_dtype(dtype), 64)
     if info.framework == "jax":
@@ -88,6 +104,19 @@ def empty(
         f"operand out: required, because cutplan does not know how to allocate a {type(tensor).__module__}."
         f"{type(tensor).__qualname__}; known are NumPy, torch, CuPy and JAX"
     )
+
+
+def ones(
+    info: _core.TensorInfo, like: Tensor, size: int, dtype: _core.DType, stream: StreamLike | None
+) -> Any:
+    """A vector of ones, made as empty() makes it."""
+    vector = empty(info, like, (size,), dtype, stream)
+    with _on_stream(info, unwrap(like), stream):
+        if info.framework == "torch":
+            vector.fill_(1)
+        else:
+            vector.fill(1)
+    return vector
 
 
 def target(

@@ -3,65 +3,62 @@
 from __future__ import annotations
 
 import functools
-import itertools
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, TypeVar, overload
 
-from . import _core, _frameworks
+from . import _batches, _core, _frameworks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
+
+    from typing_extensions import Unpack
 
     from ._typing import Array, DTypeLike, StreamLike, SupportsDLPack, Tensor
 
 _TensorT = TypeVar("_TensorT", bound="SupportsDLPack | Array")
 
 
+class _Options(TypedDict, total=False):
+    """What matmul() takes beside its operands and output, for type checkers."""
+
+    bias: Tensor | None
+    activation: str | _core.Activation
+    c: Tensor | None
+    alpha: float
+    beta: float | None
+    b2: Tensor | None
+    bias2: Tensor | None
+    gate: str | None
+    residual: Tensor | None
+    aux: Tensor | None
+    row_scale: Tensor | None
+    column_scale: Tensor | None
+    math: str | _core.Math
+    deterministic: bool
+    out_dtype: DTypeLike | None
+    stream: StreamLike | None
+
+
+class MatmulGradients(NamedTuple):
+    """What matmul_backward() returns; None is what was not asked for."""
+
+    da: Any
+    db: Any
+    dbias: Any
+
+
 @overload
 def matmul(
-    a: _core.TensorView,
-    b: Tensor,
-    *,
-    bias: Tensor | None = None,
-    activation: str | _core.Activation = "none",
-    c: Tensor | None = None,
-    alpha: float = 1.0,
-    beta: float | None = None,
-    out: Tensor | None = None,
-    out_dtype: DTypeLike | None = None,
-    stream: StreamLike | None = None,
+    a: _core.TensorView, b: Tensor, *, out: Tensor | None = None, **options: Unpack[_Options]
 ) -> Any: ...
 
 
 @overload
-def matmul(
-    a: _TensorT,
-    b: Tensor,
-    *,
-    bias: Tensor | None = None,
-    activation: str | _core.Activation = "none",
-    c: Tensor | None = None,
-    alpha: float = 1.0,
-    beta: float | None = None,
-    out: None = None,
-    out_dtype: DTypeLike | None = None,
-    stream: StreamLike | None = None,
-) -> _TensorT: ...
+def matmul(a: _TensorT, b: Tensor, *, out: None = None, **options: Unpack[_Options]) -> _TensorT: ...
 
 
 @overload
-def matmul(
-    a: Tensor,
-    b: Tensor,
-    *,
-    bias: Tensor | None = None,
-    activation: str | _core.Activation = "none",
-    c: Tensor | None = None,
-    alpha: float = 1.0,
-    beta: float | None = None,
-    out: _TensorT,
-    out_dtype: DTypeLike | None = None,
-    stream: StreamLike | None = None,
-) -> _TensorT: ...
+def matmul(a: Tensor, b: Tensor, *, out: _TensorT, **options: Unpack[_Options]) -> _TensorT: ...
 
 
 def matmul(
@@ -73,18 +70,34 @@ def matmul(
     c: Tensor | None = None,
     alpha: float = 1.0,
     beta: float | None = None,
+    b2: Tensor | None = None,
+    bias2: Tensor | None = None,
+    gate: str | None = None,
+    residual: Tensor | None = None,
+    aux: Tensor | None = None,
+    row_scale: Tensor | None = None,
+    column_scale: Tensor | None = None,
+    math: str | _core.Math = "tf32x3",
+    deterministic: bool = False,
     out: Tensor | None = None,
     out_dtype: DTypeLike | None = None,
     stream: StreamLike | None = None,
 ) -> Any:
-    """``activation(alpha * a @ b + beta * c + bias)`` with the shape rules of ``numpy.matmul``.
+    """``activation(x) + residual``, where ``x = alpha * a @ b + beta * c + bias``.
 
-    Shapes: `a` [..., m, k] and `b` [..., k, n], whose leading dimensions broadcast; a 1-D `a` is a row and a
-    1-D `b` a column, and that dimension is left out of the result; `c` broadcasts to the result's shape;
-    `bias` is [n].
+    Shapes are numpy.matmul's: `a` [..., m, k] and `b` [..., k, n], whose leading dimensions broadcast; a 1-D
+    `a` is a row and a 1-D `b` a column, and that dimension is left out of the result; `c` and `residual`
+    broadcast to the result's shape; `bias` is [n], or [m, 1] for one value per row. `row_scale` [m] and
+    `column_scale` [n], float32, multiply ``a @ b``. Vectors are shared by the batch. `aux`, of the result's
+    shape, is written with x, the value before the activation, for training.
+
+    Gated: with `b2` (and `bias2`) the result is ``activation(x) * x2 + residual``, where x2 is x of b2 and
+    bias2; ``gate="interleaved"`` takes both from one `b` [..., k, 2 n], its columns in turn: x, x2, x, x2.
 
     Types: `a` and `b` share one floating-point type; the result has `out_dtype`, or `a`'s type. `beta` is 1
-    if `c` is given. `activation` is "none", "relu", "gelu_erf", "gelu_tanh" or "silu".
+    if `c` is given. `activation` is "none", "relu", "gelu_erf", "gelu_tanh" or "silu". `math` is the least
+    accuracy of float32 products: "tf32", "tf32x3" or "strict". `deterministic` gives the same bits for the
+    same inputs.
 
     Operands are read through their strides: transposed and sliced tensors are neither copied nor cast. The
     result is a new tensor of `a`'s library (NumPy, torch, CuPy, or JAX on the host), or `out`. `stream` is
@@ -97,6 +110,187 @@ def matmul(
     a_info = _core.inspect(a, "a")
     b_info = _core.inspect(b, "b")
     a_shape, b_shape = a_info.shape, b_info.shape
+    columns = None
+    if gate == "interleaved":
+        if len(b_shape) < 2 or b_shape[-1] % 2 != 0:
+            raise _core.ShapeMismatch(
+                f"operand b: shape [..., k, 2 n] required with gate='interleaved', got {b_shape}"
+            )
+        columns = b_shape[-1] // 2
+    shape = _result_shape(a_shape, b_shape, columns)
+    target, lender, lender_info = _frameworks.target(a_info, a, shape, out, out_dtype, stream)
+    aux_mode = None if aux is None else "store"
+    if len(a_shape) == len(b_shape) == 2 and c is None and residual is None:
+        # Two matrices are what most calls bring: _run() written out, without the time to get there.
+        descriptor = _core.describe(
+            a,
+            b,
+            target,
+            bias=bias,
+            b2=b2,
+            bias2=bias2,
+            aux=aux,
+            row_scale=row_scale,
+            column_scale=column_scale,
+            activation=activation,
+            aux_mode=aux_mode,
+            gate=gate,
+        )
+        plan = _select(descriptor, a_info.device, _frameworks.allocates(lender_info), math, deterministic)
+        plan.run(
+            a,
+            b,
+            target,
+            bias=bias,
+            b2=b2,
+            bias2=bias2,
+            aux=aux,
+            row_scale=row_scale,
+            column_scale=column_scale,
+            alpha=alpha,
+            beta=beta,
+            stream=stream,
+            workspace=_frameworks.scratch(lender_info, lender, plan.workspace_size, stream),
+        )
+        return _frameworks.finish(a_info, a, target) if out is None else out
+
+    batch = _batches.broadcast(a_shape[:-2], b_shape[:-2])
+    matrices = [
+        _batches.factor("a", a, a_info, "mk", batch),
+        _batches.factor("b", b, b_info, "kj", batch),
+    ]
+    if b2 is not None:
+        b2_info = _core.inspect(b2, "b2")
+        if b2_info.shape != b_shape:
+            raise _core.ShapeMismatch(f"operand b2: b's shape {b_shape} required, got {b2_info.shape}")
+        matrices.append(_batches.factor("b2", b2, b2_info, "kj", batch))
+    for name, tensor in (("d", target), ("c", c), ("residual", residual), ("aux", aux)):
+        if tensor is None:
+            continue
+        info = _core.inspect(tensor, "out" if name == "d" else name)
+        if name == "aux" and info.shape != shape:
+            raise _core.ShapeMismatch(f"operand aux: shape {shape} required, got {info.shape}")
+        matrices.append(_batches.result(name, tensor, info, shape, batch, len(a_shape) == 1))
+    vectors = {"bias": bias, "bias2": bias2, "row_scale": row_scale, "column_scale": column_scale}
+    further = {name: tensor for name, tensor in vectors.items() if tensor is not None}
+    extents = _extents(a_shape, b_shape, columns)
+    rows_are_fixed = row_scale is not None or (bias is not None and len(_core.inspect(bias).shape) > 1)
+    context = _Context(a_info.device, lender, lender_info, math, deterministic, stream)
+    for piece in _batches.pieces(matrices, extents, batch, rows_are_fixed=rows_are_fixed):
+        operands = {**further, **piece.views}
+        _run(context, operands, activation, aux_mode, gate, alpha, beta)
+    return _frameworks.finish(a_info, a, target) if out is None else out
+
+
+def matmul_backward(
+    grad: Tensor,
+    a: Tensor,
+    b: Tensor,
+    *,
+    bias: bool | str = False,
+    activation: str | _core.Activation = "none",
+    aux: Tensor | None = None,
+    math: str | _core.Math = "tf32x3",
+    grad_dtype: DTypeLike | None = None,
+    deterministic: bool = False,
+    stream: StreamLike | None = None,
+) -> MatmulGradients:
+    """Gradients of ``activation(a @ b + bias)``, given `grad`, the gradient of that result.
+
+    ``da = grad @ b.T`` and ``db = a.T @ grad`` are read through transposed views: nothing is copied. Batch
+    dimensions that `a` or `b` broadcasts along are summed over: in one product where the strides allow, as
+    they do for contiguous tensors and a b without batch dimensions; else product by product, in float32
+    (float64 for float64), and rounded once. ``bias=True`` (or "n") asks for dbias [n], the sum of grad's
+    rows, and "m" for [m, 1], that of its columns: products with ones, summed as all products are.
+
+    An `activation` needs `aux`, what matmul(..., aux=) wrote: grad is multiplied by the activation's
+    derivative there in one pass, into a new tensor of a's type, from which the gradients are made.
+
+    `grad` has the type of `a` and `b`, with an activation any type that C can have. The gradients have
+    `grad_dtype`, or a's type; they are new tensors of a's library. `math`, `deterministic` and `stream` are
+    as in matmul(). Errors are those of GemmPlan.select and GemmPlan.run.
+    """
+    wanted = _core.Epilogue(bias=bias, activation=activation)
+    g_info, a_info, b_info = _core.inspect(grad, "grad"), _core.inspect(a, "a"), _core.inspect(b, "b")
+    shape = _result_shape(a_info.shape, b_info.shape)
+    batch = _batches.broadcast(a_info.shape[:-2], b_info.shape[:-2])
+    extents = _extents(a_info.shape, b_info.shape)
+    m, n, k = extents["m"], extents["n"], extents["k"]
+    context = _Context(a_info.device, a, a_info, math, deterministic, stream)
+    dtype = a_info.dtype if grad_dtype is None else _core.DType(grad_dtype)
+
+    def like_result(name: str, tensor: Tensor, info: _core.TensorInfo) -> _batches.Matrix:
+        if info.shape != shape:
+            raise _core.ShapeMismatch(f"operand {name}: shape {shape} required, got {info.shape}")
+        return _batches.result(name, tensor, info, shape, batch, len(a_info.shape) == 1)
+
+    for name, info in (("b", b_info), ("grad", g_info)):
+        if info.dtype != a_info.dtype and not (name == "grad" and aux is not None):
+            raise _core.DTypeMismatch(f"operand {name}: a's dtype {a_info.dtype} required, got {info.dtype}")
+    g = like_result("grad", grad, g_info)
+    if wanted.activation is not _core.Activation.none:
+        if aux is None:
+            raise _core.MissingOperand(
+                f"operand aux: required by activation={str(activation)!r}; pass what matmul(..., aux=) wrote"
+            )
+        stored = like_result("aux", aux, _core.inspect(aux, "aux"))
+        dz = _frameworks.empty(a_info, a, shape, a_info.dtype, stream)
+        z = like_result("d", dz, _core.inspect(dz))
+        # The epilogue alone, of a product with k = 0: dz = (0 + grad) activation'(aux).
+        nothing = [
+            _batches.Matrix("a", a, "mk", z.outer, (z.inner[0], 1)),
+            _batches.Matrix("b", a, "kj", (0,) * len(batch), (n, 1)),
+        ]
+        matrices = [*nothing, z, g._replace(operand="c"), stored]
+        _contract(context, matrices, {**extents, "k": 0}, batch, {"c": "grad"}, wanted.activation)
+        g = z._replace(operand="grad")
+    elif aux is not None:
+        raise _core.InvalidProblem("aux: an activation required, got activation='none'")
+
+    def gradient(shape: tuple[int, ...]) -> tuple[Any, _core.TensorInfo]:
+        tensor = _frameworks.empty(a_info, a, shape, dtype, stream)
+        return tensor, _core.inspect(tensor)
+
+    def contract(x: _batches.Matrix, y: _batches.Matrix, z: _batches.Matrix, i: int, j: int, r: int) -> None:
+        """z [i, j] = x [i, r] y [r, j], summed over the batch dimensions that z has not."""
+        matrices = [
+            x._replace(operand="a", extents="mk"),
+            y._replace(operand="b", extents="kj"),
+            z._replace(operand="d", extents="mn"),
+        ]
+        names = {"a": x.operand, "b": y.operand, "d": z.operand}
+        _contract(context, matrices, {"m": i, "n": j, "j": j, "k": r}, batch, names)
+
+    da, da_info = gradient(a_info.shape)
+    db, db_info = gradient(b_info.shape)
+    b_transposed = _batches.factor("b", b, b_info, "kj", batch).transposed()
+    a_transposed = _batches.factor("a", a, a_info, "mk", batch).transposed()
+    contract(g, b_transposed, _batches.factor("da", da, da_info, "mk", batch), m, k, n)
+    contract(a_transposed, g, _batches.factor("db", db, db_info, "kj", batch), k, n, m)
+    dbias = None
+    shared = (0,) * len(batch)
+    if wanted.bias == "n":
+        rows = m  # as many ones as there are rows in all, so that the batch can make m longer
+        outer: list[int] = []
+        for size in reversed(batch):
+            outer.insert(0, rows)
+            rows *= size
+        ones = _frameworks.ones(a_info, a, rows, a_info.dtype, stream)
+        dbias, _ = gradient((n,))
+        row = _batches.Matrix("ones", ones, "mk", tuple(outer), (0, 1))
+        contract(row, g, _batches.Matrix("dbias", dbias, "mn", shared, (0, 1)), 1, n, m)
+    elif wanted.bias == "m":
+        ones = _frameworks.ones(a_info, a, n, a_info.dtype, stream)
+        dbias, _ = gradient((m, 1))
+        column = _batches.Matrix("ones", ones, "kj", shared, (1, 0))
+        contract(g, column, _batches.Matrix("dbias", dbias, "mn", shared, (1, 0)), m, 1, n)
+    return MatmulGradients(*(x if x is None else _frameworks.finish(a_info, a, x) for x in (da, db, dbias)))
+
+
+def _result_shape(
+    a_shape: tuple[int, ...], b_shape: tuple[int, ...], columns: int | None = None
+) -> tuple[int, ...]:
+    """`columns`: n, where it is not the last dimension of b."""
     if not a_shape or not b_shape:
         raise _core.ShapeMismatch(
             f"operand {'b' if a_shape else 'a'}: at least one dimension required, got a scalar"
@@ -107,187 +301,93 @@ def matmul(
             f"operand b: {a_shape[-1]} rows required to match the last dimension of a, got {k} (a has shape "
             f"{a_shape}, b {b_shape})"
         )
-    shape = (
-        _broadcast(a_shape[:-2], b_shape[:-2])
-        + (a_shape[-2:-1] if len(a_shape) > 1 else ())
-        + (b_shape[-1:] if len(b_shape) > 1 else ())
-    )
-    target, lender, lender_info = _frameworks.target(a_info, a, shape, out, out_dtype, stream)
-    scratch_allowed = _frameworks.allocates(lender_info)
+    own = a_shape[-2:-1] if len(a_shape) > 1 else ()
+    if len(b_shape) > 1:
+        own += b_shape[-1:] if columns is None else (columns,)
+    return _batches.broadcast(a_shape[:-2], b_shape[:-2]) + own
 
+
+def _extents(
+    a_shape: tuple[int, ...], b_shape: tuple[int, ...], columns: int | None = None
+) -> dict[str, int]:
+    j = b_shape[-1] if len(b_shape) > 1 else 1
+    return {
+        "m": a_shape[-2] if len(a_shape) > 1 else 1,
+        "n": j if columns is None else columns,
+        "k": a_shape[-1],
+        "j": j,
+    }
+
+
+class _Context(NamedTuple):
+    """What the runs of one call share."""
+
+    device: str
+    lender: Tensor
+    lender_info: _core.TensorInfo
+    math: str | _core.Math
+    deterministic: bool
+    stream: StreamLike | None
+
+
+def _run(
+    context: _Context,
+    operands: dict[str, Tensor],
+    activation: str | _core.Activation = "none",
+    aux_mode: str | None = None,
+    gate: str | None = None,
+    alpha: float = 1.0,
+    beta: float | None = None,
+) -> None:
+    device, lender, lender_info, math, deterministic, stream = context
+    descriptor = _core.describe(**operands, activation=activation, aux_mode=aux_mode, gate=gate)
+    plan = _select(descriptor, device, _frameworks.allocates(lender_info), math, deterministic)
     # Scratch may go as soon as run() returns: on a GPU its library reuses it in the order of the stream.
-    plain = len(a_shape) == len(b_shape) == 2 and c is None
-    for operands in (
-        [_Operands(a, b, target, c)] if plain else _batches(a_info, b_info, a, b, target, c, shape)
-    ):
-        descriptor = _core.describe(
-            operands.a, operands.b, operands.d, c=operands.c, bias=bias, activation=activation
-        )
-        plan = _select(descriptor, a_info.device, scratch_allowed)
-        plan.run(
-            operands.a,
-            operands.b,
-            operands.d,
-            c=operands.c,
-            bias=bias,
-            alpha=alpha,
-            beta=beta,
-            stream=stream,
-            workspace=_frameworks.scratch(lender_info, lender, plan.workspace_size, stream),
-        )
-    return _frameworks.finish(a_info, a, target) if out is None else out
+    scratch = _frameworks.scratch(lender_info, lender, plan.workspace_size, stream)
+    plan.run(**operands, alpha=alpha, beta=beta, stream=stream, workspace=scratch)
 
 
-@functools.lru_cache(maxsize=256)
-def _select(descriptor: _core.GemmDescriptor, device: str, scratch_allowed: bool) -> _core.GemmPlan:
-    preference = None if scratch_allowed else _core.PlanPreference(max_workspace_bytes=0)
+@functools.lru_cache(maxsize=1024)
+def _select(
+    descriptor: _core.GemmDescriptor,
+    device: str,
+    scratch_allowed: bool,
+    math: str | _core.Math,
+    deterministic: bool,
+) -> _core.GemmPlan:
+    preference = _core.PlanPreference(
+        max_workspace_bytes=None if scratch_allowed else 0, math=math, deterministic=deterministic
+    )
     return _core.GemmPlan.select(descriptor, device, preference)
 
 
-class _Operands(NamedTuple):
-    a: Tensor
-    b: Tensor
-    d: Tensor
-    c: Tensor | None
-
-
-def _broadcast(x: tuple[int, ...], y: tuple[int, ...]) -> tuple[int, ...]:
-    shape: list[int] = []
-    for p, q in itertools.zip_longest(reversed(x), reversed(y), fillvalue=1):
-        if p != q and p != 1 and q != 1:
-            raise _core.ShapeMismatch(
-                f"operand b: batch dimensions that broadcast with a's {x} required, got {y}"
-            )
-        shape.append(q if p == 1 else p)
-    return tuple(reversed(shape))
-
-
-class _Axis:
-    """One dimension of the whole problem: its extent, and each operand's stride along it."""
-
-    __slots__ = ("size", "strides")
-
-    def __init__(self, size: int, strides: tuple[int, ...]) -> None:
-        self.size = size
-        self.strides = strides
-
-    def continues(self, inner: _Axis) -> bool:
-        """Whether a step here is `inner.size` steps of `inner` for every operand: the two are one axis."""
-        return all(x == y * inner.size for x, y in zip(self.strides, inner.strides, strict=True))
-
-
-def _strides_over(info: _core.TensorInfo, shape: tuple[int, ...], name: str) -> tuple[int, ...]:
-    """The strides with which a tensor broadcasts to `shape`."""
-    missing = len(shape) - len(info.shape)
-    if missing < 0 or any(
-        have not in (1, want) for have, want in zip(info.shape, shape[missing:], strict=True)
-    ):
-        raise _core.ShapeMismatch(
-            f"operand {name}: a shape that broadcasts to {shape} required, got {info.shape}"
-        )
-    return (0,) * missing + tuple(
-        0 if have == 1 else stride for have, stride in zip(info.shape, info.strides, strict=True)
-    )
-
-
-def _batches(
-    a_info: _core.TensorInfo,
-    b_info: _core.TensorInfo,
-    a: Tensor,
-    b: Tensor,
-    d: Tensor,
-    c: Tensor | None,
-    shape: tuple[int, ...],
-) -> Iterator[_Operands]:
-    """Lays the problem out as few strided batches as its strides allow; most often one.
-
-    Batch dimensions that step evenly through every operand are one. Where all batches share B, they are
-    further rows of A. Of what is left, the longest dimension is the batch and the others are looped over.
-    """
-    tensors = [a, b, d]
-    infos = [a_info, b_info, _core.inspect(d, "out")]
-    if c is not None:
-        tensors.append(c)
-        infos.append(_core.inspect(c, "c"))
-    a_vector, b_vector = len(a_info.shape) == 1, len(b_info.shape) == 1
-    batch = shape[: len(shape) - (not a_vector) - (not b_vector)]
-    m = 1 if a_vector else a_info.shape[-2]
-    n = 1 if b_vector else b_info.shape[-1]
-    k = a_info.shape[-1]
-
-    # Per operand: the strides along the batch dimensions and along its own two.
-    a_strides = (0,) + a_info.strides if a_vector else a_info.strides
-    b_strides = b_info.strides + (0,) if b_vector else b_info.strides
-    outer: list[tuple[int, ...]] = [
-        _strides_of_batch(info, strides, batch)
-        for info, strides in ((a_info, a_strides), (b_info, b_strides))
-    ]
-    inner = [(a_strides[-2], a_strides[-1]), (b_strides[-2], b_strides[-1])]
-    for info, name in zip(infos[2:], ("out", "c"), strict=False):
-        strides = list(_strides_over(info, shape, name))
-        if a_vector:
-            strides.insert(len(batch), 0)
-        if b_vector:
-            strides.append(0)
-        outer.append(tuple(strides[: len(batch)]))
-        inner.append((strides[-2], strides[-1]))
-
-    axes: list[_Axis] = []
-    for size, *strides in zip(batch, *outer, strict=True):
-        axis = _Axis(size, tuple(strides))
-        if size == 1:
-            continue
-        if axes and axes[-1].continues(axis):
-            axis.size *= axes.pop().size
-        axes.append(axis)
-
-    # Rows of a batch that shares B are rows of one taller A.
-    rows = _Axis(m, tuple(strides[0] for strides in inner))
-    if axes and axes[-1].strides[1] == 0:
-        last = axes[-1]
-        others = [i for i in range(len(tensors)) if i != 1]
-        if m == 1 or all(last.strides[i] == m * rows.strides[i] for i in others):
-            axes.pop()
-            m *= last.size
-            if rows.size == 1:
-                rows.strides = last.strides
-            for i in others:
-                inner[i] = (rows.strides[i], inner[i][1])
-
-    forward = [i for i, axis in enumerate(axes) if min(axis.strides) >= 0]  # no kernel steps backwards
-    longest = max(forward, key=lambda i: axes[i].size, default=None)
-    batched = axes.pop(longest) if longest is not None else None
-    matrices = [(m, k), (k, n), (m, n), (m, n)]
-    for index in itertools.product(*(range(axis.size) for axis in axes)):
-        views = [
-            _view(
-                tensors[i],
-                matrices[i],
-                inner[i],
-                (batched.size, batched.strides[i]) if batched is not None else None,
-                sum(step * axis.strides[i] for step, axis in zip(index, axes, strict=True)),
-            )
-            for i in range(len(tensors))
-        ]
-        yield _Operands(views[0], views[1], views[2], views[3] if c is not None else None)
-
-
-def _strides_of_batch(
-    info: _core.TensorInfo, strides: Sequence[int], batch: tuple[int, ...]
-) -> tuple[int, ...]:
-    own = info.shape[:-2]
-    return (0,) * (len(batch) - len(own)) + tuple(
-        0 if size == 1 else stride for size, stride in zip(own, strides, strict=False)
-    )
-
-
-def _view(
-    tensor: Tensor,
-    shape: tuple[int, int],
-    strides: tuple[int, int],
-    batch: tuple[int, int] | None,
-    offset: int,
-) -> _core.TensorView:
-    if batch is None:
-        return _core.TensorView(tensor, shape=shape, strides=strides, offset=offset)
-    return _core.TensorView(tensor, shape=(batch[0], *shape), strides=(batch[1], *strides), offset=offset)
+def _contract(
+    context: _Context,
+    matrices: Sequence[_batches.Matrix],
+    extents: dict[str, int],
+    batch: tuple[int, ...],
+    names: dict[str, str],
+    activation: _core.Activation = _core.Activation.none,
+) -> None:
+    """One product of a backward pass. `names`: what errors call its operands."""
+    aux_mode = None if activation is _core.Activation.none else "gradient"
+    lender, lender_info = context.lender, context.lender_info
+    total: Any = None  # of what is summed run by run, in the accumulator's type
+    try:
+        for piece in _batches.pieces(matrices, extents, batch, sums=True):
+            operands: dict[str, Tensor] = dict(piece.views)
+            if not (piece.first and piece.last):
+                info = _core.inspect(operands["d"])
+                wide = _core.DType.float64 if info.dtype == _core.DType.float64 else _core.DType.float32
+                if info.dtype == wide:
+                    total = operands["d"]
+                elif total is None:
+                    total = _frameworks.empty(lender_info, lender, info.shape, wide, context.stream)
+                if not piece.first:
+                    operands["c"] = total
+                if not piece.last:
+                    operands["d"] = total
+            _run(context, operands, activation, aux_mode)
+    except _core.Error as error:
+        text = re.sub(r"^operand (\w+)", lambda found: f"operand {names.get(found[1], found[1])}", str(error))
+        raise type(error)(text) from error

@@ -45,6 +45,108 @@ def test_figures() -> None:
     assert line.startswith("g, cutplan: 1.000 times torch in geometric mean of 2, at least 0.500")
 
 
+def test_the_standard_set_holds_what_it_must(capsys: pytest.CaptureFixture[str]) -> None:
+    gemm.main(["--list"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(set(lines)) == len(lines)
+    for dtype in ("float16", "bfloat16"):
+        assert sum(line.startswith(f"six shapes, {dtype} ") for line in lines) == 12
+        assert f"gated MLP 4096x14336x4096 rcr {dtype}" in lines
+        assert f"64 groups over m 17122x4096x4096 rcr {dtype}" in lines
+        assert f"64 groups over k 4096x4096x17122 crr {dtype}" in lines
+    for group in ("float32 D", "tf32", "float32", "float64"):
+        assert sum(line.startswith(tuple(f"{group} {digit}" for digit in "12468")) for line in lines) == 6
+    gemm.main(["--list", "--only", "^tf32 4096"])
+    assert capsys.readouterr().out == "tf32 4096x4096x4096 rcr float32 (tf32)\n"
+    for bad in (["--only", "("], ["--shapes", "0x1x1"], ["--device", "cpu"]):
+        with pytest.raises(SystemExit):
+            gemm.main(bad)
+    with pytest.raises(SystemExit, match="no problem's line"):
+        gemm.main(["--device", "cpu", *SHAPES, "--only", "nothing like this"])
+
+
+def test_uneven_groups() -> None:
+    sizes = gemm.uneven(64, 17122)
+    assert len(sizes) == 64 and sum(sizes) == 17122 and min(sizes) >= 0
+    assert max(sizes) > 2 * 17122 / 64 > 20 * min(sizes)
+
+
+@pytest.fixture
+def full(record: _report.Record) -> _report.Record:
+    """A record with gated and grouped products, as a GPU makes them."""
+    bench = gemm.Bench("cpu", 1, 3)
+    assert bench.copy()["bytes"] == gemm.COPY_BYTES
+    gated, grouped = [], []
+    for dtype in ("float16", "float32"):
+        gated += bench.gated(gemm.Case("gated MLP", 24, 40, 32, "rcr", dtype, dtype))
+    for over in "mk":
+        grouped += bench.grouped(gemm.Grouped(over, (16, 0, 8, 8), 32, 16, "bfloat16"))
+    copied = {"bytes": 1 << 20, "microseconds": [2.0]}
+    return {**record, "gated": gated, "grouped": grouped, "copy": copied}
+
+
+@pytest.fixture(autouse=True)
+def small_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gemm, "COPY_BYTES", 1 << 16)
+
+
+def test_gated_and_grouped_products(full: _report.Record, capsys: pytest.CaptureFixture[str]) -> None:
+    for entry in full["gated"]:
+        names = [contender["name"] for contender in entry["contenders"]]
+        assert names == ["cutplan", "cutplan interleaved", "torch"]
+        mine = _report.find(entry, "cutplan")
+        assert mine is not None and mine["sku"].startswith("gemm.host")
+    for entry in full["grouped"]:
+        mine = _report.find(entry, "cutplan")
+        assert mine is not None and mine["sku"].startswith("grouped_gemm.host")
+        assert {contender["name"] for contender in entry["contenders"]} == {"cutplan", "torch"}
+    gemm.report(full)
+    said = capsys.readouterr().out
+    for group in ("gated MLP", "4 groups over m", "4 groups over k"):
+        assert group in said
+    assert "gated MLP, cutplan interleaved: " in said
+    assert "copy of 1 MiB: 1049 GB/s, read and written" in said
+
+
+def test_a_peer_that_refuses_is_listed() -> None:
+    bench = gemm.Bench("cpu", 1, 3)
+    case = gemm.Case("g", 8, 8, 8, "rcr", "float32", "float32")
+
+    def refusing() -> gemm.Contender:
+        raise RuntimeError("no such thing\nat all")
+
+    d = torch.zeros(8, 8)
+    expected = gemm.reference(gemm.Product.of(d, d))
+    ours = gemm.Contender("cutplan", lambda: d, {"sku": "s"})
+    fields = {"group": "g", "m": 8, "n": 8, "k": 8, "layout": "rcr", "dtype": "float32", "d": "float32"}
+    entry = bench._against(case, fields, [ours], [("torch", refusing)], d, expected)
+    assert _report.find(entry, "torch") is None and _report.ratio(entry, entry["contenders"][0]) is None
+    assert _report.refusals([entry]) == ["torch refuses g 8x8x8: no such thing"]
+
+
+def test_share_of_copy_bandwidth() -> None:
+    mine = {"name": "cutplan", "microseconds": [100.0]}
+    entry = {"group": "g", "m": 16, "n": 8192, "k": 10000, "layout": "rcr", "dtype": "float16"}
+    entry |= {"d": "float16", "contenders": [mine]}
+    copy = _report.copy_bandwidth({"copy": {"bytes": 10**9, "microseconds": [1000.0]}})
+    assert copy == 2000
+    assert _report.rate(entry, mine, copy) == "1638 GB/s (82 %)"
+    (line,) = _report.bandwidth_summary([entry, {**entry, "n": 100}], copy)
+    assert line.startswith("M to 16, N and K from 8192, cutplan: at least 82 % of copy bandwidth")
+    assert _report.bandwidth_summary([entry], None) == []
+
+
+def test_the_readme_shows_gated_and_grouped_products(
+    full: _report.Record, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gemm.json").write_text(json.dumps(full))
+    monkeypatch.setattr(readme, "RESULTS", tmp_path)
+    text = readme.results()
+    assert "| gated MLP | 24x40x32 | float16 | cutplan interleaved |" in text
+    assert "| 4 groups over k | 16x32x32 | bfloat16 | cutplan |" in text
+    assert "of the 1049 GB/s" in text
+
+
 def test_a_wrong_result_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     right = gemm._cutplan
 

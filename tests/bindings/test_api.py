@@ -80,10 +80,12 @@ def test_what_is_no_dtype(bad: Any) -> None:
 
 def test_options_by_name() -> None:
     for option, names in (
-        (cutplan.GemmLayout, "rcr rrr crr ccr"),
+        (cutplan.GemmLayout, "rcr rrr crr ccr rcc rrc crc ccc"),
         (cutplan.Activation, "none relu gelu_erf gelu_tanh silu"),
         (cutplan.Arch, "host sm80 sm89 sm90"),
         (cutplan.Backend, "host cutlass cute"),
+        (cutplan.Math, "tf32 tf32x3 strict"),
+        (cutplan.Tune, "off cached measure"),
     ):
         assert [str(member) for member in option] == names.split()
         for name in names.split():
@@ -93,12 +95,22 @@ def test_options_by_name() -> None:
 
 
 def test_unknown_options_list_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="layout: must be one of 'rcr', 'rrr', 'crr', 'ccr'; got 'rcc'"):
-        cutplan.GemmDescriptor(m=1, n=1, k=1, a="float16", layout="rcc")
+    with pytest.raises(ValueError, match="layout: must be one of 'rcr', 'rrr', .*'ccc'; got 'rrx'"):
+        cutplan.GemmDescriptor(m=1, n=1, k=1, a="float16", layout="rrx")
     with pytest.raises(ValueError, match="activation: must be one of 'none', .*; got 'gelu'"):
         cutplan.Epilogue(activation="gelu")
     with pytest.raises(ValueError, match="arch: must be one of 'host', .*; got 'sm70'"):
         cutplan.PlanPreference(arch="sm70")
+    with pytest.raises(ValueError, match="tune: must be one of 'off', 'cached', 'measure'; got 'always'"):
+        cutplan.PlanPreference(tune="always")
+    with pytest.raises(ValueError, match="bias: must be one of False, True, 'n', 'm'; got 'k'"):
+        cutplan.Epilogue(bias="k")
+    with pytest.raises(ValueError, match="aux: must be one of None, 'store', 'gradient'; got 'load'"):
+        cutplan.Epilogue(aux="load")
+    with pytest.raises(ValueError, match="gate: must be one of None, 'separate', 'interleaved'; got 'glu'"):
+        cutplan.Epilogue(gate="glu")
+    with pytest.raises(ValueError, match="over: must be one of 'm', 'k'; got 'n'"):
+        cutplan.GroupedGemmDescriptor(groups=1, m=1, n=1, k=1, a="float16", over="n")
 
 
 # ---- descriptors
@@ -108,56 +120,147 @@ def test_descriptor_defaults_and_fields() -> None:
     g = cutplan.GemmDescriptor(m=3, n=4, k=5, a="float16")
     assert (g.m, g.n, g.k, g.batch, g.alignment) == (3, 4, 5, 1, 0)
     assert g.a is g.b is g.d is cutplan.DType.float16
-    assert g.c is None and g.bias is None
+    assert g.c is g.bias is g.residual is g.aux is None
     assert g.layout is cutplan.GemmLayout.rcr
-    assert g.epilogue == cutplan.Epilogue() == cutplan.Epilogue(bias=False, c=False, activation="none")
+    assert g.epilogue == cutplan.Epilogue() == cutplan.Epilogue(bias=None, c=False, activation="none")
+    assert g.epilogue.bias is g.epilogue.aux is g.epilogue.gate is None
     with pytest.raises(TypeError):
         cutplan.GemmDescriptor(3, 4, 5, "float16")  # type: ignore[misc]
     with pytest.raises(AttributeError):
         g.m = 4  # type: ignore[misc]
 
 
-def test_descriptors_are_values() -> None:
-    fields: dict[str, tuple[Any, Any]] = {
-        "m": (1, 2),
-        "n": (1, 2),
-        "k": (1, 2),
-        "batch": (1, 2),
-        "a": ("float16", "bfloat16"),
-        "b": ("float16", "bfloat16"),
-        "d": ("float16", "float32"),
-        "c": (None, "float32"),
-        "bias": (None, "float32"),
-        "layout": ("rcr", "rrr"),
-        "alignment": (None, 2),
-        "epilogue": (cutplan.Epilogue(), cutplan.Epilogue(bias=True)),
-    }
-    base = {name: values[0] for name, values in fields.items()}
-    made = [cutplan.GemmDescriptor(**base)]
-    made += [cutplan.GemmDescriptor(**{**base, name: values[1]}) for name, values in fields.items()]
+def check_values(make: Any, fields: dict[str, tuple[Any, ...]], base: dict[str, Any]) -> None:
+    """Whatever differs in one field differs, hashes differently, and prints as what makes it again."""
+    made = [make(**base)]
+    made += [make(**{**base, name: value}) for name, values in fields.items() for value in values]
     for x, y in itertools.combinations(made, 2):
         assert x != y
     assert len({hash(x) for x in made}) == len(made)
     for x in made:
-        again = eval(repr(x), {"GemmDescriptor": cutplan.GemmDescriptor, "Epilogue": cutplan.Epilogue})
+        again = eval(repr(x), vars(cutplan))
         assert again == x
         assert hash(again) == hash(x)
     assert made[0] != "a descriptor"
 
 
-def test_epilogues_and_preferences_print_what_makes_them() -> None:
-    epilogue = cutplan.Epilogue(bias=True, c=True, activation="silu")
-    assert eval(repr(epilogue), {"Epilogue": cutplan.Epilogue}) == epilogue
-    assert len({hash(cutplan.Epilogue(bias=x, c=y)) for x in (False, True) for y in (False, True)}) == 4
+EPILOGUES: dict[str, tuple[Any, ...]] = {
+    "bias": ("n", "m"),
+    "c": (True,),
+    "residual": (True,),
+    "row_scale": (True,),
+    "column_scale": (True,),
+    "activation": ("relu", "gelu_erf", "gelu_tanh", "silu"),
+    "aux": ("store", "gradient"),
+    "gate": ("separate", "interleaved"),
+}
+
+
+def test_descriptors_are_values() -> None:
+    check_values(cutplan.Epilogue, EPILOGUES, {})
+    types: tuple[Any, ...] = ("bfloat16",)
+    epilogues = tuple(
+        cutplan.Epilogue(**{name: value}) for name, values in EPILOGUES.items() for value in values
+    )
+    extents: dict[str, tuple[Any, ...]] = {"m": (2,), "n": (2,), "k": (2,)}
+    further: dict[str, tuple[Any, ...]] = {
+        **{"a": types, "b": types, "d": ("float32",), "bias": ("float32",)},
+        **{"layout": ("rrr", "ccc"), "alignment": (2,), "epilogue": epilogues},
+    }
+    base = {"m": 1, "n": 1, "k": 1, "a": "float16", "b": "float16", "d": "float16"}
+    check_values(
+        cutplan.GemmDescriptor,
+        {
+            **extents,
+            "batch": (2,),
+            **further,
+            "c": ("float32",),
+            "residual": ("float32",),
+            "aux": ("float32",),
+        },
+        base,
+    )
+    check_values(
+        cutplan.GroupedGemmDescriptor,
+        {**extents, "groups": (2,), "over": ("k",), **further},
+        {**base, "groups": 1},
+    )
+
+
+def test_true_is_a_bias_over_n() -> None:
+    assert cutplan.Epilogue(bias=True) == cutplan.Epilogue(bias="n")
+    assert cutplan.Epilogue(bias=True).bias == "n"
+    assert cutplan.Epilogue(aux="store", gate=None).aux == "store"
+    assert repr(cutplan.Epilogue()) == "Epilogue()"
+
+
+def test_preferences_print_what_makes_them() -> None:
     preference = cutplan.PlanPreference(
-        max_workspace_bytes=3, deterministic=True, arch="sm80", kernel="x", sm_count=2
+        max_workspace_bytes=3,
+        deterministic=True,
+        arch="sm80",
+        kernel="x",
+        sm_count=2,
+        math="tf32",
+        tune="measure",
     )
     again = eval(repr(preference), {"PlanPreference": cutplan.PlanPreference})
     assert repr(again) == repr(preference)
     assert (again.max_workspace_bytes, again.deterministic, again.batch_invariant) == (3, True, False)
     assert (again.arch, again.kernel, again.sm_count) == (cutplan.Arch.sm80, "x", 2)
+    assert (again.math, again.tune) == (cutplan.Math.tf32, cutplan.Tune.measure)
     default = cutplan.PlanPreference()
     assert default.max_workspace_bytes is default.arch is default.kernel is None
+    assert (default.math, default.tune) == (cutplan.Math.tf32x3, cutplan.Tune.cached)
+
+
+def test_describe_reads_every_operand() -> None:
+    """Each in the place that its name says, and nothing from what is not given."""
+    a, b, d = torch.ones(4, 8), torch.ones(8, 6), torch.empty(4, 6)
+    plain = cutplan.describe(a, b, d)
+    assert plain.epilogue == cutplan.Epilogue()
+    matrix, double = torch.empty(4, 6), torch.empty(4, 6, dtype=torch.float64)
+    for operands, epilogue in (
+        ({"c": matrix}, {"c": True}),
+        ({"bias": torch.ones(6)}, {"bias": "n"}),
+        ({"bias": torch.ones(4, 1)}, {"bias": "m"}),
+        ({"residual": matrix}, {"residual": True}),
+        ({"row_scale": torch.ones(4)}, {"row_scale": True}),
+        ({"column_scale": torch.ones(6)}, {"column_scale": True}),
+        ({"aux": matrix, "aux_mode": "store"}, {"aux": "store"}),
+        (
+            {"aux": matrix, "aux_mode": "gradient", "activation": "silu"},
+            {"aux": "gradient", "activation": "silu"},
+        ),
+        ({"b2": b}, {"gate": "separate"}),
+    ):
+        assert cutplan.describe(a, b, d, **operands).epilogue == cutplan.Epilogue(**epilogue)  # type: ignore[arg-type]
+    halves = cutplan.describe(a, b, torch.empty(4, 3), gate="interleaved")
+    assert (halves.n, halves.epilogue.gate) == (3, "interleaved")
+    types = cutplan.describe(a, b, d, c=double, residual=double, aux=double, aux_mode="store")
+    assert types.c is types.residual is types.aux is cutplan.DType.float64 and types.bias is None
+    assert str(cutplan.describe(a, b, d.T.contiguous().T).layout) == "rrc"
+    with pytest.raises(ValueError, match="aux_mode: must be one of None, 'store', 'gradient'"):
+        cutplan.describe(a, b, d, aux_mode="x")
+
+
+def test_describe_grouped_reads_every_operand() -> None:
+    a, b, d = torch.ones(4, 8), torch.ones(3, 8, 6), torch.empty(4, 6)
+    offsets = torch.tensor([0, 1, 1, 4], dtype=torch.int32)
+    g = cutplan.describe_grouped(a, b, d, offsets)
+    assert (g.groups, g.m, g.n, g.k, g.over, str(g.layout)) == (3, 4, 6, 8, "m", "rrr")
+    assert g.epilogue == cutplan.Epilogue()
+    for operands, epilogue in (
+        ({"bias": torch.ones(3, 6)}, {"bias": True}),
+        ({"b2": b, "activation": "silu"}, {"gate": "separate", "activation": "silu"}),
+        ({"row_scale": torch.ones(4)}, {"row_scale": True}),
+        ({"column_scale": torch.ones(3, 6)}, {"column_scale": True}),
+    ):
+        got = cutplan.describe_grouped(a, b, d, offsets, **operands).epilogue  # type: ignore[arg-type]
+        assert got == cutplan.Epilogue(**epilogue)  # type: ignore[arg-type]
+    over_k = cutplan.describe_grouped(a.T, torch.ones(4, 6), torch.empty(3, 8, 6), offsets)
+    assert (over_k.groups, over_k.m, over_k.n, over_k.k, over_k.over) == (3, 8, 6, 4, "k")
+    assert str(over_k.layout) == "crr"
 
 
 # ---- plans
@@ -233,6 +336,12 @@ def test_can_implement_says_what_run_would() -> None:
         {"a": a.double()},
         {"c": d},
         {"bias": a[0, :6]},
+        {"b2": b},
+        {"bias2": a[0, :6]},
+        {"residual": a[:, :6]},
+        {"aux": torch.ones(4, 6)},
+        {"row_scale": torch.ones(4)},
+        {"column_scale": torch.ones(6)},
         {"alpha": float("nan")},
         {"beta": 1.0},
         {"d": d.expand(4, 6)[:1].expand(4, 6)},
@@ -433,6 +542,13 @@ def test_command_line() -> None:
     assert nothing.returncode == 2 and "usage:" in nothing.stdout
 
 
+def with_a_row_major_result(layout: str) -> str:
+    """A product whose D is column-major is the row-major D^T = B^T A^T, which is what kernels compute."""
+    a, b, d = layout
+    turned = {"r": "c", "c": "r"}
+    return layout if d == "r" else turned[b] + turned[a] + "r"
+
+
 def test_registry_and_support_agree() -> None:
     archs = {str(row.arch) for row in cutplan.gemm_support()}
     assert archs == set(cutplan.built_architectures()) == {str(sku.arch) for sku in cutplan.gemm_registry()}
@@ -440,5 +556,5 @@ def test_registry_and_support_agree() -> None:
         layouts = {
             sku.layout for sku in cutplan.gemm_registry() if sku.arch == row.arch and sku.a == row.operand
         }
-        assert layouts == {str(layout) for layout in row.layouts}
+        assert layouts == {with_a_row_major_result(str(layout)) for layout in row.layouts}
         assert row.d

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import timeit
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 
 import cutplan
 from cutplan import _functional
-from tests.bindings.conftest import LIBRARIES, Library, random_array
+from tests.bindings.conftest import LIBRARIES, Library, numpy_dtype, random_array
 from tests.environment import note_not_run
 
 SHAPES = [
@@ -120,9 +121,9 @@ def test_even_batches_are_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[cutplan.GemmDescriptor] = []
     select = _functional._select
 
-    def spy(descriptor: cutplan.GemmDescriptor, device: str, scratch_allowed: bool) -> cutplan.GemmPlan:
+    def spy(descriptor: cutplan.GemmDescriptor, *options: Any) -> cutplan.GemmPlan:
         runs.append(descriptor)
-        return select(descriptor, device, scratch_allowed)
+        return select(descriptor, *options)
 
     monkeypatch.setattr(_functional, "_select", spy)
     ones = lambda *shape: np.ones(shape, "float32")  # noqa: E731
@@ -130,13 +131,20 @@ def test_even_batches_are_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
     def problems(a: np.ndarray, b: np.ndarray, **options: Any) -> list[tuple[int, int]]:
         runs.clear()
         y = cutplan.matmul(a, b, **options)
-        assert (y == a.shape[-1] + (1 if options else 0)).all()
+        added = {"c", "residual", "bias"} & set(options)
+        assert (y == a.shape[-1] + len(added)).all()
         return [(g.batch, g.m) for g in runs]
 
     assert problems(ones(2, 7, 3, 4), ones(2, 7, 4, 5)) == [(14, 3)]
     assert problems(ones(2, 7, 3, 4), ones(4, 5)) == [(1, 42)], "batches that share B are rows of A"
     assert problems(ones(2, 7, 3, 4), ones(4, 5), c=ones(2, 7, 3, 5)) == [(1, 42)]
     assert problems(ones(2, 7, 3, 4), ones(4, 5), c=ones(3, 5)) == [(14, 3)], "a shared C is not more rows"
+    assert problems(ones(2, 7, 3, 4), ones(4, 5), residual=ones(2, 7, 3, 5)) == [(1, 42)]
+    assert problems(ones(2, 7, 3, 4), ones(4, 5), aux=ones(2, 7, 3, 5)) == [(1, 42)]
+    assert problems(ones(2, 7, 3, 4), ones(4, 5), bias=ones(5)) == [(1, 42)]
+    assert problems(ones(2, 7, 3, 4), ones(4, 5), column_scale=ones(5)) == [(1, 42)]
+    assert problems(ones(2, 7, 3, 4), ones(4, 5), bias=ones(3, 1)) == [(14, 3)], "m is what it was"
+    assert problems(ones(2, 7, 3, 4), ones(4, 5), row_scale=ones(3)) == [(14, 3)], "m is what it was"
     assert problems(ones(2, 7, 1, 4), ones(4, 5)) == [(1, 14)]
     assert problems(ones(3, 4), ones(7, 4, 5)) == [(7, 3)]
     assert problems(ones(2, 7, 3, 4), ones(7, 4, 5)) == [(7, 3), (7, 3)]
@@ -151,6 +159,28 @@ def test_plans_are_kept(device: str) -> None:
         cutplan.matmul(a, a)
     assert _functional._select.cache_info().misses == 1
     assert _functional._select.cache_info().hits == 2
+
+
+def test_what_a_plan_depends_on_is_part_of_its_key() -> None:
+    a = torch.ones(8, 8)
+    _functional._select.cache_clear()
+    for options in ({}, {"math": "strict"}, {"deterministic": True}, {"residual": a}, {"activation": "silu"}):
+        for _ in range(2):
+            cutplan.matmul(a, a, **options)  # type: ignore[arg-type]
+    info = _functional._select.cache_info()
+    assert (info.misses, info.hits) == (5, 5)
+
+
+def test_a_kept_plan_is_found_in_a_microsecond() -> None:
+    """The look-up alone: hash, comparison, and the way there."""
+    a = torch.ones(64, 64)
+    _functional._select.cache_clear()
+    plans = [_functional._select(cutplan.describe(a, a, a), "cpu", True, "tf32x3", False) for _ in range(2)]
+    assert plans[0] is plans[1]
+    descriptor = cutplan.describe(a, a, a)
+    timer = timeit.Timer(lambda: _functional._select(descriptor, "cpu", True, "tf32x3", False))
+    seconds = min(timer.repeat(number=1000, repeat=50)) / 1000
+    assert seconds <= 1e-6, f"{seconds * 1e6:.2f} us"
 
 
 @every_library
@@ -223,6 +253,59 @@ def test_out_is_written_and_returned(device: str) -> None:
         cutplan.matmul(square, square, out=square)
 
 
+@every_library
+def test_every_operand_of_every_library(library: Library, seed: int) -> None:
+    """Operands reach the kernel as what they are named: each changes the result in its own way."""
+    rng = np.random.default_rng(seed)
+    dtype = gemm_dtypes(library)[0]
+    scales = library.name != "ml_dtypes" and dtype != "float64"
+    a, b, b2 = (
+        np.rint(random_array(rng, s, "float32")).astype(numpy_dtype(dtype)) for s in ((3, 4), (4, 5), (4, 5))
+    )
+    row, column = np.array([1, 2, 4], "float32"), np.array([1, 0, 2, 4, -1], "float32")
+    make = library.make
+    exact = a.astype("float64") @ b.astype("float64")
+    residual, bias = np.rint(exact) + 1, np.arange(5)
+    cast = lambda x: make(np.asarray(x).astype(numpy_dtype(dtype)))  # noqa: E731
+
+    def product(**options: Any) -> np.ndarray:
+        return library.numpy(cutplan.matmul(make(a), make(b), **options))
+
+    assert (product(residual=cast(residual)) == exact + residual).all()
+    assert (product(bias=cast(row[:, None])) == exact + row[:, None]).all()
+    assert (product(residual=cast(bias)) == exact + bias).all(), "broadcast"
+    second = a.astype("float64") @ b2.astype("float64")
+    gated = np.maximum(exact, 0) * second
+    assert (product(b2=make(b2), activation="relu") == gated.astype(numpy_dtype(dtype))).all()
+    both = np.stack([b, b2], -1).reshape(4, 10)
+    interleaved = cutplan.matmul(make(a), make(both), gate="interleaved", activation="relu")
+    assert (library.numpy(interleaved) == gated.astype(numpy_dtype(dtype))).all()
+    if scales:
+        assert (
+            product(row_scale=make(row), column_scale=make(column)) == exact * row[:, None] * column
+        ).all()
+    if not library.immutable:
+        aux = cast(np.full((3, 5), np.nan))
+        assert (product(activation="relu", aux=aux) == np.maximum(exact, 0)).all()
+        assert (library.numpy(aux) == exact).all()
+
+
+def test_a_column_major_output(device: str) -> None:
+    a, b = (torch.arange(12.0, device=device).reshape(s).half() for s in ((3, 4), (4, 3)))
+    out = torch.full((3, 3), torch.nan, dtype=torch.float16, device=device).T
+    assert cutplan.matmul(a, b, out=out) is out
+    assert (out.double() == a.double() @ b.double()).all()
+
+
+def test_an_output_without_strides_is_refused() -> None:
+    """A result that several batches share is not their sum."""
+    a, b = torch.ones(2, 3, 4), torch.ones(2, 4, 5)
+    out = torch.zeros(3, 5)
+    with pytest.raises(cutplan.Overlap):
+        cutplan.matmul(a, b, out=out.expand(2, 3, 5))
+    assert (out == 0).all()
+
+
 def test_c_may_be_the_output(device: str) -> None:
     a = torch.ones(4, 4, dtype=torch.float16, device=device)
     c = torch.full((4, 4), 2.0, dtype=torch.float16, device=device)
@@ -266,6 +349,25 @@ def test_c_may_be_the_output(device: str) -> None:
         ),
         ((3, 4), (4, 5), {"bias": (4,)}, cutplan.ShapeMismatch, r"operand bias: shape \[5\]"),
         ((3, 4), (4, 5), {"bias": (1, 5)}, cutplan.ShapeMismatch, "operand bias"),
+        ((3, 4), (4, 5), {"bias": (4, 1)}, cutplan.ShapeMismatch, r"operand bias: shape \[3, 1\]"),
+        (
+            (3, 4),
+            (4, 5),
+            {"residual": (4, 5)},
+            cutplan.ShapeMismatch,
+            r"residual: .*\(3, 5\) required, got \(4, 5\)",
+        ),
+        ((3, 4), (4, 5), {"row_scale": (5,)}, cutplan.ShapeMismatch, r"operand row_scale: shape \[3\]"),
+        ((3, 4), (4, 5), {"column_scale": (3,)}, cutplan.ShapeMismatch, r"operand column_scale: shape \[5\]"),
+        ((3, 4), (4, 5), {"aux": (1, 5)}, cutplan.ShapeMismatch, r"operand aux: shape \[3, 5\]"),
+        ((2, 3, 4), (4, 5), {"aux": (3, 5)}, cutplan.ShapeMismatch, r"operand aux: shape \(2, 3, 5\)"),
+        ((3, 4), (4, 5), {"b2": (4, 4)}, cutplan.ShapeMismatch, r"operand b2: shape \[4, 5\]"),
+        ((2, 3, 4), (4, 5), {"b2": (2, 4, 5)}, cutplan.ShapeMismatch, r"operand b2: b's shape \(4, 5\)"),
+        ((3, 4), (4, 5), {"gate": "separate"}, cutplan.MissingOperand, "operand b2"),
+        ((3, 4), (4, 5), {"gate": "interleaved"}, cutplan.ShapeMismatch, r"operand b: shape \[..., k, 2 n\]"),
+        ((3, 4), (4,), {"gate": "interleaved"}, cutplan.ShapeMismatch, r"operand b: shape \[..., k, 2 n\]"),
+        ((3, 4), (4, 5), {"b2": (4, 5), "c": (3, 5)}, cutplan.Unsupported, "gate"),
+        ((3, 4), (4, 5), {"math": "exact"}, ValueError, "math: must be one of 'tf32'"),
         ((3, 4), (4, 5), {"beta": 1.0}, cutplan.InvalidProblem, "beta: must be 0 without operand c"),
         ((3, 4), (4, 5), {"alpha": float("inf")}, cutplan.InvalidProblem, "alpha"),
         ((3, 4), (4, 5), {"activation": "tanh"}, ValueError, "activation: must be one of"),
@@ -333,9 +435,9 @@ def test_plans_need_no_scratch_where_nobody_can_allocate_it(monkeypatch: pytest.
     allowed: list[bool] = []
     select = _functional._select
 
-    def spy(descriptor: cutplan.GemmDescriptor, device: str, scratch_allowed: bool) -> cutplan.GemmPlan:
+    def spy(descriptor: cutplan.GemmDescriptor, device: str, scratch_allowed: bool, *options: Any) -> Any:
         allowed.append(scratch_allowed)
-        return select(descriptor, device, scratch_allowed)
+        return select(descriptor, device, scratch_allowed, *options)
 
     monkeypatch.setattr(_functional, "_select", spy)
     known = np.ones((2, 2), "float32")

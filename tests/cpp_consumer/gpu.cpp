@@ -61,6 +61,23 @@ bool multiply(std::int64_t m, std::int64_t n, std::int64_t k, std::uint64_t seed
   return report(problem, plan, d.to_host());
 }
 
+/// A grouped and a gated product.
+template <class T>
+bool consult(const std::vector<std::int32_t>& sizes, std::int64_t n, std::int64_t k, std::uint64_t seed,
+             cutplan::Device device, const cutplan::PlanPreference& preference) {
+  const Experts<T> experts(sizes, n, k, seed);
+  const auto grouped = cutplan::GroupedGemmPlan::select(experts.grouped(), device, preference);
+  const auto gated = cutplan::GemmPlan::select(experts.gated(), device, preference);
+  const DeviceArray<T> a(experts.a), b(experts.b), b2(experts.b2), d(static_cast<std::size_t>(experts.m * n));
+  const DeviceArray<std::int32_t> offsets(experts.offsets);
+  check(cudaMemset(d.data(), 0xff, d.bytes()));
+  run(grouped, experts.grouped(a.data(), b.data(), d.data(), offsets.data(), device));
+  const bool kept = report(experts, grouped, d.to_host());
+  check(cudaMemset(d.data(), 0xff, d.bytes()));
+  run(gated, experts.gated(a.data(), b.data(), b2.data(), d.data(), device));
+  return report(experts, gated, d.to_host()) && kept;
+}
+
 template <class T>
 bool attend(std::int64_t seq_q, std::int64_t seq_k, std::int64_t dim, std::int64_t dim_v, std::uint64_t seed,
             cutplan::Device device, const cutplan::PlanPreference& preference) {
@@ -88,11 +105,15 @@ int check_gpu(std::uint64_t seed) {
     for (const auto& [m, n, k] : {std::tuple(1, 1, 1), std::tuple(256, 512, 384), std::tuple(129, 131, 257)}) {
       failures += !multiply<BFloat16>(m, n, k, seed, device, {});
     }
+    failures += !consult<BFloat16>({0, 200, 200, 517}, 256, 512, seed, device, {});
     // sm80 kernels serve every GPU from compute capability 8.0 on, where they are built in.
     if (std::string(cutplan::built_architectures()).find("sm80") != std::string::npos) {
       cutplan::PlanPreference sm80;
       sm80.arch = cutplan::Arch::sm80;
       failures += !multiply<BFloat16>(200, 300, 400, seed, device, sm80);
+      failures += !multiply<float>(200, 300, 400, seed, device, sm80);
+      failures += !multiply<double>(200, 300, 400, seed, device, sm80);
+      failures += !consult<BFloat16>({1, 130, 130, 301}, 264, 136, seed, device, sm80);
       for (const auto& [seq_q, seq_k, dim, dim_v] :
            {std::tuple(1, 300, 128, 128), std::tuple(150, 270, 64, 48), std::tuple(130, 70, 17, 96)}) {
         failures += !attend<BFloat16>(seq_q, seq_k, dim, dim_v, seed, device, sm80);

@@ -39,6 +39,21 @@ bool multiply(std::int64_t m, std::int64_t n, std::int64_t k, std::uint64_t seed
   return report(problem, plan, d);
 }
 
+/// A grouped and a gated product.
+template <class T>
+bool consult(const std::vector<std::int32_t>& offsets, std::int64_t n, std::int64_t k, std::uint64_t seed) {
+  Experts<T> experts(offsets, n, k, seed);
+  const auto grouped = cutplan::GroupedGemmPlan::select(experts.grouped(), host);
+  const auto gated = cutplan::GemmPlan::select(experts.gated(), host);
+  const std::vector<T> nothing(static_cast<std::size_t>(experts.m * n), narrow<T>(std::nan("")));
+  std::vector<T> d = nothing;
+  run(grouped, experts.grouped(experts.a.data(), experts.b.data(), d.data(), experts.offsets.data(), host));
+  const bool kept = report(experts, grouped, d);
+  d = nothing;
+  run(gated, experts.gated(experts.a.data(), experts.b.data(), experts.b2.data(), d.data(), host));
+  return report(experts, gated, d) && kept;
+}
+
 template <class T>
 bool attend(std::int64_t seq_q, std::int64_t seq_k, std::int64_t dim, std::int64_t dim_v, std::uint64_t seed) {
   Attention<T> problem(seq_q, seq_k, dim, dim_v, seed);
@@ -111,6 +126,20 @@ int check_errors(std::uint64_t seed) {
     bad.d.data = problem.a.data();
     plan.run(bad);
   });
+  Experts<float> experts({0, 3, 9}, 6, 7, seed);
+  failures += !throws<cutplan::InvalidProblem>("decreasing offsets", "operand offsets", [&] {
+    const auto grouped = cutplan::GroupedGemmPlan::select(experts.grouped(), host);
+    std::vector<std::int32_t> offsets = {0, 9, 3};
+    std::vector<float> out(static_cast<std::size_t>(experts.m * experts.n));
+    run(grouped, experts.grouped(experts.a.data(), experts.b.data(), out.data(), offsets.data(), host));
+  });
+  failures += !throws<cutplan::MissingOperand>("no second matrix", "operand b2", [&] {
+    const auto gated = cutplan::GemmPlan::select(experts.gated(), host);
+    std::vector<float> out(static_cast<std::size_t>(experts.m * experts.n));
+    cutplan::GemmArguments bad = experts.gated(experts.a.data(), experts.b.data(), experts.b2.data(), out.data(), host);
+    bad.b2 = {};
+    run(gated, bad);
+  });
   // What was refused is also a cutplan::Error with its code, and has written nothing.
   try {
     cutplan::GemmArguments bad = good;
@@ -163,6 +192,11 @@ int main() {
     failures += !multiply<float>(m, n, k, seed);
     failures += !multiply<double>(m, n, k, seed);
     failures += !multiply<BFloat16>(m, n, k, seed);
+  }
+  for (const auto& offsets : {std::vector<std::int32_t>{0, 20, 20, 53}, std::vector<std::int32_t>{2, 3}}) {
+    failures += !consult<float>(offsets, 40, 72, seed);
+    failures += !consult<double>(offsets, 7, 5, seed);
+    failures += !consult<BFloat16>(offsets, 129, 64, seed);
   }
   // A single query, more keys than queries, and queries that see no key.
   for (const auto& [seq_q, seq_k, dim, dim_v] :

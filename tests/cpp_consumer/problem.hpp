@@ -1,5 +1,5 @@
-// A random matrix product and a random attention with their exact answers, and the judgement of results by the plans' own
-// error bounds.
+// Random matrix products, plain, grouped and gated, and a random attention, with their exact answers, and the judgement of
+// results by the plans' own error bounds.
 #pragma once
 
 #include <cutplan/cutplan.hpp>
@@ -58,6 +58,10 @@ template <>
 constexpr cutplan::DType dtype<BFloat16>() {
   return cutplan::DType::bf16;
 }
+template <>
+constexpr cutplan::DType dtype<std::int32_t>() {
+  return cutplan::DType::i32;
+}
 
 template <class T>
 cutplan::TensorView view(T* data, std::initializer_list<std::int64_t> shape, std::initializer_list<std::int64_t> strides,
@@ -107,7 +111,7 @@ struct Problem {
     g.k = k;
     g.a = g.b = g.d = dtype<T>();
     g.layout = cutplan::GemmLayout::rcr;
-    g.epilogue.bias = true;
+    g.epilogue.bias = cutplan::BiasOver::n;
     g.epilogue.activation = cutplan::Activation::relu;
     return g;
   }
@@ -142,6 +146,112 @@ struct Problem {
       }
     }
     return worst;
+  }
+};
+
+/// A mixture of experts: rows offsets[g] .. offsets[g + 1] of A [m, k] times B[g], of B [groups, k, n] with columns that are
+/// contiguous; and relu(A B[0]) (A B2), gated, for all rows.
+template <class T>
+struct Experts {
+  std::int64_t m, n, k;
+  std::vector<std::int32_t> offsets;
+  std::vector<T> a, b, b2;
+
+  Experts(std::vector<std::int32_t> offsets_, std::int64_t n_, std::int64_t k_, std::uint64_t seed)
+      : m(offsets_.back() + 3), n(n_), k(k_), offsets(std::move(offsets_)) {  // three rows belong to nobody
+    std::mt19937_64 random(seed);
+    std::normal_distribution<double> normal;
+    const auto fill = [&](std::vector<T>& x, std::int64_t size) {
+      x.resize(static_cast<std::size_t>(size));
+      for (T& element : x) element = narrow<T>(normal(random));
+    };
+    fill(a, m * k);
+    fill(b, groups() * k * n);
+    fill(b2, k * n);
+  }
+
+  std::int64_t groups() const { return static_cast<std::int64_t>(offsets.size()) - 1; }
+
+  cutplan::GroupedGemmDescriptor grouped() const {
+    cutplan::GroupedGemmDescriptor g;
+    g.groups = groups();
+    g.m = m;
+    g.n = n;
+    g.k = k;
+    g.a = g.b = g.d = dtype<T>();
+    return g;
+  }
+
+  cutplan::GroupedGemmArguments grouped(T* a_, T* b_, T* d_, std::int32_t* offsets_, cutplan::Device device) const {
+    cutplan::GroupedGemmArguments arguments;
+    arguments.a = view(a_, {m, k}, {k, 1}, device);
+    arguments.b = view(b_, {groups(), k, n}, {k * n, 1, k}, device);
+    arguments.d = view(d_, {m, n}, {n, 1}, device);
+    arguments.offsets = view(offsets_, {groups() + 1}, {1}, device);
+    return arguments;
+  }
+
+  cutplan::GemmDescriptor gated() const {
+    cutplan::GemmDescriptor g;
+    g.m = m;
+    g.n = n;
+    g.k = k;
+    g.a = g.b = g.d = dtype<T>();
+    g.epilogue.activation = cutplan::Activation::relu;
+    g.epilogue.gate = cutplan::Gate::separate;
+    return g;
+  }
+
+  cutplan::GemmArguments gated(T* a_, T* b_, T* b2_, T* d_, cutplan::Device device) const {
+    cutplan::GemmArguments arguments;
+    arguments.a = view(a_, {m, k}, {k, 1}, device);
+    arguments.b = view(b_, {k, n}, {1, k}, device);
+    arguments.b2 = view(b2_, {k, n}, {1, k}, device);
+    arguments.d = view(d_, {m, n}, {n, 1}, device);
+    return arguments;
+  }
+
+  /// Largest error as a part of the plan's bound; infinite where a row that belongs to nobody was written to.
+  double judge_grouped(const std::vector<T>& d, const cutplan::PrecisionGuarantee& guarantee) const {
+    double worst = 0;
+    for (std::int64_t i = 0; i < m; ++i) {
+      const auto next = std::upper_bound(offsets.begin(), offsets.end(), i);
+      const bool owned = i >= offsets.front() && next != offsets.end();
+      const T* of_group = owned ? b.data() + (next - offsets.begin() - 1) * k * n : nullptr;
+      for (std::int64_t j = 0; j < n; ++j) {
+        const double computed = value(d[static_cast<std::size_t>(i * n + j)]);
+        if (!owned && !std::isnan(computed)) return HUGE_VAL;
+        if (!owned) continue;
+        const auto [exact, size] = dot(i, of_group + j * k);
+        worst = std::max(worst, part_of_bound(computed, exact, guarantee.error_bound(size, exact)));
+      }
+    }
+    return worst;
+  }
+
+  double judge_gated(const std::vector<T>& d, const cutplan::PrecisionGuarantee& guarantee) const {
+    double worst = 0;
+    for (std::int64_t i = 0; i < m; ++i) {
+      for (std::int64_t j = 0; j < n; ++j) {
+        const auto [x, size] = dot(i, b.data() + j * k);
+        const auto [gate, gate_size] = dot(i, b2.data() + j * k);
+        const double exact = std::max(x, 0.0) * gate, computed = value(d[static_cast<std::size_t>(i * n + j)]);
+        worst = std::max(worst, part_of_bound(computed, exact, guarantee.error_bound(size * gate_size, exact)));
+      }
+    }
+    return worst;
+  }
+
+ private:
+  /// Row i of A times a column, and the sum of the products' sizes.
+  std::pair<double, double> dot(std::int64_t i, const T* column) const {
+    long double sum = 0, size = 0;
+    for (std::int64_t p = 0; p < k; ++p) {
+      const long double product = static_cast<long double>(value(a[static_cast<std::size_t>(i * k + p)])) * value(column[p]);
+      sum += product;
+      size += std::abs(product);
+    }
+    return {static_cast<double>(sum), static_cast<double>(size)};
   }
 };
 
@@ -334,6 +444,18 @@ inline bool report(const cutplan::KernelSku& sku, std::initializer_list<std::int
 template <class T>
 bool report(const Problem<T>& problem, const cutplan::GemmPlan& plan, const std::vector<T>& d) {
   return report(plan.sku(), {problem.m, problem.n, problem.k}, dtype<T>(), problem.judge(d, plan.precision_guarantee()));
+}
+
+template <class T>
+bool report(const Experts<T>& experts, const cutplan::GroupedGemmPlan& plan, const std::vector<T>& d) {
+  return report(plan.sku(), {experts.groups(), experts.m, experts.n, experts.k}, dtype<T>(),
+                experts.judge_grouped(d, plan.precision_guarantee()));
+}
+
+template <class T>
+bool report(const Experts<T>& experts, const cutplan::GemmPlan& plan, const std::vector<T>& d) {
+  return report(plan.sku(), {experts.m, experts.n, experts.k}, dtype<T>(),
+                experts.judge_gated(d, plan.precision_guarantee()));
 }
 
 /// About both passes, whose results are in the problem's memory.

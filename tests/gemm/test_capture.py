@@ -6,67 +6,94 @@ import pytest
 import torch
 
 import cutplan
-from tests.gemm.problems import LAYOUTS, Options, Problem, Shape, generator, poisoned_workspace, random_values
+from tests.gemm.problems import (
+    ALL_LAYOUTS,
+    LAYOUTS,
+    TORCH,
+    Options,
+    Problem,
+    Shape,
+    generator,
+    poisoned_workspace,
+    random_values,
+)
 from tests.oracle import Product, complaint, reference
 
 pytestmark = pytest.mark.cuda
 
 
-def architectures() -> list[str]:
+def architectures(operand: str, layout: str) -> list[str]:
     """Those in this build that the GPU here can run."""
     properties = cutplan.device_properties("cuda")
-    descriptor = cutplan.GemmDescriptor(m=512, n=512, k=512, a="float16")
-    return sorted({str(sku.arch) for sku in cutplan.gemm_kernels(descriptor, properties)})
+    descriptor = cutplan.GemmDescriptor(m=512, n=512, k=512, a=operand, layout=layout)
+    kernels = cutplan.gemm_kernels(descriptor, properties, cutplan.PlanPreference(math="tf32"))
+    return sorted({str(sku.arch) for sku in kernels})
 
 
-@pytest.mark.parametrize("operand", ["float16", "bfloat16"])
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("operand", TORCH)
+@pytest.mark.parametrize("layout", ALL_LAYOUTS)
 def test_capture_and_replay(operand: str, layout: str, seed: int) -> None:
+    """New values in every operand between replays, with the terms that each epilogue has."""
     source = generator("cuda", seed)
-    for arch in architectures():
+    every = [
+        Options(operand, bias=operand, c=operand, activation="gelu_tanh", alpha=0.5, beta=-1.0),
+        Options(operand, bias=operand, bias_over="m", residual=operand, store=operand, activation="silu"),
+        Options(operand, gradient=operand, activation="gelu_erf"),
+    ]
+    if operand in ("float16", "bfloat16"):
+        every.append(Options(operand, row_scale=True, column_scale=True, activation="relu"))
+        if layout in LAYOUTS:
+            every.append(Options(operand, bias=operand, gate="separate", activation="silu", alpha=0.125))
+    for arch in architectures(operand, layout):
         # the second splits K on most cards: its workspace is part of the graph
         for shape in (
             Shape(517, 384, 512),
             Shape(64, 128, 16384),
             Shape(100, 72, 264, batch=3, shared="b", d_pad=1),
         ):
-            options = Options(operand, bias=operand, c=operand, activation="gelu_tanh", alpha=0.5, beta=-1.0)
-            problem = Problem(shape, operand, layout, "cuda", source, 16)
-            plan = problem.select(options, arch=arch)
-            out = problem.output(options)
-            c, bias = problem.extra("c", operand), problem.extra("bias", operand)
-            workspace = poisoned_workspace(plan, "cuda") if plan.workspace_size else None
+            for options in every:
+                replay(shape, options, operand, layout, arch, source)
 
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                plan.run(
-                    problem.a, problem.b, out.view, c=c, bias=bias, alpha=0.5, beta=-1.0, workspace=workspace
-                )
-            assert not out.touched(), "a captured run must not execute"
 
-            for _ in range(3):
-                for operand_view in (
-                    problem.a,
-                    problem.b if "b" not in shape.shared else problem.b[0],
-                    c,
-                    bias,
-                ):
-                    operand_view.copy_(random_values(operand_view.shape, False, source))
-                if workspace is not None:
-                    workspace.fill_(0xFF)
-                out.integers.fill_(out.poison)
-                graph.replay()
-                assert out.stray_write() is None
-                expected = reference(
-                    Product.of(problem.a, problem.b),
-                    c=c,
-                    bias=bias,
-                    alpha=0.5,
-                    beta=-1.0,
-                    activation="gelu_tanh",
-                )
-                what = complaint(out.view, expected, plan.precision_guarantee)
-                assert what is None, f"{plan.sku.name} {shape}: {what}"
+def replay(
+    shape: Shape, options: Options, operand: str, layout: str, arch: str, source: torch.Generator
+) -> None:
+    problem = Problem(shape, operand, layout, "cuda", source, 16)
+    properties = cutplan.device_properties("cuda")
+    preference = {"arch": arch, "math": "tf32"}
+    if not cutplan.gemm_kernels(
+        problem.descriptor(options), properties, cutplan.PlanPreference(**preference)
+    ):
+        return  # another architecture's kernels serve it
+    plan = problem.select(options, **preference)
+    out = problem.output(options)
+    aux = None if options.store is None else problem.output(options, options.store)
+    named = problem.operands(options)
+    if aux is not None:
+        named["aux"] = aux.view
+    workspace = poisoned_workspace(plan, "cuda") if plan.workspace_size else None
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        plan.run(problem.a, problem.b, out.view, workspace=workspace, **named)
+    assert not out.touched(), "a captured run must not execute"
+    inputs = [problem.a, problem.b, *problem._extras.values()]
+    for _ in range(2):
+        for operand_view in inputs:
+            stored = (
+                operand_view[0] if operand_view.dim() == 3 and operand_view.stride(0) == 0 else operand_view
+            )
+            stored.copy_(random_values(stored.shape, False, source))
+        for memory in (out, aux):
+            if memory is not None:
+                memory.integers.fill_(memory.poison)
+        if workspace is not None:
+            workspace.fill_(0xFF)
+        for product in ("product", "product2"):
+            problem.__dict__.pop(product, None)
+        graph.replay()
+        what = problem.wrong(plan, options, out, aux)
+        assert what is None, f"{plan.sku.name} {layout} {shape} {options}: {what}"
 
 
 def test_a_graph_of_many_plans(seed: int) -> None:

@@ -50,6 +50,13 @@ def inside(d: torch.Tensor, rows: int, cols: int, dtype: torch.dtype) -> torch.T
 
 WITH_BIAS = {"bias": "float16"}
 WITH_C = {"c": "float16"}
+WITH_BIAS_OVER_M = {"bias": "float16", "bias_over": "m"}
+WITH_RESIDUAL = {"residual": "float16"}
+WITH_SCALES = {"row_scale": True, "column_scale": True}
+STORING = {"store": "float16", "activation": "silu"}
+GRADIENT = {"gradient": "float16", "activation": "silu"}
+GATED = {"gate": "separate", "bias": "float16"}
+INTERLEAVED = {"gate": "interleaved", "bias": "float16"}
 
 BAD_CALLS = [
     # rank and shape
@@ -246,6 +253,548 @@ BAD_CALLS = [
         ("d", "grad"),
         replace(d=lambda x: torch.zeros_like(x["d"]).requires_grad_()),
     ),
+    # what the epilogue and the gate take
+    Bad(
+        "bias_over_m_rank_1",
+        "ShapeMismatch",
+        (
+            "operand bias",
+            rf"\[{M}, 1\]",
+            rf"got \[{M}\]",
+        ),
+        replace(bias=lambda x: x["bias"][:, 0]),
+        WITH_BIAS_OVER_M,
+    ),
+    Bad(
+        "bias_over_m_short",
+        "ShapeMismatch",
+        (
+            "operand bias",
+            rf"\[{M}, 1\]",
+            rf"got \[{M - 1}, 1\]",
+        ),
+        replace(bias=lambda x: x["bias"][1:]),
+        WITH_BIAS_OVER_M,
+    ),
+    Bad(
+        "bias_over_m_as_a_row",
+        "ShapeMismatch",
+        (
+            "operand bias",
+            rf"\[{M}, 1\]",
+            rf"got \[1, {M}\]",
+        ),
+        replace(bias=lambda x: x["bias"].T),
+        WITH_BIAS_OVER_M,
+    ),
+    Bad(
+        "bias_over_m_every_second",
+        "LayoutMismatch",
+        (
+            "operand bias",
+            "contiguous",
+            "got stride 2",
+        ),
+        replace(bias=lambda x: every_second(x["bias"].T).T),
+        WITH_BIAS_OVER_M,
+    ),
+    Bad(
+        "bias_over_m_missing",
+        "MissingOperand",
+        (
+            "operand bias",
+            "not given",
+        ),
+        replace(bias=lambda x: None),
+        WITH_BIAS_OVER_M,
+    ),
+    Bad(
+        "residual_columns",
+        "ShapeMismatch",
+        (
+            "operand residual",
+            rf"\[{M}, {N}\]",
+            rf"got \[{M}, {N - 1}\]",
+        ),
+        replace(residual=lambda x: x["residual"][:, 1:]),
+        WITH_RESIDUAL,
+    ),
+    Bad(
+        "residual_batched",
+        "ShapeMismatch",
+        (
+            "operand residual",
+            rf"\[{M}, {N}\]",
+            rf"got \[2, {M}, {N}\]",
+        ),
+        replace(residual=lambda x: x["residual"].expand(2, M, N)),
+        WITH_RESIDUAL,
+    ),
+    Bad(
+        "residual_dtype",
+        "DTypeMismatch",
+        (
+            "operand residual",
+            "float16 required",
+            "got float32",
+        ),
+        replace(residual=lambda x: x["residual"].float()),
+        WITH_RESIDUAL,
+    ),
+    Bad(
+        "residual_column_major",
+        "LayoutMismatch",
+        (
+            "operand residual",
+            "row-major",
+            "got",
+        ),
+        replace(residual=lambda x: x["residual"].T.contiguous().T),
+        WITH_RESIDUAL,
+    ),
+    Bad(
+        "residual_missing",
+        "MissingOperand",
+        (
+            "operand residual",
+            "required",
+            "not given",
+        ),
+        replace(residual=lambda x: None),
+        WITH_RESIDUAL,
+    ),
+    Bad(
+        "residual_unexpected",
+        "MissingOperand",
+        (
+            "operand residual",
+            "without it",
+            r"Epilogue\(residual=True\)",
+        ),
+        replace(residual=lambda x: x["a"].new_zeros(M, N)),
+    ),
+    Bad(
+        "d_beside_residual",
+        "Overlap",
+        (
+            "operand d",
+            "operand residual",
+        ),
+        replace(residual=lambda x: x["d"].view(-1).as_strided((M, N), (N, 1), x["d"].storage_offset() + 8)),
+        WITH_RESIDUAL,
+    ),
+    Bad(
+        "row_scale_short",
+        "ShapeMismatch",
+        (
+            "operand row_scale",
+            rf"\[{M}\]",
+            rf"got \[{M - 1}\]",
+        ),
+        replace(row_scale=lambda x: x["row_scale"][1:]),
+        WITH_SCALES,
+    ),
+    Bad(
+        "row_scale_rank_2",
+        "ShapeMismatch",
+        (
+            "operand row_scale",
+            rf"\[{M}\]",
+            rf"got \[1, {M}\]",
+        ),
+        replace(row_scale=lambda x: x["row_scale"][None]),
+        WITH_SCALES,
+    ),
+    Bad(
+        "row_scale_dtype",
+        "DTypeMismatch",
+        (
+            "operand row_scale",
+            "float32 required",
+            "got float16",
+        ),
+        replace(row_scale=lambda x: x["row_scale"].half()),
+        WITH_SCALES,
+    ),
+    Bad(
+        "row_scale_every_second",
+        "LayoutMismatch",
+        (
+            "operand row_scale",
+            "contiguous",
+            "got stride 2",
+        ),
+        replace(row_scale=lambda x: every_second(x["row_scale"])),
+        WITH_SCALES,
+    ),
+    Bad(
+        "row_scale_missing",
+        "MissingOperand",
+        (
+            "operand row_scale",
+            "required",
+            "not given",
+        ),
+        replace(row_scale=lambda x: None),
+        WITH_SCALES,
+    ),
+    Bad(
+        "row_scale_unexpected",
+        "MissingOperand",
+        (
+            "operand row_scale",
+            "without it",
+            r"Epilogue\(row_scale=True\)",
+        ),
+        replace(row_scale=lambda x: x["a"].new_zeros(M).float()),
+    ),
+    Bad(
+        "d_on_row_scale",
+        "Overlap",
+        (
+            "operand d",
+            "operand row_scale",
+        ),
+        replace(row_scale=lambda x: x["d"].view(-1)[: 2 * M].view(torch.float32)),
+        WITH_SCALES,
+    ),
+    Bad(
+        "column_scale_short",
+        "ShapeMismatch",
+        (
+            "operand column_scale",
+            rf"\[{N}\]",
+            rf"got \[{N - 1}\]",
+        ),
+        replace(column_scale=lambda x: x["column_scale"][1:]),
+        WITH_SCALES,
+    ),
+    Bad(
+        "column_scale_rank_2",
+        "ShapeMismatch",
+        (
+            "operand column_scale",
+            rf"\[{N}\]",
+            rf"got \[1, {N}\]",
+        ),
+        replace(column_scale=lambda x: x["column_scale"][None]),
+        WITH_SCALES,
+    ),
+    Bad(
+        "column_scale_dtype",
+        "DTypeMismatch",
+        (
+            "operand column_scale",
+            "float32 required",
+            "got float16",
+        ),
+        replace(column_scale=lambda x: x["column_scale"].half()),
+        WITH_SCALES,
+    ),
+    Bad(
+        "column_scale_every_second",
+        "LayoutMismatch",
+        (
+            "operand column_scale",
+            "contiguous",
+            "got stride 2",
+        ),
+        replace(column_scale=lambda x: every_second(x["column_scale"])),
+        WITH_SCALES,
+    ),
+    Bad(
+        "column_scale_missing",
+        "MissingOperand",
+        (
+            "operand column_scale",
+            "required",
+            "not given",
+        ),
+        replace(column_scale=lambda x: None),
+        WITH_SCALES,
+    ),
+    Bad(
+        "column_scale_unexpected",
+        "MissingOperand",
+        (
+            "operand column_scale",
+            "without it",
+            r"Epilogue\(column_scale=True\)",
+        ),
+        replace(column_scale=lambda x: x["a"].new_zeros(N).float()),
+    ),
+    Bad(
+        "d_on_column_scale",
+        "Overlap",
+        (
+            "operand d",
+            "operand column_scale",
+        ),
+        replace(column_scale=lambda x: x["d"].view(-1)[: 2 * N].view(torch.float32)),
+        WITH_SCALES,
+    ),
+    Bad(
+        "stored_aux_shape",
+        "ShapeMismatch",
+        (
+            "operand aux",
+            rf"\[{M}, {N}\]",
+            rf"got \[{M - 1}, {N}\]",
+        ),
+        replace(aux=lambda x: x["aux"][1:]),
+        STORING,
+    ),
+    Bad(
+        "stored_aux_dtype",
+        "DTypeMismatch",
+        (
+            "operand aux",
+            "float16 required",
+            "got bfloat16",
+        ),
+        replace(aux=lambda x: x["aux"].bfloat16()),
+        STORING,
+    ),
+    Bad(
+        "stored_aux_column_major",
+        "LayoutMismatch",
+        (
+            "operand aux",
+            "row-major",
+        ),
+        replace(aux=lambda x: x["aux"].T.contiguous().T),
+        STORING,
+    ),
+    Bad(
+        "stored_aux_missing",
+        "MissingOperand",
+        (
+            "operand aux",
+            "required",
+            "not given",
+        ),
+        replace(aux=lambda x: None),
+        STORING,
+    ),
+    Bad(
+        "stored_aux_on_d",
+        "Overlap",
+        (
+            "operand aux",
+            "operand d",
+        ),
+        replace(aux=lambda x: x["d"]),
+        STORING,
+    ),
+    Bad(
+        "stored_aux_on_a",
+        "Overlap",
+        (
+            "operand aux",
+            "operand a",
+        ),
+        replace(a=lambda x: x["aux"].view(-1).as_strided((M, K), (K, 1))),
+        STORING,
+    ),
+    Bad(
+        "stored_aux_on_itself",
+        "Overlap",
+        ("operand aux",),
+        replace(aux=lambda x: x["aux"][:1].expand(M, N)),
+        STORING,
+    ),
+    Bad(
+        "aux_unexpected",
+        "MissingOperand",
+        (
+            "operand aux",
+            "without it",
+            r"Epilogue\(aux=",
+        ),
+        replace(aux=lambda x: x["a"].new_zeros(M, N)),
+    ),
+    Bad(
+        "gradient_shape",
+        "ShapeMismatch",
+        (
+            "operand aux",
+            rf"\[{M}, {N}\]",
+            rf"got \[{M}, {N - 1}\]",
+        ),
+        replace(aux=lambda x: x["aux"][:, 1:]),
+        GRADIENT,
+    ),
+    Bad(
+        "gradient_dtype",
+        "DTypeMismatch",
+        (
+            "operand aux",
+            "float16 required",
+            "got float32",
+        ),
+        replace(aux=lambda x: x["aux"].float()),
+        GRADIENT,
+    ),
+    Bad(
+        "gradient_missing",
+        "MissingOperand",
+        (
+            "operand aux",
+            "required",
+            "not given",
+        ),
+        replace(aux=lambda x: None),
+        GRADIENT,
+    ),
+    Bad(
+        "d_on_gradient",
+        "Overlap",
+        (
+            "operand d",
+            "operand aux",
+        ),
+        replace(aux=lambda x: x["d"].view(-1).as_strided((M, N), (N, 1), x["d"].storage_offset() + 8)),
+        GRADIENT,
+    ),
+    Bad(
+        "b2_shape",
+        "ShapeMismatch",
+        (
+            "operand b2",
+            rf"\[{K}, {N}\]",
+            rf"got \[{K - 8}, {N}\]",
+        ),
+        replace(b2=lambda x: x["b2"][8:]),
+        GATED,
+    ),
+    Bad(
+        "b2_dtype",
+        "DTypeMismatch",
+        (
+            "operand b2",
+            "float16 required",
+            "got float32",
+        ),
+        replace(b2=lambda x: x["b2"].float()),
+        GATED,
+    ),
+    Bad(
+        "b2_row_major",
+        "LayoutMismatch",
+        (
+            "operand b2",
+            "column-major",
+            "got",
+        ),
+        replace(b2=lambda x: x["b2"].contiguous()),
+        GATED,
+    ),
+    Bad(
+        "b2_missing",
+        "MissingOperand",
+        (
+            "operand b2",
+            "required",
+            "not given",
+        ),
+        replace(b2=lambda x: None),
+        GATED,
+    ),
+    Bad(
+        "b2_unexpected",
+        "MissingOperand",
+        (
+            "operand b2",
+            "without it",
+            "gate=.separate",
+        ),
+        replace(b2=lambda x: x["b"]),
+    ),
+    Bad(
+        "b2_beside_interleaved",
+        "MissingOperand",
+        (
+            "operand b2",
+            "without it",
+        ),
+        replace(b2=lambda x: x["b"]),
+        INTERLEAVED,
+    ),
+    Bad(
+        "bias2_shape",
+        "ShapeMismatch",
+        (
+            "operand bias2",
+            rf"\[{N}\]",
+            rf"got \[{N - 1}\]",
+        ),
+        replace(bias2=lambda x: x["bias2"][1:]),
+        GATED,
+    ),
+    Bad(
+        "bias2_dtype",
+        "DTypeMismatch",
+        (
+            "operand bias2",
+            "float16 required",
+            "got float32",
+        ),
+        replace(bias2=lambda x: x["bias2"].float()),
+        GATED,
+    ),
+    Bad(
+        "bias2_missing",
+        "MissingOperand",
+        (
+            "operand bias2",
+            "required",
+            "not given",
+        ),
+        replace(bias2=lambda x: None),
+        GATED,
+    ),
+    Bad(
+        "bias2_unexpected",
+        "MissingOperand",
+        (
+            "operand bias2",
+            "without it",
+        ),
+        replace(bias2=lambda x: x["a"][0].new_zeros(N)),
+        WITH_BIAS,
+    ),
+    Bad(
+        "d_on_b2",
+        "Overlap",
+        (
+            "operand d",
+            "operand b2",
+        ),
+        replace(b2=lambda x: inside(x["d"], K, N, torch.float16)),
+        GATED,
+    ),
+    Bad(
+        "interleaved_b_shape",
+        "ShapeMismatch",
+        (
+            "operand b",
+            rf"\[{K}, {2 * N}\]",
+            rf"got \[{K}, {N}\]",
+        ),
+        replace(b=lambda x: x["b"][:, :N]),
+        INTERLEAVED,
+    ),
+    Bad(
+        "interleaved_bias_shape",
+        "ShapeMismatch",
+        (
+            "operand bias",
+            rf"\[{2 * N}\]",
+            rf"got \[{N}\]",
+        ),
+        replace(bias=lambda x: x["bias"][:N]),
+        INTERLEAVED,
+    ),
     # not a tensor at all
     Bad("a_list", "ExportRefused", ("operand a", "list"), replace(a=lambda x: [[1.0]])),
 ]
@@ -263,14 +812,13 @@ def refused(bad: Bad, device: str, seed: int) -> None:
     memory = torch.full((M + 1, N), torch.nan, dtype=torch.float16, device=device)
     before = memory.view(torch.int16).clone()
     call: Call = {
-        "a": problem.a,
-        "b": problem.b,
-        "d": memory[:M],
+        **{"a": problem.a, "b": problem.factor(options), "d": memory[:M]},
+        **problem.operands(options),
         "c": problem.extra("c", options.c),
-        "bias": problem.extra("bias", options.bias),
-        "alpha": 1.0,
         "beta": 1.0 if options.c else 0.0,
     }
+    if options.store:
+        call["aux"] = torch.zeros(M, N, dtype=torch.float16, device=device)
     changed = bad.change(call)
     for entrance in (plan.run, plan.can_implement):
         with pytest.raises(getattr(cutplan, bad.error)) as caught:
@@ -290,8 +838,21 @@ def test_bad_call(bad: Bad, device: str, seed: int) -> None:
 
 
 @pytest.mark.cuda
-@pytest.mark.parametrize("operand", ["a", "b", "d", "c", "bias"])
-def test_wrong_device(operand: str, device: str, seed: int) -> None:
+@pytest.mark.parametrize(
+    ("operand", "epilogue"),
+    [
+        *((name, {**WITH_BIAS, **WITH_C}) for name in ("a", "b", "d", "c", "bias")),
+        ("residual", WITH_RESIDUAL),
+        ("row_scale", WITH_SCALES),
+        ("column_scale", WITH_SCALES),
+        ("aux", STORING),
+        ("aux", GRADIENT),
+        ("b2", GATED),
+        ("bias2", GATED),
+    ],
+    ids=lambda x: x if isinstance(x, str) else "-".join(x),
+)
+def test_wrong_device(operand: str, epilogue: dict[str, Any], device: str, seed: int) -> None:
     kind = "cpu" if device == "cuda" else "cuda"
     says = (f"operand {operand}", f"must be on {device}", f"got {kind}")
     bad = Bad(
@@ -299,7 +860,7 @@ def test_wrong_device(operand: str, device: str, seed: int) -> None:
         "DeviceMismatch",
         says,
         replace(**{operand: lambda x: other_device(x[operand])}),
-        {**WITH_BIAS, **WITH_C},
+        epilogue,
     )
     refused(bad, device, seed)
 
@@ -322,6 +883,18 @@ def test_read_only_inputs_are_fine() -> None:
     a, b = np.eye(8), np.eye(8)
     a.flags.writeable = b.flags.writeable = False
     assert (cutplan.matmul(a, b) == np.eye(8)).all()
+
+
+@pytest.mark.cuda
+@pytest.mark.built("sm80")
+def test_gates_that_no_device_serves() -> None:
+    """Named, with what works in their place."""
+    for layout in ("rrr", "crr"):
+        with pytest.raises(cutplan.Unsupported, match="interleaved.*separate"):
+            select("cuda", layout=layout, epilogue=cutplan.Epilogue(gate="interleaved"))
+    for operand in ("float32", "float64"):
+        with pytest.raises(cutplan.Unsupported, match=f"gate.*{operand}|{operand}.*gate"):
+            select("cuda", a=operand, epilogue=cutplan.Epilogue(gate="separate"))
 
 
 @pytest.mark.cuda
@@ -382,13 +955,53 @@ def select(device: str, preference: dict[str, Any] | None = None, **descriptor: 
         ("InvalidProblem", ("^alignment:", "power of two", "got 3"), {"alignment": 3}),
         ("InvalidProblem", ("^alignment:", "2 bytes", "got 1"), {"alignment": 1}),
         ("Unsupported", ("operands a and b", "float16 and bfloat16"), {"b": "bfloat16"}),
-        ("Unsupported", ("operand d", "float16 or float32 required", "got bfloat16"), {"d": "bfloat16"}),
+        ("Unsupported", ("operand d", "float16.*float32.*required", "got float64"), {"d": "float64"}),
+        ("Unsupported", ("operand d", "float64 required", "got float32"), {"a": "float64", "d": "float32"}),
         ("Unsupported", ("operands a and b", "float16", "got int8"), {"a": "int8"}),
         ("Unsupported", ("operand c", "got float64"), {"c": "float64", "epilogue": cutplan.Epilogue(c=True)}),
         (
             "Unsupported",
             ("operand bias", "got int32"),
             {"bias": "int32", "epilogue": cutplan.Epilogue(bias=True)},
+        ),
+        (
+            "Unsupported",
+            ("operand residual", "got float64"),
+            {"residual": "float64", "epilogue": cutplan.Epilogue(residual=True)},
+        ),
+        (
+            "Unsupported",
+            ("operand aux", "got int8"),
+            {"aux": "int8", "epilogue": cutplan.Epilogue(aux="store")},
+        ),
+        (
+            "InvalidProblem",
+            ("^aux:", "an activation required", "got activation 'none'"),
+            {"epilogue": cutplan.Epilogue(aux="gradient")},
+        ),
+        (
+            "Unsupported",
+            ("^row_scale", "float32", "got float64"),
+            {"a": "float64", "epilogue": cutplan.Epilogue(row_scale=True)},
+        ),
+        (
+            "Unsupported",
+            ("^column_scale", "float32", "got float64"),
+            {"a": "float64", "epilogue": cutplan.Epilogue(column_scale=True)},
+        ),
+        *(
+            ("Unsupported", ("^gate: 'separate'", f"got {what}"), {"epilogue": cutplan.Epilogue(**terms)})
+            for what, terms in (
+                ("c", {"gate": "separate", "c": True}),
+                ("aux", {"gate": "separate", "aux": "store"}),
+                ("column_scale", {"gate": "separate", "column_scale": True}),
+                ("a bias over m", {"gate": "separate", "bias": "m"}),
+            )
+        ),
+        (
+            "Unsupported",
+            ("^gate: a row-major d required", "got layout rrc", "rrr works"),
+            {"layout": "rrc", "epilogue": cutplan.Epilogue(gate="interleaved")},
         ),
     ],
     ids=lambda x: str(x)[:40],
@@ -432,10 +1045,20 @@ def test_bad_preference_of_workspace() -> None:
 def test_bad_names() -> None:
     with pytest.raises(TypeError, match="^a: .*float16.*'float17'"):
         cutplan.GemmDescriptor(m=1, n=1, k=1, a="float17")
-    with pytest.raises(ValueError, match="^layout: .*'rcr'.*'rcc'"):
-        cutplan.GemmDescriptor(m=1, n=1, k=1, a="float16", layout="rcc")
+    with pytest.raises(ValueError, match="^layout: .*'rcr'.*'rcx'"):
+        cutplan.GemmDescriptor(m=1, n=1, k=1, a="float16", layout="rcx")
     with pytest.raises(ValueError, match="^activation: .*'gelu_erf'.*'gelu'"):
         cutplan.Epilogue(activation="gelu")
+    with pytest.raises(ValueError, match="^bias: .*'n'.*'m'.*'k'"):
+        cutplan.Epilogue(bias="k")
+    with pytest.raises(ValueError, match="^aux: .*'store'.*'gradient'.*'load'"):
+        cutplan.Epilogue(aux="load")
+    with pytest.raises(ValueError, match="^gate: .*'separate'.*'interleaved'.*'both'"):
+        cutplan.Epilogue(gate="both")
+    with pytest.raises(ValueError, match="^math: .*'tf32x3'.*'fp8'"):
+        cutplan.PlanPreference(math="fp8")
+    with pytest.raises(ValueError, match="^over: .*'m'.*'k'.*'n'"):
+        cutplan.GroupedGemmDescriptor(groups=1, m=1, n=1, k=1, a="float16", over="n")
     with pytest.raises(ValueError, match="^device: .*'tpu'"):
         select("tpu")
 
@@ -446,7 +1069,7 @@ def test_a_device_that_does_not_exist() -> None:
 
 
 def test_legal_neighbours_of_overlap(device: str, seed: int) -> None:
-    """C may be D itself, and column slices of one buffer may be inputs and output at once."""
+    """C or the residual may be D itself, and column slices of one buffer may be inputs and output at once."""
     source = generator(device, seed)
     problem = Problem(Shape(M, N, K), "float16", "rrr", device, source, 16)
     options = Options("float16", c="float16", beta=0.5)
@@ -454,6 +1077,13 @@ def test_legal_neighbours_of_overlap(device: str, seed: int) -> None:
     in_place = problem.extra("c", "float16").clone()
     plan = problem.select(options)
     plan.run(problem.a, problem.b, in_place, c=in_place, beta=0.5)
+    assert complaint(in_place, expected, plan.precision_guarantee) is None
+
+    options = Options("float16", residual="float16", activation="relu")
+    expected = problem.expected(options)
+    in_place = problem.operands(options)["residual"].clone()
+    plan = problem.select(options)
+    plan.run(problem.a, problem.b, in_place, residual=in_place)
     assert complaint(in_place, expected, plan.precision_guarantee) is None
 
     wide = torch.zeros(M, K + N, dtype=torch.float16, device=device)

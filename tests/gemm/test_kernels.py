@@ -1,13 +1,15 @@
 """Every kernel of this build that this machine can run, forced by name, held to its plan's own error bound.
 
 Each test is one kernel and loops over combinations inside, which keeps thousands of them cheap, and reports
-all that fail.
+all that fail. A kernel of layout rcr, say, also serves the layout of the transposed problem, whose D is
+column-major: rcc.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,37 +17,67 @@ import torch
 import cutplan
 from tests.environment import has_cuda, note_not_run
 from tests.gemm.problems import (
+    ALL_LAYOUTS,
+    GATES,
     LAYOUTS,
     SERVED,
+    TORCH,
     Options,
     Problem,
     Shape,
-    all_options,
+    crossed_options,
+    d_types,
+    extra_types,
     generator,
-    output_types,
     report,
+    single_options,
+    transposed,
 )
+
+Gates = tuple[str | None, ...]
+
+
+def serves(
+    descriptor: cutplan.GemmDescriptor,
+    gate: str | None,
+    properties: cutplan.DeviceProperties,
+    kernel: str | None = None,
+) -> bool:
+    """Whether a kernel, or any, serves the descriptor with this gate. A gate wants a row-major D."""
+    g = descriptor
+    if gate is not None and str(g.layout) not in LAYOUTS:
+        return False
+    gated = cutplan.GemmDescriptor(
+        m=g.m, n=g.n, k=g.k, a=g.a, layout=str(g.layout), epilogue=cutplan.Epilogue(gate=gate)
+    )
+    return bool(cutplan.gemm_kernels(gated, properties, cutplan.PlanPreference(kernel=kernel, math="tf32")))
+
+
+def gates_of(sku: cutplan.KernelSku, device: str) -> Gates:
+    """The gates that a kernel serves on a device; most have none: (None,)."""
+    plain = cutplan.GemmDescriptor(m=4096, n=4096, k=4096, a=sku.a, layout=sku.layout)
+    properties = cutplan.device_properties(device)
+    return tuple(gate for gate in (None, *GATES) if serves(plain, gate, properties, sku.name))
 
 
 def _kernels() -> list[object]:
-    """(SKU, device) of every kernel in the registry that a device here can run."""
+    """(SKU, device, gates) of every kernel in the registry that a device here can run."""
     chosen = []
     for sku in cutplan.gemm_registry():
         device = "cpu" if str(sku.arch) == "host" else "cuda"
         if device == "cuda" and not has_cuda():
             note_not_run(f"{sku.arch} kernels (no GPU)")
             continue
-        aligned = cutplan.GemmDescriptor(m=4096, n=4096, k=4096, a=sku.a, b=sku.b, d=sku.a, layout=sku.layout)
-        properties = cutplan.device_properties(device)
-        if not cutplan.gemm_kernels(aligned, properties, cutplan.PlanPreference(kernel=sku.name)):
-            note_not_run(f"{sku.arch} kernels that {properties.name} cannot run")
+        gates = gates_of(sku, device)
+        if not gates:
+            note_not_run(f"{sku.arch} kernels that {cutplan.device_properties(device).name} cannot run")
             continue
-        chosen.append(pytest.param(sku, device, id=sku.name))
+        chosen.append(pytest.param(sku, device, gates, id=sku.name))
     return chosen
 
 
-kernels = pytest.mark.parametrize("sku, device", _kernels())
-Case = tuple[Shape, Options]
+kernels = pytest.mark.parametrize("sku, device, gates", _kernels())
+Case = tuple[Shape, Options, str]  # and the layout
 
 
 def sweep(
@@ -57,17 +89,18 @@ def sweep(
     kernel: str | None = None,
 ) -> None:
     source = generator(device, seed)
-    problems: dict[Shape, Problem] = {}
+    problems: dict[tuple[Shape, str], Problem] = {}
     failures = []
-    for shape, options in cases:
-        if shape not in problems:
-            problems = {shape: Problem(shape, str(sku.a), sku.layout, device, source, sku.alignment)}
-        problem = problems[shape]
+    for shape, options, layout in cases:
+        if (shape, layout) not in problems:
+            made = Problem(shape, str(sku.a), layout, device, source, sku.alignment)
+            problems = {(shape, layout): made}
+        problem = problems[shape, layout]
         try:
             plan = select(problem, options, kernel or sku.name)
             what = check(problem, plan, options)
         except cutplan.Error as error:
-            what = f"{sku.name} {shape} {options}: {type(error).__name__}: {error}"
+            what = f"{sku.name} {layout} {shape} {options}: {type(error).__name__}: {error}"
         if what is not None:
             failures.append(what)
     report(failures)
@@ -76,28 +109,52 @@ def sweep(
 def select(problem: Problem, options: Options, kernel: str) -> cutplan.GemmPlan:
     """The kernel; with K = 0, which some kernels leave to others, whatever the registry puts in its place."""
     try:
-        return problem.select(options, kernel=kernel)
+        return problem.select(options, kernel=kernel, math="tf32")
     except cutplan.Unsupported as error:
         if problem.shape.k == 0 and "K = 0" in str(error):
-            return problem.select(options)
+            return problem.select(options, math="tf32")
         raise
 
 
-def some_options(sku: cutplan.KernelSku, seed: int) -> Callable[[], Options]:
-    every, chance = all_options(str(sku.a)), random.Random(seed)
-    return lambda: chance.choice(every)
+def layouts_of(sku: cutplan.KernelSku, options: Options) -> tuple[str, ...]:
+    """A gate wants a row-major D."""
+    return (sku.layout, transposed(sku.layout)) if options.gate is None else (sku.layout,)
+
+
+def anywhere(sku: cutplan.KernelSku, shape: Shape, options: Sequence[Options]) -> list[Case]:
+    """All of the options in every layout of the kernel, one layout after the other."""
+    cases = [(shape, o, layout) for o in options for layout in layouts_of(sku, o)]
+    return sorted(cases, key=lambda case: case[2])
+
+
+class Pick:
+    """Options at random, now from those that cross the terms, now from the single ones."""
+
+    def __init__(self, sku: cutplan.KernelSku, gates: Gates, seed: int) -> None:
+        self._chance = random.Random(seed)
+        self._sku = sku
+        operand = str(sku.a)
+        self._every = [*single_options(operand, gates), *crossed_options(operand, self._chance, gates)]
+
+    def __call__(self, shape: Shape, count: int = 2) -> list[Case]:
+        chosen = [self._chance.choice(self._every) for _ in range(count)]
+        return [(shape, o, self._chance.choice(layouts_of(self._sku, o))) for o in chosen]
 
 
 @kernels
-def test_epilogues(sku: cutplan.KernelSku, device: str, seed: int) -> None:
-    """Output type x bias x c x activation, on a D that is aligned and on one that is not."""
+def test_epilogues(sku: cutplan.KernelSku, device: str, gates: Gates, seed: int) -> None:
+    """Every term alone, and any two with each other, on a D that is aligned and on one that is not."""
     tm, tn, tk = sku.tile
-    shapes = (Shape(tm + 8, tn + 16, 2 * tk), Shape(tm - 3, tn + 5, tk + 7, pad=3, d_pad=3, d_offset=1))
-    sweep(sku, device, seed, [(shape, options) for shape in shapes for options in all_options(str(sku.a))])
+    operand, chance = str(sku.a), random.Random(seed)
+    aligned = Shape(tm + 8, tn + 16, 2 * tk)
+    odd = Shape(tm - 3, tn + 5, tk + 7, pad=3, d_pad=3, d_offset=1)
+    cases = anywhere(sku, aligned, crossed_options(operand, chance, gates))
+    cases += anywhere(sku, odd, [*single_options(operand, gates), *crossed_options(operand, chance, gates)])
+    sweep(sku, device, seed, cases)
 
 
 @kernels
-def test_edges(sku: cutplan.KernelSku, device: str, seed: int) -> None:
+def test_edges(sku: cutplan.KernelSku, device: str, gates: Gates, seed: int) -> None:
     """Extents 0 and 1, just below, at and above a tile, primes, several tiles, and K from 0 to long."""
     tm, tn, tk = sku.tile
     extents = [
@@ -123,19 +180,19 @@ def test_edges(sku: cutplan.KernelSku, device: str, seed: int) -> None:
         (3 * tm, 2 * tn, 5 * tk),
         (61, 67, 16411),
     ]
-    pick = some_options(sku, seed)
-    cases = [(Shape(*e), pick()) for e in extents for _ in range(2)]
-    cases += [(Shape(*e, batch=batch), pick()) for e in extents[:4] for batch in (0, 1)]
+    pick = Pick(sku, gates, seed)
+    cases = [case for e in extents for case in pick(Shape(*e))]
+    cases += [case for e in extents[:4] for batch in (0, 1) for case in pick(Shape(*e, batch=batch), 1)]
     sweep(sku, device, seed, cases)
 
 
 @kernels
-def test_memory(sku: cutplan.KernelSku, device: str, seed: int) -> None:
+def test_memory(sku: cutplan.KernelSku, device: str, gates: Gates, seed: int) -> None:
     """Padded leading dimensions, slices of wider matrices, batches, and one matrix for a whole batch."""
     tm, tn, tk = sku.tile
     element = sku.a.bits // 8
     aligned = sku.alignment // element  # the smallest legal step of an address
-    pick = some_options(sku, seed)
+    pick = Pick(sku, gates, seed)
     cases = []
     for m, n, k in ((33, 65, 40), (tm + 1, tn - 1, tk + 1)):
         for memory in (
@@ -151,43 +208,64 @@ def test_memory(sku: cutplan.KernelSku, device: str, seed: int) -> None:
             {"batch": 4, "shared": "a"},
             {"batch": 4, "shared": "b"},
             {"batch": 2, "shared": "ab"},
+            {"batch": 3, "shared": "c"},
             {"batch": 3, "shared": "abc", "pad": 2},
             {"batch": 1, "pad": 11, "d_pad": 11},
         ):
-            cases += [(Shape(m, n, k, **memory), pick()) for _ in range(2)]
+            cases += pick(Shape(m, n, k, **memory), 3)
     sweep(sku, device, seed, cases)
 
 
 @kernels
-def test_integers(sku: cutplan.KernelSku, device: str, seed: int) -> None:
+def test_integers(sku: cutplan.KernelSku, device: str, gates: Gates, seed: int) -> None:
     """Small integers have one right answer: a product dropped or doubled cannot hide below the bound."""
     tm, tn, tk = sku.tile
-    extents = [(tm + 1, tn + 1, 6 * tk + 1), (2 * tm, tn, tk), (5, 7, 4099), (tm - 1, tn + 8, tk - 1)]
-    cases = []
-    for d in output_types(str(sku.a)):
-        for m, n, k in extents:
-            for memory in ({}, {"batch": 2, "pad": 3, "d_pad": 1}):
-                shape = Shape(m, n, k, integers=True, **memory)
-                cases.append((shape, Options(d)))
-                cases.append((shape, Options(d, bias=d, c=d, activation="relu", alpha=-2.0, beta=3.0)))
-    sweep(sku, device, seed, cases)
-
-
-@kernels
-def test_mixed_epilogue_types(sku: cutplan.KernelSku, device: str, seed: int) -> None:
-    """c and bias of the operands' type, of D's, and float32."""
-    operand = str(sku.a)
-    cases = [
-        (Shape(70, 45, 100, d_pad=1), Options(d, bias, c, "gelu_tanh", alpha=0.5, beta=2.0))
-        for d in output_types(operand)
-        for bias in output_types(operand)
-        for c in output_types(operand)
+    shapes = [
+        Shape(tm + 1, tn + 1, 3 * tk + 1, integers=True),
+        Shape(tm - 1, tn + 8, tk - 1, integers=True, batch=2, pad=3, d_pad=1),
+        Shape(5, 7, 4099, integers=True),
+        Shape(33, 65, 2 * tk + 7, integers=True, batch=2, pad=3, d_pad=1),
     ]
+    operand = str(sku.a)
+    cases: list[Case] = []
+    for d in d_types(operand):
+        every = [Options(d), Options(d, bias=d, c=d, activation="relu", alpha=-2.0, beta=3.0)]
+        if operand != "float64":
+            every.append(Options(d, bias=d, bias_over="m", residual=d, row_scale=True, column_scale=True))
+        every.append(Options(d, bias=d, store=operand, residual=operand, activation="relu"))
+        every.append(Options(d, gradient=operand, activation="relu", c=operand, beta=-1.0))
+        every = every if None in gates else []
+        every += [Options(d, bias=d, gate=gate, activation="relu") for gate in gates if gate is not None]
+        for shape in shapes:
+            for i, o in enumerate(every):
+                layouts = layouts_of(sku, o)
+                cases.append((shape, o, layouts[i % len(layouts)]))
+    sweep(sku, device, seed, sorted(cases, key=lambda case: (str(case[0]), case[2])))
+
+
+@kernels
+def test_mixed_epilogue_types(sku: cutplan.KernelSku, device: str, gates: Gates, seed: int) -> None:
+    """c, bias, residual and aux of the operands' type, of D's, and float32."""
+    operand = str(sku.a)
+    shape = Shape(70, 45, 100, d_pad=1)
+    cases: list[Case] = []
+    for d in d_types(operand):
+        types = extra_types(operand, d)
+        for one in types:
+            for other in types:
+                o = Options(d, bias=one, residual=other, activation="gelu_tanh", alpha=0.5)
+                cases += [(shape, replace(o, gate=gate), sku.layout) for gate in gates]
+                if None in gates:
+                    more = [
+                        replace(o, c=other, beta=2.0, store=one),
+                        replace(o, c=one, beta=-1.0, gradient=other),
+                    ]
+                    cases += [(shape, more_options, sku.layout) for more_options in more]
     sweep(sku, device, seed, cases)
 
 
 @kernels
-def test_deterministic(sku: cutplan.KernelSku, device: str, seed: int) -> None:
+def test_deterministic(sku: cutplan.KernelSku, device: str, gates: Gates, seed: int) -> None:
     """Ten runs, one result, to the bit, if the plan says so."""
     tm, tn, tk = sku.tile
 
@@ -202,40 +280,43 @@ def test_deterministic(sku: cutplan.KernelSku, device: str, seed: int) -> None:
                 return f"{sku.name} {problem.shape}: run {again} differs from the first"
         return None
 
-    shape = Shape(3 * tm + 1, 2 * tn + 1, 5 * tk + 3)
-    sweep(sku, device, seed, [(shape, Options(str(sku.a), activation="silu"))], check)
+    shape = Shape(2 * tm + 1, tn + 1, 3 * tk + 3)
+    chosen = [Options(str(sku.a), bias=str(sku.a), activation="silu", gate=gate) for gate in gates]
+    sweep(sku, device, seed, [(shape, o, sku.layout) for o in chosen], check)
 
 
 @pytest.mark.cuda
-@pytest.mark.parametrize("operand", ["float16", "bfloat16"])
+@pytest.mark.parametrize("operand", TORCH)
 def test_split_k(operand: str, seed: int) -> None:
-    """Every kernel that can cut K, into any number of slices, with a workspace of just the size, all NaN."""
+    """Every kernel that can cut K, into any number of slices, with a workspace of just the size, all NaN; the
+    epilogue is then the reduction's."""
     device = "cuda"
     split = 0
     properties = cutplan.device_properties(device)
+    chance = random.Random(seed)
     for sku in cutplan.gemm_registry():
         if str(sku.arch) == "host" or str(sku.a) != operand:
             continue
+        gates = gates_of(sku, device)
         tm, tn, tk = sku.tile
         for slices in (2, 3, 4, 6, 8, 12, 16):
             name = f"{sku.name}.k{slices}"
             long = Shape(tm + 3, tn + 1, slices * tk * 3 - 5)
             problem = Problem(long, operand, sku.layout, device, generator(device, seed), sku.alignment)
-            preference = cutplan.PlanPreference(kernel=name)
-            if not cutplan.gemm_kernels(problem.descriptor(Options(operand)), properties, preference):
+            preference = cutplan.PlanPreference(kernel=name, math="tf32")
+            plain = Options(operand, gate=gates[0] if gates else None)
+            if not cutplan.gemm_kernels(problem.descriptor(plain), properties, preference):
                 continue
             split += 1
+            every = crossed_options(operand, chance, gates)
             cases = [
-                (shape, options)
+                case
                 for shape in (
                     long,
                     Shape(33, 65, slices * tk * 2, batch=2, d_pad=1),
                     Shape(9, 8, slices * tk, integers=True),
                 )
-                for options in (
-                    Options(operand, bias=operand, c=operand, activation="gelu_erf", alpha=1.5, beta=-1.0),
-                    Options("float32"),
-                )
+                for case in anywhere(sku, shape, [plain, *chance.sample(every, 3)])
             ]
 
             def check(problem: Problem, plan: cutplan.GemmPlan, options: Options) -> str | None:
@@ -244,7 +325,50 @@ def test_split_k(operand: str, seed: int) -> None:
                 return problem.complaint(plan, options)
 
             sweep(sku, device, seed, cases, check, kernel=name)
-    assert split > 0, "no kernel of this build splits K"
+    assert split > 0 or operand in ("float32", "float64"), "no kernel of this build splits K"
+
+
+@pytest.mark.parametrize("layout", ALL_LAYOUTS)
+def test_math_of_float32(device: str, layout: str, seed: int) -> None:
+    """At least as exact as asked for, by the plan's account and by its results.
+
+    Three products can be more exact than strict arithmetic: they are summed in blocks.
+    """
+    problem = Problem(Shape(261, 196, 1032), "float32", layout, device, generator(device, seed), 16)
+    options = Options("float32", bias="float32", activation="gelu_erf")
+    errors = []
+    # What one product may lose: to one rounding of each factor to 11 bits, or to what three products leave.
+    for math, loss in (("strict", 0.0), ("tf32x3", 2.0**-19), ("tf32", 2.0**-9)):
+        plan = problem.select(options, math=math)
+        errors.append(plan.precision_guarantee.accumulation)
+        assert errors[-1] <= loss + 8 * 1032 * 2.0**-24, (
+            math
+        )  # at most 8 units for each product that is summed
+        what = problem.complaint(plan, options)
+        assert what is None, what
+    assert errors[2] >= max(errors[:2])
+
+
+@pytest.mark.parametrize("layout", ALL_LAYOUTS)
+@pytest.mark.parametrize("device, operand", SERVED)
+def test_what_select_picks(device: str, operand: str, layout: str, seed: int) -> None:
+    """Every layout, thin and square, with whatever epilogue, without naming a kernel."""
+    chance = random.Random(seed)
+    properties = cutplan.device_properties(device)
+    plain = cutplan.GemmDescriptor(m=64, n=64, k=64, a=operand, layout=layout)
+    gates = [g for g in (None, *GATES) if serves(plain, g, properties)]
+    assert None in gates and (len(gates) == 3 or device == "cuda" or layout not in LAYOUTS)
+    every = crossed_options(operand, chance, gates)
+    failures = []
+    for shape in (
+        Shape(1, 264, 520),
+        Shape(16, 136, 1032),
+        Shape(5, 7, 3),
+        Shape(200, 136, 72, batch=3, shared="b"),
+    ):
+        problem = Problem(shape, operand, layout, device, generator(device, seed), 16)
+        failures += [problem.complaint(problem.select(o), o) for o in chance.sample(every, 4)]
+    report([f for f in failures if f])
 
 
 @pytest.mark.parametrize("device, operand", SERVED)

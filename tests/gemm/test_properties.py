@@ -1,13 +1,29 @@
-"""Property tests: shapes, strides, offsets, types and epilogues that nobody thought of."""
+"""Property tests: shapes, strides, offsets, types, groups and epilogues that nobody thought of."""
 
 from __future__ import annotations
+
+import random
+from dataclasses import replace
 
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import cutplan
-from tests.gemm.problems import ACTIVATIONS, LAYOUTS, TORCH, Options, Problem, Shape, generator, output_types
+from tests.gemm.groups import GROUPED_LAYOUTS, GroupedProblem, Groups, grouped_options
+from tests.gemm.problems import (
+    ACTIVATIONS,
+    ALL_LAYOUTS,
+    GATES,
+    LAYOUTS,
+    TORCH,
+    Options,
+    Problem,
+    Shape,
+    d_types,
+    extra_types,
+    generator,
+)
 from tests.oracle import Product, complaint, reference
 
 extents = st.one_of(st.integers(0, 40), st.integers(41, 300))
@@ -32,15 +48,32 @@ def shapes(draw: st.DrawFn) -> Shape:
 
 
 @st.composite
-def options(draw: st.DrawFn, operand: str) -> Options:
-    d = draw(st.sampled_from(output_types(operand)))
-    extra = st.sampled_from([None, *sorted({d, operand, *output_types(operand)})])
-    c = draw(extra)
+def options(draw: st.DrawFn, operand: str, device: str, layout: str) -> Options:
+    d = draw(st.sampled_from(d_types(operand)))
+    extra = st.sampled_from([None, *extra_types(operand, d)])
+    scales = st.booleans() if operand != "float64" else st.just(False)
+    # Devices gate what has 16 bits, and read an interleaved B in columns.
+    gates: list[str | None] = [None, None]
+    if layout in LAYOUTS and (device == "cpu" or operand in ("float16", "bfloat16")):
+        gates += GATES if device == "cpu" or layout[1] == "c" else ["separate"]
+    gate = draw(st.sampled_from(gates))
+    activation = draw(st.sampled_from(ACTIVATIONS))
+    aux, mode = draw(extra), draw(st.sampled_from(("store", "gradient")))
+    if gate is not None or (mode == "gradient" and activation == "none"):
+        aux = None
+    c = draw(extra) if gate is None else None
     return Options(
         d,
         bias=draw(extra),
+        bias_over=draw(st.sampled_from("nm")) if gate is None else "n",
         c=c,
-        activation=draw(st.sampled_from(ACTIVATIONS)),
+        residual=draw(extra),
+        row_scale=draw(scales),
+        column_scale=gate is None and draw(scales),
+        activation=activation,
+        store=aux if mode == "store" else None,
+        gradient=aux if mode == "gradient" else None,
+        gate=gate,
         alpha=draw(finite),
         beta=0.0 if c is None else draw(finite),
     )
@@ -49,10 +82,10 @@ def options(draw: st.DrawFn, operand: str) -> Options:
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_any_problem(device: str, data: st.DataObject) -> None:
-    operand = data.draw(st.sampled_from([*TORCH] if device == "cpu" else ["float16", "bfloat16"]), "operand")
-    layout = data.draw(st.sampled_from(LAYOUTS), "layout")
+    operand = data.draw(st.sampled_from([*TORCH]), "operand")
+    layout = data.draw(st.sampled_from(ALL_LAYOUTS), "layout")
     shape = data.draw(shapes(), "shape")
-    chosen = data.draw(options(operand), "options")
+    chosen = data.draw(options(operand, device, layout), "options")
     source = generator(device, data.draw(st.integers(0, 2**31), "seed"))
     # any alignment that the offset leaves possible; the rows are then padded to it
     element = TORCH[operand].itemsize
@@ -68,16 +101,57 @@ def test_any_problem(device: str, data: st.DataObject) -> None:
 @given(st.data())
 def test_describe_fits_what_it_reads(device: str, data: st.DataObject) -> None:
     """A plan for the description of some operands runs on those operands."""
-    operand = data.draw(st.sampled_from([*TORCH] if device == "cpu" else ["float16", "bfloat16"]), "operand")
+    operand = data.draw(st.sampled_from([*TORCH]), "operand")
     shape = data.draw(shapes(), "shape")
-    layout = data.draw(st.sampled_from(LAYOUTS), "layout")
+    layout = data.draw(st.sampled_from(ALL_LAYOUTS), "layout")
+    chosen = data.draw(options(operand, device, layout), "options")
+    if min(shape.m, shape.n) <= 1:  # such a D does not tell its order, which c, residual and aux must share
+        chosen = replace(chosen, c=None, beta=0.0, residual=None, store=None, gradient=None)
     source = generator(device, data.draw(st.integers(0, 2**31), "seed"))
     problem = Problem(shape, operand, layout, device, source)
-    chosen = Options(operand, activation="relu")
-    descriptor = cutplan.describe(problem.a, problem.b, problem.output(chosen).view, activation="relu")
+    named = {name: x for name, x in problem.operands(chosen).items() if name not in ("alpha", "beta")}
+    if chosen.store is not None:
+        named["aux"] = problem.output(chosen, chosen.store).view
+    descriptor = cutplan.describe(
+        problem.a,
+        problem.factor(chosen),
+        problem.output(chosen).view,
+        **named,
+        activation=chosen.activation,
+        aux_mode="store" if chosen.store else "gradient" if chosen.gradient else None,
+        gate=chosen.gate,
+    )
     assert (descriptor.m, descriptor.n, descriptor.k) == (shape.m, shape.n, shape.k)
     assert descriptor.batch == (1 if shape.batch is None else shape.batch)
+    assert descriptor.epilogue == chosen.epilogue
     what = problem.complaint(cutplan.GemmPlan.select(descriptor, device), chosen)
+    assert what is None, what
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_any_groups(device: str, data: st.DataObject) -> None:
+    operand = data.draw(st.sampled_from([*TORCH] if device == "cpu" else ["float16", "bfloat16"]), "operand")
+    over = data.draw(st.sampled_from(("m", "k")), "over")
+    layout = data.draw(st.sampled_from(GROUPED_LAYOUTS[over]), "layout")
+    small = st.integers(0, 9)
+    groups = Groups(
+        tuple(data.draw(st.lists(st.one_of(small, st.integers(0, 150)), max_size=6), "sizes")),
+        data.draw(st.integers(0, 150), "n"),
+        data.draw(st.integers(0, 150), "other"),
+        over,
+        **{name: data.draw(small, name) for name in ("start", "rest", "pad", "offset", "d_pad", "d_offset")},
+    )
+    gates: tuple[str | None, ...] = (None, *GATES) if device == "cpu" else (None,)
+    chance = random.Random(data.draw(st.integers(0, 2**31), "options"))
+    options = chance.choice(grouped_options(operand, over, chance, gates if over == "m" else (None,)))
+    element = TORCH[operand].itemsize
+    alignment = data.draw(
+        st.sampled_from([a for a in (2, 4, 8, 16) if a >= element and groups.offset * element % a == 0])
+    )
+    source = generator(device, data.draw(st.integers(0, 2**31), "seed"))
+    problem = GroupedProblem(groups, operand, layout, device, source, alignment)
+    what = problem.complaint(problem.select(options), options)
     assert what is None, what
 
 

@@ -24,6 +24,7 @@ CARDS = [A100, A40, L40, H200]
 BUILT = set(cutplan.built_architectures())
 OPERANDS = {"host": ("float16", "bfloat16", "float32", "float64")}
 LAYOUTS = ("rcr", "rrr", "crr", "ccr")
+TRANSPOSED = {"rcr": "rcc", "rrr": "ccc", "crr": "crc", "ccr": "rrc"}  # D^T = B^T A^T
 
 needs_sm80 = pytest.mark.built("sm80")
 needs_sm90 = pytest.mark.built("sm90")
@@ -38,11 +39,15 @@ def test_names_are_unique_and_select_again() -> None:
     names = [sku.name for sku in registry]
     assert len(set(names)) == len(names) > 0
     for sku in registry:
-        descriptor = square(4096, str(sku.a), layout=sku.layout)
+        named = PlanPreference(kernel=sku.name, math="tf32")
+        descriptors = [
+            square(4096, str(sku.a), layout=sku.layout, epilogue=cutplan.Epilogue(gate=gate))
+            for gate in (None, "separate")
+        ]
         served = [
             card.name
             for card in [HOST, *CARDS]
-            if [k.name for k in gemm_kernels(descriptor, card, PlanPreference(kernel=sku.name))] == [sku.name]
+            if any([k.name for k in gemm_kernels(d, card, named)] == [sku.name] for d in descriptors)
         ]
         assert served, f"{sku.name}: no device can run it"
         assert ("host" in sku.name) == (HOST.name in served)
@@ -63,18 +68,89 @@ def test_every_kernel_says_what_it_is() -> None:
             assert part in sku.name
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", [*LAYOUTS, *TRANSPOSED.values()])
 @pytest.mark.parametrize("operand", OPERANDS["host"])
 def test_the_host_serves_everything(operand: str, layout: str) -> None:
+    gates = (None, "separate", "interleaved") if layout in LAYOUTS else (None,)
     for extent in (0, 1, 7, 4096):
         for alignment in (None, 8):
-            skus = gemm_kernels(square(extent, operand, layout=layout, alignment=alignment), HOST)
-            assert [str(sku.arch) for sku in skus] == ["host"]
+            for gate in gates:
+                epilogue = cutplan.Epilogue(gate=gate)
+                more = {"layout": layout, "alignment": alignment, "epilogue": epilogue}
+                skus = gemm_kernels(square(extent, operand, **more), HOST)
+                assert [str(sku.arch) for sku in skus] == ["host"]
+                assert skus[0].layout == layout
+
+
+@pytest.mark.parametrize("operand", OPERANDS["host"])
+def test_a_column_major_result_takes_the_transposed_kernel(operand: str) -> None:
+    """Of a problem and its transpose, one kernel serves both: its name has the layout that it computes in."""
+    for card in [HOST, *CARDS]:
+        for layout, other in TRANSPOSED.items():
+            wide = GemmDescriptor(m=4096, n=512, k=1024, a=operand, layout=layout)
+            tall = GemmDescriptor(m=512, n=4096, k=1024, a=operand, layout=other)
+            names = [sku.name for sku in gemm_kernels(wide, card)]
+            assert names == [sku.name for sku in gemm_kernels(tall, card)]
+            assert {sku.layout for sku in gemm_kernels(tall, card)} <= {other}
+            assert all(f".{layout}." in name for name in names)
+
+
+def test_math_is_the_least_accuracy() -> None:
+    """A kernel that is more exact than asked for may serve, a less exact one never."""
+    for card in [HOST, *CARDS]:
+        for layout in LAYOUTS:
+            by_math = [
+                {sku.name for sku in gemm_kernels(square(4096, "float32", layout=layout), card, preference)}
+                for preference in (PlanPreference(math=math) for math in ("strict", "tf32x3", "tf32"))
+            ]
+            assert by_math[0] <= by_math[1] <= by_math[2]
+            if card is HOST:
+                assert by_math[0] == by_math[2]
+            elif "sm80" in BUILT:
+                assert by_math[0] < by_math[1] < by_math[2]
+    for operand in ("float16", "float64"):  # of which there is one way only
+        assert [k.name for k in gemm_kernels(square(64, operand), HOST, PlanPreference(math="strict"))] == [
+            k.name for k in gemm_kernels(square(64, operand), HOST, PlanPreference(math="tf32"))
+        ]
+
+
+def grouped(over: str, layout: str, operand: str = "float16", **more: object) -> object:
+    extents = {"groups": 8, "m": 4096, "n": 2048, "k": 1024}
+    return cutplan.GroupedGemmDescriptor(**{**extents, "a": operand, "over": over, "layout": layout, **more})
+
+
+@pytest.mark.parametrize("operand", OPERANDS["host"])
+def test_grouped_kernels(operand: str) -> None:
+    """On every card and on the host, over m and over k, gated too; each selects again by its name."""
+    for card in [HOST, *CARDS]:
+        if card is not HOST and ("sm80" not in BUILT or operand in ("float32", "float64")):
+            continue
+        for over, layout, gate in (
+            ("m", "rcr", None),
+            ("m", "rrr", None),
+            ("m", "rcr", "separate"),
+            ("m", "rcr", "interleaved"),
+            ("k", "crr", None),
+        ):
+            descriptor = grouped(over, layout, operand, epilogue=cutplan.Epilogue(gate=gate))
+            skus = cutplan.grouped_gemm_kernels(descriptor, card)
+            assert skus, (card.name, over, layout, gate)
+            for sku in skus:
+                assert sku.split_k == 1 and sku.layout == layout
+                named = PlanPreference(kernel=sku.name)
+                assert [k.name for k in cutplan.grouped_gemm_kernels(descriptor, card, named)] == [sku.name]
+        if card.name == "H200" and "sm90" in BUILT:
+            best = cutplan.grouped_gemm_kernels(grouped("m", "rcr", operand), card)[0]
+            assert str(best.arch) == "sm90"
 
 
 def test_the_support_table_matches_select() -> None:
     rows = cutplan.gemm_support()
     assert {str(row.arch) for row in rows} == {str(sku.arch) for sku in gemm_registry()}
+    for row in rows:
+        layouts = {str(layout) for layout in row.layouts}
+        kernels = {s.layout for s in gemm_registry() if (s.arch, s.a) == (row.arch, row.operand)}
+        assert layouts == kernels | {TRANSPOSED[layout] for layout in kernels}
     for row in (row for row in rows if str(row.arch) == "host"):
         outputs = {str(d) for d in row.d}
         for d in ("float16", "bfloat16", "float32", "float64", "int8"):
@@ -98,12 +174,13 @@ def test_a_plan_is_what_the_ranking_put_first(device: str) -> None:
 
 
 @needs_sm80
-@pytest.mark.parametrize("operand", ["float16", "bfloat16"])
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("operand", OPERANDS["host"])
+@pytest.mark.parametrize("layout", [*LAYOUTS, *TRANSPOSED.values()])
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
 def test_cards_serve_any_problem(card: DeviceProperties, operand: str, layout: str) -> None:
     for m, n, k in ((1, 1, 1), (0, 5, 5), (5, 5, 0), (4096, 4096, 4096), (16, 8192, 8192), (1001, 997, 1003)):
-        for alignment in (2, 4, 8, 16):
+        element = {"float32": 4, "float64": 8}.get(operand, 2)
+        for alignment in (a for a in (2, 4, 8, 16) if a >= element):
             descriptor = GemmDescriptor(m=m, n=n, k=k, a=operand, layout=layout, alignment=alignment)
             skus = gemm_kernels(descriptor, card)
             assert skus, (m, n, k, alignment)

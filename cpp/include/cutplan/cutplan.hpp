@@ -6,6 +6,8 @@
 #include "cutplan/error.hpp"
 #include "cutplan/fmha.hpp"
 #include "cutplan/gemm.hpp"
+#include "cutplan/grouped_gemm.hpp"
 #include "cutplan/plan.hpp"
 #include "cutplan/tensor.hpp"
+#include "cutplan/tuning.hpp"
 #include "cutplan/version.hpp"

@@ -1,4 +1,9 @@
-// D = activation(alpha * A B + beta * C + bias), one matrix or a strided batch.
+// Matrix products: one, or a strided batch, with everything that is usually done to the result before it is stored.
+//
+//   x = alpha * row_scale_i * column_scale_j * (A B)_ij + beta * C_ij + bias     (bias over n: bias_j, over m: bias_i)
+//   D = activation(x) + residual_ij            and, on request, aux_ij = x;
+//   D = x * activation'(aux_ij) + residual_ij  in a backward pass (Auxiliary::gradient);
+//   D = activation(x) * x2 + residual_ij       gated, where x2 is x with b2 and bias2 in place of b and bias.
 #pragma once
 
 #include <cstdint>
@@ -14,12 +19,23 @@
 
 namespace cutplan {
 
-/// Order of A and B; D is row-major. r: row-major (last dimension contiguous), c: column-major.
-enum class GemmLayout : std::uint8_t { rcr, rrr, crr, ccr };
+/// Order of A, B and D. r: row-major (last dimension contiguous), c: column-major. C, residual and aux are ordered as D is.
+enum class GemmLayout : std::uint8_t { rcr, rrr, crr, ccr, rcc, rrc, crc, ccc };
 
 /// gelu_erf: x/2 (1 + erf(x/sqrt 2)); gelu_tanh: its tanh approximation (Hendrycks and Gimpel 2016, section 2); silu: x
 /// sigmoid(x).
 enum class Activation : std::uint8_t { none, relu, gelu_erf, gelu_tanh, silu };
+
+/// Which way a bias vector runs: one value per column of D (n), per row (m), or none.
+enum class BiasOver : std::uint8_t { none, n, m };
+
+/// store: the value before the activation is written to aux, for training; gradient: D is multiplied by the activation's
+/// derivative at aux, for the backward pass.
+enum class Auxiliary : std::uint8_t { none, store, gradient };
+
+/// Gated products (Shazeer 2020, "GLU variants improve transformer"). separate: B and b2 are two matrices, bias and bias2 two
+/// vectors; interleaved: column 2 j of one B [k, 2 n] belongs to x_j, column 2 j + 1 to x2_j, and so with bias [2 n].
+enum class Gate : std::uint8_t { none, separate, interleaved };
 
 constexpr const char* name(GemmLayout l) noexcept {
   switch (l) {
@@ -27,6 +43,10 @@ constexpr const char* name(GemmLayout l) noexcept {
     case GemmLayout::rrr: return "rrr";
     case GemmLayout::crr: return "crr";
     case GemmLayout::ccr: return "ccr";
+    case GemmLayout::rcc: return "rcc";
+    case GemmLayout::rrc: return "rrc";
+    case GemmLayout::crc: return "crc";
+    case GemmLayout::ccc: return "ccc";
   }
   return "";
 }
@@ -42,17 +62,32 @@ constexpr const char* name(Activation a) noexcept {
   return "";
 }
 
+constexpr const char* name(BiasOver b) noexcept { return b == BiasOver::none ? "none" : b == BiasOver::n ? "n" : "m"; }
+
+constexpr const char* name(Auxiliary a) noexcept {
+  return a == Auxiliary::none ? "none" : a == Auxiliary::store ? "store" : "gradient";
+}
+
+constexpr const char* name(Gate g) noexcept {
+  return g == Gate::none ? "none" : g == Gate::separate ? "separate" : "interleaved";
+}
+
 struct Epilogue {
-  bool bias = false;  // one value per column of D
-  bool c = false;     // a matrix of D's shape, scaled by beta
+  BiasOver bias = BiasOver::none;
+  bool c = false;             // a matrix of D's shape, scaled by beta
+  bool residual = false;      // a matrix of D's shape, added last
+  bool row_scale = false;     // a float32 factor per row of D
+  bool column_scale = false;  // a float32 factor per column of D
   Activation activation = Activation::none;
+  Auxiliary aux = Auxiliary::none;  // a matrix of D's shape
+  Gate gate = Gate::none;           // not with c, aux or column_scale, nor with a bias over m or a column-major D
 };
 
 struct GemmDescriptor {
   std::int64_t m = 0, n = 0, k = 0;
   std::int64_t batch = 1;
   DType a = DType::none, b = DType::none, d = DType::none;
-  DType c = DType::none, bias = DType::none;  // none: D's type
+  DType c = DType::none, bias = DType::none, residual = DType::none, aux = DType::none;  // none: D's type
   GemmLayout layout = GemmLayout::rcr;
   Epilogue epilogue;
   /// Bytes to which A's and B's addresses, leading dimensions and batch strides are aligned. 0: what contiguous operands of
@@ -60,10 +95,12 @@ struct GemmDescriptor {
   int alignment = 0;
 };
 
-/// Shapes: a [m, k], b [k, n], c and d [m, n], bias [n]; with batch > 1 all but bias may have a leading dimension `batch`,
-/// and a, b and c may leave it out or give it stride 0 to be shared by the whole batch.
+/// Shapes: a [m, k], b and b2 [k, n] (an interleaved b [k, 2 n]), c, d, residual and aux [m, n]; bias and bias2 [n] over n (an
+/// interleaved bias [2 n]), [m, 1] over m; row_scale [m], column_scale [n], float32. With batch > 1 matrices may have a leading
+/// dimension `batch`, and all but d and a stored aux may leave it out or give it stride 0 to be shared by the whole batch.
 struct GemmArguments {
   TensorView a, b, c, d, bias;
+  TensorView b2, bias2, residual, aux, row_scale, column_scale;
   double alpha = 1.0;
   double beta = 0.0;
 };
@@ -101,8 +138,9 @@ class CUTPLAN_API GemmPlan {
   std::shared_ptr<const Impl> impl_;
 };
 
-/// The descriptor that these arguments fit: extents, layout, types and alignment read off the tensors.
-CUTPLAN_API GemmDescriptor describe(const GemmArguments& arguments, Activation activation = Activation::none);
+/// The descriptor that these arguments fit: extents, layout, types and alignment read off the tensors. Of `epilogue` the
+/// activation, aux and an interleaved gate count, which the tensors do not show.
+CUTPLAN_API GemmDescriptor describe(const GemmArguments& arguments, const Epilogue& epilogue = {});
 
 /// The kernels that can serve `descriptor` on a device of these properties, best first. For inspection: no device is
 /// touched.

@@ -47,6 +47,20 @@ constexpr const char* name(Math m) noexcept {
   return "";
 }
 
+/// Where the choice among kernels that can serve a problem comes from. off: the cost model alone; cached: a measured entry for
+/// the problem and the device, where there is one (tuning.hpp), wins over it; measure: where there is none, the candidates are
+/// timed on the device, once, and the result is kept. Measuring allocates operands and waits for the device.
+enum class Tune : std::uint8_t { off, cached, measure };
+
+constexpr const char* name(Tune t) noexcept {
+  switch (t) {
+    case Tune::off: return "off";
+    case Tune::cached: return "cached";
+    case Tune::measure: return "measure";
+  }
+  return "";
+}
+
 /// What the caller insists on. A field that cannot be honoured makes `select` refuse, naming the field.
 struct PlanPreference {
   std::size_t max_workspace_bytes = std::numeric_limits<std::size_t>::max();
@@ -56,6 +70,7 @@ struct PlanPreference {
   std::string kernel;            // only the kernel of this SKU name; empty: any
   int sm_count = 0;              // use at most this many SMs (host: threads); 0: all
   Math math = Math::tf32x3;      // least accuracy for float32 operands
+  Tune tune = Tune::cached;      // how the kernel is chosen
 };
 
 /// The kernel that a plan runs.
@@ -93,9 +108,9 @@ struct PrecisionGuarantee {
   double largest = 0;       // beyond this magnitude D overflows and no bound holds
 
   /// Bound on |computed - exact| of one element of D, where `exact` is the element in exact arithmetic on the operands as
-  /// given. GEMM: `magnitude` = |alpha| sum_k |a_ik b_kj| + |beta c_ij| + |bias_j|. Attention: docs/numerics.md gives
-  /// `magnitude` for each output; `score_magnitude` is the largest scale sum_d |q_id k_jd| + |slope (i + off - j)| + |bias_ij|
-  /// that the output depends on.
+  /// given. GEMM: `magnitude` = |alpha r_i s_j| sum_k |a_ik b_kj| + |beta c_ij| + |bias|, r and s being the scales, times the same
+  /// of the other product where there is a gate, + |residual_ij|. Attention: docs/numerics.md gives `magnitude` for each output;
+  /// `score_magnitude` is the largest scale sum_d |q_id k_jd| + |slope (i + off - j)| + |bias_ij| that the output depends on.
   CUTPLAN_API double error_bound(double magnitude, double exact, double score_magnitude = 0) const noexcept;
 };
 

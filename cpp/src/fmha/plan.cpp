@@ -65,6 +65,9 @@ Selected<Descriptor> choose(const Descriptor& descriptor, Device device, const P
   const DeviceProperties& properties = device_properties(device);
   if (preference.sm_count < 0)
     throw InvalidProblem(text("sm_count: 0 (all) or a positive count required, got ", preference.sm_count));
+  if (preference.tune == Tune::measure)
+    throw Unsupported(
+        "tune: 'off' or 'cached' required for attention, whose kernels are chosen by the cost model, got 'measure'");
   check_types(g, properties, preference);
   const std::vector<fmha::Choice> choices = fmha::rank(g, properties, preference, nullptr);
   if (choices.empty()) {

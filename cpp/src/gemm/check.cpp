@@ -1,279 +1,273 @@
 #include "gemm/check.hpp"
 
 #include <algorithm>
-#include <cmath>
+#include <utility>
 
-#include "core/operand.hpp"
 #include "core/text.hpp"
+#include "gemm/operands.hpp"
 
 namespace cutplan::gemm {
 namespace {
 
 using std::int64_t;
 
-constexpr bool a_is_row_major(GemmLayout l) { return l == GemmLayout::rcr || l == GemmLayout::rrr; }
-constexpr bool b_is_row_major(GemmLayout l) { return l == GemmLayout::rrr || l == GemmLayout::crr; }
-
-/// What the descriptor asks of one matrix operand.
-struct Expected {
-  const char* operand;
-  int64_t rows, cols, batch;
-  bool row_major;
-  bool shareable;  // may be given once for the whole batch
-  DType dtype;
-};
-
-/// How the memory of one matrix operand lies.
-struct Placed {
-  const void* data = nullptr;
-  int64_t ld = 0, batch_stride = 0;
-};
-
-[[noreturn, gnu::cold]] void refuse_shape(const Expected& e, const TensorView& t) {
-  const bool batched = e.batch != 1;
-  throw ShapeMismatch(text("operand ", e.operand, ": shape [", batched ? std::to_string(e.batch) + ", " : "", e.rows, ", ",
-                           e.cols, "] required",
-                           batched && e.shareable ? " (or without the batch dimension, to share it)" : "", ", got ",
-                           extents(t.shape, t.rank), t.rank == 2 || t.rank == 3 ? "" : ": rank 2 or 3 required"));
-}
-
-[[noreturn, gnu::cold]] void refuse_layout(const Expected& e, const TensorView& t, const char* why) {
-  throw LayoutMismatch(
-      text("operand ", e.operand, ": ",
-           e.row_major ? "row-major (last dimension contiguous)" : "column-major (first dimension contiguous)",
-           " with strides >= 0 required by the plan's layout, got ", describe(t), ": ", why,
-           "; select the layout that its strides have, or pass a contiguous copy"));
-}
-
-Placed place(const Expected& e, Device device, int alignment, const TensorView& t) {
-  check_given(e.operand, t);
-  check_element_type(e.operand, e.dtype, t);
-  check_device(e.operand, device, t);
-  int first = 0;
-  Placed p;
-  p.data = t.data;
-  if (t.rank == 3) {
-    first = 1;
-    if (t.shape[0] != e.batch && !(e.shareable && t.shape[0] == 1)) refuse_shape(e, t);
-    if (t.shape[0] > 1) p.batch_stride = t.strides[0];
-  } else if (t.rank != 2 || (e.batch != 1 && !e.shareable)) {
-    refuse_shape(e, t);
-  }
-  if (t.shape[first] != e.rows || t.shape[first + 1] != e.cols) refuse_shape(e, t);
-
-  // `rows` are the contiguous runs: rows of a row-major matrix, columns of a column-major one.
-  const int run = first + (e.row_major ? 1 : 0), step = first + (e.row_major ? 0 : 1);
-  const int64_t run_length = t.shape[run], runs = t.shape[step];
-  if (run_length == 0 || runs == 0 || e.batch == 0) return p;
-  if (run_length > 1 && t.strides[run] != 1) refuse_layout(e, t, "the elements of a run are not adjacent");
-  p.ld = t.strides[step];
-  if (runs == 1) p.ld = (run_length + 63) / 64 * 64;  // never followed: any aligned value will do
-  if (p.ld < 0 || p.batch_stride < 0) refuse_layout(e, t, "a stride is negative");
-  if (p.data == nullptr) refuse_null(e.operand, t);
-  if (alignment > 1) {
-    const auto bytes = static_cast<std::uint64_t>(bits(e.dtype) / 8);
-    const auto address = reinterpret_cast<std::uintptr_t>(p.data);
-    const std::uint64_t all =
-        address | static_cast<std::uint64_t>(p.ld) * bytes | static_cast<std::uint64_t>(p.batch_stride) * bytes;
-    if (all & static_cast<std::uint64_t>(alignment - 1)) {
-      throw Misaligned(text("operand ", e.operand, ": address, leading dimension and batch stride must be multiples of ",
-                            alignment, " bytes for this plan's kernel, got address ", p.data, " (", address % 16,
-                            " past a multiple of 16), leading dimension ", p.ld, " and batch stride ", p.batch_stride,
-                            " elements of ", bytes, " bytes; select with alignment=", bytes,
-                            " for a kernel that reads any alignment"));
-    }
-  }
-  return p;
-}
-
-Footprint footprint(const Expected& e, const Placed& p) {
-  const int64_t bytes = bits(e.dtype) / 8;
-  Footprint f;
-  f.begin = reinterpret_cast<std::uintptr_t>(p.data);
-  f.run = (e.row_major ? e.cols : e.rows) * bytes;
-  f.repeat(e.row_major ? e.rows : e.cols, p.ld * bytes);
-  f.repeat(e.batch, p.batch_stride * bytes);
-  return f;
-}
-
-void check_apart(const Expected& d, const Placed& d_place, const Expected& input, const Placed& input_place) {
-  if (input.rows == 0 || input.cols == 0) return;
-  check_apart(d.operand, footprint(d, d_place), input.operand, footprint(input, input_place), "; only c may be d itself");
-}
-
-void check_scalar(const char* scalar, double value) {
-  if (!std::isfinite(value)) throw InvalidProblem(text(scalar, ": a finite number required, got ", value));
-}
-
-void check_absent(const char* operand, const char* field, const TensorView& t) {
-  if (t.present()) {
-    throw MissingOperand(
-        text("operand ", operand, ": given, but the plan was selected without it; select with Epilogue(", field, "=True)"));
-  }
+/// D^T = B^T A^T: rows become columns, so that kernels need to write row-major matrices only.
+void transpose(Problem& p) {
+  std::swap(p.m, p.n);
+  std::swap(p.a, p.b);
+  std::swap(p.lda, p.ldb);
+  std::swap(p.batch_a, p.batch_b);
+  std::swap(p.row_scale, p.column_scale);
+  p.bias_over_m = p.bias != nullptr && !p.bias_over_m;
 }
 
 }  // namespace
 
 Problem check(const GemmDescriptor& g, Device device, int alignment, const GemmArguments& args) {
-  const Expected a{"a", g.m, g.k, g.batch, a_is_row_major(g.layout), true, g.a};
-  const Expected b{"b", g.k, g.n, g.batch, b_is_row_major(g.layout), true, g.b};
-  const Expected c{"c", g.m, g.n, g.batch, true, true, g.c};
-  const Expected d{"d", g.m, g.n, g.batch, true, false, g.d};
-  const Expected bias{"bias", 1, g.n, 1, true, true, g.bias};
+  const Epilogue& e = g.epilogue;
+  const bool d_row = d_is_row_major(g.layout), over_m = e.bias == BiasOver::m;
+  const int64_t halves = e.gate == Gate::interleaved ? 2 : 1;
+  const Matrix a{"a", g.m, g.k, g.batch, a_is_row_major(g.layout), true, g.a};
+  const Matrix b{"b", g.k, halves * g.n, g.batch, b_is_row_major(g.layout), true, g.b};
+  const Matrix b2{"b2", g.k, g.n, g.batch, b.row_major, true, g.b};
+  const Matrix c{"c", g.m, g.n, g.batch, d_row, true, g.c};
+  const Matrix residual{"residual", g.m, g.n, g.batch, d_row, true, g.residual};
+  const Matrix aux{"aux", g.m, g.n, g.batch, d_row, e.aux != Auxiliary::store, g.aux};
+  const Matrix d{"d", g.m, g.n, g.batch, d_row, false, g.d};
+  const Vector bias{"bias", over_m ? g.m : halves * g.n, over_m, g.bias};
+  const Vector bias2{"bias2", g.n, false, g.bias};
+  const Vector row_scale{"row_scale", g.m, false, DType::f32};
+  const Vector column_scale{"column_scale", g.n, false, DType::f32};
 
   check_scalar("alpha", args.alpha);
   check_scalar("beta", args.beta);
   const Placed pa = place(a, device, alignment, args.a);
   const Placed pb = place(b, device, alignment, args.b);
   const Placed pd = place(d, device, 1, args.d);
-  Placed pc, pbias;
-  if (g.epilogue.c) {
-    pc = place(c, device, 1, args.c);
+  Inputs inputs;
+  inputs.add(a, pa);
+  inputs.add(b, pb);
+  // What is read where D is written, element by element, may be D itself.
+  const auto add_unless_d = [&](const Matrix& x, const Placed& px) {
+    if (!(px == pd && bits(x.dtype) == bits(g.d))) inputs.add(x, px);
+  };
+
+  Placed pb2, pc, presidual, paux, pbias, pbias2, prow, pcolumn;
+  if (e.gate == Gate::separate) {
+    pb2 = place(b2, device, alignment, args.b2);
+    inputs.add(b2, pb2);
   } else {
-    check_absent("c", "c", args.c);
+    check_absent("b2", "gate='separate'", args.b2);
+  }
+  if (e.c) {
+    pc = place(c, device, 1, args.c);
+    add_unless_d(c, pc);
+  } else {
+    check_absent("c", "c=True", args.c);
     if (args.beta != 0)
       throw InvalidProblem(
           text("beta: must be 0 without operand c, got ", args.beta, "; select with Epilogue(c=True) and pass c"));
   }
-  if (g.epilogue.bias) {
-    const TensorView& t = args.bias;
-    check_given("bias", t);
-    check_element_type("bias", g.bias, t);
-    check_device("bias", device, t);
-    if (t.rank != 1 || t.shape[0] != g.n) {
-      throw ShapeMismatch(text("operand bias: shape [", g.n, "] required, got ", extents(t.shape, t.rank)));
-    }
-    if (g.n > 1 && t.strides[0] != 1)
-      throw LayoutMismatch(text("operand bias: contiguous required, got stride ", t.strides[0], "; pass a contiguous copy"));
-    pbias.data = t.data;
+  if (e.bias != BiasOver::none) {
+    pbias = place(bias, device, args.bias);
+    inputs.add(bias, pbias);
   } else {
-    check_absent("bias", "bias", args.bias);
+    check_absent("bias", "bias=True", args.bias);
+  }
+  if (e.bias != BiasOver::none && e.gate == Gate::separate) {
+    pbias2 = place(bias2, device, args.bias2);
+    inputs.add(bias2, pbias2);
+  } else {
+    check_absent("bias2", "bias=True, gate='separate'", args.bias2);
+  }
+  if (e.residual) {
+    presidual = place(residual, device, 1, args.residual);
+    add_unless_d(residual, presidual);
+  } else {
+    check_absent("residual", "residual=True", args.residual);
+  }
+  if (e.row_scale) {
+    prow = place(row_scale, device, args.row_scale);
+    inputs.add(row_scale, prow);
+  } else {
+    check_absent("row_scale", "row_scale=True", args.row_scale);
+  }
+  if (e.column_scale) {
+    pcolumn = place(column_scale, device, args.column_scale);
+    inputs.add(column_scale, pcolumn);
+  } else {
+    check_absent("column_scale", "column_scale=True", args.column_scale);
+  }
+  if (e.aux != Auxiliary::none) {
+    paux = place(aux, device, 1, args.aux);
+    if (e.aux == Auxiliary::gradient) inputs.add(aux, paux);
+  } else {
+    check_absent("aux", "aux='store') or Epilogue(aux='gradient'", args.aux);
   }
   if (g.m > 0 && g.n > 0 && g.batch > 0) {
     check_writable("d", args.d);
     check_elements_apart("d", footprint(d, pd), args.d);
-    check_apart(d, pd, a, pa);
-    check_apart(d, pd, b, pb);
-    if (g.epilogue.bias) check_apart(d, pd, bias, pbias);
-    const bool in_place =
-        pc.data == pd.data && pc.ld == pd.ld && pc.batch_stride == pd.batch_stride && bits(g.c) == bits(g.d);
-    if (g.epilogue.c && !in_place) check_apart(d, pd, c, pc);
+    inputs.check_apart(d, pd, "; only c and residual may be d itself");
+    if (e.aux == Auxiliary::store) {
+      inputs.add(d, pd);
+      check_writable("aux", args.aux);
+      check_elements_apart("aux", footprint(aux, paux), args.aux);
+      inputs.check_apart(aux, paux, "; a stored aux needs memory of its own");
+    }
   }
 
-  Problem p;
+  Problem p{};
   p.m = g.m;
   p.n = g.n;
   p.k = g.k;
   p.batch = g.batch;
   p.a = pa.data;
   p.b = pb.data;
+  p.b2 = pb2.data;
   p.c = args.beta != 0 ? pc.data : nullptr;  // beta = 0 means that C is not read, whatever it holds
-  p.d = const_cast<void*>(pd.data);
   p.bias = pbias.data;
+  p.bias2 = pbias2.data;
+  p.residual = presidual.data;
+  p.d = const_cast<void*>(pd.data);
+  p.aux = const_cast<void*>(paux.data);
+  p.row_scale = static_cast<const float*>(prow.data);
+  p.column_scale = static_cast<const float*>(pcolumn.data);
   p.lda = pa.ld;
   p.ldb = pb.ld;
+  p.ldb2 = pb2.ld;
   p.ldc = pc.ld;
   p.ldd = pd.ld;
+  p.ld_residual = presidual.ld;
+  p.ld_aux = paux.ld;
   p.batch_a = pa.batch_stride;
   p.batch_b = pb.batch_stride;
+  p.batch_b2 = pb2.batch_stride;
   p.batch_c = pc.batch_stride;
   p.batch_d = pd.batch_stride;
+  p.batch_residual = presidual.batch_stride;
+  p.batch_aux = paux.batch_stride;
   p.alpha = args.alpha;
   p.beta = args.beta;
   p.operand = g.a;
   p.d_type = g.d;
   p.c_type = g.c;
   p.bias_type = g.bias;
-  p.activation = g.epilogue.activation;
+  p.residual_type = g.residual;
+  p.aux_type = g.aux;
+  p.activation = e.activation;
+  p.auxiliary = e.aux;
+  p.bias_over_m = over_m;
+  set_gate(p, e.gate, b.row_major);
+  if (!d_row) transpose(p);
   return p;
 }
 
 void check(const GemmDescriptor& g) {
-  const struct {
-    const char* name;
-    int64_t value;
-  } extents[] = {{"m", g.m}, {"n", g.n}, {"k", g.k}, {"batch", g.batch}};
-  for (const auto& e : extents) {
-    if (e.value < 0) throw InvalidProblem(text(e.name, ": an extent >= 0 required, got ", e.value));
-    if (e.value > (int64_t{1} << 40)) throw InvalidProblem(text(e.name, ": an extent <= 2^40 required, got ", e.value));
-  }
-  if (g.alignment < 0 || (g.alignment & (g.alignment - 1))) {
-    throw InvalidProblem(text("alignment: a power of two of bytes (or 0 for the extents' own) required, got ", g.alignment));
-  }
+  check_extent("m", g.m);
+  check_extent("n", g.n);
+  check_extent("k", g.k);
+  check_extent("batch", g.batch);
+  check_alignment(g.alignment);
   if (g.a == DType::none) throw InvalidProblem("a: an element type required, got none");
+  const Epilogue& e = g.epilogue;
+  if (e.aux == Auxiliary::gradient && e.activation == Activation::none)
+    throw InvalidProblem("aux: an activation required with 'gradient', whose derivative it is, got activation 'none'");
+  check_epilogue(g.a, e);
+  if (e.gate != Gate::none && !d_is_row_major(g.layout)) {
+    throw Unsupported(text("gate: a row-major d required with '", name(e.gate), "', got layout ", name(g.layout), "; ",
+                           name(layout_of(a_is_row_major(g.layout), b_is_row_major(g.layout), true)), " works"));
+  }
+}
+
+void check_epilogue(DType operand, const Epilogue& e) {
+  if (e.gate != Gate::none) {
+    const char* beside = e.c                        ? "c"
+                         : e.aux != Auxiliary::none ? "aux"
+                         : e.column_scale           ? "column_scale"
+                         : e.bias == BiasOver::m    ? "a bias over m"
+                                                    : nullptr;
+    if (beside != nullptr) {
+      throw Unsupported(text("gate: '", name(e.gate), "' goes with bias over n, row_scale, residual and an activation, got ",
+                             beside, " beside it; leave it out, or compute the two products by plans without a gate"));
+    }
+  }
+  if (operand == DType::f64 && (e.row_scale || e.column_scale)) {
+    throw Unsupported(text(e.row_scale ? "row_scale" : "column_scale",
+                           ": float32 factors go with operands of up to 32 bits, got float64 operands; use alpha, or scale ",
+                           e.row_scale ? "a" : "b"));
+  }
 }
 
 GemmDescriptor resolve(GemmDescriptor g) {
   if (g.b == DType::none) g.b = g.a;
   if (g.d == DType::none) g.d = g.a;
-  if (g.c == DType::none) g.c = g.d;
-  if (g.bias == DType::none) g.bias = g.d;
-  const int element = std::max(1, bits(g.a) / 8);
-  if (g.alignment == 0) {
-    const int64_t a_run = a_is_row_major(g.layout) ? g.k : g.m, b_run = b_is_row_major(g.layout) ? g.n : g.k;
-    g.alignment = 16;
-    while (g.alignment > element && ((a_run | b_run) * element) % g.alignment != 0) g.alignment /= 2;
+  for (DType* type : {&g.c, &g.bias, &g.residual, &g.aux}) {
+    if (*type == DType::none) *type = g.d;
   }
-  if (g.alignment < element)
-    throw InvalidProblem(
-        text("alignment: at least ", element, " bytes, one ", name(g.a), " element, required, got ", g.alignment));
+  const int64_t b_cols = g.epilogue.gate == Gate::interleaved ? 2 * g.n : g.n;
+  g.alignment =
+      resolve_alignment(g.alignment, g.a, a_is_row_major(g.layout) ? g.k : g.m, b_is_row_major(g.layout) ? b_cols : g.k);
+  return g;
+}
+
+GemmDescriptor canonical(GemmDescriptor g) {
+  if (d_is_row_major(g.layout)) return g;
+  g.layout = layout_of(!b_is_row_major(g.layout), !a_is_row_major(g.layout), true);
+  std::swap(g.m, g.n);
+  std::swap(g.a, g.b);
+  Epilogue& e = g.epilogue;
+  std::swap(e.row_scale, e.column_scale);
+  if (e.bias != BiasOver::none) e.bias = e.bias == BiasOver::n ? BiasOver::m : BiasOver::n;
   return g;
 }
 
 }  // namespace cutplan::gemm
 
 namespace cutplan {
-namespace {
 
-using gemm::Problem;
-
-/// Row-major unless only the column order fits.
-bool reads_row_major(const TensorView& t) {
-  const int rows = t.rank - 2, cols = t.rank - 1;
-  if (t.shape[cols] <= 1 || t.strides[cols] == 1) return true;
-  return !(t.shape[rows] <= 1 || t.strides[rows] == 1);
-}
-
-/// Largest power of two of bytes, 16 at most, that divides the address and every stride that a kernel follows.
-int alignment_of(const TensorView& t, bool row_major) {
-  const int step = t.rank - (row_major ? 2 : 1);
-  std::uint64_t all = reinterpret_cast<std::uintptr_t>(t.data) | 16;
-  const auto bytes = static_cast<std::uint64_t>(bits(t.dtype) / 8);
-  if (t.shape[step] > 1) all |= static_cast<std::uint64_t>(t.strides[step]) * bytes;
-  if (t.rank == 3 && t.shape[0] > 1) all |= static_cast<std::uint64_t>(t.strides[0]) * bytes;
-  return static_cast<int>(all & (~all + 1));
-}
-
-}  // namespace
-
-GemmDescriptor describe(const GemmArguments& args, Activation activation) {
-  const struct {
-    const char* name;
-    const TensorView& view;
-  } matrices[] = {{"a", args.a}, {"b", args.b}};
-  for (const auto& x : matrices) {
-    if (!x.view.present()) throw MissingOperand(text("operand ", x.name, ": not given"));
-    if (x.view.rank != 2 && x.view.rank != 3) {
-      throw ShapeMismatch(text("operand ", x.name, ": rank 2 or 3 required, got ", extents(x.view.shape, x.view.rank)));
-    }
-  }
+GemmDescriptor describe(const GemmArguments& args, const Epilogue& epilogue) {
+  using namespace gemm;
+  check_rank("a", args.a, 2, 3);
+  check_rank("b", args.b, 2, 3);
+  if (args.d.present()) check_rank("d", args.d, 2, 3);
   GemmDescriptor g;
   g.m = args.a.shape[args.a.rank - 2];
   g.k = args.a.shape[args.a.rank - 1];
   g.n = args.b.shape[args.b.rank - 1];
-  g.batch = std::max(args.a.rank == 3 ? args.a.shape[0] : 1, args.b.rank == 3 ? args.b.shape[0] : 1);
-  if ((args.a.rank == 3 && args.a.shape[0] == 0) || (args.b.rank == 3 && args.b.shape[0] == 0)) g.batch = 0;
+  const auto batch_of = [](const TensorView& t) { return t.present() && t.rank == 3 ? t.shape[0] : 1; };
+  // A product of two shared matrices can have a batch only by what is done to it.
+  for (const TensorView* t : {&args.a, &args.b, &args.d}) {
+    if (g.batch == 1) g.batch = batch_of(*t);
+  }
   g.a = args.a.dtype;
   g.b = args.b.dtype;
   g.d = args.d.present() ? args.d.dtype : g.a;
   g.c = args.c.dtype;
   g.bias = args.bias.dtype;
+  g.residual = args.residual.dtype;
+  g.aux = args.aux.dtype;
   const bool a_row = reads_row_major(args.a), b_row = reads_row_major(args.b);
-  g.layout = a_row ? (b_row ? GemmLayout::rrr : GemmLayout::rcr) : (b_row ? GemmLayout::crr : GemmLayout::ccr);
+  // Where both orders fit D, what has to be ordered as D is decides.
+  bool d_row = true;
+  for (const TensorView* t : {&args.aux, &args.residual, &args.c, &args.d}) {
+    if (t->present() && t->rank >= 2) d_row = reads_row_major(*t, d_row);
+  }
+  g.layout = layout_of(a_row, b_row, d_row);
   g.alignment = std::min(alignment_of(args.a, a_row), alignment_of(args.b, b_row));
-  g.epilogue.bias = args.bias.present();
-  g.epilogue.c = args.c.present();
-  g.epilogue.activation = activation;
+  if (args.b2.present()) {
+    check_rank("b2", args.b2, 2, 3);
+    g.alignment = std::min(g.alignment, alignment_of(args.b2, b_row));
+  }
+  Epilogue& e = g.epilogue;
+  if (args.bias.present()) e.bias = args.bias.rank == 2 ? BiasOver::m : BiasOver::n;
+  e.c = args.c.present();
+  e.residual = args.residual.present();
+  e.row_scale = args.row_scale.present();
+  e.column_scale = args.column_scale.present();
+  e.activation = epilogue.activation;
+  e.aux = epilogue.aux;
+  if (e.aux == Auxiliary::none) check_absent("aux", "aux='store') or Epilogue(aux='gradient'", args.aux);
+  e.gate = gate_of(args.b2, epilogue.gate, &g.n);
   return g;
 }
 

@@ -1,20 +1,21 @@
-// Host backend of the GEMM family: D = activation(alpha * A B + beta * C + bias) in portable C++.
+// Host backend of the GEMM family: everything of gemm.hpp and grouped_gemm.hpp in portable C++.
 //
 // Data movement, one task per block of D (at most 192 x 512), tasks shared out over threads:
 //   for each slice of 256 k:
 //     A's rows of the block are packed into panels of `rows` rows, k by k, widened to the accumulator type;
 //     B's columns into panels of `columns` columns likewise;
 //     a register tile of rows x columns multiplies one panel pair and adds its sum to the block's sums in L2;
+//     with a gate the same again for the second product;
 //   the epilogue then goes over the sums row by row and writes D.
 // f16, bf16 and f32 are summed in f32, f64 in f64. The register tile is two vectors wide and as high as the vector registers
 // allow; which instruction set it uses is found out at run time.
 //
 // Order of summation: within a slice products are added one after another in k, starting from zero, and slices are added one
 // after another. Panels at the edge of D are padded with zeros and go through the same code, multiply-add contraction
-// included. So an element's bits depend on its row of A, its column of B and K alone: not on M, N, batch, threads or its
-// place in a block. The result is deterministic and batch-invariant.
+// included. So an element's bits depend on its row of A, its column of B and K alone: not on M, N, batch, groups, threads or
+// its place in a block. The result is deterministic and batch-invariant.
 //
-// Scratch is one allocation per thread and call.
+// Scratch is one allocation per thread and call, and with groups of rows the list of their first tasks.
 #include "gemm/host.hpp"
 
 #include <algorithm>
@@ -22,9 +23,12 @@
 #include <functional>
 #include <new>
 #include <type_traits>
+#include <vector>
 
 #include "core/half.hpp"
+#include "core/kernels.hpp"
 #include "core/parallel.hpp"
+#include "gemm/operands.hpp"
 
 namespace cutplan::gemm {
 namespace {
@@ -168,15 +172,45 @@ T activate(Activation activation, T x) {
   return x;
 }
 
+/// The activation's derivative. Beyond `flat` it is 0 or 1 to the last bit, and its terms would overflow.
+template <typename T>
+T derivative(Activation activation, T x) {
+  const auto clamped = [x](T flat) { return std::clamp(x, -flat, flat); };
+  switch (activation) {
+    case Activation::none: break;
+    case Activation::relu: return x > T(0) ? T(1) : T(0);
+    case Activation::gelu_erf: {
+      const T y = clamped(T(40));
+      return T(0.5) * std::erfc(y * T(-0.70710678118654752440)) + T(0.39894228040143267794) * y * std::exp(T(-0.5) * y * y);
+    }
+    case Activation::gelu_tanh: {
+      // x / (1 + exp(-2 u)): 1 - sigmoid is taken from exp(-2 |u|), which does not cancel.
+      const T y = clamped(T(20)), u = T(0.79788456080286535588) * (y + T(0.044715) * y * y * y);
+      const T slope = T(2 * 0.79788456080286535588) * (T(1) + T(3 * 0.044715) * y * y);
+      const T small = std::exp(T(-2) * std::abs(u)), one = T(1) / (T(1) + small);
+      return (u < T(0) ? small * one : one) + y * slope * (small * one * one);
+    }
+    case Activation::silu: {
+      const T y = clamped(T(800)), small = std::exp(-std::abs(y)), one = T(1) / (T(1) + small);
+      return (y < T(0) ? small * one : one) + y * (small * one * one);
+    }
+  }
+  return T(1);
+}
+
 const char* advance(const void* base, DType type, std::int64_t elements) {
   return static_cast<const char*>(base) + elements * (bits(type) / 8);
 }
 
-/// Widens `count` elements at `base + first`.
+/// Widens `count` elements, `stride` apart, from `base + first` on.
 template <typename T>
-void load(const void* base, DType type, std::int64_t first, std::int64_t count, T* out) {
+void load(const void* base, DType type, std::int64_t first, std::int64_t count, T* out, std::int64_t stride = 1) {
   const auto widen = [&](auto* typed) {
-    for (std::int64_t j = 0; j < count; ++j) out[j] = static_cast<T>(typed[j]);
+    if (stride == 1) {
+      for (std::int64_t j = 0; j < count; ++j) out[j] = static_cast<T>(typed[j]);
+    } else {
+      for (std::int64_t j = 0; j < count; ++j) out[j] = static_cast<T>(typed[j * stride]);
+    }
   };
   const char* data = advance(base, type, first);
   switch (type) {
@@ -203,99 +237,203 @@ void store(void* base, DType type, std::int64_t first, std::int64_t count, const
   }
 }
 
-// ---- the blocked product ----
+// ---- the parts of a problem ----
 
-constexpr std::int64_t round_up(std::int64_t x, std::int64_t to) { return (x + to - 1) / to * to; }
-constexpr std::int64_t divide_up(std::int64_t x, std::int64_t by) { return (x + by - 1) / by; }
+constexpr std::int64_t round_up(std::int64_t x, std::int64_t to) { return ceil_div(x, to) * to; }
 
-struct Blocks {
-  std::int64_t m, n;          // extents of one block
-  std::int64_t down, across;  // blocks per matrix
-  std::int64_t count(std::int64_t batch) const { return down * across * batch; }
+/// One matrix of the batch, or one group: its rows of A and D, and its part of K.
+struct Part {
+  std::int64_t batch, first_row, rows, first_k, k;
 };
 
-/// Largest blocks that still give every thread several tasks.
-Blocks choose_blocks(const Problem& problem, int threads, int rows, int columns) {
-  Blocks blocks{std::min(block_m, round_up(problem.m, rows)), std::min(block_n, round_up(problem.n, columns)), 0, 0};
-  for (;;) {
-    blocks.down = divide_up(problem.m, blocks.m);
-    blocks.across = divide_up(problem.n, blocks.n);
-    const bool can_halve_n = blocks.n >= 4 * columns, can_halve_m = blocks.m >= 4 * rows;
-    if (threads == 1 || blocks.count(problem.batch) >= 4 * std::int64_t{threads} || !(can_halve_n || can_halve_m))
-      return blocks;
-    if (can_halve_n && (blocks.n >= blocks.m || !can_halve_m)) {
-      blocks.n = round_up(blocks.n / 2, columns);
-    } else {
-      blocks.m = round_up(blocks.m / 2, rows);
-    }
-  }
+Part part_of(const Problem& p, std::int64_t batch) {
+  if (p.offsets == nullptr) return {batch, 0, p.m, 0, p.k};
+  const std::int64_t first = p.offsets[batch], extent = p.offsets[batch + 1] - first;
+  if (p.grouped_over == GroupedOver::m) return {batch, first, extent, 0, p.k};
+  return {batch, 0, p.m, first, extent};
 }
+
+/// D cut into blocks, each a task.
+class Blocks {
+ public:
+  std::int64_t m, n;  // extents of one block
+
+  /// Largest blocks that still give every thread several tasks.
+  Blocks(const Problem& problem, int threads, int rows, int columns) : problem_(problem) {
+    const bool groups_of_rows = problem.offsets != nullptr && problem.grouped_over == GroupedOver::m;
+    const std::int64_t height = groups_of_rows ? ceil_div(problem.m, problem.batch) : problem.m;  // on average
+    m = std::min(block_m, round_up(height, rows));
+    n = std::min(block_n, round_up(problem.n, columns));
+    for (;;) {
+      down_ = ceil_div(height, m);
+      across_ = ceil_div(problem.n, n);
+      const bool can_halve_n = n >= 4 * columns, can_halve_m = m >= 4 * rows;
+      if (threads == 1 || down_ * across_ * problem.batch >= 4 * std::int64_t{threads} || !(can_halve_n || can_halve_m))
+        break;
+      if (can_halve_n && (n >= m || !can_halve_m)) {
+        n = round_up(n / 2, columns);
+      } else {
+        m = round_up(m / 2, rows);
+      }
+    }
+    count_ = down_ * across_ * problem.batch;
+    if (!groups_of_rows) return;
+    first_task_.reserve(static_cast<std::size_t>(problem.batch) + 1);
+    count_ = 0;
+    for (std::int64_t g = 0; g < problem.batch; ++g) {
+      first_task_.push_back(count_);
+      count_ += ceil_div(part_of(problem, g).rows, m) * across_;
+    }
+    first_task_.push_back(count_);
+  }
+
+  std::int64_t count() const { return count_; }
+
+  struct Block {
+    Part part;
+    std::int64_t first_m, first_n, m, n;  // rows count from the part's first
+  };
+
+  Block block(std::int64_t task) const {
+    std::int64_t batch = task / (down_ * across_), within = task % (down_ * across_);
+    if (!first_task_.empty()) {
+      // The last group that starts at the task or before it: those without rows start where the next one does.
+      batch = std::upper_bound(first_task_.begin(), first_task_.end(), task) - first_task_.begin() - 1;
+      within = task - first_task_[static_cast<std::size_t>(batch)];
+    }
+    Block b;
+    b.part = part_of(problem_, batch);
+    b.first_m = within / across_ * m;
+    b.first_n = within % across_ * n;
+    b.m = std::min(m, b.part.rows - b.first_m);
+    b.n = std::min(n, problem_.n - b.first_n);
+    return b;
+  }
+
+ private:
+  const Problem& problem_;
+  std::int64_t down_, across_, count_;    // down_, across_: blocks per matrix
+  std::vector<std::int64_t> first_task_;  // of each group of rows
+};
+
+// ---- the blocked product ----
 
 /// A thread's panels, sums and one row for the epilogue, in one cache-line aligned allocation.
 template <typename T>
 class Scratch {
  public:
-  Scratch(std::int64_t a_size, std::int64_t b_size, std::int64_t sums_size, std::int64_t row_size) {
+  Scratch(std::int64_t a_size, std::int64_t b_size, std::int64_t sums_size, std::int64_t row_size, bool gated) {
     a_size = padded(a_size), b_size = padded(b_size), sums_size = padded(sums_size);
-    const auto bytes = static_cast<std::size_t>(a_size + b_size + sums_size + row_size) * sizeof(T);
+    const auto bytes = static_cast<std::size_t>(a_size + b_size + (gated ? 2 : 1) * sums_size + row_size) * sizeof(T);
     panel_a = static_cast<T*>(::operator new(bytes, alignment));
     panel_b = panel_a + a_size;
     sums = panel_b + b_size;
-    row = sums + sums_size;
+    gate_sums = gated ? sums + sums_size : nullptr;
+    row = (gated ? gate_sums : sums) + sums_size;
   }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
   ~Scratch() { ::operator delete(panel_a, alignment); }
 
-  T *panel_a, *panel_b, *sums, *row;
+  T *panel_a, *panel_b, *sums, *gate_sums, *row;
 
  private:
   static constexpr std::align_val_t alignment{64};
   static std::int64_t padded(std::int64_t count) { return round_up(count, 64 / static_cast<std::int64_t>(sizeof(T))); }
 };
 
-template <typename S, typename T>
-void multiply_block(const Problem& problem, GemmLayout layout, const MicroKernel<T>& micro, std::int64_t batch,
-                    std::int64_t first_m, std::int64_t first_n, std::int64_t m, std::int64_t n, const Scratch<T>& scratch) {
-  const bool a_row_major = layout == GemmLayout::rcr || layout == GemmLayout::rrr;
-  const bool b_row_major = layout == GemmLayout::rrr || layout == GemmLayout::crr;
-  const std::int64_t a_stride_m = a_row_major ? problem.lda : 1, a_stride_k = a_row_major ? 1 : problem.lda;
-  const std::int64_t b_stride_k = b_row_major ? problem.ldb : 1, b_stride_n = b_row_major ? 1 : problem.ldb;
-  const std::int64_t ld = round_up(n, micro.columns);
+/// B, or what one of a gate's two products takes.
+template <typename S>
+struct Factor {
+  const S* data;
+  std::int64_t stride_k, stride_n;
+};
 
-  if (problem.k == 0) std::fill_n(scratch.sums, m * ld, T(0));
-  const S* a = static_cast<const S*>(problem.a);
-  const S* b = static_cast<const S*>(problem.b);
-  for (std::int64_t first_k = 0; first_k < problem.k; first_k += host_slice_k) {
-    const std::int64_t k = std::min(host_slice_k, problem.k - first_k);
-    pack(a + batch * problem.batch_a + first_m * a_stride_m + first_k * a_stride_k, a_stride_m, a_stride_k, m, k, micro.rows,
-         scratch.panel_a);
-    pack(b + batch * problem.batch_b + first_n * b_stride_n + first_k * b_stride_k, b_stride_n, b_stride_k, n, k,
-         micro.columns, scratch.panel_b);
-    for (std::int64_t j = 0; j < n; j += micro.columns) {
-      for (std::int64_t i = 0; i < m; i += micro.rows) {
-        micro.run(k, scratch.panel_a + i * k, scratch.panel_b + j * k, scratch.sums + i * ld + j, ld, first_k > 0);
+template <typename S, typename T>
+void sum_products(const Problem& problem, GemmLayout layout, const MicroKernel<T>& micro, const Blocks::Block& block,
+                  std::int64_t ld, const Scratch<T>& scratch) {
+  const Part& part = block.part;
+  const std::int64_t a_stride_m = a_is_row_major(layout) ? problem.lda : 1,
+                     a_stride_k = a_is_row_major(layout) ? 1 : problem.lda;
+  const S* a = static_cast<const S*>(problem.a) + part.batch * problem.batch_a +
+               (part.first_row + block.first_m) * a_stride_m + part.first_k * a_stride_k;
+  const auto factor = [&](const void* data, std::int64_t ld_b, std::int64_t batch_stride) {
+    const bool row_major = b_is_row_major(layout);
+    return Factor<S>{static_cast<const S*>(data) + part.batch * batch_stride, row_major ? ld_b : 1,
+                     row_major ? problem.b_step : ld_b};
+  };
+  const Factor<S> b[2] = {factor(problem.b, problem.ldb, problem.batch_b),
+                          factor(problem.b2, problem.ldb2, problem.batch_b2)};
+  T* const sums[2] = {scratch.sums, scratch.gate_sums};
+  const int products = problem.gate == Gate::none ? 1 : 2;
+  if (part.k == 0) {
+    for (int i = 0; i < products; ++i) std::fill_n(sums[i], block.m * ld, T(0));
+  }
+  for (std::int64_t first_k = 0; first_k < part.k; first_k += host_slice_k) {
+    const std::int64_t k = std::min(host_slice_k, part.k - first_k);
+    pack(a + first_k * a_stride_k, a_stride_m, a_stride_k, block.m, k, micro.rows, scratch.panel_a);
+    for (int product = 0; product < products; ++product) {
+      const Factor<S>& f = b[product];
+      pack(f.data + (part.first_k + first_k) * f.stride_k + block.first_n * f.stride_n, f.stride_n, f.stride_k, block.n, k,
+           micro.columns, scratch.panel_b);
+      for (std::int64_t j = 0; j < block.n; j += micro.columns) {
+        for (std::int64_t i = 0; i < block.m; i += micro.rows) {
+          micro.run(k, scratch.panel_a + i * k, scratch.panel_b + j * k, sums[product] + i * ld + j, ld, first_k > 0);
+        }
       }
     }
   }
+}
 
-  const T alpha = static_cast<T>(problem.alpha), beta = static_cast<T>(problem.beta);
-  for (std::int64_t i = 0; i < m; ++i) {
-    T* values = scratch.sums + i * ld;
-    const std::int64_t row = first_m + i;
-    for (std::int64_t j = 0; j < n; ++j) values[j] *= alpha;
-    if (problem.c != nullptr && problem.beta != 0) {
-      load(problem.c, problem.c_type, batch * problem.batch_c + row * problem.ldc + first_n, n, scratch.row);
-      for (std::int64_t j = 0; j < n; ++j) values[j] += beta * scratch.row[j];
+template <typename T>
+void finish(const Problem& p, const Blocks::Block& block, std::int64_t ld, const Scratch<T>& scratch) {
+  const Part& part = block.part;
+  const std::int64_t n = block.n, first_n = block.first_n;
+  const T beta = static_cast<T>(p.beta);
+  T* const other = scratch.row;
+  for (std::int64_t i = 0; i < block.m; ++i) {
+    const std::int64_t row = part.first_row + block.first_m + i;
+    T factor = static_cast<T>(p.alpha);
+    if (p.row_scale != nullptr) factor *= static_cast<T>(p.row_scale[row]);
+    const auto add = [&](const void* matrix, DType type, std::int64_t batch_stride, std::int64_t matrix_ld, T scale, T* x) {
+      load(matrix, type, part.batch * batch_stride + row * matrix_ld + first_n, n, other);
+      for (std::int64_t j = 0; j < n; ++j) x[j] += scale * other[j];
+    };
+    const auto add_bias = [&](const void* bias, T* x) {
+      load(bias, p.bias_type, part.batch * p.batch_bias + first_n * p.bias_step, n, other, p.bias_step);
+      for (std::int64_t j = 0; j < n; ++j) x[j] += other[j];
+    };
+
+    T* const x = scratch.sums + i * ld;
+    for (std::int64_t j = 0; j < n; ++j) x[j] *= factor;
+    if (p.column_scale != nullptr) {
+      const float* scale = p.column_scale + part.batch * p.batch_column_scale + first_n;
+      for (std::int64_t j = 0; j < n; ++j) x[j] *= static_cast<T>(scale[j]);
     }
-    if (problem.bias != nullptr) {
-      load(problem.bias, problem.bias_type, first_n, n, scratch.row);
-      for (std::int64_t j = 0; j < n; ++j) values[j] += scratch.row[j];
+    if (p.c != nullptr) add(p.c, p.c_type, p.batch_c, p.ldc, beta, x);
+    if (p.bias != nullptr && p.bias_over_m) {
+      load(p.bias, p.bias_type, row, 1, other);
+      for (std::int64_t j = 0; j < n; ++j) x[j] += other[0];
+    } else if (p.bias != nullptr) {
+      add_bias(p.bias, x);
     }
-    if (problem.activation != Activation::none) {
-      for (std::int64_t j = 0; j < n; ++j) values[j] = activate(problem.activation, values[j]);
+
+    const std::int64_t first_aux = part.batch * p.batch_aux + row * p.ld_aux + first_n;
+    if (p.auxiliary == Auxiliary::store) store(p.aux, p.aux_type, first_aux, n, x);
+    if (p.auxiliary == Auxiliary::gradient) {
+      load(p.aux, p.aux_type, first_aux, n, other);
+      for (std::int64_t j = 0; j < n; ++j) x[j] *= derivative(p.activation, other[j]);
+    } else if (p.activation != Activation::none) {
+      for (std::int64_t j = 0; j < n; ++j) x[j] = activate(p.activation, x[j]);
     }
-    store(problem.d, problem.d_type, batch * problem.batch_d + row * problem.ldd + first_n, n, values);
+    if (p.gate != Gate::none) {
+      T* const x2 = scratch.gate_sums + i * ld;
+      for (std::int64_t j = 0; j < n; ++j) x2[j] *= factor;
+      if (p.bias2 != nullptr) add_bias(p.bias2, x2);
+      for (std::int64_t j = 0; j < n; ++j) x[j] *= x2[j];
+    }
+    if (p.residual != nullptr) add(p.residual, p.residual_type, p.batch_residual, p.ld_residual, T(1), x);
+    store(p.d, p.d_type, part.batch * p.batch_d + row * p.ldd + first_n, n, x);
   }
 }
 
@@ -306,20 +444,22 @@ void run(const Kernel& kernel, const Problem& problem, const Launch& launch) {
 
   // A thread costs some 20 us to start: let each have ten times that to do. An element of D counts like 32 products.
   constexpr double products_per_thread = 4e6;
-  const double work = static_cast<double>(problem.m) * static_cast<double>(problem.n) * static_cast<double>(problem.batch) *
-                      static_cast<double>(problem.k + 32);
+  const bool groups = problem.offsets != nullptr, over_m = problem.grouped_over == GroupedOver::m;
+  const auto batch = static_cast<double>(problem.batch), k = static_cast<double>(problem.k);
+  const double work = static_cast<double>(problem.m) * static_cast<double>(problem.n) * (groups && over_m ? 1 : batch) *
+                      ((groups && !over_m ? k / batch : k) + 32) * (problem.gate == Gate::none ? 1 : 2);
   const int available = launch.sm_count > 0 ? launch.sm_count : hardware_threads();
   const int threads = static_cast<int>(std::max(1.0, std::min<double>(available, work / products_per_thread)));
 
-  const Blocks blocks = choose_blocks(problem, threads, micro.rows, micro.columns);
+  const Blocks blocks(problem, threads, micro.rows, micro.columns);
   const std::int64_t slice = std::min(problem.k, host_slice_k);
-  parallel_tasks(blocks.count(problem.batch), threads, [&](const std::function<std::int64_t()>& next) {
-    const Scratch<T> scratch(blocks.m * slice, blocks.n * slice, blocks.m * blocks.n, blocks.n);
+  parallel_tasks(blocks.count(), threads, [&](const std::function<std::int64_t()>& next) {
+    const Scratch<T> scratch(blocks.m * slice, blocks.n * slice, blocks.m * blocks.n, blocks.n, problem.gate != Gate::none);
     for (std::int64_t task = next(); task >= 0; task = next()) {
-      const std::int64_t across = task % blocks.across, down = task / blocks.across % blocks.down;
-      const std::int64_t first_m = down * blocks.m, first_n = across * blocks.n;
-      multiply_block<S, T>(problem, kernel.layout, micro, task / (blocks.across * blocks.down), first_m, first_n,
-                           std::min(blocks.m, problem.m - first_m), std::min(blocks.n, problem.n - first_n), scratch);
+      const Blocks::Block block = blocks.block(task);
+      const std::int64_t ld = round_up(block.n, micro.columns);
+      sum_products<S>(problem, kernel.layout, micro, block, ld, scratch);
+      finish(problem, block, ld, scratch);
     }
   });
 }
@@ -331,7 +471,9 @@ constexpr Kernel entry(DType operand, GemmLayout layout, void (*run)(const Kerne
   kernel.arch = Arch::host;
   kernel.backend = Backend::host;
   kernel.operand = operand;
+  kernel.math = Math::strict;
   kernel.layout = layout;
+  kernel.gate = Gate::none;  // and every other: registry.cpp
   kernel.tile_m = static_cast<int>(block_m);
   kernel.tile_n = static_cast<int>(block_n);
   kernel.tile_k = static_cast<int>(host_slice_k);
@@ -339,6 +481,7 @@ constexpr Kernel entry(DType operand, GemmLayout layout, void (*run)(const Kerne
   kernel.blocks_by_registers = 1;
   kernel.schedule = "blocked";
   kernel.alignment = bits(operand) / 8;
+  kernel.groups = true;
   kernel.peak_fraction = 1.0;
   kernel.run = run;
   return kernel;

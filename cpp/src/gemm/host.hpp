@@ -18,11 +18,15 @@ constexpr std::int64_t host_sum_roundings(std::int64_t k) {
   return slices <= 1 ? k : host_slice_k + slices - 1;
 }
 
-/// Roundings after the sum: alpha and its product, beta's product, adding C, adding bias; beta itself.
+/// Roundings after the sum: alpha and its product, beta's product, adding C, adding bias; beta itself. Scales and a residual
+/// have theirs besides.
 inline constexpr int host_epilogue_roundings = 4;
 
 /// Error of evaluating any activation, in unit roundoffs of the accumulator relative to its argument: the argument of
 /// exp or erfc, the C library's function at up to 4 ulp, and the product or quotient.
 inline constexpr int host_activation_roundings = 12;
+
+/// Absolute error of an activation's derivative, in the same units: two terms of at most 1.2 with those steps each.
+inline constexpr int host_derivative_roundings = 24;
 
 }  // namespace cutplan::gemm

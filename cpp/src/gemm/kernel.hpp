@@ -5,24 +5,34 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "cutplan/gemm.hpp"
+#include "cutplan/grouped_gemm.hpp"
 
 namespace cutplan::gemm {
 
-/// One checked problem, ready to run. Passed to device kernels by value. Leading dimensions and batch strides count
-/// elements; a batch stride of 0 shares the matrix.
+/// One checked problem, ready to run; D is row-major (a column-major one has been transposed: check.cpp). Passed to device
+/// kernels by value. Leading dimensions and batch strides count elements; a batch stride of 0 shares the matrix. What is not
+/// there is null.
 struct Problem {
   std::int64_t m, n, k, batch;
-  const void* a;
-  const void* b;
-  const void* c;  // null: no C
-  void* d;
-  const void* bias;  // null: no bias
-  std::int64_t lda, ldb, ldc, ldd;
-  std::int64_t batch_a, batch_b, batch_c, batch_d;
+  const void *a, *b, *b2;
+  const void *c, *bias, *bias2, *residual;
+  void *d, *aux;  // aux: written or read, as `auxiliary` says
+  const float *row_scale, *column_scale;
+  std::int64_t lda, ldb, ldb2, ldc, ldd, ld_residual, ld_aux;
+  std::int64_t batch_a, batch_b, batch_b2, batch_c, batch_d, batch_residual, batch_aux;
   double alpha, beta;
-  DType operand, d_type, c_type, bias_type;
+  DType operand, d_type, c_type, bias_type, residual_type, aux_type;
   Activation activation;
+  Auxiliary auxiliary;
+  Gate gate;
+  bool bias_over_m;
+  // Groups: `batch` of them. Over m: a, d and row_scale have the rows of all, and m counts those; b, bias and column_scale step
+  // from group to group. Over k: a and b have the k of all, d steps.
+  const std::int32_t* offsets;  // [batch + 1]; null: not grouped
+  GroupedOver grouped_over;
+  std::int64_t batch_bias, batch_column_scale;  // 0 without groups
+  // An interleaved gate is two views: of every other column of B, and of every other bias.
+  std::int64_t b_step, bias_step;  // elements from a column of a row-major B, from a bias to the next: 1, or 2
 };
 
 /// Where and how one launch runs.
@@ -40,7 +50,9 @@ struct Kernel {
   Arch arch;
   Backend backend;
   DType operand;
-  GemmLayout layout;
+  Math math;          // of float32 operands; others: strict
+  GemmLayout layout;  // with a row-major D
+  Gate gate;
   int tile_m, tile_n, tile_k, stages;
   int cluster_m, cluster_n;
   const char* schedule;
@@ -50,7 +62,7 @@ struct Kernel {
   std::size_t shared_memory;  // dynamic, bytes per block
   int minimum_compute_capability, maximum_compute_capability;
   bool splits_k;           // honours Launch::split_k
-  bool needs_k;            // cannot run K = 0
+  bool groups;             // honours Problem::offsets
   double peak_fraction;    // of the dense peak (989 TFLOP/s) that it reached on an H200 at 4096 cubed
   double exposed_seconds;  // of each tile that nothing hides: filling the ring, the epilogue (measured, H200)
 

@@ -1,3 +1,6 @@
+// GemmPlan, and the choice of a kernel for any plan of the family.
+#include "gemm/plan.hpp"
+
 #include <algorithm>
 #include <chrono>
 #include <tuple>
@@ -5,46 +8,43 @@
 #include "core/operand.hpp"
 #include "core/text.hpp"
 #include "gemm/check.hpp"
-#include "gemm/registry.hpp"
+#include "gemm/operands.hpp"
 #include "gemm/support.hpp"
+#include "gemm/tune.hpp"
 #if CUTPLAN_WITH_CUDA
 #include "core/cuda.hpp"
 #endif
 
 namespace cutplan {
 
-struct GemmPlan::Impl {
-  GemmDescriptor descriptor;
-  Device device;
-  const gemm::Kernel* kernel;
-  int split_k;
-  int sm_count;
-  bool sm_limited;
-  std::size_t workspace_bytes;
-  KernelSku sku;
-  PrecisionGuarantee precision;
-};
-
+namespace gemm {
 namespace {
 
 /// The types of an operation against the support table, before any kernel is looked at: the reason names the type.
 void check_supported(const GemmDescriptor& g, const DeviceProperties& device, const PlanPreference& preference) {
   if (g.a != g.b)
     throw Unsupported(text("operands a and b: one element type required, got ", name(g.a), " and ", name(g.b)));
+  const Epilogue& e = g.epilogue;
   std::string operands, outputs;
   bool operand_known = false;
   const bool host = device.compute_capability == 0;
-  for (const gemm::Support& row : gemm::support_table) {
+  for (const Support& row : support_table) {
     if ((row.arch == Arch::host) != host || (preference.arch && row.arch != *preference.arch)) continue;
     if (operands.find(name(row.operand)) == std::string::npos)
       operands += std::string(operands.empty() ? "" : ", ") + name(row.operand);
     if (row.operand != g.a) continue;
     operand_known = true;
-    outputs = name(row.d[0]) + std::string(row.d[1] == DType::none ? "" : std::string(" or ") + name(row.d[1]));
-    if (!gemm::is_output(row, g.d)) continue;
+    if (!is_output(row, g.d)) {
+      outputs.clear();
+      for (DType t : row.d) {
+        if (t != DType::none) outputs += (outputs.empty() ? "" : " or ") + std::string(name(t));
+      }
+      continue;
+    }
     for (const auto& [operand, used, type] :
-         {std::tuple("c", g.epilogue.c, g.c), std::tuple("bias", g.epilogue.bias, g.bias)}) {
-      if (used && !gemm::is_epilogue_input(g.a, g.d, type)) {
+         {std::tuple("c", e.c, g.c), std::tuple("bias", e.bias != BiasOver::none, g.bias),
+          std::tuple("residual", e.residual, g.residual), std::tuple("aux", e.aux != Auxiliary::none, g.aux)}) {
+      if (used && !is_epilogue_input(g.a, g.d, type)) {
         throw Unsupported(text("operand ", operand, ": dtype ", name(g.d), g.a == g.d ? "" : std::string(", ") + name(g.a),
                                g.a == DType::f64 ? "" : " or float32", " required beside a ", name(g.a), " and d ",
                                name(g.d), ", got ", name(type)));
@@ -58,20 +58,78 @@ void check_supported(const GemmDescriptor& g, const DeviceProperties& device, co
   throw Unsupported(text("operand d: dtype ", outputs, " required for ", name(g.a), " operands, got ", name(g.d)));
 }
 
-/// The hot path: no allocation, no string, no look-up.
-void launch(const GemmPlan::Impl& plan, const GemmArguments& arguments, Stream stream, Workspace workspace, int repeats) {
-  const gemm::Problem problem = gemm::check(plan.descriptor, plan.device, plan.kernel->alignment, arguments);
-  check_workspace(workspace, plan.workspace_bytes);
-  if (problem.m == 0 || problem.n == 0 || problem.batch == 0) return;
-  const gemm::Launch launch{stream, workspace.data, plan.split_k, plan.sm_count, plan.sm_limited, repeats};
+[[noreturn, gnu::cold]] void refuse(const Request& request, Device device, const DeviceProperties& properties,
+                                    const PlanPreference& preference) {
+  std::string reasons;
+  rank(request, properties, preference, &reasons);
+  const GemmDescriptor& g = request.g;
+  throw Unsupported(
+      text("no kernel serves ", request.over ? "grouped gemm " : "gemm ", name(g.a), " ", name(g.layout), " m=", g.m,
+           " n=", g.n, " k=", g.k, request.over ? text(" groups=", g.batch, " over ", name(*request.over)) : "",
+           " alignment=", g.alignment, " on ", describe(device), " (", properties.name, ", compute capability ",
+           properties.compute_capability / 10, ".", properties.compute_capability % 10, "): ", reasons));
+}
+
+}  // namespace
+
+Selection select(const Request& request, Device device, const PlanPreference& preference) {
+  const GemmDescriptor& g = request.g;
+  const DeviceProperties& properties = device_properties(device);
+  if (preference.sm_count < 0)
+    throw InvalidProblem(text("sm_count: 0 (all) or a positive count required, got ", preference.sm_count));
+  check_supported(g, properties, preference);
+  std::vector<Choice> choices = rank(request, properties, preference, nullptr);
+  if (choices.empty()) refuse(request, device, properties, preference);
+  apply_tuning(choices, request, properties, preference, &device);
+  const Choice best = choices.front();
+
+  Selection s;
+  s.device = device;
+  s.kernel = best.kernel;
+  s.split_k = best.split_k;
+  s.sm_count = preference.sm_count > 0 ? std::min(preference.sm_count, properties.sm_count) : properties.sm_count;
+  s.sm_limited = s.sm_count < properties.sm_count;
+  s.workspace_bytes = workspace_size(g, best.split_k);
+  s.sku = sku(*best.kernel, best.split_k, request);
+  s.precision = precision(*best.kernel, best.split_k, request);
+  s.precision.batch_invariant = device.type == DeviceType::cpu || preference.batch_invariant;
 #if CUTPLAN_WITH_CUDA
-  if (plan.device.type == DeviceType::cuda) {
-    DeviceGuard guard(plan.device.id);
-    plan.kernel->run(*plan.kernel, problem, launch);
+  if (best.kernel->prepare != nullptr) {
+    DeviceGuard guard(device.id);
+    best.kernel->prepare(*best.kernel);
+  }
+#endif
+  return s;
+}
+
+void Selection::run(const Problem& problem, Stream stream, Workspace workspace, int repeats) const {
+  const Launch launch{stream, workspace.data, split_k, sm_count, sm_limited, repeats};
+#if CUTPLAN_WITH_CUDA
+  if (device.type == DeviceType::cuda) {
+    DeviceGuard guard(device.id);
+    kernel->run(*kernel, problem, launch);
     return;
   }
 #endif
-  plan.kernel->run(*plan.kernel, problem, launch);
+  kernel->run(*kernel, problem, launch);
+}
+
+}  // namespace gemm
+
+struct GemmPlan::Impl {
+  GemmDescriptor descriptor;
+  gemm::Selection selection;
+};
+
+namespace {
+
+/// The hot path: no allocation, no string, no look-up.
+void launch(const GemmPlan::Impl& plan, const GemmArguments& arguments, Stream stream, Workspace workspace, int repeats) {
+  const gemm::Selection& s = plan.selection;
+  const gemm::Problem problem = gemm::check(plan.descriptor, s.device, s.kernel->alignment, arguments);
+  check_workspace(workspace, s.workspace_bytes);
+  if (problem.m == 0 || problem.n == 0 || problem.batch == 0) return;
+  s.run(problem, stream, workspace, repeats);
 }
 
 }  // namespace
@@ -81,62 +139,30 @@ GemmPlan::GemmPlan(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
 GemmPlan GemmPlan::select(const GemmDescriptor& descriptor, Device device, const PlanPreference& preference) {
   gemm::check(descriptor);
   const GemmDescriptor g = gemm::resolve(descriptor);
-  const DeviceProperties& properties = device_properties(device);
-  if (preference.sm_count < 0)
-    throw InvalidProblem(text("sm_count: 0 (all) or a positive count required, got ", preference.sm_count));
-  check_supported(g, properties, preference);
-  if (preference.batch_invariant && descriptor.alignment == 0 &&
-      (g.layout == GemmLayout::crr || g.layout == GemmLayout::ccr)) {
+  if (preference.batch_invariant && descriptor.alignment == 0 && !gemm::a_is_row_major(g.layout)) {
     throw Unsupported(
         "batch_invariant: an explicit alignment required with a column-major a, whose own alignment depends on m; select "
         "with alignment=16, or less");
   }
-  const std::vector<gemm::Choice> choices = gemm::rank(g, properties, preference, nullptr);
-  if (choices.empty()) {
-    std::string reasons;
-    gemm::rank(g, properties, preference, &reasons);
-    throw Unsupported(text("no kernel serves gemm ", name(g.a), " ", name(g.layout), " m=", g.m, " n=", g.n, " k=", g.k,
-                           " alignment=", g.alignment, " on ", cutplan::describe(device), " (", properties.name,
-                           ", compute capability ", properties.compute_capability / 10, ".",
-                           properties.compute_capability % 10, "): ", reasons));
-  }
-  const gemm::Choice best = choices.front();
-  auto impl = std::make_shared<Impl>();
-  impl->descriptor = g;
-  impl->device = device;
-  impl->kernel = best.kernel;
-  impl->split_k = best.split_k;
-  impl->sm_count = preference.sm_count > 0 ? std::min(preference.sm_count, properties.sm_count) : properties.sm_count;
-  impl->sm_limited = impl->sm_count < properties.sm_count;
-  impl->workspace_bytes = gemm::workspace_size(g, best.split_k);
-  impl->sku = gemm::sku(*best.kernel, best.split_k, g);
-  impl->precision = gemm::precision(*best.kernel, best.split_k, g);
-  impl->precision.batch_invariant = device.type == DeviceType::cpu || preference.batch_invariant;
-#if CUTPLAN_WITH_CUDA
-  if (best.kernel->prepare != nullptr) {
-    DeviceGuard guard(device.id);
-    best.kernel->prepare(*best.kernel);
-  }
-#endif
-  return GemmPlan(std::move(impl));
+  return GemmPlan(std::make_shared<Impl>(Impl{g, gemm::select(g, device, preference)}));
 }
 
 void GemmPlan::can_implement(const GemmArguments& arguments) const {
-  gemm::check(impl_->descriptor, impl_->device, impl_->kernel->alignment, arguments);
+  gemm::check(impl_->descriptor, device(), impl_->selection.kernel->alignment, arguments);
 }
 
-std::size_t GemmPlan::workspace_size() const noexcept { return impl_->workspace_bytes; }
-const KernelSku& GemmPlan::sku() const noexcept { return impl_->sku; }
-const PrecisionGuarantee& GemmPlan::precision_guarantee() const noexcept { return impl_->precision; }
+std::size_t GemmPlan::workspace_size() const noexcept { return impl_->selection.workspace_bytes; }
+const KernelSku& GemmPlan::sku() const noexcept { return impl_->selection.sku; }
+const PrecisionGuarantee& GemmPlan::precision_guarantee() const noexcept { return impl_->selection.precision; }
 const GemmDescriptor& GemmPlan::descriptor() const noexcept { return impl_->descriptor; }
-Device GemmPlan::device() const noexcept { return impl_->device; }
+Device GemmPlan::device() const noexcept { return impl_->selection.device; }
 
 void GemmPlan::run(const GemmArguments& arguments, Stream stream, Workspace workspace) const {
   launch(*impl_, arguments, stream, workspace, 1);
 }
 
 double GemmPlan::measure_launch(const GemmArguments& arguments, int launches, Stream stream, Workspace workspace) const {
-  if (impl_->device.type == DeviceType::cpu)
+  if (device().type == DeviceType::cpu)
     throw Unsupported("measure_launch: a plan for a CUDA device required, got one for the host, which launches nothing");
   if (launches < 2) throw InvalidProblem(text("launches: at least 2 required, got ", launches));
   // The difference of two runs: what is done once cancels.

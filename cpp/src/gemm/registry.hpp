@@ -1,6 +1,7 @@
 // Which kernel serves a problem: the support table says what may run, the cost model what should.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -8,20 +9,32 @@
 
 namespace cutplan::gemm {
 
+/// What any plan asks for: a resolved descriptor, where groups are a batch and the extent that they share counts all of
+/// them.
+struct Request {
+  Request(const GemmDescriptor& g, std::optional<GroupedOver> over = std::nullopt) : g(g), over(over) {}
+
+  GemmDescriptor g;
+  std::optional<GroupedOver> over;  // none: not grouped
+};
+
+/// Of a resolved descriptor.
+Request request(const GroupedGemmDescriptor& descriptor);
+
 struct Choice {
   const Kernel* kernel;
   int split_k;
   double seconds;  // predicted
 };
 
-/// Kernels that can serve a resolved descriptor, fastest first. Empty: `reasons` says why, one line a cause.
-std::vector<Choice> rank(const GemmDescriptor& descriptor, const DeviceProperties& properties,
-                         const PlanPreference& preference, std::string* reasons);
+/// Kernels that can serve a request, fastest first. Empty: `reasons` says why, one line a cause.
+std::vector<Choice> rank(const Request& request, const DeviceProperties& device, const PlanPreference& preference,
+                         std::string* reasons);
 
-KernelSku sku(const Kernel& kernel, int split_k, const GemmDescriptor& descriptor);
+KernelSku sku(const Kernel& kernel, int split_k, const Request& request);
 
 std::size_t workspace_size(const GemmDescriptor& descriptor, int split_k);
 
-PrecisionGuarantee precision(const Kernel& kernel, int split_k, const GemmDescriptor& descriptor);
+PrecisionGuarantee precision(const Kernel& kernel, int split_k, const Request& request);
 
 }  // namespace cutplan::gemm

@@ -10,27 +10,53 @@ namespace cutplan::gemm {
 struct Support {
   Arch arch;
   DType operand;  // of A and B
-  DType d[2];     // output types; C and bias: D's type, the operand's type or float32
+  DType d[3];     // output types; C, bias, residual and aux: D's type, the operand's type or float32
   int minimum_compute_capability, maximum_compute_capability;  // 0, 0: the host
   const char* note;
 };
 
 inline constexpr Support support_table[] = {
-    {Arch::host, DType::f16, {DType::f16, DType::f32}, 0, 0, "float32 accumulation"},
-    {Arch::host, DType::bf16, {DType::bf16, DType::f32}, 0, 0, "float32 accumulation"},
-    {Arch::host, DType::f32, {DType::f32, DType::none}, 0, 0, ""},
-    {Arch::host, DType::f64, {DType::f64, DType::none}, 0, 0, ""},
-    {Arch::sm80, DType::f16, {DType::f16, DType::f32}, 80, any_newer, "mma.sync; any alignment"},
-    {Arch::sm80, DType::bf16, {DType::bf16, DType::f32}, 80, any_newer, "mma.sync; any alignment"},
-    {Arch::sm89, DType::f16, {DType::f16, DType::f32}, 89, 90, "mma.sync; tiles within 99 KiB of shared memory"},
-    {Arch::sm89, DType::bf16, {DType::bf16, DType::f32}, 89, 90, "mma.sync; tiles within 99 KiB of shared memory"},
-    {Arch::sm90, DType::f16, {DType::f16, DType::f32}, 90, 90, "TMA and wgmma; 16-byte aligned A and B, K > 0"},
-    {Arch::sm90, DType::bf16, {DType::bf16, DType::f32}, 90, 90, "TMA and wgmma; 16-byte aligned A and B, K > 0"},
+    {Arch::host, DType::f16, {DType::f16, DType::f32, DType::bf16}, 0, 0, "float32 accumulation"},
+    {Arch::host, DType::bf16, {DType::bf16, DType::f32, DType::f16}, 0, 0, "float32 accumulation"},
+    {Arch::host, DType::f32, {DType::f32, DType::f16, DType::bf16}, 0, 0, "IEEE float32"},
+    {Arch::host, DType::f64, {DType::f64}, 0, 0, ""},
+    {Arch::sm80, DType::f16, {DType::f16, DType::f32, DType::bf16}, 80, any_newer, "mma.sync; any alignment"},
+    {Arch::sm80, DType::bf16, {DType::bf16, DType::f32, DType::f16}, 80, any_newer, "mma.sync; any alignment"},
+    {Arch::sm80,
+     DType::f32,
+     {DType::f32, DType::f16, DType::bf16},
+     80,
+     any_newer,
+     "three TF32 products; one TF32 product or IEEE float32 by choice; any alignment"},
+    {Arch::sm80, DType::f64, {DType::f64}, 80, any_newer, "mma.sync; any alignment"},
+    {Arch::sm89,
+     DType::f16,
+     {DType::f16, DType::f32, DType::bf16},
+     89,
+     90,
+     "mma.sync; tiles within 99 KiB of shared memory"},
+    {Arch::sm89,
+     DType::bf16,
+     {DType::bf16, DType::f32, DType::f16},
+     89,
+     90,
+     "mma.sync; tiles within 99 KiB of shared memory"},
+    {Arch::sm90, DType::f16, {DType::f16, DType::f32, DType::bf16}, 90, 90, "TMA and wgmma; 16-byte aligned A and B"},
+    {Arch::sm90, DType::bf16, {DType::bf16, DType::f32, DType::f16}, 90, 90, "TMA and wgmma; 16-byte aligned A and B"},
+    {Arch::sm90,
+     DType::f32,
+     {DType::f32, DType::f16, DType::bf16},
+     90,
+     90,
+     "TMA and wgmma with math='tf32'; 16-byte aligned A and B"},
+    {Arch::sm90, DType::f64, {DType::f64}, 90, 90, "mma.sync m16n8k8; any alignment"},
 };
 
-constexpr bool is_output(const Support& row, DType d) { return d != DType::none && (row.d[0] == d || row.d[1] == d); }
+constexpr bool is_output(const Support& row, DType t) {
+  return t != DType::none && (row.d[0] == t || row.d[1] == t || row.d[2] == t);
+}
 
-/// C and bias may come in D's type, in the operands' or in float32 (float64 operands: float64 only).
+/// C, bias, residual and aux may come in D's type, in the operands' or in float32 (float64 operands: float64 only).
 constexpr bool is_epilogue_input(DType operand, DType d, DType t) {
   return t == d || t == operand || (t == DType::f32 && operand != DType::f64);
 }

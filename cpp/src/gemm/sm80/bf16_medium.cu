@@ -6,8 +6,8 @@
 namespace cutplan::gemm {
 
 static constexpr Kernel kernels[] = {
-    CUTPLAN_SM80_GEMM(sm80, cutlass::bfloat16_t, DType::bf16, 128, 128, 32, 4, 2, 2, 16, 0.43),
-    CUTPLAN_SM80_GEMM(sm80, cutlass::bfloat16_t, DType::bf16, 128, 128, 64, 3, 2, 2, 16, 0.455)};
+    CUTPLAN_SM80_GEMM(sm80, cutlass::bfloat16_t, DType::bf16, 128, 128, 32, 4, 2, 2, 16, 0.43, false),
+    CUTPLAN_SM80_GEMM(sm80, cutlass::bfloat16_t, DType::bf16, 128, 128, 64, 3, 2, 2, 16, 0.455, false)};
 const KernelTable sm80_bf16_medium = {kernels, std::size(kernels)};
 
 }  // namespace cutplan::gemm

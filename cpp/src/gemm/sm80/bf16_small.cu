@@ -4,8 +4,8 @@
 namespace cutplan::gemm {
 
 static constexpr Kernel kernels[] = {
-    CUTPLAN_SM80_GEMM(sm80, cutlass::bfloat16_t, DType::bf16, 64, 64, 64, 4, 2, 2, 16, 0.30),
-    CUTPLAN_SM80_GEMM(sm80, cutlass::bfloat16_t, DType::bf16, 64, 64, 32, 3, 2, 2, 2, 0.08)};
+    CUTPLAN_SM80_GEMM(sm80, cutlass::bfloat16_t, DType::bf16, 64, 64, 64, 4, 2, 2, 16, 0.30, false),
+    CUTPLAN_SM80_GEMM(sm80, cutlass::bfloat16_t, DType::bf16, 64, 64, 32, 3, 2, 2, 2, 0.08, false)};
 const KernelTable sm80_bf16_small = {kernels, std::size(kernels)};
 
 }  // namespace cutplan::gemm

@@ -3,7 +3,8 @@
 
 namespace cutplan::gemm {
 
-static constexpr Kernel kernels[] = {CUTPLAN_SM80_GEMM(sm80, cutlass::half_t, DType::f16, 128, 256, 64, 3, 2, 4, 16, 0.47)};
+static constexpr Kernel kernels[] = {
+    CUTPLAN_SM80_GEMM(sm80, cutlass::half_t, DType::f16, 128, 256, 64, 3, 2, 4, 16, 0.47, false)};
 const KernelTable sm80_f16_large = {kernels, std::size(kernels)};
 
 }  // namespace cutplan::gemm

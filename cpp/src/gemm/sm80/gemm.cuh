@@ -1,6 +1,7 @@
 // GEMM for Ampere and everything after it: cp.async, ldmatrix, mma.sync.
 //
-// Computes D = activation(alpha A B + beta C + bias) for 16-bit A and B in any of the four layouts, float32 accumulation.
+// 16-bit A and B in any of the four layouts, float32 accumulation; gemm.hpp has what is computed, epilogue.cuh what happens to
+// sums. Problems of groups: those of rows (A row-major) and those of K (A column-major, B row-major).
 //
 // Data movement. Tiles of A and B go from global to shared memory through a ring of kStages slots, kStages - 1 of them in
 // flight. Threads copy 16 bytes each with cp.async (or, where operands are not 16-byte aligned, element by element through
@@ -27,20 +28,23 @@
 #include "core/cuda.hpp"
 #include "gemm/epilogue.cuh"
 #include "gemm/support.hpp"
+#include "gemm/tiles.cuh"
 
 namespace cutplan::gemm::sm80 {
 
 template <typename Element_, GemmLayout kLayout_, int kTileM_, int kTileN_, int kTileK_, int kStages_, int kWarpsM_,
-          int kWarpsN_, int kAlignment_>
+          int kWarpsN_, int kAlignment_, bool kGated_>
 struct Config {
   using Element = Element_;
+  // Half of the B tile's columns come from B, half from b2; a warp has the same columns of both.
+  static constexpr bool kGated = kGated_;
   static constexpr GemmLayout kLayout = kLayout_;
   static constexpr int kTileM = kTileM_, kTileN = kTileN_, kTileK = kTileK_, kStages = kStages_, kWarpsM = kWarpsM_,
                        kWarpsN = kWarpsN_;
   static constexpr int kAlignment = kAlignment_;
-  static constexpr int kThreads = 32 * kWarpsM * kWarpsN;
+  static constexpr int kThreads = 32 * kWarpsM * kWarpsN, kColumns = kGated ? kTileN / 2 : kTileN;  // kColumns: of D
   static constexpr int kWarpM = kTileM / kWarpsM, kWarpN = kTileN / kWarpsN;
-  static constexpr int kMmaM = kWarpM / 16, kMmaN = kWarpN / 8, kMmaK = kTileK / 16;
+  static constexpr int kMmaM = kWarpM / 16, kMmaN = kWarpN / 8, kMmaK = kTileK / 16, kWarpColumns = kColumns / kWarpsN;
   static constexpr bool kAlongKA = kLayout == GemmLayout::rcr || kLayout == GemmLayout::rrr;
   static constexpr bool kAlongKB = kLayout == GemmLayout::rcr || kLayout == GemmLayout::ccr;
   static constexpr int kSlotBytes = (kTileM + kTileN) * kTileK * 2;
@@ -90,8 +94,19 @@ struct OperandTile {
   }
 };
 
-/// Brings one operand's tiles from global memory, one K step after the other.
-template <typename Config, int kExtent, bool kAlongK>
+/// Where an operand's elements are.
+struct Source {
+  const void* data;
+  std::int64_t ld, batch_stride;
+
+  __device__ const std::uint16_t* matrix(std::uint32_t batch) const {
+    return static_cast<const std::uint16_t*>(data) + batch * batch_stride;
+  }
+};
+
+/// Brings one operand's tiles from global memory, one K step after the other. kSources = 2: the second half of a tile's extent
+/// comes from another matrix.
+template <typename Config, int kExtent, bool kAlongK, int kSources = 1>
 class Loader {
   using Tile = OperandTile<Config, kExtent, kAlongK>;
   static constexpr int kRunStep = Config::kThreads / Tile::kChunks;  // runs between two chunks of a thread
@@ -101,21 +116,35 @@ class Loader {
   static constexpr int kCopies = Tile::kRuns / kRunStep;  // chunks of a thread
 
   /// The tile at `extent0` of an operand with `extent` rows (A) or columns (B), from k0 on.
-  __device__ Loader(const void* data, std::int64_t ld, std::int64_t extent0, std::int64_t extent, std::int64_t k0)
-      : run_step_(kRunStep * ld),
-        next_step_((kAlongK ? Config::kTileK : Config::kTileK * ld) - (kCopies - 1) * kRunStep * ld) {
+  __device__ Loader(const Source& source, const Source& second, std::uint32_t batch, std::int64_t extent0,
+                    std::int64_t extent, std::int64_t k0) {
+    constexpr int kShare = kExtent / kSources;
     const int chunk = threadIdx.x % Tile::kChunks, run = threadIdx.x / Tile::kChunks;
     to_ = Tile::offset(run, chunk);
-    const std::int64_t first = kAlongK ? (extent0 + run) * ld + k0 + 8 * chunk : (k0 + run) * ld + extent0 + 8 * chunk;
-    from_ = static_cast<const std::uint16_t*>(data) + first;
+    // Along the extent a thread's chunks are of one matrix; along K its first ones are of one, the others of the other.
+    const int place = kAlongK ? run : 8 * chunk;
+    const Source& own = kSources == 2 && !kAlongK && place >= kShare ? second : source;
+    const auto first = [&](const Source& from) {
+      const std::int64_t at = extent0 + place % kShare;
+      return from.matrix(batch) + (kAlongK ? at * from.ld + k0 + 8 * chunk : (k0 + run) * from.ld + at);
+    };
+    from_ = first(own);
+    run_step_ = kRunStep * own.ld;
+    next_step_ = kAlongK ? Config::kTileK : Config::kTileK * own.ld;
+    if constexpr (kSplit) {
+      static_assert(kShare % kRunStep == 0);
+      second_step_ = kRunStep * second.ld;
+      second_ = first(second) - from_;
+    }
+    next_step_ -= offset(kCopies - 1);
     // Along K: which of the thread's runs exist. Others are left as they are: they only reach rows and columns outside D.
     // Along the extent: how much of the thread's chunk exists.
     const auto inside = [&](std::int64_t i) { return static_cast<int>(i < 0 ? 0 : i > 8 ? 8 : i); };
-    elements_ = kAlongK ? 8 : inside(extent - extent0 - 8 * chunk);
+    elements_ = kAlongK ? 8 : inside(extent - extent0 - place % kShare);
     runs_ = 0;
 #pragma unroll
     for (int i = 0; i < kCopies; ++i) {
-      if (kAlongK ? extent0 + run + i * kRunStep < extent : elements_ > 0) runs_ |= 1u << i;
+      if (kAlongK ? extent0 + (run + i * kRunStep) % kShare < extent : elements_ > 0) runs_ |= 1u << i;
     }
     // Hold on to these in registers: recomputing them in each step was 60 instructions that the tensor cores waited for.
     asm volatile("" : "+r"(runs_), "+l"(run_step_), "+l"(next_step_));
@@ -133,7 +162,7 @@ class Loader {
       asm volatile(
           "cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(slot + to_ + i * kRunStep * Tile::kChunks * 16),
           "l"(from_));
-    from_ += i + 1 < kCopies ? run_step_ : next_step_;
+    from_ += i + 1 < kCopies ? offset(i + 1) - offset(i) : next_step_;
   }
 
   /// Starts the copy of a whole step of which only `k_left` elements, or parts of chunks, exist; the rest becomes zero. Does
@@ -146,7 +175,7 @@ class Loader {
         const int left = kAlongK ? k_left - 8 * chunk : run + i * kRunStep < k_left ? elements_ : 0;
         const int bytes = left <= 0 ? 0 : left < 8 ? left * 2 : 16;
         asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(slot + to_ + i * kRunStep * Tile::kChunks * 16),
-                     "l"(bytes ? from_ + i * run_step_ : from_), "r"(bytes));
+                     "l"(bytes ? from_ + offset(i) : from_), "r"(bytes));
       }
     }
   }
@@ -159,11 +188,11 @@ class Loader {
       const int left = !(runs_ >> i & 1) ? 0 : kAlongK ? k_left - 8 * chunk : run + i * kRunStep < k_left ? elements_ : 0;
       std::uint16_t element[8];
 #pragma unroll
-      for (int e = 0; e < 8; ++e) element[e] = e < left ? from_[i * run_step_ + e] : std::uint16_t{0};
+      for (int e = 0; e < 8; ++e) element[e] = e < left ? from_[offset(i) + e] : std::uint16_t{0};
 #pragma unroll
       for (int w = 0; w < 4; ++w) held_[i][w] = element[2 * w] | static_cast<std::uint32_t>(element[2 * w + 1]) << 16;
     }
-    from_ += next_step_ + (kCopies - 1) * run_step_;
+    from_ += next_step_ + offset(kCopies - 1);
   }
 
   __device__ __forceinline__ void flush(std::uint32_t slot) const {
@@ -175,9 +204,20 @@ class Loader {
   }
 
  private:
+  static constexpr bool kSplit = kSources == 2 && kAlongK;
+
+  /// Elements from the thread's first chunk to chunk i.
+  __device__ __forceinline__ std::int64_t offset(int i) const {
+    if constexpr (kSplit) {
+      if (i >= kCopies / 2) return second_ + (i - kCopies / 2) * second_step_;
+    }
+    return i * run_step_;
+  }
+
   const std::uint16_t* from_;
-  std::int64_t run_step_;   // elements from a chunk to the thread's next
-  std::int64_t next_step_;  // and from its last to its first of the next K step
+  std::int64_t run_step_;                      // elements from a chunk to the thread's next
+  std::int64_t next_step_;                     // and from its last to its first of the next K step
+  std::int64_t second_ = 0, second_step_ = 0;  // to the first chunk of the second matrix, and between its chunks
   int to_, elements_;
   std::uint32_t runs_;
   std::uint32_t held_[kCopies][4];  // used by fetch and flush alone
@@ -190,14 +230,9 @@ __device__ __forceinline__ void multiply(float* acc, const std::uint32_t (&a)[4]
   Mma::fma(acc[0], acc[1], acc[2], acc[3], a[0], a[1], a[2], a[3], b0, b1, acc[0], acc[1], acc[2], acc[3]);
 }
 
-struct Grid : TileGrid {
-  std::int64_t k_slice;
-  std::uint32_t split_k;
-};
-
 template <typename Config>
 __global__ __launch_bounds__(Config::kThreads) void sm80_gemm(const __grid_constant__ Problem p,
-                                                              const __grid_constant__ Grid grid) {
+                                                              const __grid_constant__ TileGrid grid) {
   using TileA = OperandTile<Config, Config::kTileM, Config::kAlongKA>;
   using TileB = OperandTile<Config, Config::kTileN, Config::kAlongKB>;
   constexpr int kStages = Config::kStages, kTileK = Config::kTileK, kMmaM = Config::kMmaM, kMmaN = Config::kMmaN,
@@ -207,23 +242,21 @@ __global__ __launch_bounds__(Config::kThreads) void sm80_gemm(const __grid_const
   const auto ring = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
   constexpr std::uint32_t kRingBytes = kStages * Config::kSlotBytes, kOffsetB = Config::kTileM * kTileK * 2;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  const int warp_m = warp % Config::kWarpsM * Config::kWarpM, warp_n = warp / Config::kWarpsM * Config::kWarpN;
+  const int warp_m = warp % Config::kWarpsM * Config::kWarpM, warp_n = warp / Config::kWarpsM * Config::kWarpColumns;
   const std::uint32_t first_a = ring + TileA::template first_block<true>(warp_m, lane),
                       first_b = ring + kOffsetB + TileB::template first_block<false>(warp_n, lane);
+  const Source source_a{p.a, p.lda, p.batch_a}, source_b{p.b, p.ldb, p.batch_b}, source_b2{p.b2, p.ldb2, p.batch_b2};
 
-  for (std::uint32_t index = blockIdx.x; index < grid.tiles; index += gridDim.x) {
-    const std::uint32_t tiles_per_split = grid.tiles / grid.split_k, split = index / tiles_per_split;
-    const TileCoordinate tile = grid.coordinate(index - split * tiles_per_split);
-    const std::int64_t k_begin = split * grid.k_slice, k_end = min(p.k, k_begin + grid.k_slice);
-    const int steps = static_cast<int>((k_end - k_begin + kTileK - 1) / kTileK);
+  TileWalk<Config::kTileM, Config::kColumns> walk(p, grid);
+  Tile tile;
+  for (std::uint32_t index = blockIdx.x; walk.find(index, tile); index += gridDim.x) {
+    const int steps = static_cast<int>((tile.k_end - tile.k + kTileK - 1) / kTileK);
     const int k_last =
-        static_cast<int>(k_end - k_begin - static_cast<std::int64_t>(steps - 1) * kTileK);  // elements of the last step
-    const std::int64_t tile_m = tile.m * Config::kTileM, tile_n = tile.n * Config::kTileN;
+        static_cast<int>(tile.k_end - tile.k - static_cast<std::int64_t>(steps - 1) * kTileK);  // of the last step
 
-    Loader<Config, Config::kTileM, Config::kAlongKA> load_a(static_cast<const std::uint16_t*>(p.a) + tile.batch * p.batch_a,
-                                                            p.lda, tile_m, p.m, k_begin);
-    Loader<Config, Config::kTileN, Config::kAlongKB> load_b(static_cast<const std::uint16_t*>(p.b) + tile.batch * p.batch_b,
-                                                            p.ldb, tile_n, p.n, k_begin);
+    Loader<Config, Config::kTileM, Config::kAlongKA> load_a(source_a, source_a, tile.batch, tile.row, tile.row_end, tile.k);
+    Loader<Config, Config::kTileN, Config::kAlongKB, Config::kGated ? 2 : 1> load_b(source_b, source_b2, tile.batch,
+                                                                                    tile.col, p.n, tile.k);
     // Steps whose chunks all exist whole; others are copied with zero fill.
     const int full_steps = k_last == kTileK ? steps : steps - 1;
     const int whole_steps = kAsync && load_a.whole_chunks(p.m) && load_b.whole_chunks(p.n) ? full_steps : 0;
@@ -278,7 +311,10 @@ __global__ __launch_bounds__(Config::kThreads) void sm80_gemm(const __grid_const
 #pragma unroll
       for (int i = 0; i < kMmaM; ++i) TileA::load_block(TileA::block(first_a + slot, i, k_block), a[buffer][i]);
 #pragma unroll
-      for (int j = 0; j < kMmaN / 2; ++j) TileB::load_block(TileB::block(first_b + slot, j, k_block), b[buffer][j]);
+      for (int j = 0; j < kMmaN / 2; ++j) {
+        const int block = Config::kGated && j >= kMmaN / 4 ? j - kMmaN / 4 + Config::kColumns / 16 : j;
+        TileB::load_block(TileB::block(first_b + slot, block, k_block), b[buffer][j]);
+      }
     };
 
     if (steps > 0) {
@@ -330,23 +366,20 @@ __global__ __launch_bounds__(Config::kThreads) void sm80_gemm(const __grid_const
     asm volatile("cp.async.wait_group 0;");
     __syncthreads();  // the epilogue reuses the ring
 
-    Epilogue(p, tile.batch, split * p.batch + tile.batch)
-        .template store_warp_tile<kMmaM, kMmaN / 4>(acc, shared + warp * staging_bytes, tile_m + warp_m, tile_n + warp_n);
-  }
-}
-
-/// Adds up the slices of a split K, in order, and runs the epilogue on the sum. One thread for 8 columns of a row.
-static __global__ void split_k_reduce(const __grid_constant__ Problem p, const float* partial, int split_k) {
-  const std::int64_t vectors = (p.n + 7) / 8, elements = p.batch * p.m * p.n;
-  for (std::int64_t i = blockIdx.x * std::int64_t{blockDim.x} + threadIdx.x; i < p.batch * p.m * vectors;
-       i += std::int64_t{gridDim.x} * blockDim.x) {
-    const std::int64_t col = i % vectors * 8, row = i / vectors % p.m, batch = i / vectors / p.m;
-    const int count = p.n - col < 8 ? static_cast<int>(p.n - col) : 8;
-    float x[8] = {};
-    for (int split = 0; split < split_k; ++split) {
-      RowVectors(partial + split * elements, p.n, p.m * p.n, batch, DType::f32).add_to(x, 1.0f, row, col, count);
+    Epilogue epilogue(p, tile.batch, tile.slice * p.batch + tile.batch, tile.row_end);
+    char* staging = shared + warp * staging_bytes;
+    const std::int64_t row = tile.row + warp_m, col = tile.col + warp_n;
+    if constexpr (Config::kGated) {
+#pragma unroll
+      for (int i = 0; i < kMmaM; ++i) {
+        float* of_row = acc + i * kMmaN * 4;
+        epilogue.template gate<kMmaN / 8>(reinterpret_cast<float (&)[kMmaN * 4]>(*of_row), row + 16 * i, col);
+        epilogue.template store_warp_tile<1, kMmaN / 8>(reinterpret_cast<float (&)[kMmaN * 2]>(*of_row), staging,
+                                                        row + 16 * i, col);
+      }
+    } else {
+      epilogue.template store_warp_tile<kMmaM, kMmaN / 4>(acc, staging, row, col);
     }
-    Epilogue(p, batch, batch).finish(x, row, col);
   }
 }
 
@@ -357,51 +390,31 @@ void prepare(const Kernel&) {
 
 template <typename Config>
 void run(const Kernel&, const Problem& p, const Launch& launch) {
-  const auto stream = static_cast<cudaStream_t>(launch.stream);
-  const int split_k = launch.split_k;
-  Problem main = p;
-  if (split_k > 1) {
-    main.d = launch.workspace;
-    main.d_type = DType::f32;
-    main.ldd = p.n;
-    main.batch_d = p.m * p.n;
-    main.alpha = 1;
-    main.c = main.bias = nullptr;
-    main.activation = Activation::none;
-  }
-  Grid grid;
-  grid.tiles_m = static_cast<std::uint32_t>((p.m + Config::kTileM - 1) / Config::kTileM);
-  grid.tiles_n = static_cast<std::uint32_t>((p.n + Config::kTileN - 1) / Config::kTileN);
-  grid.tiles = grid.tiles_m * grid.tiles_n * static_cast<std::uint32_t>(p.batch * split_k);
-  grid.k_slice = split_k > 1 ? split_extent(p.k, split_k, Config::kTileK) : p.k;
-  grid.split_k = static_cast<std::uint32_t>(split_k);
-  grid.panel = 8;
+  const Problem main = launch.split_k > 1 ? partial_sums(p, launch.workspace) : p;
+  const TileGrid grid = tile_grid(p, Config::kTileM, Config::kColumns, Config::kTileK, launch.split_k);
   const std::uint32_t blocks =
       launch.sm_limited ? std::min(static_cast<std::uint32_t>(launch.sm_count), grid.tiles) : grid.tiles;
-  const std::int64_t vectors = p.batch * p.m * ((p.n + 7) / 8);
-  const auto reduction =
-      static_cast<unsigned>(std::min<std::int64_t>((vectors + 255) / 256, std::int64_t{8} * launch.sm_count));
   for (int i = 0; i < launch.repeats; ++i) {
-    sm80_gemm<Config><<<blocks, Config::kThreads, Config::kSharedMemory, stream>>>(main, grid);
+    sm80_gemm<Config>
+        <<<blocks, Config::kThreads, Config::kSharedMemory, static_cast<cudaStream_t>(launch.stream)>>>(main, grid);
     check_cuda(cudaPeekAtLastError(), "launch of the sm80 GEMM kernel");
-    if (split_k > 1) {
-      split_k_reduce<<<reduction, 256, 0, stream>>>(p, static_cast<const float*>(launch.workspace), split_k);
-      check_cuda(cudaPeekAtLastError(), "launch of the split K reduction");
-    }
+    if (launch.split_k > 1) reduce_split_k(p, launch);
   }
 }
 
 template <Arch kArch, typename Element, GemmLayout kLayout, int kTileM, int kTileN, int kTileK, int kStages, int kWarpsM,
-          int kWarpsN, int kAlignment>
+          int kWarpsN, int kAlignment, bool kGated>
 constexpr Kernel kernel(DType operand, double peak_fraction) {
-  using C = Config<Element, kLayout, kTileM, kTileN, kTileK, kStages, kWarpsM, kWarpsN, kAlignment>;
+  using C = Config<Element, kLayout, kTileM, kTileN, kTileK, kStages, kWarpsM, kWarpsN, kAlignment, kGated>;
   Kernel k{};
   k.arch = kArch;
   k.backend = Backend::cute;
   k.operand = operand;
+  k.math = Math::strict;
   k.layout = kLayout;
   k.tile_m = kTileM;
-  k.tile_n = kTileN;
+  k.gate = kGated ? Gate::separate : Gate::none;
+  k.tile_n = C::kColumns;
   k.tile_k = kTileK;
   k.stages = kStages;
   k.cluster_m = k.cluster_n = 1;
@@ -413,7 +426,8 @@ constexpr Kernel kernel(DType operand, double peak_fraction) {
   k.shared_memory = C::kSharedMemory;
   k.minimum_compute_capability = kArch == Arch::sm89 ? 89 : 80;
   k.maximum_compute_capability = kArch == Arch::sm89 ? 90 : any_newer;
-  k.splits_k = true;
+  k.splits_k = !kGated;
+  k.groups = true;
   k.peak_fraction = peak_fraction;
   k.exposed_seconds = 1.6e-6;
   k.run = run<C>;
@@ -423,14 +437,14 @@ constexpr Kernel kernel(DType operand, double peak_fraction) {
 
 }  // namespace cutplan::gemm::sm80
 
-/// Four entries of a table: one tile in all layouts.
-#define CUTPLAN_SM80_GEMM(arch, Element, operand, tile_m, tile_n, tile_k, stages, warps_m, warps_n, alignment,         \
-                          peak_fraction)                                                                               \
-  sm80::kernel<Arch::arch, Element, GemmLayout::rcr, tile_m, tile_n, tile_k, stages, warps_m, warps_n, alignment>(     \
-      operand, peak_fraction),                                                                                         \
-      sm80::kernel<Arch::arch, Element, GemmLayout::rrr, tile_m, tile_n, tile_k, stages, warps_m, warps_n, alignment>( \
-          operand, peak_fraction),                                                                                     \
-      sm80::kernel<Arch::arch, Element, GemmLayout::crr, tile_m, tile_n, tile_k, stages, warps_m, warps_n, alignment>( \
-          operand, peak_fraction),                                                                                     \
-      sm80::kernel<Arch::arch, Element, GemmLayout::ccr, tile_m, tile_n, tile_k, stages, warps_m, warps_n, alignment>( \
-          operand, peak_fraction)
+/// Four entries of a table: one tile in all layouts. The last argument is whether it is gated.
+#define CUTPLAN_SM80_GEMM(arch, Element, operand, tile_m, tile_n, tile_k, stages, warps_m, warps_n, alignment,            \
+                          peak_fraction, gated)                                                                           \
+  sm80::kernel<Arch::arch, Element, GemmLayout::rcr, tile_m, tile_n, tile_k, stages, warps_m, warps_n, alignment, gated>( \
+      operand, peak_fraction),                                                                                            \
+      sm80::kernel<Arch::arch, Element, GemmLayout::rrr, tile_m, tile_n, tile_k, stages, warps_m, warps_n, alignment,     \
+                   gated>(operand, peak_fraction),                                                                        \
+      sm80::kernel<Arch::arch, Element, GemmLayout::crr, tile_m, tile_n, tile_k, stages, warps_m, warps_n, alignment,     \
+                   gated>(operand, peak_fraction),                                                                        \
+      sm80::kernel<Arch::arch, Element, GemmLayout::ccr, tile_m, tile_n, tile_k, stages, warps_m, warps_n, alignment,     \
+                   gated>(operand, peak_fraction)

@@ -6,7 +6,7 @@
 namespace cutplan::gemm {
 
 static constexpr Kernel kernels[] = {
-    CUTPLAN_SM80_GEMM(sm89, cutlass::bfloat16_t, DType::bf16, 128, 128, 64, 3, 2, 2, 16, 0.455)};
+    CUTPLAN_SM80_GEMM(sm89, cutlass::bfloat16_t, DType::bf16, 128, 128, 64, 3, 2, 2, 16, 0.455, false)};
 const KernelTable sm89_bf16 = {kernels, std::size(kernels)};
 
 }  // namespace cutplan::gemm

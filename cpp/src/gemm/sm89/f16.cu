@@ -5,7 +5,8 @@
 
 namespace cutplan::gemm {
 
-static constexpr Kernel kernels[] = {CUTPLAN_SM80_GEMM(sm89, cutlass::half_t, DType::f16, 128, 128, 64, 3, 2, 2, 16, 0.455)};
+static constexpr Kernel kernels[] = {
+    CUTPLAN_SM80_GEMM(sm89, cutlass::half_t, DType::f16, 128, 128, 64, 3, 2, 2, 16, 0.455, false)};
 const KernelTable sm89_f16 = {kernels, std::size(kernels)};
 
 }  // namespace cutplan::gemm

@@ -3,7 +3,8 @@
 
 namespace cutplan::gemm {
 
-static constexpr Kernel kernels[] = {CUTPLAN_SM90_GEMM(cutlass::half_t, DType::f16, 128, 128, 6, 1, pingpong, 0.73, 0.5e-6)};
+static constexpr Kernel kernels[] = {
+    CUTPLAN_SM90_GEMM(cutlass::half_t, DType::f16, 128, 128, 6, 1, pingpong, 0.73, 0.5e-6, false)};
 const KernelTable sm90_f16_medium = {kernels, std::size(kernels)};
 
 }  // namespace cutplan::gemm

@@ -6,8 +6,9 @@
 
 namespace cutplan::gemm {
 
-static constexpr Kernel kernels[] = {CUTPLAN_SM90_GEMM(cutlass::half_t, DType::f16, 64, 256, 5, 1, pingpong, 0.48, 0.5e-6),
-                                     CUTPLAN_SM90_GEMM(cutlass::half_t, DType::f16, 64, 128, 8, 1, pingpong, 0.41, 0.5e-6)};
+static constexpr Kernel kernels[] = {
+    CUTPLAN_SM90_GEMM(cutlass::half_t, DType::f16, 64, 256, 5, 1, pingpong, 0.48, 0.5e-6, false),
+    CUTPLAN_SM90_GEMM(cutlass::half_t, DType::f16, 64, 128, 8, 1, pingpong, 0.41, 0.5e-6, false)};
 const KernelTable sm90_f16_small = {kernels, std::size(kernels)};
 
 }  // namespace cutplan::gemm

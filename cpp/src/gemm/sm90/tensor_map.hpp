@@ -1,5 +1,5 @@
-// TMA descriptors for the operands of a GEMM: a 16-bit matrix or batch of matrices, read in boxes of 64 contiguous elements
-// (128 bytes, the widest swizzle) by `box_runs` runs.
+// TMA descriptors for the operands of a GEMM: a matrix or batch of matrices, read in boxes of 128 contiguous bytes (the widest
+// swizzle) by `box_runs` runs. float32 is rounded to TF32 on its way.
 #pragma once
 
 #include <cuda.h>
@@ -26,19 +26,26 @@ inline EncodeTiled encode_tiled() {
   return function;
 }
 
-/// `runs` contiguous runs of `run_length` elements, `ld` apart, in `batch` copies `batch_stride` apart (0: shared).
+/// `runs` contiguous runs of `run_length` elements, `ld` apart, in `batch` copies `batch_stride` apart (0: shared). Without K there
+/// is nothing to read, and no map.
 inline CUtensorMap operand_map(DType type, const void* data, std::int64_t run_length, std::int64_t runs, std::int64_t ld,
                                std::int64_t batch, std::int64_t batch_stride, int box_runs) {
+  if (run_length == 0 || runs == 0) return {};
   const bool shared = batch_stride == 0;
+  const cuuint64_t element = bits(type) / 8;
   const cuuint64_t dims[3] = {static_cast<cuuint64_t>(run_length), static_cast<cuuint64_t>(runs),
                               static_cast<cuuint64_t>(shared ? 1 : batch)};
-  const cuuint64_t pitches[2] = {static_cast<cuuint64_t>(ld) * 2, static_cast<cuuint64_t>(shared ? 16 : batch_stride * 2)};
-  const cuuint32_t box[3] = {64, static_cast<cuuint32_t>(box_runs), 1};
+  const cuuint64_t pitches[2] = {static_cast<cuuint64_t>(ld) * element,
+                                 shared ? 16 : static_cast<cuuint64_t>(batch_stride) * element};
+  const cuuint32_t box[3] = {static_cast<cuuint32_t>(128 / element), static_cast<cuuint32_t>(box_runs), 1};
   const cuuint32_t steps[3] = {1, 1, 1};
   CUtensorMap map;
   const CUresult status =
-      encode_tiled()(&map, type == DType::f16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3,
-                     const_cast<void*>(data), dims, pitches, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+      encode_tiled()(&map,
+                     type == DType::f16    ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16
+                     : type == DType::bf16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
+                                           : CU_TENSOR_MAP_DATA_TYPE_TFLOAT32,
+                     3, const_cast<void*>(data), dims, pitches, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
                      CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (status != CUDA_SUCCESS) {
     throw DeviceError(text("cuTensorMapEncodeTiled refused (CUresult ", static_cast<int>(status), ") a matrix of ", runs,

@@ -1,0 +1,833 @@
+// GEMM with float32 or float64 operands, for Ampere and everything after it: cp.async, and the arithmetic that the operands'
+// type and the wanted accuracy call for.
+//
+//   tf32     mma.sync of operands rounded to nearest TF32
+//   tf32x3   mma.sync of both halves of operands that are split into a big and a small TF32 number: three products, the
+//            largest last
+//   strict   fused multiply-adds on CUDA cores
+//   float64  mma.sync m8n8k4, or m16n8k8 from compute capability 9.0 on: an H100 runs the former at half of its rate
+//
+// Data movement. Tiles of A and B go from global to shared memory through a ring of kStages slots, kStages - 1 of them in
+// flight, 16 bytes a copy, or one element where the operands are no better aligned. Fragments go to registers some rows of
+// instructions before they are multiplied. A tile lies in shared memory in runs, its contiguous direction in global memory
+// (K, or M for A and N for B), cut into chunks of 16 bytes. Exclusive or with bits of the run's number permutes them, so
+// that what a warp reads at once lies in different banks:
+//   TF32, runs along K: ldmatrix reads a chunk of each of eight runs; its four floats are what the four lanes of a quad
+//     want.
+//   TF32, runs along M or N: there is no transposing ldmatrix of 32-bit elements; lanes read single floats, eight neighbours
+//     of each of four runs.
+//   float64: lanes read single elements, half a warp four neighbours of each of four runs. Pairs of them, read together,
+//     would come into registers in another order than the instruction wants; moving them cost 20 % of the speed.
+//   strict: a thread reads chunks, four k of a row or four rows of a k, which it shares with other lanes of its warp.
+//
+// Why these tiles. A warp tile of m by n reads (m + n) / (m n) elements of fragments a multiply-add, and shared memory gives
+// 128 bytes a clock. TF32's 512 multiply-adds a clock (A100; mma.sync on an H100) need 64 x 64 to stay at half of that. The
+// three products of tf32x3 share their fragments and are content with 64 x 32, whose sums and totals fit the registers.
+// float64's 128 a clock (H100) take 3/8 with 32 x 64, whose sums take as many registers as float32's 64 x 64. CUDA cores do
+// 128 a clock, with 64 x 32, 8 x 8 a thread. 64 x 64 tiles of D are for small problems; K is split across blocks when even
+// those are too few.
+#pragma once
+
+#include <cute/arch/copy_sm75.hpp>
+#include <cute/arch/mma_sm80.hpp>
+#include <cute/arch/mma_sm90.hpp>
+
+#include <algorithm>
+#include <type_traits>
+
+#include "core/cuda.hpp"
+#include "gemm/epilogue.cuh"
+#include "gemm/support.hpp"
+#include "gemm/tiles.cuh"
+
+namespace cutplan::gemm::sm80 {
+
+template <Arch kArch_, typename Element_, Math kMath_, GemmLayout kLayout_, int kTileM_, int kTileN_, int kTileK_,
+          int kStages_, int kWarpsM_, int kWarpsN_, int kAlignment_>
+struct WideConfig {
+  using Element = Element_;
+  static constexpr Arch kArch = kArch_;
+  static constexpr Math kMath = kMath_;
+  static constexpr GemmLayout kLayout = kLayout_;
+  static constexpr int kTileM = kTileM_, kTileN = kTileN_, kTileK = kTileK_, kStages = kStages_, kWarpsM = kWarpsM_,
+                       kWarpsN = kWarpsN_;
+  static constexpr int kAlignment = kAlignment_;  // bytes of a copy
+  static constexpr int kThreads = 32 * kWarpsM * kWarpsN;
+  static constexpr int kWarpM = kTileM / kWarpsM, kWarpN = kTileN / kWarpsN;
+  static constexpr bool kWide = sizeof(Element) == 8, kCudaCores = !kWide && kMath == Math::strict;
+  static constexpr int kBlockK = kCudaCores ? 4 : 8;  // whose fragments are loaded together
+  static constexpr int kBlocksK = kTileK / kBlockK;
+  static constexpr bool kAlongKA = kLayout == GemmLayout::rcr || kLayout == GemmLayout::rrr;
+  static constexpr bool kAlongKB = kLayout == GemmLayout::rcr || kLayout == GemmLayout::ccr;
+  static constexpr int kOffsetB = kTileM * kTileK * static_cast<int>(sizeof(Element));
+  static constexpr int kSlotBytes = (kTileM + kTileN) * kTileK * static_cast<int>(sizeof(Element));
+  // Sums pass through shared memory where the epilogue wants them in another order; a pitch of 4 more avoids bank conflicts.
+  static constexpr int kPitch = kWarpN + 4;
+  static constexpr int kStagingBytes =
+      kWide || kCudaCores ? kWarpM * kPitch * static_cast<int>(sizeof(Element)) : staging_bytes;
+  static constexpr int kSharedMemory = std::max(kSlotBytes * kStages, kStagingBytes * kWarpsM * kWarpsN);
+  // Warps with 8 KiB of sums take up to 255 registers, so that 8 of them fill an SM, and so do totals, and fragments for
+  // CUDA cores; others take half.
+  static constexpr int kWarpsOnSm =
+      kMath == Math::tf32x3 || kCudaCores || kWarpM * kWarpN * static_cast<int>(sizeof(Element)) >= 8192 ? 8 : 16;
+  static constexpr int kBlocksOnSm = kWarpsOnSm / (kThreads / 32);
+  static_assert(kWarpN % 32 == 0 && kWarpM % 16 == 0 && kBlocksK >= 2 && kStages >= 3 && kBlocksOnSm >= 1);
+};
+
+/// One operand's tile in one slot: `kExtent` (M or N) by kTileK elements, stored in runs along K or along the extent.
+template <typename Config, int kExtent, bool kAlongK>
+struct WideTile {
+  static constexpr int kPerChunk = 16 / static_cast<int>(sizeof(typename Config::Element));
+  static constexpr int kRunLength = kAlongK ? Config::kTileK : kExtent;
+  static constexpr int kRuns = kAlongK ? kExtent : Config::kTileK;
+  static constexpr int kChunks = kRunLength / kPerChunk;
+  static constexpr int kRunBytes = kChunks * 16;
+  static constexpr int kPermuted = kChunks < 8 ? kChunks : 8;
+
+  /// What the chunks of a run are permuted by: bits of the run's number. Runs 8 apart are permuted alike.
+  __host__ __device__ static constexpr int permutation(int run) {
+    if constexpr (kAlongK && !Config::kWide) {
+      return run / (8 / kPermuted) % kPermuted;  // eight lanes read a chunk of each of eight runs; short runs share a line
+    } else if constexpr (Config::kCudaCores) {
+      return 0;  // a warp reads one run
+    } else {
+      return 2 * (run % 4);  // two chunks of each of four runs
+    }
+  }
+
+  __device__ static constexpr int offset(int run, int chunk) { return (run * kChunks + (chunk ^ permutation(run))) * 16; }
+};
+
+/// Brings one operand's tiles from global memory, one K step after the other, Config::kAlignment bytes a copy.
+template <typename Config, int kExtent, bool kAlongK>
+class WideLoader {
+  using Element = typename Config::Element;
+  using Tile = WideTile<Config, kExtent, kAlongK>;
+  static constexpr int kPerCopy = Config::kAlignment / static_cast<int>(sizeof(Element));
+  static constexpr int kPerRun = Tile::kRunLength / kPerCopy;  // copies
+  static constexpr int kRunStep = Config::kThreads / kPerRun;  // runs between two copies of a thread
+  static_assert(Config::kThreads % kPerRun == 0 && Tile::kRuns % kRunStep == 0 && (kRunStep & (kRunStep - 1)) == 0);
+
+ public:
+  static constexpr int kCopies = Tile::kRuns / kRunStep;  // of a thread
+  static_assert(kCopies <= 32);
+
+  /// The tile at `extent0` of an operand with `extent` rows (A) or columns (B), from k0 on.
+  __device__ WideLoader(const void* data, std::int64_t ld, std::int64_t extent0, std::int64_t extent, std::int64_t k0)
+      : run_step_(kRunStep * ld),
+        next_step_((kAlongK ? Config::kTileK : Config::kTileK * ld) - (kCopies - 1) * kRunStep * ld) {
+    const int first = threadIdx.x % kPerRun * kPerCopy, run = threadIdx.x / kPerRun;
+    to_ = Tile::offset(run, first / Tile::kPerChunk) + first % Tile::kPerChunk * static_cast<int>(sizeof(Element));
+    from_ = static_cast<const Element*>(data) +
+            (kAlongK ? (extent0 + run) * ld + k0 + first : (k0 + run) * ld + extent0 + first);
+    // Along K: which of the thread's runs exist. Others are left as they are: they only reach rows and columns outside D.
+    // Along the extent: how much of the thread's copy exists.
+    const auto inside = [&](std::int64_t i) { return static_cast<int>(i < 0 ? 0 : i > kPerCopy ? kPerCopy : i); };
+    elements_ = kAlongK ? kPerCopy : inside(extent - extent0 - first);
+    runs_ = 0;
+#pragma unroll
+    for (int i = 0; i < kCopies; ++i) {
+      if (kAlongK ? extent0 + run + i * kRunStep < extent : elements_ > 0) runs_ |= 1u << i;
+    }
+    // Hold on to these in registers rather than recompute them in each step.
+    asm volatile("" : "+r"(runs_), "+r"(to_), "+l"(run_step_), "+l"(next_step_));
+  }
+
+  /// Whether every copy is whole or absent, for all threads.
+  __device__ static bool whole_copies(std::int64_t extent) { return kAlongK || extent % kPerCopy == 0; }
+
+  /// The thread's runs where `wanted`, else none: what copy() takes.
+  __device__ std::uint32_t runs(bool wanted) const { return wanted ? runs_ : 0; }
+
+  /// Starts copy i of a K step of whole copies; the last one moves on to the next step.
+  __device__ __forceinline__ void copy(std::uint32_t slot, int i, std::uint32_t runs) {
+    if (runs >> i & 1) {
+      if constexpr (Config::kAlignment == 16) {
+        asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(slot + to(i)), "l"(from_));
+      } else {
+        asm volatile("cp.async.ca.shared.global.L2::128B [%0], [%1], %2;" ::"r"(slot + to(i)), "l"(from_),
+                     "n"(Config::kAlignment));
+      }
+    }
+    from_ += i + 1 < kCopies ? run_step_ : next_step_;
+  }
+
+  /// Starts the copies of a whole step of which only `k_left` elements, or parts of copies, exist; the rest becomes zero.
+  /// Does not move on.
+  __device__ __forceinline__ void copy_partial(std::uint32_t slot, int k_left) {
+    const int first = threadIdx.x % kPerRun * kPerCopy, run = threadIdx.x / kPerRun;
+#pragma unroll
+    for (int i = 0; i < kCopies; ++i) {
+      if (runs_ >> i & 1) {
+        const int left = kAlongK ? k_left - first : run + i * kRunStep < k_left ? elements_ : 0;
+        const int bytes = left <= 0 ? 0 : left < kPerCopy ? left * static_cast<int>(sizeof(Element)) : Config::kAlignment;
+        const Element* from = bytes ? from_ + i * run_step_ : from_;
+        if constexpr (Config::kAlignment == 16) {
+          asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(slot + to(i)), "l"(from), "r"(bytes));
+        } else {
+          asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(slot + to(i)), "l"(from),
+                       "n"(Config::kAlignment), "r"(bytes));
+        }
+      }
+    }
+  }
+
+ private:
+  __device__ __forceinline__ int to(int i) const {
+    return (to_ ^ (Tile::permutation(i * kRunStep) * 16)) + i * kRunStep * Tile::kRunBytes;
+  }
+
+  const Element* from_;
+  std::int64_t run_step_;   // elements from a copy to the thread's next
+  std::int64_t next_step_;  // and from its last to its first of the next K step
+  int to_, elements_;
+  std::uint32_t runs_;
+};
+
+// ---- Arithmetic: fragments of one K block, their products, and where a lane's sums belong ----
+
+__device__ __forceinline__ void load_shared(float (&to)[4], std::uint32_t from) {
+  asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];" : "=f"(to[0]), "=f"(to[1]), "=f"(to[2]), "=f"(to[3]) : "r"(from));
+}
+
+__device__ __forceinline__ void load_shared(double& to, std::uint32_t from) {
+  asm volatile("ld.shared.f64 %0, [%1];" : "=d"(to) : "r"(from));
+}
+
+/// A float32 number as TF32 tensor cores are given it: rounded to nearest, or, where split, as the sum of two such numbers.
+/// The instruction ignores the 13 low bits, so that adding half of the last place it reads is all that rounding takes.
+/// Infinity stays what it is, and so must NaN, which the addition could carry into the sign.
+template <bool kSplit>
+struct Tf32Factor {
+  std::uint32_t big, small;
+
+  Tf32Factor() = default;
+  __device__ __forceinline__ explicit Tf32Factor(std::uint32_t bits) : big(bits) {
+    const float x = __uint_as_float(bits);
+    if constexpr (kSplit) {
+      asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(big) : "f"(x));  // with its low bits cleared
+      small = __float_as_uint(x - __uint_as_float(big)) + 0x1000u;
+    } else if (fabsf(x) < __int_as_float(0x7f800000)) {
+      big += 0x1000u;
+    }
+  }
+};
+
+/// TF32 tensor cores, m16n8k8. Where split, a product is the sum of three: what is left out is that of the small halves.
+/// (Infinity times the small half of a finite number has any sign, or is NaN: split, an infinite factor gives NaN.)
+template <typename Config>
+struct Tf32Cores {
+  using Epilogue = gemm::Epilogue;
+  static constexpr bool kSplit = Config::kMath == Math::tf32x3;
+  static constexpr int kRows = Config::kWarpM / 16, kCols = Config::kWarpN / 8, kSums = kRows * kCols * 4;
+
+  /// Tensor cores truncate when they add: a sum of 8192 positive products of three came out 1500 units too small. So these
+  /// are summed over one K step only, and the sums added to totals, rounded to nearest.
+  struct Sums {
+    float x[kSums], total[kSplit ? kSums : 1];
+  };
+
+  using RowFragment = std::uint32_t[4];
+  // Rows whose fragments are on their way: a K block, or half of one where the registers hold totals.
+  static constexpr int kAhead = kSplit ? 2 : kRows;
+  using ColumnFragments = std::uint32_t[kCols / 2][4];  // a pair of column blocks in each
+
+  /// Loads blocks of 16 (extent) by 8 (K): four 8 x 4 matrices, ordered as mma.sync wants them. A's second matrix is its
+  /// lower half, B's its second half of K.
+  template <bool kIsA>
+  struct Operand {
+    static constexpr bool kAlongK = kIsA ? Config::kAlongKA : Config::kAlongKB;
+    using Tile = WideTile<Config, kIsA ? Config::kTileM : Config::kTileN, kAlongK>;
+
+    /// Where this lane begins to read, in a slot.
+    __device__ static int first(int extent0, int lane) {
+      if constexpr (kAlongK) {
+        const int run = kIsA ? lane % 16 : lane % 8 + lane / 16 * 8, chunk = kIsA ? lane / 16 : lane / 8 % 2;
+        return Tile::offset(extent0 + run, chunk);
+      } else {
+        return Tile::offset(lane % 4, extent0 / 4 + lane / 16) + lane / 4 % 4 * 4;
+      }
+    }
+
+    __device__ __forceinline__ static void load(std::uint32_t (&r)[4], std::uint32_t first, int i, int k_block) {
+      if constexpr (kAlongK) {
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                     : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                     : "r"((first ^ (k_block * 32)) + i * 16 * Tile::kRunBytes));
+      } else {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          const int chunk = 4 * i + 2 * half;
+#pragma unroll
+          for (int k = 0; k < 2; ++k) {
+            asm volatile("ld.shared.b32 %0, [%1];"
+                         : "=r"(r[kIsA ? half + 2 * k : 2 * half + k])
+                         : "r"((first ^ (chunk % 8 * 16)) + chunk / 8 * 128 + (8 * k_block + 4 * k) * Tile::kRunBytes));
+          }
+        }
+      }
+    }
+  };
+
+  __device__ __forceinline__ static void load_row(RowFragment& a, std::uint32_t first, int i, int k_block) {
+    Operand<true>::load(a, first, i, k_block);
+  }
+
+  __device__ __forceinline__ static void load_columns(ColumnFragments& b, std::uint32_t first, int k_block) {
+#pragma unroll
+    for (int j = 0; j < kCols / 2; ++j) Operand<false>::load(b[j], first, j, k_block);
+  }
+
+  /// What multiply_row() takes of columns.
+  struct Columns {
+    Tf32Factor<kSplit> x[kCols / 2][4];
+
+    __device__ __forceinline__ explicit Columns(const ColumnFragments& b) {
+#pragma unroll
+      for (int j = 0; j < kCols / 2; ++j) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) x[j][e] = Tf32Factor<kSplit>(b[j][e]);
+      }
+    }
+  };
+
+  __device__ __forceinline__ static void multiply_row(Sums& sums, int i, int k_block, const RowFragment& fragment,
+                                                      const Columns& columns) {
+    if (kSplit && k_block == 0) add_row(sums, i);
+    Tf32Factor<kSplit> a[4];
+#pragma unroll
+    for (int e = 0; e < 4; ++e) a[e] = Tf32Factor<kSplit>(fragment[e]);
+#pragma unroll
+    for (int term = kSplit ? 0 : 2; term < 3; ++term) {
+#pragma unroll
+      for (int j = 0; j < kCols; ++j) {
+        // Back and forth along N, so that neighbours in issue order share a fragment.
+        const int n = (i + term) % 2 ? kCols - 1 - j : j;
+        float* d = &sums.x[(i * kCols + n) * 4];
+        const auto c = [&](int e) { return kSplit && k_block == 0 && term == 0 ? 0.0f : d[e]; };
+        const Tf32Factor<kSplit>* b = &columns.x[n / 2][n % 2 * 2];
+        const auto x = [&](int e) { return term == 0 ? a[e].small : a[e].big; };
+        const auto y = [&](int e) { return term == 1 ? b[e].small : b[e].big; };
+        cute::SM80_16x8x8_F32TF32TF32F32_TN::fma(d[0], d[1], d[2], d[3], x(0), x(1), x(2), x(3), y(0), y(1), c(0), c(1),
+                                                 c(2), c(3));
+      }
+    }
+  }
+
+  __device__ __forceinline__ static void store(const Epilogue& epilogue, Sums& sums, void* staging, std::int64_t row,
+                                               std::int64_t col) {
+    if constexpr (kSplit) {
+#pragma unroll
+      for (int i = 0; i < kRows; ++i) add_row(sums, i);
+      epilogue.template store_warp_tile<kRows, kCols / 4>(sums.total, staging, row, col);
+    } else {
+      epilogue.template store_warp_tile<kRows, kCols / 4>(sums.x, staging, row, col);
+    }
+  }
+
+ private:
+  __device__ __forceinline__ static void add_row(Sums& sums, int i) {
+#pragma unroll
+    for (int e = 4 * kCols * i; e < 4 * kCols * (i + 1); ++e) sums.total[e] += sums.x[e];
+  }
+};
+
+/// CUDA cores. Lanes stand 8 x 4 on a warp tile; a thread has every eighth row, or four neighbours of every 32, and its
+/// columns alike.
+template <typename Config>
+struct CudaCores {
+  using Epilogue = gemm::Epilogue;
+  static constexpr int kRows = Config::kWarpM / 32, kCols = Config::kWarpN / 4, kSums = kRows * 4 * kCols;
+
+  using Sums = float[kSums];
+
+  static constexpr int kAhead = 1;
+  using RowFragment = float[4][4];  // rows by k
+  using ColumnFragments = float[kCols][4];
+  using Columns = const ColumnFragments&;
+
+  template <bool kIsA>
+  struct Operand {
+    static constexpr bool kAlongK = kIsA ? Config::kAlongKA : Config::kAlongKB;
+    static constexpr int kLanes = kIsA ? 8 : 4;
+    using Tile = WideTile<Config, kIsA ? Config::kTileM : Config::kTileN, kAlongK>;
+
+    /// Which of the lanes along this operand. Lanes next to each other share A, lanes 2 apart share B: such reads of 16
+    /// bytes are served together.
+    __device__ static int lane_of(int lane) { return kIsA ? lane / 2 % 2 + lane / 8 * 2 : lane % 2 + lane / 4 % 2 * 2; }
+
+    /// The thread's element i along the extent.
+    __device__ static int element(int lane, int i) {
+      return kAlongK ? lane_of(lane) + i * kLanes : i / 4 * 4 * kLanes + lane_of(lane) * 4 + i % 4;
+    }
+
+    __device__ static int first(int extent0, int lane) {
+      return kAlongK ? Tile::offset(extent0 + lane_of(lane), 0) : Tile::offset(0, extent0 / 4 + lane_of(lane));
+    }
+
+    /// Loads four elements along the extent by four k: group g of those that the thread has.
+    __device__ __forceinline__ static void load(float (*r)[4], std::uint32_t first, int g, int k_block) {
+      if constexpr (kAlongK) {
+#pragma unroll
+        for (int i = 4 * g; i < 4 * g + 4; ++i) {
+          const int permutation = Tile::permutation(i * kLanes);
+          load_shared(r[i - 4 * g], (first ^ ((k_block ^ permutation) * 16)) + i * kLanes * Tile::kRunBytes);
+        }
+      } else {
+#pragma unroll
+        for (int k = 0; k < 4; ++k) {
+          float v[4];
+          load_shared(v, first + (4 * k_block + k) * Tile::kRunBytes + 4 * g * kLanes * 4);
+#pragma unroll
+          for (int e = 0; e < 4; ++e) r[e][k] = v[e];
+        }
+      }
+    }
+  };
+
+  __device__ __forceinline__ static void load_row(RowFragment& a, std::uint32_t first, int i, int k_block) {
+    Operand<true>::load(a, first, i, k_block);
+  }
+
+  __device__ __forceinline__ static void load_columns(ColumnFragments& b, std::uint32_t first, int k_block) {
+#pragma unroll
+    for (int g = 0; g < kCols / 4; ++g) Operand<false>::load(&b[4 * g], first, g, k_block);
+  }
+
+  __device__ __forceinline__ static void multiply_row(Sums& acc, int i, int, const RowFragment& a, Columns b) {
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+#pragma unroll
+      for (int r = 0; r < 4; ++r) {
+#pragma unroll
+        for (int j = 0; j < kCols; ++j) {
+          const int n = r % 2 ? kCols - 1 - j : j;
+          float& c = acc[(4 * i + r) * kCols + n];
+          c = fmaf(a[r][k], b[n][k], c);
+        }
+      }
+    }
+  }
+
+  /// The sums pass through shared memory into the order of mma.sync's accumulators.
+  __device__ __forceinline__ static void store(const Epilogue& epilogue, Sums& acc, void* staging, std::int64_t row,
+                                               std::int64_t col) {
+    const int lane = threadIdx.x % 32;
+    float* sums = static_cast<float*>(staging);
+#pragma unroll
+    for (int i = 0; i < 4 * kRows; ++i) {
+#pragma unroll
+      for (int j = 0; j < kCols; ++j) {
+        sums[Operand<true>::element(lane, i) * Config::kPitch + Operand<false>::element(lane, j)] = acc[i * kCols + j];
+      }
+    }
+    __syncwarp();
+    constexpr int kMmaM = Config::kWarpM / 16, kMmaN = Config::kWarpN / 8;
+#pragma unroll
+    for (int i = 0; i < kMmaM; ++i) {
+#pragma unroll
+      for (int j = 0; j < kMmaN; ++j) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+          acc[(i * kMmaN + j) * 4 + e] =
+              sums[(16 * i + 8 * (e / 2) + lane / 4) * Config::kPitch + 8 * j + 2 * (lane % 4) + e % 2];
+        }
+      }
+    }
+    __syncwarp();
+    epilogue.template store_warp_tile<kMmaM, kMmaN / 4>(acc, staging, row, col);
+  }
+};
+
+// ---- float64 ----
+
+/// D = activation(x) + residual and the like, for elements that a warp or a thread has, in double precision.
+class WideEpilogue {
+ public:
+  /// `d_batch` is D's index in its batch; it differs from the others' where K is split and D is the workspace.
+  /// Rows from `row_end` on are not stored.
+  __device__ WideEpilogue(const Problem& p, std::int64_t batch, std::int64_t d_batch, std::int64_t row_end)
+      : p_(p), batch_(batch), d_batch_(d_batch), row_end_(row_end) {}
+
+  /// Sums to results: `kCount` rows of one column, of which those inside D are stored. Rows by the handful, so that what is
+  /// read for one does not wait for what is read for another.
+  template <int kCount>
+  __device__ __forceinline__ void finish(double (&x)[kCount], std::int64_t row, std::int64_t col) const {
+    if (col >= p_.n) return;
+    const int count = row_end_ - row < kCount ? static_cast<int>(row_end_ - row) : kCount;  // may be negative
+    const auto each = [&](auto f) {
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) {
+        if (i < count) f(i);
+      }
+    };
+    const auto read = [&](const void* data, std::int64_t ld, std::int64_t stride, double (&to)[kCount]) {
+      const double* from = static_cast<const double*>(data) + batch_ * stride + row * ld + col;
+      each([&](int i) { to[i] = from[i * ld]; });
+    };
+    double y[kCount] = {};
+    each([&](int i) { x[i] *= p_.alpha; });
+    if (p_.c) {
+      read(p_.c, p_.ldc, p_.batch_c, y);
+      each([&](int i) { x[i] = fma(p_.beta, y[i], x[i]); });
+    }
+    if (p_.bias) {
+      const double* bias = static_cast<const double*>(p_.bias) + (p_.bias_over_m ? row : col);
+      each([&](int i) { x[i] += bias[p_.bias_over_m ? i : 0]; });
+    }
+    if (p_.auxiliary == Auxiliary::gradient) {
+      read(p_.aux, p_.ld_aux, p_.batch_aux, y);
+      each([&](int i) { x[i] *= derivative(p_.activation, y[i]); });
+    } else {
+      if (p_.auxiliary == Auxiliary::store) {
+        double* aux = static_cast<double*>(p_.aux) + batch_ * p_.batch_aux + row * p_.ld_aux + col;
+        each([&](int i) { aux[i * p_.ld_aux] = x[i]; });
+      }
+      if (p_.activation != Activation::none) each([&](int i) { x[i] = activation(p_.activation, x[i]); });
+    }
+    if (p_.residual) {
+      read(p_.residual, p_.ld_residual, p_.batch_residual, y);
+      each([&](int i) { x[i] += y[i]; });
+    }
+    double* d = static_cast<double*>(p_.d) + d_batch_ * p_.batch_d + row * p_.ldd + col;
+    each([&](int i) { d[i * p_.ldd] = x[i]; });
+  }
+
+ private:
+  static constexpr double root_half = 0.70710678118654752440, root_2_over_pi = 0.79788456080286535588;
+
+  // Not inlined: double precision takes hundreds of instructions, and there are several elements of a thread.
+  __device__ __noinline__ static double activation(Activation activation, double x) {
+    switch (activation) {
+      case Activation::relu: return x < 0.0 ? 0.0 : x;  // keeps NaN
+      case Activation::gelu_erf: return 0.5 * x * (1.0 + erf(x * root_half));
+      case Activation::gelu_tanh: return 0.5 * x * (1.0 + tanh(root_2_over_pi * (x + 0.044715 * x * x * x)));
+      case Activation::silu: return x / (1.0 + exp(-x));
+      case Activation::none: break;
+    }
+    return x;
+  }
+
+  __device__ __noinline__ static double derivative(Activation activation, double x) {
+    switch (activation) {
+      case Activation::relu: return x > 0.0 ? 1.0 : x <= 0.0 ? 0.0 : x;
+      case Activation::gelu_erf: return 0.5 * (1.0 + erf(x * root_half)) + 0.5 * root_2_over_pi * x * exp(-0.5 * x * x);
+      case Activation::gelu_tanh: {
+        const double t = tanh(root_2_over_pi * (x + 0.044715 * x * x * x));
+        return 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * root_2_over_pi * (1.0 + 3 * 0.044715 * x * x);
+      }
+      case Activation::silu: {
+        const double s = 1.0 / (1.0 + exp(-x));
+        return s * (1.0 + x * (1.0 - s));
+      }
+      case Activation::none: break;
+    }
+    return 1.0;
+  }
+
+  const Problem& p_;
+  std::int64_t batch_, d_batch_, row_end_;
+};
+
+/// float64 tensor cores. Of a block of 16 x 8 sums a lane holds, as in float32, two columns of rows g = lane / 4 and g + 8.
+template <typename Config>
+struct DoubleCores {
+  using Epilogue = WideEpilogue;
+  static constexpr int kRows = Config::kWarpM / 16, kCols = Config::kWarpN / 8, kSums = kRows * kCols * 4;
+
+  using Sums = double[kSums];
+
+  static constexpr int kAhead = 2;
+  using RowFragment = double[4];
+  using ColumnFragments = double[kCols][2];
+  using Columns = const ColumnFragments&;
+
+  template <bool kIsA>
+  struct Operand {
+    static constexpr bool kAlongK = kIsA ? Config::kAlongKA : Config::kAlongKB;
+    using Tile = WideTile<Config, kIsA ? Config::kTileM : Config::kTileN, kAlongK>;
+
+    __device__ static int first(int extent0, int lane) {
+      const int row = lane / 4, k = lane % 4;
+      return kAlongK ? Tile::offset(extent0 + row, k / 2) + k % 2 * 8 : Tile::offset(k, (extent0 + row) / 2) + row % 2 * 8;
+    }
+
+    /// Element (row, k) of block `block` of 8 (extent) by 4 (K).
+    __device__ __forceinline__ static void load(double& to, std::uint32_t first, int block, int k_block) {
+      if constexpr (kAlongK) {
+        load_shared(to, (first ^ (k_block * 32)) + block * 8 * Tile::kRunBytes);
+      } else {
+        load_shared(to, (first ^ (block % 2 * 64)) + block / 2 * 128 + k_block * 4 * Tile::kRunBytes);
+      }
+    }
+  };
+
+  __device__ __forceinline__ static void load_row(RowFragment& a, std::uint32_t first, int i, int k_block) {
+#pragma unroll
+    for (int e = 0; e < 4; ++e) Operand<true>::load(a[e], first, 2 * i + e % 2, 2 * k_block + e / 2);
+  }
+
+  __device__ __forceinline__ static void load_columns(ColumnFragments& b, std::uint32_t first, int k_block) {
+#pragma unroll
+    for (int j = 0; j < kCols; ++j) {
+#pragma unroll
+      for (int e = 0; e < 2; ++e) Operand<false>::load(b[j][e], first, j, 2 * k_block + e);
+    }
+  }
+
+  __device__ __forceinline__ static void multiply_row(Sums& acc, int i, int, const RowFragment& a, Columns columns) {
+#pragma unroll
+    for (int j = 0; j < kCols; ++j) {
+      const int n = i % 2 ? kCols - 1 - j : j;
+      const double (&b)[2] = columns[n];
+      double* c = &acc[(i * kCols + n) * 4];
+      if constexpr (Config::kArch == Arch::sm90) {
+        cute::SM90::MMA_16x8x8_F64F64F64F64_TN::fma(c[0], c[1], c[2], c[3], a[0], a[1], a[2], a[3], b[0], b[1], c[0], c[1],
+                                                    c[2], c[3]);
+      } else {
+#pragma unroll
+        for (int k = 0; k < 2; ++k) {
+#pragma unroll
+          for (int h = 0; h < 2; ++h)
+            cute::SM80_8x8x4_F64F64F64F64_TN::fma(c[2 * h], c[2 * h + 1], a[2 * k + h], b[k], c[2 * h], c[2 * h + 1]);
+        }
+      }
+    }
+  }
+
+  /// The sums pass through shared memory, so that a warp reads and writes whole rows, and the code is there once.
+  __device__ __forceinline__ static void store(const Epilogue& epilogue, Sums& acc, void* staging, std::int64_t row,
+                                               std::int64_t col) {
+    const int lane = threadIdx.x % 32, quad_row = lane / 4, quad = lane % 4;
+    double* sums = static_cast<double*>(staging);
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+#pragma unroll
+      for (int j = 0; j < kCols; ++j) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+          sums[(16 * i + 8 * (e / 2) + quad_row) * Config::kPitch + 8 * j + 2 * quad + e % 2] = acc[(i * kCols + j) * 4 + e];
+        }
+      }
+    }
+    __syncwarp();
+    constexpr int kCount = 8;
+#pragma unroll 1
+    for (int r = 0; r < Config::kWarpM; r += kCount) {
+#pragma unroll 1
+      for (int c = lane; c < Config::kWarpN; c += 32) {
+        double x[kCount];
+#pragma unroll
+        for (int i = 0; i < kCount; ++i) x[i] = sums[(r + i) * Config::kPitch + c];
+        epilogue.finish(x, row + r, col + c);
+      }
+    }
+  }
+};
+
+template <typename Config>
+using WideArithmetic = std::conditional_t<Config::kWide, DoubleCores<Config>,
+                                          std::conditional_t<Config::kCudaCores, CudaCores<Config>, Tf32Cores<Config>>>;
+
+template <typename Config>
+__global__ __launch_bounds__(Config::kThreads, Config::kBlocksOnSm) void wide_gemm(const __grid_constant__ Problem p,
+                                                                                   const __grid_constant__ TileGrid grid) {
+  using Element = typename Config::Element;
+  using Arithmetic = WideArithmetic<Config>;
+  using LoadA = WideLoader<Config, Config::kTileM, Config::kAlongKA>;
+  using LoadB = WideLoader<Config, Config::kTileN, Config::kAlongKB>;
+  constexpr int kStages = Config::kStages, kTileK = Config::kTileK, kBlocksK = Config::kBlocksK, kRows = Arithmetic::kRows,
+                kAhead = Arithmetic::kAhead, kPlaces = kBlocksK * kRows;
+  static_assert(kBlocksK % 2 == 0 && kPlaces % (2 * kAhead) == 0 &&
+                kAhead <= kRows);  // fragments take turns in their buffers
+  extern __shared__ __align__(1024) char shared[];
+  const auto ring = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
+  constexpr std::uint32_t kRingBytes = kStages * Config::kSlotBytes, kOffsetB = Config::kOffsetB;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const int warp_m = warp % Config::kWarpsM * Config::kWarpM, warp_n = warp / Config::kWarpsM * Config::kWarpN;
+  const std::uint32_t first_a = ring + Arithmetic::template Operand<true>::first(warp_m, lane),
+                      first_b = ring + kOffsetB + Arithmetic::template Operand<false>::first(warp_n, lane);
+
+  TileWalk<Config::kTileM, Config::kTileN> walk(p, grid);
+  Tile tile;
+  for (std::uint32_t index = blockIdx.x; walk.find(index, tile); index += gridDim.x) {
+    const int steps = static_cast<int>((tile.k_end - tile.k + kTileK - 1) / kTileK);
+    const int k_last =
+        static_cast<int>(tile.k_end - tile.k - static_cast<std::int64_t>(steps - 1) * kTileK);  // of the last step
+
+    LoadA load_a(static_cast<const Element*>(p.a) + tile.batch * p.batch_a, p.lda, tile.row, tile.row_end, tile.k);
+    LoadB load_b(static_cast<const Element*>(p.b) + tile.batch * p.batch_b, p.ldb, tile.col, p.n, tile.k);
+    // Steps whose copies all exist whole; others are filled up with zeros.
+    const int full_steps = k_last == kTileK ? steps : steps - 1;
+    const int whole_steps = load_a.whole_copies(p.m) && load_b.whole_copies(p.n) ? full_steps : 0;
+    const auto start_ragged_copy = [&](int step, std::uint32_t slot) {
+      const int k_left = step < full_steps ? kTileK : k_last;
+      load_a.copy_partial(slot, k_left);
+      load_b.copy_partial(slot + kOffsetB, k_left);
+    };
+    const auto copy = [&](int i, std::uint32_t slot, std::uint32_t runs_a, std::uint32_t runs_b) {
+      if (i < LoadA::kCopies) {
+        load_a.copy(slot, i, runs_a);
+      } else {
+        load_b.copy(slot + kOffsetB, i - LoadA::kCopies, runs_b);
+      }
+    };
+    constexpr int kCopies = LoadA::kCopies + LoadB::kCopies;
+    const auto wait_for_slot = [&] {
+      asm volatile("cp.async.wait_group %0;" ::"n"(kStages - 2));
+      __syncthreads();
+    };
+
+    __syncthreads();  // the ring is still read by the previous tile
+#pragma unroll
+    for (int stage = 0; stage < kStages - 1; ++stage) {
+      if (stage < steps) {
+        const std::uint32_t slot = ring + stage * Config::kSlotBytes;
+        const bool whole = stage < whole_steps;
+        if (!whole) start_ragged_copy(stage, slot);
+#pragma unroll
+        for (int i = 0; i < kCopies; ++i) copy(i, slot, load_a.runs(whole), load_b.runs(whole));
+      }
+      asm volatile("cp.async.commit_group;");
+    }
+
+    typename Arithmetic::Sums acc = {};
+    typename Arithmetic::RowFragment a[2 * kAhead];
+    typename Arithmetic::ColumnFragments b[2];
+    if (steps > 0) {
+      wait_for_slot();
+#pragma unroll
+      for (int row = 0; row < kAhead; ++row) Arithmetic::load_row(a[row], first_a, row % kRows, row / kRows);
+      Arithmetic::load_columns(b[0], first_b, 0);
+    }
+    std::uint32_t slot = 0, free_slot = (kStages - 1) * Config::kSlotBytes;  // free_slot: read in the previous step
+#pragma unroll 1
+    for (int step = 0; step < steps; ++step) {
+      const std::uint32_t next_slot = slot + Config::kSlotBytes == kRingBytes ? 0 : slot + Config::kSlotBytes;
+      const int incoming = step + kStages - 1;
+      const bool whole = incoming < whole_steps;
+      const std::uint32_t runs_a = load_a.runs(whole), runs_b = load_b.runs(whole);
+      if (!whole && incoming < steps) start_ragged_copy(incoming, ring + free_slot);
+#pragma unroll
+      for (int k_block = 0; k_block < kBlocksK; ++k_block) {
+        const typename Arithmetic::Columns columns(b[k_block % 2]);
+#pragma unroll
+        for (int row = 0; row < kRows; ++row) {
+          const int place = k_block * kRows + row, ahead = (place + kAhead) % kPlaces;
+          if (place == kPlaces - kAhead) {
+            asm volatile("cp.async.commit_group;");
+            wait_for_slot();
+          }
+          // After the last step this reads a slot that nobody needs: cheaper than a branch.
+          const std::uint32_t from = place + kAhead < kPlaces ? slot : next_slot;
+          Arithmetic::load_row(a[(place + kAhead) % (2 * kAhead)], first_a + from, ahead % kRows, ahead / kRows);
+          if (row == kRows - kAhead)
+            Arithmetic::load_columns(b[(k_block + 1) % 2], first_b + from, (k_block + 1) % kBlocksK);
+          // Copies are spread between the rows of products, so that neither these nor the fragments wait for a burst of
+          // them.
+          constexpr int kCopyPlaces = kPlaces - kAhead;
+          if (place < kCopyPlaces) {
+#pragma unroll
+            for (int i = place * kCopies / kCopyPlaces; i < (place + 1) * kCopies / kCopyPlaces; ++i)
+              copy(i, ring + free_slot, runs_a, runs_b);
+          }
+          Arithmetic::multiply_row(acc, row, k_block, a[place % (2 * kAhead)], columns);
+        }
+      }
+      free_slot = slot;
+      slot = next_slot;
+    }
+    asm volatile("cp.async.wait_group 0;");
+    __syncthreads();  // the epilogue reuses the ring
+
+    Arithmetic::store(typename Arithmetic::Epilogue(p, tile.batch, tile.slice * p.batch + tile.batch, tile.row_end), acc,
+                      shared + warp * Config::kStagingBytes, tile.row + warp_m, tile.col + warp_n);
+  }
+}
+
+/// Adds up the slices of a split K in float64, in order, and runs the epilogue on the sum. A thread for each element.
+template <typename Sum>
+__global__ void wide_split_k_reduce(const __grid_constant__ Problem p, const Sum* partial, int split_k) {
+  const std::int64_t elements = p.batch * p.m * p.n;
+  for (std::int64_t i = blockIdx.x * std::int64_t{blockDim.x} + threadIdx.x; i < elements;
+       i += std::int64_t{gridDim.x} * blockDim.x) {
+    Sum x[1] = {};
+    for (int split = 0; split < split_k; ++split) x[0] += partial[split * elements + i];
+    const std::int64_t batch = i / (p.m * p.n);
+    WideEpilogue(p, batch, batch, p.m).finish(x, i / p.n % p.m, i % p.n);
+  }
+}
+
+template <typename Config>
+void prepare_wide(const Kernel&) {
+  allow_shared_memory(wide_gemm<Config>, Config::kSharedMemory);
+}
+
+template <typename Config>
+void run_wide(const Kernel&, const Problem& p, const Launch& launch) {
+  const auto stream = static_cast<cudaStream_t>(launch.stream);
+  Problem main = p;
+  if (launch.split_k > 1) {
+    main = partial_sums(p, launch.workspace);
+    if (Config::kWide) main.d_type = DType::f64;
+  }
+  const TileGrid grid = tile_grid(p, Config::kTileM, Config::kTileN, Config::kTileK, launch.split_k);
+  const std::uint32_t blocks =
+      launch.sm_limited ? std::min(static_cast<std::uint32_t>(launch.sm_count), grid.tiles) : grid.tiles;
+  for (int i = 0; i < launch.repeats; ++i) {
+    wide_gemm<Config><<<blocks, Config::kThreads, Config::kSharedMemory, stream>>>(main, grid);
+    check_cuda(cudaPeekAtLastError(), "launch of the sm80 GEMM kernel for wide operands");
+    if (launch.split_k == 1) continue;
+    if constexpr (Config::kWide) {
+      const auto reduction = static_cast<unsigned>(
+          std::min<std::int64_t>((p.batch * p.m * p.n + 255) / 256, std::int64_t{8} * launch.sm_count));
+      wide_split_k_reduce<<<reduction, 256, 0, stream>>>(p, static_cast<const double*>(launch.workspace), launch.split_k);
+      check_cuda(cudaPeekAtLastError(), "launch of the split K reduction in float64");
+    } else {
+      reduce_split_k(p, launch);
+    }
+  }
+}
+
+template <Arch kArch, typename Element, Math kMath, GemmLayout kLayout, int kTileM, int kTileN, int kTileK, int kStages,
+          int kWarpsM, int kWarpsN, int kAlignment>
+constexpr Kernel wide_kernel(double peak_fraction) {
+  using C = WideConfig<kArch, Element, kMath, kLayout, kTileM, kTileN, kTileK, kStages, kWarpsM, kWarpsN, kAlignment>;
+  Kernel k{};
+  k.arch = kArch;
+  k.backend = Backend::cute;
+  k.operand = C::kWide ? DType::f64 : DType::f32;
+  k.math = kMath;
+  k.layout = kLayout;
+  k.tile_m = kTileM;
+  k.tile_n = kTileN;
+  k.tile_k = kTileK;
+  k.stages = kStages;
+  k.cluster_m = k.cluster_n = 1;
+  k.schedule = "multistage";
+  k.alignment = kAlignment;
+  k.threads = C::kThreads;
+  k.blocks_by_registers = C::kBlocksOnSm;
+  k.shared_memory = C::kSharedMemory;
+  k.minimum_compute_capability = kArch == Arch::sm90 ? 90 : 80;
+  k.maximum_compute_capability = kArch == Arch::sm90 ? 90 : any_newer;
+  k.splits_k = true;
+  k.peak_fraction = peak_fraction;
+  k.exposed_seconds = kTileM * kTileN >= 128 * 128 ? 5e-6 : 3e-6;
+  k.run = run_wide<C>;
+  k.prepare = prepare_wide<C>;
+  return k;
+}
+
+}  // namespace cutplan::gemm::sm80
+
+/// Four entries of a table: one tile in all layouts.
+#define CUTPLAN_WIDE_GEMM(arch, Element, math, tile_m, tile_n, tile_k, stages, warps_m, warps_n, alignment, peak_fraction)  \
+  sm80::wide_kernel<Arch::arch, Element, Math::math, GemmLayout::rcr, tile_m, tile_n, tile_k, stages, warps_m, warps_n,     \
+                    alignment>(peak_fraction),                                                                              \
+      sm80::wide_kernel<Arch::arch, Element, Math::math, GemmLayout::rrr, tile_m, tile_n, tile_k, stages, warps_m, warps_n, \
+                        alignment>(peak_fraction),                                                                          \
+      sm80::wide_kernel<Arch::arch, Element, Math::math, GemmLayout::crr, tile_m, tile_n, tile_k, stages, warps_m, warps_n, \
+                        alignment>(peak_fraction),                                                                          \
+      sm80::wide_kernel<Arch::arch, Element, Math::math, GemmLayout::ccr, tile_m, tile_n, tile_k, stages, warps_m, warps_n, \
+                        alignment>(peak_fraction)

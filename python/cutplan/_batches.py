@@ -1,0 +1,179 @@
+"""Products of tensors with any batch dimensions, laid out as few strided batches as their strides allow."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, NamedTuple
+
+from . import _core
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ._typing import Tensor
+
+
+class Matrix(NamedTuple):
+    """One operand of a product: its strides along each batch dimension (0: broadcast) and along its own two.
+
+    `extents` names these two: "mk" of a, "kj" of b, "mn" of the result and of what has its shape. j is n, or
+    2 n where the columns of two matrices take turns in b.
+    """
+
+    operand: str
+    tensor: Tensor
+    extents: str
+    outer: tuple[int, ...]
+    inner: tuple[int, int]
+
+    def transposed(self) -> Matrix:
+        return self._replace(inner=self.inner[::-1])
+
+
+class Piece(NamedTuple):
+    """One run of a plan. Of the runs that add up to one result, the first starts it and the last ends it."""
+
+    views: dict[str, _core.TensorView]
+    first: bool
+    last: bool
+
+
+def broadcast(x: tuple[int, ...], y: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of a's and b's batches together."""
+    if x == y:
+        return x
+    shape: list[int] = []
+    for p, q in itertools.zip_longest(reversed(x), reversed(y), fillvalue=1):
+        if p != q and p != 1 and q != 1:
+            raise _core.ShapeMismatch(
+                f"operand b: batch dimensions that broadcast with a's {x} required, got {y}"
+            )
+        shape.append(q if p == 1 else p)
+    return tuple(reversed(shape))
+
+
+def factor(
+    operand: str, tensor: Tensor, info: _core.TensorInfo, extents: str, batch: tuple[int, ...]
+) -> Matrix:
+    """a or b, or a result of the shape of either; a vector is a row ("mk") or a column ("kj")."""
+    shape, strides = info.shape, info.strides
+    if len(shape) == 1:
+        inner = (0, strides[0]) if extents == "mk" else (strides[0], 0)
+        return Matrix(operand, tensor, extents, (0,) * len(batch), inner)
+    own = (0 if size == 1 else stride for size, stride in zip(shape[:-2], strides, strict=False))
+    outer = (0,) * (len(batch) - len(shape) + 2) + tuple(own)
+    return Matrix(operand, tensor, extents, outer, (strides[-2], strides[-1]))
+
+
+def result(
+    operand: str,
+    tensor: Tensor,
+    info: _core.TensorInfo,
+    shape: tuple[int, ...],
+    batch: tuple[int, ...],
+    a_is_vector: bool,
+) -> Matrix:
+    """The product, of this `shape`, or what broadcasts to it."""
+    missing = len(shape) - len(info.shape)
+    if missing < 0 or any(
+        have not in (1, want) for have, want in zip(info.shape, shape[missing:], strict=True)
+    ):
+        raise _core.ShapeMismatch(
+            f"operand {operand}: a shape that broadcasts to {shape} required, got {info.shape}"
+        )
+    strides = [0] * missing + [
+        0 if have == 1 else stride for have, stride in zip(info.shape, info.strides, strict=True)
+    ]
+    if a_is_vector:
+        strides.insert(len(batch), 0)
+    strides += [0] * (len(batch) + 2 - len(strides))  # b is a vector
+    return Matrix(operand, tensor, "mn", tuple(strides[: len(batch)]), (strides[-2], strides[-1]))
+
+
+class _Axis:
+    """A dimension of the whole problem: its extent, and each operand's stride along it."""
+
+    __slots__ = ("size", "strides")
+
+    def __init__(self, size: int, strides: tuple[int, ...]) -> None:
+        self.size = size
+        self.strides = strides
+
+    def continues(self, inner: _Axis) -> bool:
+        """Whether a step here is `inner.size` steps of `inner` for every operand: the two are one axis."""
+        return all(x == y * inner.size for x, y in zip(self.strides, inner.strides, strict=True))
+
+
+def pieces(
+    matrices: Sequence[Matrix],
+    extents: dict[str, int],
+    batch: tuple[int, ...],
+    *,
+    rows_are_fixed: bool = False,
+    sums: bool = False,
+) -> Iterator[Piece]:
+    """Cuts a product into runs: most often one. "d" is the result.
+
+    Batch dimensions that step evenly through every operand are one. A batch that shares b is further rows of
+    a, unless `rows_are_fixed`. With `sums`, the result is summed over the batch dimensions that it has not,
+    which makes k longer where the strides allow. Of what is left, the longest dimension is the batch of a
+    run, and the others are looped over.
+    """
+    d = next(i for i, matrix in enumerate(matrices) if matrix.operand == "d")
+    sizes = dict(extents)
+    inner = [dict(zip(matrix.extents, matrix.inner, strict=True)) for matrix in matrices]
+
+    axes: list[_Axis] = []
+    for size, *strides in zip(batch, *(matrix.outer for matrix in matrices), strict=True):
+        axis = _Axis(size, tuple(strides))
+        if size == 1:
+            continue
+        if axes and axes[-1].continues(axis):
+            axis.size *= axes.pop().size
+        axes.append(axis)
+
+    def absorb(axis: _Axis, extent: str) -> bool:
+        """Makes `axis` part of m or k where every operand steps through it so."""
+        size = sizes[extent]
+        for stride, own in zip(axis.strides, inner, strict=True):
+            continues = (size == 1 or stride == own[extent] * size) if extent in own else stride == 0
+            if stride < 0 or not continues:
+                return False
+        for stride, own in zip(axis.strides, inner, strict=True):
+            if extent in own and size == 1:
+                own[extent] = stride
+        sizes[extent] = size * axis.size
+        return True
+
+    kept: list[_Axis] = []
+    summed: list[_Axis] = []
+    for axis in reversed(axes):
+        is_summed = sums and axis.strides[d] == 0
+        if (is_summed or not rows_are_fixed) and absorb(axis, "k" if is_summed else "m"):
+            continue
+        (summed if is_summed else kept).insert(0, axis)
+    if any(axis.size == 0 for axis in summed):  # a sum of nothing, which is written nevertheless
+        sizes["k"] = 0
+        summed.clear()
+
+    forward = [i for i, axis in enumerate(kept) if min(axis.strides) >= 0]  # no kernel steps backwards
+    longest = max(forward, key=lambda i: kept[i].size, default=None)
+    batched = kept.pop(longest) if longest is not None else None
+
+    def view(i: int, offset: int) -> _core.TensorView:
+        shape = tuple(sizes[extent] for extent in inner[i])
+        strides = tuple(inner[i].values())
+        if batched is not None:
+            shape, strides = (batched.size, *shape), (batched.strides[i], *strides)
+        return _core.TensorView(matrices[i].tensor, shape=shape, strides=strides, offset=offset)
+
+    runs = list(itertools.product(*(range(axis.size) for axis in summed)))
+    looped = kept + summed
+    for index in itertools.product(*(range(axis.size) for axis in kept)):
+        for number, step in enumerate(runs):
+            at = index + step
+            views = {
+                matrix.operand: view(i, sum(x * axis.strides[i] for x, axis in zip(at, looped, strict=True)))
+                for i, matrix in enumerate(matrices)
+            }
+            yield Piece(views, number == 0, number == len(runs) - 1)

@@ -1,0 +1,146 @@
+"""Products of different sizes as one call: describes the problem, picks a plan, keeps it, and runs it."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, overload
+
+from . import _core, _frameworks
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ._typing import Array, DTypeLike, StreamLike, SupportsDLPack, Tensor
+
+_TensorT = TypeVar("_TensorT", bound="SupportsDLPack | Array")
+
+
+class _Options(TypedDict, total=False):
+    """What grouped_matmul() takes beside its operands and output, for type checkers."""
+
+    bias: Tensor | None
+    activation: str | _core.Activation
+    b2: Tensor | None
+    bias2: Tensor | None
+    gate: str | None
+    row_scale: Tensor | None
+    column_scale: Tensor | None
+    alpha: float
+    out_dtype: DTypeLike | None
+    stream: StreamLike | None
+
+
+@overload
+def grouped_matmul(
+    a: _core.TensorView,
+    b: Tensor,
+    offsets: Tensor,
+    *,
+    out: Tensor | None = None,
+    **options: Unpack[_Options],
+) -> Any: ...
+
+
+@overload
+def grouped_matmul(
+    a: _TensorT, b: Tensor, offsets: Tensor, *, out: None = None, **options: Unpack[_Options]
+) -> _TensorT: ...
+
+
+@overload
+def grouped_matmul(
+    a: Tensor, b: Tensor, offsets: Tensor, *, out: _TensorT, **options: Unpack[_Options]
+) -> _TensorT: ...
+
+
+def grouped_matmul(
+    a: Tensor,
+    b: Tensor,
+    offsets: Tensor,
+    *,
+    bias: Tensor | None = None,
+    activation: str | _core.Activation = "none",
+    b2: Tensor | None = None,
+    bias2: Tensor | None = None,
+    gate: str | None = None,
+    row_scale: Tensor | None = None,
+    column_scale: Tensor | None = None,
+    alpha: float = 1.0,
+    out: Tensor | None = None,
+    out_dtype: DTypeLike | None = None,
+    stream: StreamLike | None = None,
+) -> Any:
+    """One product per group of rows (or, for weight gradients, of the summed dimension), in one launch.
+
+    `offsets`, int32 [groups + 1] on the operands' device, bounds the groups. A GPU's are never read by the
+    host: a captured graph replays with whatever is there then. They may not decrease, and groups may be
+    empty.
+
+    With a 3-D `b` [groups, k, n]: rows offsets[g] to offsets[g + 1] of `a` [m, k], times b[g], are those rows
+    of the result [m, n]. Rows outside the groups are not written: in a new result they hold anything. `bias`
+    [groups, n] is added, and `row_scale` [m] and `column_scale` [groups, n], float32, multiply. `b2`, `bias2`
+    and `gate` are as in matmul(), with the dimension of groups before theirs.
+
+    With a 2-D `b` [k, n]: columns offsets[g] to offsets[g + 1] of `a` [m, k], times those rows of b, are
+    result[g], of [groups, m, n]; zeros where a group is empty. `a` is column-major: pass ``x.T`` for x
+    [k, m].
+
+    Types, outputs, `alpha`, `activation` and `stream` are as in matmul(). Errors are those of
+    GroupedGemmPlan.select and GroupedGemmPlan.run.
+    """
+    a_info, b_info = _core.inspect(a, "a"), _core.inspect(b, "b")
+    offsets_info = _core.inspect(offsets, "offsets")
+    for name, info, ranks in (("a", a_info, (2,)), ("b", b_info, (2, 3)), ("offsets", offsets_info, (1,))):
+        if len(info.shape) not in ranks:
+            raise _core.ShapeMismatch(
+                f"operand {name}: rank {' or '.join(map(str, ranks))} required, got shape {info.shape}"
+            )
+    n = b_info.shape[-1]
+    if gate == "interleaved":
+        if n % 2 != 0:
+            raise _core.ShapeMismatch(
+                f"operand b: shape [groups, k, 2 n] required with gate='interleaved', got {b_info.shape}"
+            )
+        n //= 2
+    shape: tuple[int, ...] = (a_info.shape[0], n)
+    if len(b_info.shape) == 2:
+        shape = (max(offsets_info.shape[0] - 1, 0), *shape)
+    target, lender, lender_info = _frameworks.target(a_info, a, shape, out, out_dtype, stream)
+    descriptor = _core.describe_grouped(
+        a,
+        b,
+        target,
+        offsets,
+        bias=bias,
+        b2=b2,
+        bias2=bias2,
+        row_scale=row_scale,
+        column_scale=column_scale,
+        activation=activation,
+        gate=gate,
+    )
+    plan = _select(descriptor, a_info.device, _frameworks.allocates(lender_info))
+    # Scratch may go as soon as run() returns: on a GPU its library reuses it in the order of the stream.
+    plan.run(
+        a,
+        b,
+        target,
+        offsets,
+        bias=bias,
+        b2=b2,
+        bias2=bias2,
+        row_scale=row_scale,
+        column_scale=column_scale,
+        alpha=alpha,
+        stream=stream,
+        workspace=_frameworks.scratch(lender_info, lender, plan.workspace_size, stream),
+    )
+    return _frameworks.finish(a_info, a, target) if out is None else out
+
+
+@functools.lru_cache(maxsize=1024)
+def _select(
+    descriptor: _core.GroupedGemmDescriptor, device: str, scratch_allowed: bool
+) -> _core.GroupedGemmPlan:
+    preference = None if scratch_allowed else _core.PlanPreference(max_workspace_bytes=0)
+    return _core.GroupedGemmPlan.select(descriptor, device, preference)

@@ -1,0 +1,312 @@
+"""``python -m cutplan tune`` and ``bench``: measuring kernels, and looking after what was measured."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import itertools
+import pathlib
+import sys
+from typing import TYPE_CHECKING, Protocol
+
+from . import _core
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    Progress = Callable[[int, int], object]
+
+_HEADER = """\
+// What was measured on devices that cutplan knows: the lowest layer of the tuning table, which corrects the
+// cost model there. Written by `python -m cutplan tune --export cpp/src/gemm/measured.hpp`, on the device.
+#pragma once
+
+namespace cutplan::gemm {{
+
+inline constexpr char measured_table[] = R"table({table})table";
+
+}}  // namespace cutplan::gemm
+"""
+
+
+class _Bar(Protocol):
+    def begin(self, what: str) -> Progress: ...
+
+
+def _extents(text: str) -> list[int]:
+    """ "1,2,4" -> [1, 2, 4]"""
+    try:
+        values = [int(part) for part in text.split(",")]
+    except ValueError:
+        values = [0]
+    if min(values) < 1:
+        raise argparse.ArgumentTypeError(f"one or more positive integers with commas between, got {text!r}")
+    return values
+
+
+def _names(text: str) -> list[str]:
+    return text.split(",")
+
+
+def _add_problem_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("problems", "commas part several values; every combination is taken")
+    for extent in ("m", "n", "k"):
+        group.add_argument(f"--{extent}", type=_extents, metavar="INT,...", help=f"extent {extent.upper()}")
+    group.add_argument("--batch", type=_extents, default=[1], metavar="INT,...", help="default: 1")
+    group.add_argument(
+        "--dtype", type=_names, default=["bfloat16"], metavar="NAME,...", help="of A and B; default: bfloat16"
+    )
+    group.add_argument("--d", metavar="NAME", help="type of D; default: that of A")
+    group.add_argument(
+        "--layout", type=_names, default=["rcr"], metavar="NAME,...", help="of A, B and D; default: rcr"
+    )
+    group.add_argument("--bias", choices=["n", "m"], help="one value per column (n) or row (m) of D")
+    group.add_argument("--activation", default="none", metavar="NAME", help="default: none")
+    group.add_argument("--gate", choices=["separate", "interleaved"])
+    group.add_argument("--alignment", type=int, help="bytes; default: what contiguous operands have")
+    group.add_argument("--math", default="tf32x3", metavar="NAME", help="for float32; default: tf32x3")
+    group.add_argument("--sm-count", type=int, default=0, metavar="INT", help="to use; default: all")
+    parser.add_argument("--device", help='"cpu" or "cuda:0"; default: the first GPU, else the host')
+
+
+def add_arguments(tune: argparse.ArgumentParser, bench: argparse.ArgumentParser) -> None:
+    """The options of both subcommands."""
+    tune.add_argument("family", nargs="?", choices=["gemm"], help="measure kernels for the problems given")
+    _add_problem_arguments(tune)
+    group = tune.add_argument_group("what was measured")
+    group.add_argument("--show", action="store_true", help="print it")
+    group.add_argument(
+        "--export",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="write it as a table, or as FILE.hpp",
+    )
+    group.add_argument(
+        "--import",
+        type=pathlib.Path,
+        metavar="FILE",
+        dest="import_",
+        help="keep the entries of a table",
+    )
+    group.add_argument("--clear", action="store_true", help="forget it, and what was imported")
+    bench.add_argument("family", choices=["gemm"], help="time every kernel that can serve the problems given")
+    _add_problem_arguments(bench)
+    bench.add_argument("--candidates", type=int, default=0, metavar="INT", help="default: all")
+
+
+def _problems(
+    parser: argparse.ArgumentParser, options: argparse.Namespace
+) -> tuple[list[_core.GemmDescriptor], _core.PlanPreference]:
+    missing = [f"--{extent}" for extent in ("m", "n", "k") if getattr(options, extent) is None]
+    if missing:
+        parser.error(f"{options.family}: {', '.join(missing)} required")
+    try:
+        epilogue = _core.Epilogue(
+            bias=options.bias or False, activation=options.activation, gate=options.gate
+        )
+        descriptors = [
+            _core.GemmDescriptor(
+                m=m,
+                n=n,
+                k=k,
+                batch=batch,
+                a=dtype,
+                d=options.d,
+                layout=layout,
+                epilogue=epilogue,
+                alignment=options.alignment,
+            )
+            for dtype, layout, batch, n, k, m in itertools.product(
+                options.dtype, options.layout, options.batch, options.n, options.k, options.m
+            )
+        ]
+        preference = _core.PlanPreference(math=options.math, sm_count=options.sm_count)
+    except (TypeError, ValueError) as error:
+        parser.error(str(error))
+    return descriptors, preference
+
+
+def _device(options: argparse.Namespace) -> str:
+    return options.device or ("cuda:0" if _core.cuda_device_count() > 0 else "cpu")
+
+
+def summary(g: _core.GemmDescriptor) -> str:
+    """One line for people."""
+    text = f"{g.m} x {g.n} x {g.k} {g.a} -> {g.d} {g.layout}"
+    if g.batch != 1:
+        text += f", batch {g.batch}"
+    if g.epilogue.bias is not None:
+        text += f", bias over {g.epilogue.bias}"
+    if str(g.epilogue.activation) != "none":
+        text += f", {g.epilogue.activation}"
+    if g.epilogue.gate is not None:
+        text += f", {g.epilogue.gate} gate"
+    return text
+
+
+@contextlib.contextmanager
+def _bar(problems: int) -> Iterator[_Bar]:
+    """tqdm's where it is installed; a line for each problem where it is not."""
+    if importlib.util.find_spec("tqdm") is None:
+        yield _Lines(problems)
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=problems, bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}") as bar:
+        yield _Tqdm(bar)
+
+
+class _Lines:
+    def __init__(self, problems: int) -> None:
+        self._problems, self._begun = problems, 0
+
+    def begin(self, what: str) -> Progress:
+        self._begun += 1
+        print(f"[{self._begun}/{self._problems}] {what}", file=sys.stderr, flush=True)
+        return lambda done, total: None
+
+
+class _TqdmBar(Protocol):
+    n: float
+
+    def set_postfix_str(self, s: str) -> object: ...
+    def refresh(self) -> object: ...
+
+
+class _Tqdm:
+    def __init__(self, bar: _TqdmBar) -> None:
+        self._bar, self._begun = bar, 0
+
+    def begin(self, what: str) -> Progress:
+        before = self._begun
+        self._begun += 1
+        self._bar.set_postfix_str(what)
+
+        def progress(done: int, total: int) -> None:
+            self._bar.n = before + done / total
+            self._bar.refresh()
+
+        return progress
+
+
+def _flop(g: _core.GemmDescriptor) -> float:
+    columns = g.n * (2 if g.epilogue.gate is not None else 1)
+    return 2.0 * g.batch * g.m * columns * g.k
+
+
+def _bytes(g: _core.GemmDescriptor) -> float:
+    """Of A, B and D, each moved once."""
+    columns = g.n * (2 if g.epilogue.gate is not None else 1)
+    return g.batch * (g.m * g.k * g.a.bits + g.k * columns * g.b.bits + g.m * g.n * g.d.bits) / 8
+
+
+def _microseconds(seconds: float) -> str:
+    return f"{seconds * 1e6:.1f}"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The first column to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return [
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def bench(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    """Prints a table for each problem; 1 where one of them has no kernel."""
+    descriptors, preference = _problems(parser, options)
+    device, refused = _device(options), 0
+    for g in descriptors:
+        print(f"{summary(g)} on {device}")
+        try:
+            measured = _core.measure_gemm(g, device, preference, candidates=options.candidates)
+        except _core.Unsupported as error:
+            print(f"  none: {error}")
+            refused += 1
+            continue
+        rows = [("kernel", "us", "TFLOP/s", "GB/s", "predicted us")]
+        for entry in measured:
+            predicted = entry.predicted_seconds
+            rows.append(
+                (
+                    entry.sku.name,
+                    _microseconds(entry.seconds),
+                    f"{_flop(g) / entry.seconds * 1e-12:.3g}",
+                    f"{_bytes(g) / entry.seconds * 1e-9:.4g}",
+                    "-" if predicted is None else _microseconds(predicted),
+                )
+            )
+        print("\n".join(f"  {line}" for line in _table(rows)))
+    return 1 if refused else 0
+
+
+def _measure(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    descriptors, preference = _problems(parser, options)
+    device = _device(options)
+    modelled = _core.PlanPreference(math=options.math, sm_count=options.sm_count, tune="off")
+    lines, refused = [], 0
+    with _bar(len(descriptors)) as bar:
+        for g in descriptors:
+            progress = bar.begin(summary(g))
+            try:
+                measured = _core.tune_gemm(g, device, preference, progress=progress)
+            except _core.Unsupported as error:
+                lines.append(f"{summary(g)}\n  none: {error}")
+                refused += 1
+                continue
+            best = measured[0]
+            model = _core.GemmPlan.select(g, device, modelled).sku.name
+            seconds = next(entry.seconds for entry in measured if entry.sku.name == model)
+            gain = (
+                "the cost model's choice"
+                if best.sku.name == model
+                else f"{seconds / best.seconds:.3f} times as fast as {model}"
+            )
+            lines.append(f"{summary(g)}\n  {best.sku} {_microseconds(best.seconds)} us, {gain}")
+    print("\n".join(lines))
+    return 1 if refused else 0
+
+
+def _show() -> None:
+    cache = _core.tuning_cache()
+    print(f"folder: {cache.folder or 'none'}")
+    for problem in cache.problems:
+        print(f"problem: {problem}")
+    if all(entry.source == "shipped" for entry in cache.entries):
+        print("nothing was measured or imported")
+    for device, group in itertools.groupby(cache.entries, key=lambda e: (e.device, e.compute_capability)):
+        print(f"\n{device[0]}, compute capability {device[1] / 10:.1f}")
+        for entry in group:
+            print(
+                f"  {entry.problem}\n    {entry.kernel} {_microseconds(entry.seconds)} us, "
+                f"the cost model's choice {_microseconds(entry.model_seconds)} us ({entry.source})"
+            )
+
+
+def tune(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    """What the options ask for, in the order clear, import, measure, export, show."""
+    if not (options.family or options.show or options.clear or options.export or options.import_):
+        parser.error("a family to measure, --show, --export, --import or --clear required")
+    status = 0
+    if options.clear:
+        _core.clear_tuning()
+    if options.import_ is not None:
+        try:
+            count = _core.import_tuning(options.import_.read_text())
+        except (OSError, ValueError) as error:
+            parser.error(f"--import {options.import_}: {error}")
+        print(f"{count} entries imported")
+    if options.family is not None:
+        status = _measure(parser, options)
+    if options.export is not None:
+        table = _core.export_tuning()
+        as_header = options.export.suffix == ".hpp"
+        options.export.write_text(_HEADER.format(table=table) if as_header else table)
+    if options.show:
+        _show()
+    return status
