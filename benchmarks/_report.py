@@ -16,7 +16,8 @@ import shlex
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 Record = dict[str, Any]
@@ -91,6 +92,47 @@ def command_line(module: str, arguments: Sequence[str]) -> str:
         else:
             kept.append(argument)
     return shlex.join(["python", "-m", module, *kept])
+
+
+def begin(
+    name: str,
+    arguments: Sequence[str],
+    device: str,
+    *,
+    seed: int,
+    rounds: int,
+    warm_up_rounds: int,
+    flush_bytes: int,
+) -> Record:
+    """A new record of the benchmark of that name; prints a line that says what it was made with."""
+    record: Record = {
+        "benchmark": name,
+        "command": command_line(f"benchmarks.{name}", arguments),
+        **machine(device),
+        "seed": seed,
+        "rounds": rounds,
+        "warm_up_rounds": warm_up_rounds,
+        "flush_bytes": flush_bytes,
+    }
+    versions = record["versions"]
+    print(
+        f"{record['device']['name']}, torch {versions['torch']}, CUDA {versions['cuda']}, "
+        f"cutplan {versions['cutplan']}, seed {seed}; medians of {rounds}"
+    )
+    return record
+
+
+def finish(
+    record: Record, device: str, start: float, path: pathlib.Path | None, report: Callable[[Record], None]
+) -> None:
+    """Completes a record begun at `start` (time.perf_counter), prints it, and writes it to `path`."""
+    if device != "cpu":
+        record["nvidia_smi_after"] = nvidia_smi(gpu_uuid(device))
+    record["seconds"] = round(time.perf_counter() - start, 1)
+    report(record)
+    print(f"{record['seconds']} s in all")
+    if path:
+        write(path, record)
 
 
 def choose_device(parser: argparse.ArgumentParser, wanted: str | None) -> str:

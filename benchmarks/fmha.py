@@ -545,19 +545,14 @@ def main(arguments: Sequence[str]) -> None:
     start = time.perf_counter()
     rounds = QUICK_ROUNDS if options.quick else ROUNDS
     bench = Bench(device, options.seed, rounds)
-    record: _report.Record = {
-        "benchmark": "fmha",
-        "command": _report.command_line("benchmarks.fmha", arguments),
-        **_report.machine(device),
-        "seed": options.seed,
-        "rounds": rounds,
-        "warm_up_rounds": WARM_UP_ROUNDS,
-        "flush_bytes": bench.stopwatch.flush_bytes,
-    }
-    versions = record["versions"]
-    print(
-        f"{record['device']['name']}, torch {versions['torch']}, CUDA {versions['cuda']}, "
-        f"cutplan {versions['cutplan']}, seed {options.seed}; medians of {rounds}"
+    record = _report.begin(
+        "fmha",
+        arguments,
+        device,
+        seed=options.seed,
+        rounds=rounds,
+        warm_up_rounds=WARM_UP_ROUNDS,
+        flush_bytes=bench.stopwatch.flush_bytes,
     )
     record["entries"] = []
     for case in cases:
@@ -566,13 +561,7 @@ def main(arguments: Sequence[str]) -> None:
     print(file=sys.stderr)
     whole = device != "cpu" and not options.shapes and options.only is None
     record["memory"] = bench.memory() if whole else []
-    if device != "cpu":
-        record["nvidia_smi_after"] = _report.nvidia_smi(_report.gpu_uuid(device))
-    record["seconds"] = round(time.perf_counter() - start, 1)
-    report(record)
-    print(f"{record['seconds']} s in all")
-    if options.json:
-        _report.write(options.json, record)
+    _report.finish(record, device, start, options.json, report)
 
 
 if __name__ == "__main__":

@@ -628,34 +628,23 @@ def main(arguments: Sequence[str]) -> None:
     start = time.perf_counter()
     rounds = QUICK_ROUNDS if options.quick else ROUNDS
     bench = Bench(device, options.seed, rounds)
-    record: _report.Record = {
-        "benchmark": "gemm",
-        "command": _report.command_line("benchmarks.gemm", arguments),
-        **_report.machine(device),
-        "seed": options.seed,
-        "rounds": rounds,
-        "warm_up_rounds": WARM_UP_ROUNDS,
-        "flush_bytes": bench.stopwatch.flush_bytes,
-        **{"entries": [], "epilogues": [], "gated": [], "grouped": []},
-    }
-    versions = record["versions"]
-    print(
-        f"{record['device']['name']}, torch {versions['torch']}, CUDA {versions['cuda']}, "
-        f"cutplan {versions['cutplan']}, seed {options.seed}; medians of {rounds}"
+    record = _report.begin(
+        "gemm",
+        arguments,
+        device,
+        seed=options.seed,
+        rounds=rounds,
+        warm_up_rounds=WARM_UP_ROUNDS,
+        flush_bytes=bench.stopwatch.flush_bytes,
     )
+    record |= {part: [] for part in ("entries", "epilogues", "gated", "grouped")}
     if device != "cpu":
         record["copy"] = bench.copy()
     for _, part, job in jobs:
         record[part] += job(bench)
         print(".", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
-    if device != "cpu":
-        record["nvidia_smi_after"] = _report.nvidia_smi(_report.gpu_uuid(device))
-    record["seconds"] = round(time.perf_counter() - start, 1)
-    report(record)
-    print(f"{record['seconds']} s in all")
-    if options.json:
-        _report.write(options.json, record)
+    _report.finish(record, device, start, options.json, report)
 
 
 if __name__ == "__main__":

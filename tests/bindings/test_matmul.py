@@ -396,6 +396,8 @@ def test_types_without_kernels(dtype: torch.dtype) -> None:
 def test_mixed_types_and_devices() -> None:
     with pytest.raises(cutplan.Unsupported, match="one element type required, got float16 and bfloat16"):
         cutplan.matmul(torch.ones(2, 2).half(), torch.ones(2, 2).bfloat16())
+    with pytest.raises(cutplan.Unsupported, match="one element type required, got float32 and float16"):
+        cutplan.matmul(torch.ones(2, 3), torch.ones(3, 3).half())  # aligned to two bytes alone
     with pytest.raises(cutplan.LayoutMismatch, match="operand a"):
         cutplan.matmul(torch.ones(8, 8)[::2, ::2], torch.ones(4, 4))
 

@@ -28,6 +28,7 @@
 
 #include "core/half.hpp"
 #include "core/parallel.hpp"
+#include "core/register_tile.hpp"
 #include "fmha/score.hpp"
 
 namespace cutplan::fmha {
@@ -47,121 +48,21 @@ constexpr std::int64_t round_up(std::int64_t x, std::int64_t to) { return divide
 /// How the left factor of a product is stored, always with leading dimension `block`: [rows, k], or [k, rows].
 enum class Left { plain, transposed };
 
-/// sums[rows, columns] (leading dimension ld) = or += left[rows, k] right[k, columns] (leading dimension ld_right).
-template <typename T>
-using Multiply = void (*)(std::int64_t k, const T* left, const T* right, std::int64_t ld_right, T* sums, std::int64_t ld,
-                          bool accumulate);
-
-template <typename T>
-struct RegisterTile {
-  int rows, columns;
-  Multiply<T> plain, transposed;
-};
-
-// GCC and Clang vectors: arithmetic on them is element-wise, and the compiler emits one instruction each.
-template <typename T, int kBytes>
-struct Vector {
-  typedef T type __attribute__((vector_size(kBytes), may_alias));
-};
-
-#if defined(__clang__)
-#define CUTPLAN_UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define CUTPLAN_UNROLL _Pragma("GCC unroll 16")
-#endif
-
-template <typename T, int kBytes, int kRows, Left kLeft>
-__attribute__((always_inline)) inline void multiply_tile(std::int64_t k, const T* left, const T* right,
-                                                         std::int64_t ld_right, T* sums, std::int64_t ld, bool accumulate) {
-  using V = typename Vector<T, kBytes>::type;
-  constexpr int lanes = kBytes / static_cast<int>(sizeof(T));
-  constexpr std::int64_t row_stride = kLeft == Left::plain ? block : 1, k_stride = kLeft == Left::plain ? 1 : block;
-  static_assert(block % kRows == 0 && block % (2 * lanes) == 0, "blocks are whole register tiles");
-  V sum[kRows][2] = {};
-  for (std::int64_t p = 0; p < k; ++p) {
-    const V b0 = *reinterpret_cast<const V*>(right);
-    const V b1 = *reinterpret_cast<const V*>(right + lanes);
-    CUTPLAN_UNROLL
-    for (int i = 0; i < kRows; ++i) {
-      sum[i][0] += left[i * row_stride] * b0;
-      sum[i][1] += left[i * row_stride] * b1;
-    }
-    left += k_stride;
-    right += ld_right;
-  }
-  CUTPLAN_UNROLL
-  for (int i = 0; i < kRows; ++i) {
-    V* out = reinterpret_cast<V*>(sums + i * ld);
-    out[0] = accumulate ? out[0] + sum[i][0] : sum[i][0];
-    out[1] = accumulate ? out[1] + sum[i][1] : sum[i][1];
-  }
-}
-
-#if defined(__x86_64__)
-
-template <typename T, Left kLeft>
-__attribute__((target("avx512f"))) void multiply_avx512(std::int64_t k, const T* left, const T* right, std::int64_t ld_right,
-                                                        T* sums, std::int64_t ld, bool accumulate) {
-  multiply_tile<T, 64, 12, kLeft>(k, left, right, ld_right, sums, ld, accumulate);
-}
-
-template <typename T, Left kLeft>
-__attribute__((target("avx2,fma"))) void multiply_avx2(std::int64_t k, const T* left, const T* right, std::int64_t ld_right,
-                                                       T* sums, std::int64_t ld, bool accumulate) {
-  multiply_tile<T, 32, 6, kLeft>(k, left, right, ld_right, sums, ld, accumulate);
-}
-
-template <typename T, Left kLeft>
-void multiply_sse2(std::int64_t k, const T* left, const T* right, std::int64_t ld_right, T* sums, std::int64_t ld,
-                   bool accumulate) {
-  multiply_tile<T, 16, 6, kLeft>(k, left, right, ld_right, sums, ld, accumulate);
-}
-
-template <typename T>
-RegisterTile<T> choose_register_tile() {
-  constexpr int size = static_cast<int>(sizeof(T));
-  if (__builtin_cpu_supports("avx512f"))
-    return {12, 128 / size, multiply_avx512<T, Left::plain>, multiply_avx512<T, Left::transposed>};
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-    return {6, 64 / size, multiply_avx2<T, Left::plain>, multiply_avx2<T, Left::transposed>};
-  return {6, 32 / size, multiply_sse2<T, Left::plain>, multiply_sse2<T, Left::transposed>};
-}
-
-#else
-
-template <typename T, Left kLeft>
-void multiply_128_bit(std::int64_t k, const T* left, const T* right, std::int64_t ld_right, T* sums, std::int64_t ld,
-                      bool accumulate) {
-  multiply_tile<T, 16, 12, kLeft>(k, left, right, ld_right, sums, ld, accumulate);
-}
-
-template <typename T>
-RegisterTile<T> choose_register_tile() {
-  return {12, 32 / static_cast<int>(sizeof(T)), multiply_128_bit<T, Left::plain>, multiply_128_bit<T, Left::transposed>};
-}
-
-#endif
-
-template <typename T>
-const RegisterTile<T>& register_tile() {
-  static const RegisterTile<T> chosen = choose_register_tile<T>();
-  return chosen;
-}
-
 /// sums[rows, columns] = or += left[rows, k] right[k, columns], in slices of `block` of k. Rows and columns are rounded up
 /// to whole register tiles: what lies beyond them must be readable and is written.
 template <typename T>
 void multiply(Left layout, std::int64_t rows, std::int64_t columns, std::int64_t k, const T* left, const T* right,
               std::int64_t ld_right, T* sums, std::int64_t ld, bool accumulate) {
-  const RegisterTile<T>& tile = register_tile<T>();
-  const Multiply<T> run = layout == Left::plain ? tile.plain : tile.transposed;
+  static_assert(block % 12 == 0 && block % (128 / sizeof(T)) == 0, "blocks are whole register tiles");
+  const RegisterTile<T>& tile =
+      layout == Left::plain ? register_tile<T, LeftRowMajor<block>>() : register_tile<T, LeftColumnMajor<block>>();
   const std::int64_t row_stride = layout == Left::plain ? block : 1, k_stride = layout == Left::plain ? 1 : block;
   for (std::int64_t first = 0; first < k; first += block) {
     const std::int64_t slice = std::min(block, k - first);
     for (std::int64_t j = 0; j < columns; j += tile.columns) {
       for (std::int64_t i = 0; i < rows; i += tile.rows) {
-        run(slice, left + i * row_stride + first * k_stride, right + first * ld_right + j, ld_right, sums + i * ld + j, ld,
-            accumulate || first > 0);
+        tile.multiply(slice, left + i * row_stride + first * k_stride, right + first * ld_right + j, ld_right,
+                      sums + i * ld + j, ld, accumulate || first > 0);
       }
     }
   }
@@ -170,7 +71,7 @@ void multiply(Left layout, std::int64_t rows, std::int64_t columns, std::int64_t
 /// Columns that a buffer [rows, columns] needs to be the right factor or the result of a product.
 template <typename T>
 std::int64_t leading_dimension(std::int64_t columns) {
-  return round_up(columns, register_tile<T>().columns);
+  return round_up(columns, register_tile<T, LeftRowMajor<block>>().columns);
 }
 
 // ---- moving data ----

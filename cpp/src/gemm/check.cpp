@@ -205,8 +205,8 @@ GemmDescriptor resolve(GemmDescriptor g) {
     if (*type == DType::none) *type = g.d;
   }
   const int64_t b_cols = g.epilogue.gate == Gate::interleaved ? 2 * g.n : g.n;
-  g.alignment =
-      resolve_alignment(g.alignment, g.a, a_is_row_major(g.layout) ? g.k : g.m, b_is_row_major(g.layout) ? b_cols : g.k);
+  g.alignment = resolve_alignment(g.alignment, std::min(bits(g.a), bits(g.b)), a_is_row_major(g.layout) ? g.k : g.m,
+                                  b_is_row_major(g.layout) ? b_cols : g.k);
   return g;
 }
 

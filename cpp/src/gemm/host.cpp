@@ -28,6 +28,7 @@
 #include "core/half.hpp"
 #include "core/kernels.hpp"
 #include "core/parallel.hpp"
+#include "core/register_tile.hpp"
 #include "gemm/operands.hpp"
 
 namespace cutplan::gemm {
@@ -35,99 +36,6 @@ namespace {
 
 constexpr std::int64_t block_m = 192;  // a multiple of every register tile's height
 constexpr std::int64_t block_n = 512;
-
-// ---- the register tile ----
-
-template <typename T>
-struct MicroKernel {
-  int rows, columns;
-  /// sums[rows, columns] (leading dimension ld) = or += the product of a packed panel pair.
-  void (*run)(std::int64_t k, const T* a, const T* b, T* sums, std::int64_t ld, bool accumulate);
-};
-
-// GCC and Clang vectors: arithmetic on them is element-wise, and the compiler emits one instruction each.
-template <typename T, int kBytes>
-struct Vector {
-  typedef T type __attribute__((vector_size(kBytes), may_alias));
-};
-
-#if defined(__clang__)
-#define CUTPLAN_UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define CUTPLAN_UNROLL _Pragma("GCC unroll 16")
-#endif
-
-template <typename T, int kBytes, int kRows>
-__attribute__((always_inline)) inline void multiply_panels(std::int64_t k, const T* a, const T* b, T* sums, std::int64_t ld,
-                                                           bool accumulate) {
-  using V = typename Vector<T, kBytes>::type;
-  constexpr int lanes = kBytes / static_cast<int>(sizeof(T));
-  V sum[kRows][2] = {};
-  for (std::int64_t p = 0; p < k; ++p) {
-    const V b0 = *reinterpret_cast<const V*>(b);
-    const V b1 = *reinterpret_cast<const V*>(b + lanes);
-    CUTPLAN_UNROLL
-    for (int i = 0; i < kRows; ++i) {
-      sum[i][0] += a[i] * b0;
-      sum[i][1] += a[i] * b1;
-    }
-    a += kRows;
-    b += 2 * lanes;
-  }
-  CUTPLAN_UNROLL
-  for (int i = 0; i < kRows; ++i) {
-    V* out = reinterpret_cast<V*>(sums + i * ld);
-    out[0] = accumulate ? out[0] + sum[i][0] : sum[i][0];
-    out[1] = accumulate ? out[1] + sum[i][1] : sum[i][1];
-  }
-}
-
-#if defined(__x86_64__)
-
-template <typename T>
-__attribute__((target("avx512f"))) void multiply_avx512(std::int64_t k, const T* a, const T* b, T* sums, std::int64_t ld,
-                                                        bool accumulate) {
-  multiply_panels<T, 64, 12>(k, a, b, sums, ld, accumulate);
-}
-
-template <typename T>
-__attribute__((target("avx2,fma"))) void multiply_avx2(std::int64_t k, const T* a, const T* b, T* sums, std::int64_t ld,
-                                                       bool accumulate) {
-  multiply_panels<T, 32, 6>(k, a, b, sums, ld, accumulate);
-}
-
-template <typename T>
-void multiply_sse2(std::int64_t k, const T* a, const T* b, T* sums, std::int64_t ld, bool accumulate) {
-  multiply_panels<T, 16, 6>(k, a, b, sums, ld, accumulate);
-}
-
-template <typename T>
-MicroKernel<T> choose_micro_kernel() {
-  constexpr int size = static_cast<int>(sizeof(T));
-  if (__builtin_cpu_supports("avx512f")) return {12, 128 / size, multiply_avx512<T>};
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return {6, 64 / size, multiply_avx2<T>};
-  return {6, 32 / size, multiply_sse2<T>};
-}
-
-#else
-
-template <typename T>
-void multiply_128_bit(std::int64_t k, const T* a, const T* b, T* sums, std::int64_t ld, bool accumulate) {
-  multiply_panels<T, 16, 12>(k, a, b, sums, ld, accumulate);
-}
-
-template <typename T>
-MicroKernel<T> choose_micro_kernel() {
-  return {12, 32 / static_cast<int>(sizeof(T)), multiply_128_bit<T>};
-}
-
-#endif
-
-template <typename T>
-const MicroKernel<T>& micro_kernel() {
-  static const MicroKernel<T> chosen = choose_micro_kernel<T>();
-  return chosen;
-}
 
 // ---- packing ----
 
@@ -350,7 +258,7 @@ struct Factor {
 };
 
 template <typename S, typename T>
-void sum_products(const Problem& problem, GemmLayout layout, const MicroKernel<T>& micro, const Blocks::Block& block,
+void sum_products(const Problem& problem, GemmLayout layout, const RegisterTile<T>& tile, const Blocks::Block& block,
                   std::int64_t ld, const Scratch<T>& scratch) {
   const Part& part = block.part;
   const std::int64_t a_stride_m = a_is_row_major(layout) ? problem.lda : 1,
@@ -371,14 +279,15 @@ void sum_products(const Problem& problem, GemmLayout layout, const MicroKernel<T
   }
   for (std::int64_t first_k = 0; first_k < part.k; first_k += host_slice_k) {
     const std::int64_t k = std::min(host_slice_k, part.k - first_k);
-    pack(a + first_k * a_stride_k, a_stride_m, a_stride_k, block.m, k, micro.rows, scratch.panel_a);
+    pack(a + first_k * a_stride_k, a_stride_m, a_stride_k, block.m, k, tile.rows, scratch.panel_a);
     for (int product = 0; product < products; ++product) {
       const Factor<S>& f = b[product];
       pack(f.data + (part.first_k + first_k) * f.stride_k + block.first_n * f.stride_n, f.stride_n, f.stride_k, block.n, k,
-           micro.columns, scratch.panel_b);
-      for (std::int64_t j = 0; j < block.n; j += micro.columns) {
-        for (std::int64_t i = 0; i < block.m; i += micro.rows) {
-          micro.run(k, scratch.panel_a + i * k, scratch.panel_b + j * k, sums[product] + i * ld + j, ld, first_k > 0);
+           tile.columns, scratch.panel_b);
+      for (std::int64_t j = 0; j < block.n; j += tile.columns) {
+        for (std::int64_t i = 0; i < block.m; i += tile.rows) {
+          tile.multiply(k, scratch.panel_a + i * k, scratch.panel_b + j * k, tile.columns, sums[product] + i * ld + j, ld,
+                        first_k > 0);
         }
       }
     }
@@ -440,7 +349,7 @@ void finish(const Problem& p, const Blocks::Block& block, std::int64_t ld, const
 template <typename S, typename T>
 void run(const Kernel& kernel, const Problem& problem, const Launch& launch) {
   if (problem.m == 0 || problem.n == 0 || problem.batch == 0) return;
-  const MicroKernel<T>& micro = micro_kernel<T>();
+  const RegisterTile<T>& tile = register_tile<T, LeftPanel>();
 
   // A thread costs some 20 us to start: let each have ten times that to do. An element of D counts like 32 products.
   constexpr double products_per_thread = 4e6;
@@ -451,14 +360,14 @@ void run(const Kernel& kernel, const Problem& problem, const Launch& launch) {
   const int available = launch.sm_count > 0 ? launch.sm_count : hardware_threads();
   const int threads = static_cast<int>(std::max(1.0, std::min<double>(available, work / products_per_thread)));
 
-  const Blocks blocks(problem, threads, micro.rows, micro.columns);
+  const Blocks blocks(problem, threads, tile.rows, tile.columns);
   const std::int64_t slice = std::min(problem.k, host_slice_k);
   parallel_tasks(blocks.count(), threads, [&](const std::function<std::int64_t()>& next) {
     const Scratch<T> scratch(blocks.m * slice, blocks.n * slice, blocks.m * blocks.n, blocks.n, problem.gate != Gate::none);
     for (std::int64_t task = next(); task >= 0; task = next()) {
       const Blocks::Block block = blocks.block(task);
-      const std::int64_t ld = round_up(block.n, micro.columns);
-      sum_products<S>(problem, kernel.layout, micro, block, ld, scratch);
+      const std::int64_t ld = round_up(block.n, tile.columns);
+      sum_products<S>(problem, kernel.layout, tile, block, ld, scratch);
       finish(problem, block, ld, scratch);
     }
   });

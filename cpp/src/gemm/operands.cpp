@@ -136,15 +136,14 @@ void check_alignment(int alignment) {
     throw InvalidProblem(text("alignment: a power of two of bytes (or 0 for the extents' own) required, got ", alignment));
 }
 
-int resolve_alignment(int alignment, DType operand, int64_t a_run, int64_t b_run) {
-  const int element = std::max(1, bits(operand) / 8);
+int resolve_alignment(int alignment, int operand_bits, int64_t a_run, int64_t b_run) {
+  const int element = std::max(1, operand_bits / 8);
   if (alignment == 0) {
     alignment = 16;
     while (alignment > element && ((a_run | b_run) * element) % alignment != 0) alignment /= 2;
   }
   if (alignment < element)
-    throw InvalidProblem(
-        text("alignment: at least ", element, " bytes, one ", name(operand), " element, required, got ", alignment));
+    throw InvalidProblem(text("alignment: at least ", element, " bytes, one element of a and b, required, got ", alignment));
   return alignment;
 }
 

@@ -83,8 +83,8 @@ void check_extent(const char* extent, std::int64_t value);
 void check_alignment(int alignment);
 
 /// `alignment`, or where it is 0 the most that contiguous matrices of these runs have: 16 bytes at most. Refuses less than
-/// an element.
-int resolve_alignment(int alignment, DType operand, std::int64_t a_run, std::int64_t b_run);
+/// an element, of the smaller type: that a and b differ, check_supported says.
+int resolve_alignment(int alignment, int operand_bits, std::int64_t a_run, std::int64_t b_run);
 
 /// Throws where a view is not given or has a rank that is not in [least, most].
 void check_rank(const char* operand, const TensorView& view, int least, int most);

@@ -1,0 +1,128 @@
+// The innermost loop of the host backends: a small product whose sums stay in vector registers. Two vectors wide and as high as
+// the registers allow; which instruction set it uses is found out at run time.
+#pragma once
+
+#include <cstdint>
+
+namespace cutplan {
+
+template <typename T>
+struct RegisterTile {
+  int rows, columns;
+  /// sums[rows, columns] (leading dimension ld) = or += left right: right[k, columns] has leading dimension ld_right.
+  void (*multiply)(std::int64_t k, const T* left, const T* right, std::int64_t ld_right, T* sums, std::int64_t ld,
+                   bool accumulate);
+};
+
+/// Where the left factor's elements (i, p) are: left[i * row_stride + p * k_stride(rows of the tile)]. Constants, so that the loop
+/// needs one pointer. Panel: the tile's rows packed k by k.
+struct LeftPanel {
+  static constexpr std::int64_t row_stride = 1;
+  static constexpr std::int64_t k_stride(int rows) { return rows; }
+};
+template <int kLd>
+struct LeftRowMajor {
+  static constexpr std::int64_t row_stride = kLd;
+  static constexpr std::int64_t k_stride(int) { return 1; }
+};
+template <int kLd>
+struct LeftColumnMajor {
+  static constexpr std::int64_t row_stride = 1;
+  static constexpr std::int64_t k_stride(int) { return kLd; }
+};
+
+namespace register_tile_detail {
+
+// GCC and Clang vectors: arithmetic on them is element-wise, and the compiler emits one instruction each.
+template <typename T, int kBytes>
+struct Vector {
+  typedef T type __attribute__((vector_size(kBytes), may_alias));
+};
+
+#if defined(__clang__)
+#define CUTPLAN_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define CUTPLAN_UNROLL _Pragma("GCC unroll 16")
+#endif
+
+template <typename T, typename Left, int kBytes, int kRows>
+__attribute__((always_inline)) inline void multiply(std::int64_t k, const T* left, const T* right, std::int64_t ld_right,
+                                                    T* sums, std::int64_t ld, bool accumulate) {
+  using V = typename Vector<T, kBytes>::type;
+  constexpr int lanes = kBytes / static_cast<int>(sizeof(T));
+  constexpr std::int64_t row_stride = Left::row_stride, k_stride = Left::k_stride(kRows);
+  V sum[kRows][2] = {};
+  for (std::int64_t p = 0; p < k; ++p) {
+    const V b0 = *reinterpret_cast<const V*>(right);
+    const V b1 = *reinterpret_cast<const V*>(right + lanes);
+    CUTPLAN_UNROLL
+    for (int i = 0; i < kRows; ++i) {
+      sum[i][0] += left[i * row_stride] * b0;
+      sum[i][1] += left[i * row_stride] * b1;
+    }
+    left += k_stride;
+    right += ld_right;
+  }
+  CUTPLAN_UNROLL
+  for (int i = 0; i < kRows; ++i) {
+    V* out = reinterpret_cast<V*>(sums + i * ld);
+    out[0] = accumulate ? out[0] + sum[i][0] : sum[i][0];
+    out[1] = accumulate ? out[1] + sum[i][1] : sum[i][1];
+  }
+}
+
+#undef CUTPLAN_UNROLL
+
+#if defined(__x86_64__)
+
+template <typename T, typename Left>
+__attribute__((target("avx512f"))) void multiply_avx512(std::int64_t k, const T* left, const T* right, std::int64_t ld_right,
+                                                        T* sums, std::int64_t ld, bool accumulate) {
+  multiply<T, Left, 64, 12>(k, left, right, ld_right, sums, ld, accumulate);
+}
+
+template <typename T, typename Left>
+__attribute__((target("avx2,fma"))) void multiply_avx2(std::int64_t k, const T* left, const T* right, std::int64_t ld_right,
+                                                       T* sums, std::int64_t ld, bool accumulate) {
+  multiply<T, Left, 32, 6>(k, left, right, ld_right, sums, ld, accumulate);
+}
+
+template <typename T, typename Left>
+void multiply_sse2(std::int64_t k, const T* left, const T* right, std::int64_t ld_right, T* sums, std::int64_t ld,
+                   bool accumulate) {
+  multiply<T, Left, 16, 6>(k, left, right, ld_right, sums, ld, accumulate);
+}
+
+template <typename T, typename Left>
+RegisterTile<T> choose() {
+  constexpr int size = static_cast<int>(sizeof(T));
+  if (__builtin_cpu_supports("avx512f")) return {12, 128 / size, multiply_avx512<T, Left>};
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return {6, 64 / size, multiply_avx2<T, Left>};
+  return {6, 32 / size, multiply_sse2<T, Left>};
+}
+
+#else
+
+template <typename T, typename Left>
+void multiply_128_bit(std::int64_t k, const T* left, const T* right, std::int64_t ld_right, T* sums, std::int64_t ld,
+                      bool accumulate) {
+  multiply<T, Left, 16, 12>(k, left, right, ld_right, sums, ld, accumulate);
+}
+
+template <typename T, typename Left>
+RegisterTile<T> choose() {
+  return {12, 32 / static_cast<int>(sizeof(T)), multiply_128_bit<T, Left>};
+}
+
+#endif
+
+}  // namespace register_tile_detail
+
+/// The tile for this machine; its extents are the same for every Left.
+template <typename T, typename Left>
+const RegisterTile<T>& register_tile() {
+  static const RegisterTile<T> chosen = register_tile_detail::choose<T, Left>();
+  return chosen;
+}
+
+}  // namespace cutplan
