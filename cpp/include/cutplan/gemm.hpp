@@ -33,8 +33,8 @@ enum class BiasOver : std::uint8_t { none, n, m };
 /// derivative at aux, for the backward pass.
 enum class Auxiliary : std::uint8_t { none, store, gradient };
 
-/// Gated products (Shazeer 2020, "GLU variants improve transformer"). separate: B and b2 are two matrices, bias and bias2 two
-/// vectors; interleaved: column 2 j of one B [k, 2 n] belongs to x_j, column 2 j + 1 to x2_j, and so with bias [2 n].
+/// Gated products (Shazeer 2020, "GLU variants improve transformer"). separate: B and b2 are two matrices, bias and bias2
+/// two vectors; interleaved: column 2 j of one B [k, 2 n] belongs to x_j, column 2 j + 1 to x2_j, and so with bias [2 n].
 enum class Gate : std::uint8_t { none, separate, interleaved };
 
 constexpr const char* name(GemmLayout l) noexcept {
@@ -95,9 +95,10 @@ struct GemmDescriptor {
   int alignment = 0;
 };
 
-/// Shapes: a [m, k], b and b2 [k, n] (an interleaved b [k, 2 n]), c, d, residual and aux [m, n]; bias and bias2 [n] over n (an
-/// interleaved bias [2 n]), [m, 1] over m; row_scale [m], column_scale [n], float32. With batch > 1 matrices may have a leading
-/// dimension `batch`, and all but d and a stored aux may leave it out or give it stride 0 to be shared by the whole batch.
+/// Shapes: a [m, k], b and b2 [k, n] (an interleaved b [k, 2 n]), c, d, residual and aux [m, n]; bias and bias2 [n] over n
+/// (an interleaved bias [2 n]), [m, 1] over m; row_scale [m], column_scale [n], float32. With batch > 1 matrices may have a
+/// leading dimension `batch`, and all but d and a stored aux may leave it out or give it stride 0 to be shared by the whole
+/// batch.
 struct GemmArguments {
   TensorView a, b, c, d, bias;
   TensorView b2, bias2, residual, aux, row_scale, column_scale;

@@ -1,10 +1,11 @@
-// Many matrix products of different sizes in one launch, their sizes in device memory: mixtures of experts and their gradients.
+// Many matrix products of different sizes in one launch, their sizes in device memory: mixtures of experts and their
+// gradients.
 //
 //   over m: rows offsets[g] .. offsets[g + 1] of A times B[g] are those rows of D: an expert's tokens times its weights;
 //   over k: columns .. of A times rows .. of B are D[g]: an expert's weight gradient. An empty group gives D[g] = 0.
 //
-// The host never reads `offsets`: a plan captured in a CUDA graph takes whatever sizes are there when it is replayed. Rows (over
-// m) outside [offsets[0], offsets[groups]) are not written.
+// The host never reads `offsets`: a plan captured in a CUDA graph takes whatever sizes are there when it is replayed. Rows
+// (over m) outside [offsets[0], offsets[groups]) are not written.
 #pragma once
 
 #include "cutplan/gemm.hpp"
@@ -29,10 +30,10 @@ struct GroupedGemmDescriptor {
   int alignment = 0;
 };
 
-/// Shapes over m: a [m, k], b and b2 [groups, k, n] (an interleaved b [groups, k, 2 n]), d [m, n], bias and bias2 [groups, n]
-/// (an interleaved bias [groups, 2 n]), row_scale [m], column_scale [groups, n]. Over k: a [m, k], b [k, n], d [groups, m, n].
-/// offsets: int32 [groups + 1] on the operands' device, not decreasing, from 0 or more to at most the extent. What breaks that is
-/// refused on the host; kernels clamp it to the operands.
+/// Shapes over m: a [m, k], b and b2 [groups, k, n] (an interleaved b [groups, k, 2 n]), d [m, n], bias and bias2 [groups,
+/// n] (an interleaved bias [groups, 2 n]), row_scale [m], column_scale [groups, n]. Over k: a [m, k], b [k, n], d [groups,
+/// m, n]. offsets: int32 [groups + 1] on the operands' device, not decreasing, from 0 or more to at most the extent. What
+/// breaks that is refused on the host; kernels clamp it to the operands.
 struct GroupedGemmArguments {
   TensorView a, b, d, offsets, bias;
   TensorView b2, bias2, row_scale, column_scale;

@@ -1,5 +1,5 @@
-// The innermost loop of the host backends: a small product whose sums stay in vector registers. Two vectors wide and as high as
-// the registers allow; which instruction set it uses is found out at run time.
+// The innermost loop of the host backends: a small product whose sums stay in vector registers. Two vectors wide and as high
+// as the registers allow; which instruction set it uses is found out at run time.
 #pragma once
 
 #include <cstdint>
@@ -14,8 +14,8 @@ struct RegisterTile {
                    bool accumulate);
 };
 
-/// Where the left factor's elements (i, p) are: left[i * row_stride + p * k_stride(rows of the tile)]. Constants, so that the loop
-/// needs one pointer. Panel: the tile's rows packed k by k.
+/// Where the left factor's elements (i, p) are: left[i * row_stride + p * k_stride(rows of the tile)]. Constants, so that
+/// the loop needs one pointer. Panel: the tile's rows packed k by k.
 struct LeftPanel {
   static constexpr std::int64_t row_stride = 1;
   static constexpr std::int64_t k_stride(int rows) { return rows; }

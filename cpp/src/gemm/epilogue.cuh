@@ -5,10 +5,10 @@
 //
 // Data movement. mma.sync m16n8 and wgmma m64nN leave the accumulator alike: in each 16 x 8 block, lane l of the warp holds
 // columns 2 (l % 4) and 2 (l % 4) + 1 of rows l / 4 and l / 4 + 8. Inside D, with aligned operands, the common terms (alpha,
-// C, bias over n, activation) happen in these registers, and shuffles within a quad of lanes make 16-byte accesses of them. For
-// the other terms, at D's edges and for unaligned operands a warp moves 16 rows by 32 columns at a time through 2 KiB of
-// shared memory of its own, so that each lane comes to hold up to 8 neighbouring columns. That loop is not unrolled: the code
-// for one piece has all the branches in it, and eight copies (20000 instructions) ran at the pace of instruction cache
+// C, bias over n, activation) happen in these registers, and shuffles within a quad of lanes make 16-byte accesses of them.
+// For the other terms, at D's edges and for unaligned operands a warp moves 16 rows by 32 columns at a time through 2 KiB of
+// shared memory of its own, so that each lane comes to hold up to 8 neighbouring columns. That loop is not unrolled: the
+// code for one piece has all the branches in it, and eight copies (20000 instructions) ran at the pace of instruction cache
 // misses, 11000 cycles for a 128 x 256 tile.
 #pragma once
 
@@ -212,9 +212,9 @@ struct Float8 {
   float x[8];
 };
 
-/// Sums to results, in full generality: 8 columns of row `row` from `col` on, of which those inside D are stored. After a gate only
-/// the residual is left to add. A function of its own, because its needs would otherwise push accumulators out of registers
-/// everywhere (200 bytes of spills).
+/// Sums to results, in full generality: 8 columns of row `row` from `col` on, of which those inside D are stored. After a
+/// gate only the residual is left to add. A function of its own, because its needs would otherwise push accumulators out of
+/// registers everywhere (200 bytes of spills).
 __device__ __noinline__ static void finish(const Problem& p, std::int64_t batch, std::int64_t d_batch, std::int64_t row,
                                            std::int64_t col, bool gated, Float8 values) {
   float (&x)[8] = values.x;
@@ -571,8 +571,9 @@ inline Problem partial_sums(const Problem& p, void* workspace) {
   return sums;
 }
 
-/// With `early`, the reduction's blocks start before the kernel in front of it ends (and must have been let in by that kernel:
-/// griddepcontrol.launch_dependents), which hides a launch: 2 of 20 microseconds at 1 x 4096 x 4096 on an H200.
+/// With `early`, the reduction's blocks start before the kernel in front of it ends (and must have been let in by that
+/// kernel: griddepcontrol.launch_dependents), which hides a part of a launch: 1 of 20 microseconds at 1 x 4096 x 4096 on an
+/// H200.
 inline void reduce_split_k(const Problem& p, const Launch& launch, bool early = false) {
   const std::int64_t vectors = p.batch * p.m * ((p.n + 7) / 8);
   cudaLaunchAttribute overlap;

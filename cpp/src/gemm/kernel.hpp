@@ -26,8 +26,8 @@ struct Problem {
   Auxiliary auxiliary;
   Gate gate;
   bool bias_over_m;
-  // Groups: `batch` of them. Over m: a, d and row_scale have the rows of all, and m counts those; b, bias and column_scale step
-  // from group to group. Over k: a and b have the k of all, d steps.
+  // Groups: `batch` of them. Over m: a, d and row_scale have the rows of all, and m counts those; b, bias and column_scale
+  // step from group to group. Over k: a and b have the k of all, d steps.
   const std::int32_t* offsets;  // [batch + 1]; null: not grouped
   GroupedOver grouped_over;
   std::int64_t batch_bias, batch_column_scale;  // 0 without groups

@@ -1,7 +1,7 @@
 // GEMM for Ampere and everything after it: cp.async, ldmatrix, mma.sync.
 //
-// 16-bit A and B in any of the four layouts, float32 accumulation; gemm.hpp has what is computed, epilogue.cuh what happens to
-// sums. Problems of groups: those of rows (A row-major) and those of K (A column-major, B row-major).
+// 16-bit A and B in any of the four layouts, float32 accumulation; gemm.hpp has what is computed, epilogue.cuh what happens
+// to sums, tiles.cuh which tiles there are. Groups may share out rows (A row-major) or K (A column-major, B row-major).
 //
 // Data movement. Tiles of A and B go from global to shared memory through a ring of kStages slots, kStages - 1 of them in
 // flight. Threads copy 16 bytes each with cp.async (or, where operands are not 16-byte aligned, element by element through
@@ -9,7 +9,8 @@
 // Accumulators go from registers to global memory (epilogue.cuh). A tile lies in shared memory in runs, its contiguous
 // direction in global memory (K, or M for A and N for B: then ldmatrix transposes). 16-byte chunks of a run are permuted by
 // exclusive or with the run's number, so that the eight chunks that ldmatrix reads from eight runs, and those that a warp
-// writes along one run, lie in different banks.
+// writes along one run, lie in different banks. Gated: half of the B tile's columns come from B, half from b2, and a warp
+// has the same columns of both, so that x and x2 of an element meet in one thread.
 //
 // Why these tiles. A warp's 64 x 64 piece reads 8 KiB of fragments for 131072 multiply-adds, which keeps ldmatrix below half
 // of the shared memory bandwidth; its 128 accumulators and two fragment buffers fit the 255 registers that 256 threads on
@@ -104,8 +105,8 @@ struct Source {
   }
 };
 
-/// Brings one operand's tiles from global memory, one K step after the other. kSources = 2: the second half of a tile's extent
-/// comes from another matrix.
+/// Brings one operand's tiles from global memory, one K step after the other. kSources = 2: the second half of a tile's
+/// extent comes from another matrix.
 template <typename Config, int kExtent, bool kAlongK, int kSources = 1>
 class Loader {
   using Tile = OperandTile<Config, kExtent, kAlongK>;

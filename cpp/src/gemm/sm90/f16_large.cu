@@ -1,5 +1,5 @@
-// One block or two to a cluster: two read B once (4096 cubed: 0.957 of cuBLAS, and 0.948), one serves groups of rows, where a
-// cluster's rows would often be empty. 64 uneven groups, H200: 1.2 x torch._grouped_mm, and 1.05 with tiles of 128 x 128.
+// One block or two to a cluster: two read B once (4096 cubed: 0.957 of cuBLAS, and 0.948), one serves groups of rows, where
+// a cluster's rows would often be empty. 64 uneven groups, H200: 1.2 x torch._grouped_mm, and 1.05 with tiles of 128 x 128.
 #include "gemm/kernels.hpp"
 #include "gemm/sm90/gemm.cuh"
 

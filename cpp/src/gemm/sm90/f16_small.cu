@@ -1,6 +1,6 @@
-// For few rows, where the time is that of reading B: a tile of 64 rows wastes no shared memory, so that more of B is in flight.
-// On an H200 and relative to cuBLAS, float16, 64 x 28672 x 8192 ran at 1.02 with 64 x 256 tiles, at 0.95 with 64 x 128 and at
-// 0.74 with 128 x 128; 64 x 8192 x 8192, of fewer tiles than SMs, at 0.79, 1.00 and 0.74.
+// For few rows, where the time is that of reading B: a tile of 64 rows wastes no shared memory, so that more of B is in
+// flight. On an H200 and relative to cuBLAS, float16, 64 x 28672 x 8192 ran at 1.02 with 64 x 256 tiles, at 0.95 with 64 x
+// 128 and at 0.74 with 128 x 128; 64 x 8192 x 8192, of fewer tiles than SMs, at 0.79, 1.00 and 0.74.
 #include "gemm/kernels.hpp"
 #include "gemm/sm90/gemm.cuh"
 

@@ -1,5 +1,6 @@
-// float32 as TF32, rounded on its way to shared memory. wgmma reads TF32 with K contiguous only: rcr. H200, relative to cuBLAS: 4096
-// cubed 0.98, 8192 cubed 1.00, 2048 x 28672 x 8192 1.06 (128 x 256); 16 x 8192 x 8192 1.07 (64 x 128, K in two slices).
+// float32 as TF32, rounded on its way to shared memory. wgmma reads TF32 with K contiguous only: rcr. H200, relative to
+// cuBLAS: 4096 cubed 0.98, 8192 cubed 1.00, 2048 x 28672 x 8192 1.06 (128 x 256); 16 x 8192 x 8192 1.07 (64 x 128, K in two
+// slices).
 #include "gemm/kernels.hpp"
 #include "gemm/sm90/gemm.cuh"
 

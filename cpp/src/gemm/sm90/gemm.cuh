@@ -1,8 +1,8 @@
 // GEMM for Hopper: TMA loads, wgmma, one persistent block per SM.
 //
-// 16-bit A and B in any of the four layouts, or float32 ones as TF32 in rcr (wgmma reads no other), float32 accumulation; gemm.hpp
-// has what is computed, epilogue.cuh what happens to sums. Problems of groups: those of rows (A row-major) and those of K (A
-// column-major, B row-major).
+// 16-bit A and B in any of the four layouts, or float32 ones as TF32 in rcr (wgmma reads no other), float32 accumulation;
+// gemm.hpp has what is computed, epilogue.cuh what happens to sums, tiles.cuh which tiles there are. Groups may share out
+// rows (A row-major) or K (A column-major, B row-major).
 //
 // Data movement. A block is three warpgroups. One thread of the first issues TMA copies of A and B tiles, 128-byte swizzled,
 // into a ring of kStages slots; a slot's `full` barrier counts the bytes that arrive, its `empty` barrier the consumers that
@@ -11,14 +11,15 @@
 // producer already fills the ring. Cooperative: the two take half of a tile's rows each. Ping-pong: each takes every other
 // tile, in turns, so that one's epilogue runs while the other multiplies.
 // With kClusterM = 2 two blocks with neighbouring rows of D share their columns of B: each loads half of the B tile and
-// multicasts it. Gated: half of the B tile's columns come from B, half from b2, and belong to the same columns of D. A TMA box
-// reads beyond a group's K into the next one's: before the last step of such a tile its consumers clear what is not theirs.
+// multicasts it. Gated: half of the B tile's columns come from B, half from b2, and belong to the same columns of D. A TMA
+// box reads beyond a group's K into the next one's: before the last step of such a tile its consumers clear what is not
+// theirs.
 //
 // Why these tiles. A thread has room for 128 float32 accumulators: 128 x 256 for two warpgroups, 128 x 128 for one. The
 // large tile takes 32 KiB from L2 (with multicast) for the 1024 cycles of a K step of 64, the small one 64 KiB; but the
-// large one's epilogue is exposed, 2.6 microseconds a tile on an H200. float16, H200, one run, relative to cuBLAS: at 4096
-// cubed both 0.955; at 8192 x 8192 x 512 0.81 and 0.95; at 8192 cubed 1.00 and 1.03. Multicast made the ping-pong kernel
-// slower (0.90 at 4096 cubed): two blocks in step lose what two warpgroups out of step gain.
+// large one's epilogue is exposed, 2.6 microseconds a tile on an H200. bfloat16, rcr, H200, one run, relative to cuBLAS: at
+// 4096 cubed 0.957 and 0.947, at 8192 cubed 1.007 and 1.021, at 2048 x 28672 x 8192 0.973 and 0.983. Multicast made the
+// ping-pong kernel slower (0.90 at 4096 cubed): two blocks in step lose what two warpgroups out of step gain.
 #pragma once
 
 #include <cutlass/arch/barrier.h>
@@ -166,7 +167,8 @@ __device__ __forceinline__ void produce(typename Config::Storage& storage, const
 #pragma unroll
         for (int i = 0; i < kTileM; i += 64) load(map_a, full, kNormal, false, a + i * kTileK, m0 + i, k0, batch_a);
       }
-      // The piece of B's tile that this block loads, for the whole cluster; of two pieces of a gated tile one block loads both.
+      // The piece of B's tile that this block loads, for the whole cluster; of two pieces of a gated tile one block loads
+      // both.
       const auto load_share = [&](int share, const CUtensorMap& map, int col) {
         Element* b = storage.b + ring.slot * (Config::kTileN * kTileK) + share * kShareN * kTileK;
         if constexpr (Config::kMajorB == GMMA::Major::K) {
@@ -192,7 +194,8 @@ __device__ __forceinline__ void produce(typename Config::Storage& storage, const
 __device__ __forceinline__ void await_turn(int group) { asm volatile("bar.sync %0, 256;" ::"r"(1 + group) : "memory"); }
 __device__ __forceinline__ void pass_turn(int group) { asm volatile("bar.arrive %0, 256;" ::"r"(1 + group) : "memory"); }
 
-/// Clears the rows of K from k_left on in a slot of column-major A and row-major B, whose boxes have a row of 128 bytes for each k.
+/// Clears the rows of K from k_left on in a slot of column-major A and row-major B, whose boxes have a row of 128 bytes for
+/// each k.
 template <typename Config>
 __device__ __forceinline__ void clear_tail(typename Config::Storage& storage, int slot, int k_left, int thread) {
   constexpr int kThreads = 128 * Config::kConsumers, kTileK = Config::kTileK;

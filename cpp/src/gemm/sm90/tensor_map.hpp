@@ -1,5 +1,5 @@
-// TMA descriptors for the operands of a GEMM: a matrix or batch of matrices, read in boxes of 128 contiguous bytes (the widest
-// swizzle) by `box_runs` runs. float32 is rounded to TF32 on its way.
+// TMA descriptors for the operands of a GEMM: a matrix or batch of matrices, read in boxes of 128 contiguous bytes (the
+// widest swizzle) by `box_runs` runs. float32 is rounded to TF32 on its way.
 #pragma once
 
 #include <cuda.h>
@@ -26,8 +26,8 @@ inline EncodeTiled encode_tiled() {
   return function;
 }
 
-/// `runs` contiguous runs of `run_length` elements, `ld` apart, in `batch` copies `batch_stride` apart (0: shared). Without K there
-/// is nothing to read, and no map.
+/// `runs` contiguous runs of `run_length` elements, `ld` apart, in `batch` copies `batch_stride` apart (0: shared). Without
+/// K there is nothing to read, and no map.
 inline CUtensorMap operand_map(DType type, const void* data, std::int64_t run_length, std::int64_t runs, std::int64_t ld,
                                std::int64_t batch, std::int64_t batch_stride, int box_runs) {
   if (run_length == 0 || runs == 0) return {};
