@@ -3,9 +3,9 @@
 // Score of query i and key j of one head, in this order:
 //     s = scale * q_i . k_j;  softcap > 0: s = softcap * tanh(s / softcap);  s -= slope * |i + off - j|;  s += bias_ij
 // where `off` is 0 for top-left alignment and Sk - Sq for bottom-right. A key takes part where all of these hold: j < Sk,
-// causal: j <= i + off, window: i + off - left <= j <= i + off + right, mask_ij is true. Softmax runs over the keys that take
-// part, with the sink, where there is one, as one more logit that has no value. A row without any logit has O = 0,
-// LSE = -inf and zero gradients. Sk and Sq are the lengths of the sequence at hand where these are given as tensors.
+// causal: j <= i + off, window: i + off - left <= j <= i + off + right, mask_ij is true. Softmax runs over the keys that
+// take part, with the sink, where there is one, as one more logit that has no value. A row without any logit has O = 0, LSE
+// = -inf and zero gradients. Sk and Sq are the lengths of the sequence at hand where these are given as tensors.
 #pragma once
 
 #include <cstdint>

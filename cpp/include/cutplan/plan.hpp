@@ -47,9 +47,9 @@ constexpr const char* name(Math m) noexcept {
   return "";
 }
 
-/// Where the choice among kernels that can serve a problem comes from. off: the cost model alone; cached: a measured entry for
-/// the problem and the device, where there is one (tuning.hpp), wins over it; measure: where there is none, the candidates are
-/// timed on the device, once, and the result is kept. Measuring allocates operands and waits for the device.
+/// Where the choice among kernels that can serve a problem comes from. off: the cost model alone; cached: a measured entry
+/// for the problem and the device, where there is one (tuning.hpp), wins over it; measure: where there is none, the
+/// candidates are timed on the device, once, and the result is kept. Measuring allocates operands and waits for the device.
 enum class Tune : std::uint8_t { off, cached, measure };
 
 constexpr const char* name(Tune t) noexcept {
@@ -88,7 +88,9 @@ struct KernelSku {
   int cluster_m = 1, cluster_n = 1;
   std::string schedule;
   int split_k = 1;
-  int alignment = 1;  // bytes to which A and B rows must be aligned
+  int alignment = 1;              // bytes to which A and B rows must be aligned
+  int threads = 0;                // of a block; on the host 0
+  std::size_t shared_memory = 0;  // dynamic, bytes of a block
 };
 
 /// How exact a plan's result is. See error_bound().
@@ -108,9 +110,10 @@ struct PrecisionGuarantee {
   double largest = 0;       // beyond this magnitude D overflows and no bound holds
 
   /// Bound on |computed - exact| of one element of D, where `exact` is the element in exact arithmetic on the operands as
-  /// given. GEMM: `magnitude` = |alpha r_i s_j| sum_k |a_ik b_kj| + |beta c_ij| + |bias|, r and s being the scales, times the same
-  /// of the other product where there is a gate, + |residual_ij|. Attention: docs/numerics.md gives `magnitude` for each output;
-  /// `score_magnitude` is the largest scale sum_d |q_id k_jd| + |slope (i + off - j)| + |bias_ij| that the output depends on.
+  /// given. GEMM: `magnitude` = |alpha r_i s_j| sum_k |a_ik b_kj| + |beta c_ij| + |bias|, r and s being the scales, times
+  /// the same of the other product where there is a gate, + |residual_ij|. Attention: docs/numerics.md gives `magnitude` for
+  /// each output; `score_magnitude` is the largest scale sum_d |q_id k_jd| + |slope (i + off - j)| + |bias_ij| that the
+  /// output depends on.
   CUTPLAN_API double error_bound(double magnitude, double exact, double score_magnitude = 0) const noexcept;
 };
 

@@ -1,5 +1,5 @@
-// The tables that the units of the smNN folders export, forward and backward kernels of one type and size class each. Which of
-// them are in a build, registry.cpp says.
+// The tables that the units of the smNN folders export, forward and backward kernels of one type and size class each. Which
+// of them are in a build, registry.cpp says.
 #pragma once
 
 #include "fmha/kernel.hpp"

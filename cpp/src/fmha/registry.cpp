@@ -125,8 +125,8 @@ double pair_seconds(const Kernel& k, const DeviceProperties& device, double flop
   return std::max(busy, resident * bytes / l2_bandwidth_per_sm);
 }
 
-/// Seconds of `blocks` blocks, of which the longest takes `longest` and the mean `mean`, on `slots` places. Long blocks start
-/// first, so that uneven ones fill the end.
+/// Seconds of `blocks` blocks, of which the longest takes `longest` and the mean `mean`, on `slots` places. Long blocks
+/// start first, so that uneven ones fill the end.
 double schedule(double blocks, double slots, double longest, double mean) {
   if (longest <= 1.01 * mean) return std::ceil(blocks / slots) * longest;
   return std::max(longest, blocks / slots * mean);
@@ -372,6 +372,8 @@ KernelSku sku_of(const Kernel& k, int splits, const Descriptor& descriptor, DTyp
   if (k.pass == Pass::backward && k.divides) s.schedule = splits > 0 ? "ordered" : "unordered";
   s.split_k = k.pass == Pass::forward ? splits : 1;
   s.alignment = bits(k.operand) / 8;
+  s.threads = k.threads;
+  s.shared_memory = k.shared_memory;
   return s;
 }
 

@@ -1,5 +1,5 @@
-// The support table of the attention family: what each architecture's kernels serve, forward and backward. select() refuses by
-// it, the documentation prints it, the tests walk it.
+// The support table of the attention family: what each architecture's kernels serve, forward and backward. select() refuses
+// by it, the documentation prints it, the tests walk it.
 #pragma once
 
 #include "core/kernels.hpp"

@@ -6,15 +6,16 @@
 // One block owns kTileN keys of one K and V head and walks over the queries that see them, of every head of the group: dK
 // and dV stay in registers, and the group's sum costs nothing. Everything is computed transposed, keys x queries, so that
 // weights and score gradients are operands of dV and dK as they are. dQ is added up in float32 in the workspace, in fragment
-// order (each warp adds 128 adjacent bytes): as blocks come, or, deterministic, in turn: from the last key tile to the first.
-// Blocks start in that order, too (a ticket sees to it), so that none waits for one that has not started; in causal attention
-// those whose turn is first also reach a tile first. Other passes: `statistics` before (D, LSE in base 2, zeroes), `collect`
-// after (scale and type of dQ); gradients of bias, slopes and sink where asked for: backward_passes.cuh.
+// order (each warp adds 128 adjacent bytes): as blocks come, or, deterministic, in turn: from the last key tile to the
+// first. Blocks start in that order, too (a ticket sees to it), so that none waits for one that has not started; in causal
+// attention those whose turn is first also reach a tile first. Other passes: `statistics` before (D, LSE in base 2, zeroes),
+// `collect` after (scale and type of dQ); gradients of bias, slopes and sink where asked for: backward_passes.cuh.
 //
 // Data movement. K and V tiles stay in shared memory; Q, grad and the rows' statistics stream through kStages slots. The
-// block's warps are kWarpsN along the keys by kWarpsD: those that share keys split the queries of S and dP and the columns of dK
-// and dV. dS goes through shared memory for dQ; with kWarpsD > 1 the weights do so for dV, too. dQ lags by one step, so that
-// one barrier a step is enough for the block (at 64: 312 TFLOP/s, and 294 with dQ in its own step and a second barrier; H200).
+// block's warps are kWarpsN along the keys by kWarpsD: those that share keys split the queries of S and dP and the columns
+// of dK and dV. dS goes through shared memory for dQ; with kWarpsD > 1 the weights do so for dV, too. dQ lags by one step,
+// so that one barrier a step is enough for the block (at 64: 312 TFLOP/s, and 294 with dQ in its own step and a second
+// barrier; H200).
 //
 // Why these tiles. Fragments of a product come from shared memory at 128 bytes a cycle and SM, which a warp's 32 x 32 pieces
 // of S and dP already use up; 32 x 64 pieces of dK and dV, 128 registers, are what fits beside them.
@@ -189,8 +190,8 @@ __device__ __forceinline__ void draw(const Problem& p, const Piece<Config>& piec
   }
 }
 
-/// Calls change(score, element) for each score of a thread and the element that an operand, broadcast to the scores, has there.
-/// Scores outside the sequence get an element from its edge: they are masked anyway.
+/// Calls change(score, element) for each score of a thread and the element that an operand, broadcast to the scores, has
+/// there. Scores outside the sequence get an element from its edge: they are masked anyway.
 template <typename T, typename Config, typename Change>
 __device__ __forceinline__ void visit_scores(const void* operand, const Broadcast& strides, const Sequence& s,
                                              const Piece<Config>& piece, float (&x)[Config::kMmaN][Config::kMmaQ][4],
@@ -401,8 +402,8 @@ __device__ __forceinline__ void store_pairs(std::uint32_t slot, int key0, int gr
   }
 }
 
-/// acc += A B: A keys x queries from registers (pairs of queries), or from a TileS at `a_first`; B a tile of queries, of which
-/// this warp takes the columns from `chunk_pair0` on.
+/// acc += A B: A keys x queries from registers (pairs of queries), or from a TileS at `a_first`; B a tile of queries, of
+/// which this warp takes the columns from `chunk_pair0` on.
 template <typename Config>
 __device__ __forceinline__ void multiply_queries(const std::uint32_t (&pair)[Config::kMmaN][Config::kMmaQ][2],
                                                  std::uint32_t a_first, std::uint32_t b_first, int chunk_pair0,

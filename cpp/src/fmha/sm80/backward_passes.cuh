@@ -1,5 +1,6 @@
-// The backward's passes around its main one (backward.cuh), each in the main pass's tiles: `statistics` before it, `collect` after
-// it, and one for each further gradient: bias, ALiBi slopes, sink. All add up in an order of their own, so that they repeat bitwise.
+// The backward's passes around its main one (backward.cuh), each in the main pass's tiles: `statistics` before it, `collect`
+// after it, and one for each further gradient: bias, ALiBi slopes, sink. All add up in an order of their own, so that they
+// repeat bitwise.
 #pragma once
 
 #include "fmha/sm80/backward.cuh"

@@ -3,17 +3,18 @@
 // One block computes kTileM rows of O for one head (or, with few queries, for all heads that share a K and V head: row
 // r is query r / group, head r % group). Softmax is online (Dao 2023, "FlashAttention-2", algorithm 1).
 //
-// Data movement. Q comes to shared memory once. Tiles of K and V come turn about through one ring of kSlots slots, kSlots - 1
-// in flight. Each warp owns 16 kMmaM rows: scores, weights and O never leave its registers; an accumulator of Q K^T has
+// Data movement. Q comes to shared memory once. Tiles of K and V come turn about through one ring of kSlots slots, kSlots -
+// 1 in flight. Each warp owns 16 kMmaM rows: scores, weights and O never leave its registers; an accumulator of Q K^T has
 // the layout of an operand of P V. Keys of a tile are dealt to columns (tile.cuh) so that a thread's columns are adjacent.
 //
 // What is saved against the textbook form. The running maximum is allowed to lag by a factor of 2^8: O is rescaled, and the
-// maxima of a row's four threads are compared, only when some row of the warp grows by more (weights stay below 2^8, in float16
-// 2^15, far from overflow, and the sum that divides them has the same factor). After the first tiles that is hardly ever. Masks are
-// applied by those warps whose tile touches an edge; tiles beyond an edge are skipped. Long tiles come first.
+// maxima of a row's four threads are compared, only when some row of the warp grows by more (weights stay below 2^8, in
+// float16 2^15, far from overflow, and the sum that divides them has the same factor). After the first tiles that is hardly
+// ever. Masks are applied by those warps whose tile touches an edge; tiles beyond an edge are skipped. Long tiles come
+// first.
 //
-// Why these tiles. A warp's 32 rows make one read of a K or V fragment serve two products, so that shared memory keeps up with
-// the tensor cores; 32 rows x 128 columns of O are 128 registers.
+// Why these tiles. A warp's 32 rows make one read of a K or V fragment serve two products, so that shared memory keeps up
+// with the tensor cores; 32 rows x 128 columns of O are 128 registers.
 #pragma once
 
 #include <algorithm>
@@ -37,8 +38,8 @@ struct ForwardConfig {
   static constexpr int kRows = 2 * kMmaM;             // rows of a thread
   // K and V of a step arrive together, with one barrier a step in place of two (5 to 10 % at 64 and 128, H200).
   static constexpr bool kPaired = kSlots == 4;
-  // Steps along the head dimension whose fragments of Q stay in registers, where there is room for them: all up to 64 (2 to 5 %,
-  // H200), and of 256 half (3 to 5 % with pairs of slots; without them they spill: -10 %). All of 96: -3 %.
+  // Steps along the head dimension whose fragments of Q stay in registers, where there is room for them: all up to 64 (2 to
+  // 5 %, H200), and of 256 half (3 to 5 % with pairs of slots; without them they spill: -10 %). All of 96: -3 %.
   static constexpr int kKept = kMmaM * (kDim / 16) * 4 <= 32 ? kDim / 16 : kPaired && kMmaM == 1 ? 8 : 0;
   static constexpr int kColumns = kTileN / 4;  // adjacent keys of a thread
   using TileQ = Tile<kTileM, kDim, Adjacent>;
@@ -97,7 +98,8 @@ __device__ __forceinline__ std::int64_t row_index(const Problem& p, const Sequen
   return (p.cu_seqlens_q == nullptr ? batch * p.heads + head : head) * p.seq_q + s.first_q + i;
 }
 
-/// The rows of a tile, as this thread sees them. Row r of a thread: lane / 4 and 8 further of each of its warp's blocks of 16.
+/// The rows of a tile, as this thread sees them. Row r of a thread: lane / 4 and 8 further of each of its warp's blocks of
+/// 16.
 struct ForwardRows {
   int first;  // of the warp
   int all;    // rows of the sequence: queries times packed heads
@@ -110,8 +112,8 @@ struct ForwardRows {
   __device__ int head(int row) const { return pack == 1 ? 0 : row % pack; }
 };
 
-/// Reads kColumns adjacent elements of kBytes each for every row of a thread, from an operand that broadcasts to the scores, all
-/// at once: their latency is paid for once. Of a row the first `valid` exist; what does not exist reads as zero.
+/// Reads kColumns adjacent elements of kBytes each for every row of a thread, from an operand that broadcasts to the scores,
+/// all at once: their latency is paid for once. Of a row the first `valid` exist; what does not exist reads as zero.
 template <typename Config, int kBytes, int kCount>
 __device__ __forceinline__ void fetch_rows(const void* operand, const Broadcast& strides, const ForwardTile& tile,
                                            const ForwardRows& rows, int first, int own, int valid,
@@ -159,8 +161,8 @@ __device__ __forceinline__ void fetch_rows(const void* operand, const Broadcast&
   }
 }
 
-/// What stands between a product q . k and its weight besides scale. Each kind is a kernel of its own, because what it does, it
-/// does in every step; `bias` is a 16-bit bias alone (d = 128: 255 TFLOP/s, and 219 in the kernel of all options; H200).
+/// What stands between a product q . k and its weight besides scale. Each kind is a kernel of its own, because what it does,
+/// it does in every step; `bias` is a 16-bit bias alone (d = 128: 255 TFLOP/s, and 219 in the kernel of all options; H200).
 enum class Scores { scale, bias, any };
 
 /// Turns products q . k into scores: scale or soft cap, bias, ALiBi, mask.
@@ -198,9 +200,9 @@ __device__ __forceinline__ void score(const Problem& p, const Sequence& s, const
         at(r + c / kColumns, c % kColumns) += __uint_as_float(wide[c / kColumns][c % kColumns]);
     }
   } else if (!kAny || p.bias != nullptr) {
-    // A thread's adjacent keys are, as they lie in memory, its fragment of a 16 x 16 operand: times one, the tensor cores add
-    // them, in place of two instructions an element. Infinity times the zeroes beside the one would be NaN: -inf goes in as
-    // the lowest number, which in base 2 overflows bfloat16's range again; float16's does not, and is put right after.
+    // A thread's adjacent keys are, as they lie in memory, its fragment of a 16 x 16 operand: times one, the tensor cores
+    // add them, in place of two instructions an element. Infinity times the zeroes beside the one would be NaN: -inf goes in
+    // as the lowest number, which in base 2 overflows bfloat16's range again; float16's does not, and is put right after.
     constexpr bool kHalf = std::is_same_v<Element, cutlass::half_t>;
     const std::uint32_t one =
         narrow<Element>(lane / 4 == lane % 4 * 2 ? 1.0f : 0.0f, lane / 4 == lane % 4 * 2 + 1 ? 1.0f : 0.0f);

@@ -21,8 +21,8 @@ struct Adjacent {
   __device__ static constexpr int permute(int row) { return row % 8; }
 };
 
-/// Keys of a score tile of kRows columns, dealt so that a thread's columns of the product are adjacent keys: column 2 c + e of
-/// group t (c < 4, e < 2) is key c * (kRows / 4) + 2 t + e. Bias and mask are then read in vectors, and dropout draws
+/// Keys of a score tile of kRows columns, dealt so that a thread's columns of the product are adjacent keys: column 2 c + e
+/// of group t (c < 4, e < 2) is key c * (kRows / 4) + 2 t + e. Bias and mask are then read in vectors, and dropout draws
 /// whole groups of random bits.
 template <int kRows>
 struct Dealt {
@@ -152,9 +152,10 @@ __device__ __forceinline__ void wait_for_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
-/// Starts the copy of `rows` rows of one operand to a tile, kThreads threads together: kLine threads to a row. `row_data(row)`
-/// is where a row starts. What the operand does not have, rows from `rows` on and columns from `dim` on, becomes zero.
-/// Without `vectorised` (16-byte aligned rows of whole chunks) elements are read one by one, and the copy is complete.
+/// Starts the copy of `rows` rows of one operand to a tile, kThreads threads together: kLine threads to a row.
+/// `row_data(row)` is where a row starts. What the operand does not have, rows from `rows` on and columns from `dim` on,
+/// becomes zero. Without `vectorised` (16-byte aligned rows of whole chunks) elements are read one by one, and the copy is
+/// complete.
 template <typename Tile, int kThreads, typename RowData>
 __device__ __forceinline__ void copy_rows(std::uint32_t slot, int rows, int dim, bool vectorised, const RowData& row_data) {
   constexpr int kRowStep = kThreads / Tile::kLine, kPasses = Tile::kRows / kRowStep, kLines = Tile::kChunks / Tile::kLine;
@@ -272,8 +273,8 @@ __device__ __forceinline__ bool aligned_rows(const void* data, const Strides& st
   return ((reinterpret_cast<std::uintptr_t>(data) | all) & 15) == 0;
 }
 
-/// Block `index` of a grid of tiles x heads: tiles run from the first on, and within a tile number all heads of a turn, so that
-/// `heads_at_once` heads at a time, whose operands fit into L2 together, work down from their first tiles.
+/// Block `index` of a grid of tiles x heads: tiles run from the first on, and within a tile number all heads of a turn, so
+/// that `heads_at_once` heads at a time, whose operands fit into L2 together, work down from their first tiles.
 struct Place {
   std::uint32_t tile, head;
 };
@@ -286,8 +287,9 @@ __device__ __forceinline__ Place place_of(std::uint32_t index, std::uint32_t til
   return {tile, first_head + index - tile * of_turn};
 }
 
-/// 32 sequences at a time, by all lanes of a warp: which sequence holds item `index` when they are laid end to end, and which
-/// of its items that is, counted from its end. `count(batch)` is how many a sequence has. False: there is no such item.
+/// 32 sequences at a time, by all lanes of a warp: which sequence holds item `index` when they are laid end to end, and
+/// which of its items that is, counted from its end. `count(batch)` is how many a sequence has. False: there is no such
+/// item.
 template <typename Count>
 __device__ __forceinline__ bool find_sequence(std::int64_t batches, std::int64_t index, const Count& count,
                                               std::int64_t& batch, std::int64_t& from_end) {

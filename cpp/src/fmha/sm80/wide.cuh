@@ -15,8 +15,8 @@
 // over kSide terms only. Nothing is added atomically and tiles start at multiples of kSide, so results are deterministic and
 // an element's bits do not depend on the batch.
 //
-// Why these tiles. kSide is 64 for float32 and 32 for float64: then dK and dV at head dimension 256 fit 128 registers of each
-// of the 256 threads, and the forward's squares fit shared memory twice over on an A100 and once in 99 KiB.
+// Why these tiles. kSide is 64 for float32 and 32 for float64: then dK and dV at head dimension 256 fit 128 registers of
+// each of the 256 threads, and the forward's squares fit shared memory twice over on an A100 and once in 99 KiB.
 #pragma once
 
 #include <cuda_pipeline.h>
@@ -539,8 +539,8 @@ __device__ __forceinline__ void load_row_statistics(Shared& shared, const Proble
   }
 }
 
-/// w[0] = q k^T and w[1] = grad v^T, or their transposes where kKeysAreRows, become P, dropout included, and the gradients of
-/// q k^T. use(i, j, column, ds) gets the gradients of the logits, of the thread's part of a row.
+/// w[0] = q k^T and w[1] = grad v^T, or their transposes where kKeysAreRows, become P, dropout included, and the gradients
+/// of q k^T. use(i, j, column, ds) gets the gradients of the logits, of the thread's part of a row.
 template <typename Math, bool kKeysAreRows, typename Shared, typename Use>
 __device__ __forceinline__ void differentiate(Shared& shared, const Problem& p, std::int64_t i0, std::int64_t j0, Use use) {
   using T = typename Math::T;

@@ -1,5 +1,5 @@
-// The tiles of the sm89 kernels, by head dimension: Ampere's instructions with 99 KiB of shared memory a block and 100 KiB an
-// SM. Chosen to fit, not measured on that card; on an H200 they run as their sm_90 build.
+// The tiles of the sm89 kernels, by head dimension: Ampere's instructions with 99 KiB of shared memory a block and 100 KiB
+// an SM. Chosen to fit, not measured on that card; on an H200 they run as their sm_90 build.
 #pragma once
 
 #include "fmha/sm80/backward_launch.cuh"
