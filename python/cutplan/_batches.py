@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import operator
 from typing import TYPE_CHECKING, NamedTuple
 
 from . import _core
@@ -52,11 +53,19 @@ def broadcast(x: tuple[int, ...], y: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(reversed(shape))
 
 
+def _strides(info: _core.TensorInfo) -> tuple[int, ...]:
+    """A tensor's strides, or those of its shape where it has no elements: CuPy says 0 there."""
+    if all(info.shape):
+        return info.strides
+    steps = itertools.accumulate((max(size, 1) for size in info.shape[:0:-1]), operator.mul, initial=1)
+    return tuple(steps)[::-1]
+
+
 def factor(
     operand: str, tensor: Tensor, info: _core.TensorInfo, extents: str, batch: tuple[int, ...]
 ) -> Matrix:
     """a or b, or a result of the shape of either; a vector is a row ("mk") or a column ("kj")."""
-    shape, strides = info.shape, info.strides
+    shape, strides = info.shape, _strides(info)
     if len(shape) == 1:
         inner = (0, strides[0]) if extents == "mk" else (strides[0], 0)
         return Matrix(operand, tensor, extents, (0,) * len(batch), inner)
@@ -82,7 +91,7 @@ def result(
             f"operand {operand}: a shape that broadcasts to {shape} required, got {info.shape}"
         )
     strides = [0] * missing + [
-        0 if have == 1 else stride for have, stride in zip(info.shape, info.strides, strict=True)
+        0 if have == 1 else stride for have, stride in zip(info.shape, _strides(info), strict=True)
     ]
     if a_is_vector:
         strides.insert(len(batch), 0)

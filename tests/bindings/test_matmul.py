@@ -277,8 +277,10 @@ def test_every_operand_of_every_library(library: Library, seed: int) -> None:
     second = a.astype("float64") @ b2.astype("float64")
     gated = np.maximum(exact, 0) * second
     assert (product(b2=make(b2), activation="relu") == gated.astype(numpy_dtype(dtype))).all()
-    both = np.stack([b, b2], -1).reshape(4, 10)
-    interleaved = cutplan.matmul(make(a), make(both), gate="interleaved", activation="relu")
+    both = make(
+        np.ascontiguousarray(np.stack([b, b2], -1).reshape(4, 10).T)
+    ).T  # column-major, as CUDA kernels want it
+    interleaved = cutplan.matmul(make(a), both, gate="interleaved", activation="relu")
     assert (library.numpy(interleaved) == gated.astype(numpy_dtype(dtype))).all()
     if scales:
         assert (

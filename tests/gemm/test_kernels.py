@@ -289,7 +289,7 @@ def test_deterministic(sku: cutplan.KernelSku, device: str, gates: Gates, seed: 
 @pytest.mark.parametrize("operand", TORCH)
 def test_split_k(operand: str, seed: int) -> None:
     """Every kernel that can cut K, into any number of slices, with a workspace of just the size, all NaN; the
-    epilogue is then the reduction's."""
+    epilogue is then the reduction's. Slices that meet in a cluster need none."""
     device = "cuda"
     split = 0
     properties = cutplan.device_properties(device)
@@ -320,7 +320,7 @@ def test_split_k(operand: str, seed: int) -> None:
             ]
 
             def check(problem: Problem, plan: cutplan.GemmPlan, options: Options) -> str | None:
-                if plan.sku.split_k < 2 or plan.workspace_size == 0:
+                if plan.sku.split_k < 2 or (plan.workspace_size == 0) != (plan.sku.schedule == "swap_ab"):
                     return f"{plan.sku.name}: split_k {plan.sku.split_k}, workspace {plan.workspace_size}"
                 return problem.complaint(plan, options)
 
@@ -346,7 +346,8 @@ def test_math_of_float32(device: str, layout: str, seed: int) -> None:
         )  # at most 8 units for each product that is summed
         what = problem.complaint(plan, options)
         assert what is None, what
-    assert errors[2] >= max(errors[:2])
+    if ".tf32." in plan.sku.name:  # and no more exact kernel that is as fast
+        assert errors[2] >= max(errors[:2])
 
 
 @pytest.mark.parametrize("layout", ALL_LAYOUTS)

@@ -240,8 +240,10 @@ def test_split_k_serves_thin_problems_and_obeys_preferences() -> None:
     for card in CARDS:
         best = gemm_kernels(thin, card)[0]
         assert best.split_k > 1
-        for preference in (PlanPreference(max_workspace_bytes=0), PlanPreference(batch_invariant=True)):
-            assert all(sku.split_k == 1 for sku in gemm_kernels(thin, card, preference))
+        for sku in gemm_kernels(thin, card, PlanPreference(max_workspace_bytes=0)):
+            assert sku.split_k == 1 or sku.schedule == "swap_ab"  # whose slices meet in a cluster
+        assert all(sku.split_k == 1 for sku in gemm_kernels(thin, card, PlanPreference(batch_invariant=True)))
+
         assert gemm_kernels(thin, card, PlanPreference(deterministic=True))
 
 

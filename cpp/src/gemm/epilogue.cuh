@@ -261,6 +261,27 @@ __device__ __noinline__ static void finish(const Problem& p, std::int64_t batch,
   RowVectors(p.d, p.ldd, p.batch_d, d_batch, p.d_type).store(x, row, col, count);
 }
 
+/// Whether the epilogue is alpha alone.
+inline bool is_plain(const Problem& p) {
+  return p.c == nullptr && p.bias == nullptr && p.residual == nullptr && p.row_scale == nullptr &&
+         p.column_scale == nullptr && p.activation == Activation::none && p.auxiliary == Auxiliary::none &&
+         p.gate == Gate::none;
+}
+
+/// x = activation(x) x2, where x and x2 are sums of the two products of a gate, 8 columns of row `row` from `col` on.
+__device__ __forceinline__ void gate(const Problem& p, std::int64_t batch, std::int64_t row, std::int64_t col, Float8& x,
+                                     const Float8& x2) {
+  const float factor = static_cast<float>(p.alpha) * (p.row_scale == nullptr ? 1.0f : __ldg(p.row_scale + row));
+  const RowVectors bias(p.bias, 0, p.batch_bias, batch, p.bias_type), bias2(p.bias2, 0, p.batch_bias, batch, p.bias_type);
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    const bool biased = p.bias != nullptr && col + i < p.n;
+    const float b1 = biased ? bias.at((col + i) * p.bias_step) : 0.0f,
+                b2 = biased ? bias2.at((col + i) * p.bias_step) : 0.0f;
+    x.x[i] = activate(p.activation, fmaf(x.x[i], factor, b1)) * fmaf(x2.x[i], factor, b2);
+  }
+}
+
 /// The epilogue of one matrix of the batch, or one group.
 class Epilogue {
  public:
@@ -324,47 +345,79 @@ class Epilogue {
   __device__ __forceinline__ void store_warp_tile(float (&acc)[kRows * kCols * 16], void* staging, std::int64_t first_row,
                                                   std::int64_t first_col) const {
     if (first_row >= m_ || first_col >= n_) return;
-    const bool common = (gated_ || p_.row_scale == nullptr) && p_.column_scale == nullptr && p_.residual == nullptr &&
-                        p_.auxiliary == Auxiliary::none && !(has_bias_ && p_.bias_over_m);
-    const bool interior =
-        common && first_col + 32 * kCols <= n_ && d_.wide && (!has_c_ || c_.wide) && (!has_bias_ || bias_.wide);
-    if (interior) {
+    if (is_interior<kCols>(first_col)) {
+      finish_interior<kRows, kCols>(acc, first_row, first_col);
       store_interior<kRows, kCols>(acc, first_row, first_col);
     } else {
       store_staged<kRows, kCols>(acc, staging, first_row, first_col);
     }
   }
 
- private:
-  /// One loop an activation: a switch in the loop would be there once for each value.
-  template <int kCount>
-  __device__ __forceinline__ static void activate_all(Activation activation, float (&x)[kCount]) {
-    const auto each = [&](auto function) {
+  /// Whether 32 kCols columns lie inside D, are aligned, and have nothing but the common terms.
+  template <int kCols>
+  __device__ __forceinline__ bool is_interior(std::int64_t first_col) const {
+    const bool common = (gated_ || p_.row_scale == nullptr) && p_.column_scale == nullptr && p_.residual == nullptr &&
+                        p_.auxiliary == Auxiliary::none && !(has_bias_ && p_.bias_over_m);
+    return common && first_col + 32 * kCols <= n_ && d_.wide && (!has_c_ || c_.wide) && (!has_bias_ || bias_.wide);
+  }
+
+  /// Interior results to shared memory, from where TMA takes them: the least work for a warp. Its 16 rows, from `row` on, of a
+  /// box of 64 rows of 128 bytes, whose chunks of 16 lie in the order of the 128-byte swizzle.
+  __device__ __forceinline__ void stage_16_bits(const float (&x)[32], void* box, int row) const {
+    const int lane = threadIdx.x % 32, of_8 = lane % 8;
+    const std::uint32_t to = static_cast<std::uint32_t>(__cvta_generic_to_shared(box)) + (row + of_8) * 128;
+    const auto store = [&](DType type) {
 #pragma unroll
-      for (int i = 0; i < kCount; ++i) x[i] = function(x[i]);
+      for (int line = 0; line < 2; ++line) {
+#pragma unroll
+        for (int c = 0; c < 2; ++c) {
+          std::uint32_t word[4];
+#pragma unroll
+          for (int j = 0; j < 4; ++j) {
+            const int i = at<2>(line, c, j, 0);
+            word[j] = narrow_pair(type, x[i], x[i + 1]);
+          }
+          asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(
+                           to + line * 1024 + ((4 * c + lane / 8) ^ of_8) * 16),
+                       "r"(word[0]), "r"(word[1]), "r"(word[2]), "r"(word[3])
+                       : "memory");
+        }
+      }
     };
-    switch (activation) {
-      case Activation::none: break;
-      case Activation::relu: each([](float v) { return activate(Activation::relu, v); }); break;
-      case Activation::gelu_erf: each([](float v) { return activate(Activation::gelu_erf, v); }); break;
-      case Activation::gelu_tanh: each([](float v) { return activate(Activation::gelu_tanh, v); }); break;
-      case Activation::silu: each([](float v) { return activate(Activation::silu, v); }); break;
+    if (d_.type == DType::f16) {
+      store(DType::f16);
+    } else {
+      store(DType::bf16);
+    }
+  }
+  __device__ __forceinline__ void stage_32_bits(const float (&x)[16], void* box, int row) const {
+    const int lane = threadIdx.x % 32, of_8 = lane / 4, quad = lane % 4;
+    const std::uint32_t to = static_cast<std::uint32_t>(__cvta_generic_to_shared(box)) + (row + of_8) * 128 + quad % 2 * 8;
+#pragma unroll
+    for (int line = 0; line < 2; ++line) {
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const int i = at<1>(line, 0, j, 0);
+        asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(to + line * 1024 + ((2 * j + quad / 2) ^ of_8) * 16),
+                     "f"(x[i]), "f"(x[i + 1])
+                     : "memory");
+      }
     }
   }
 
-  /// Whole, aligned rows: the accumulator stays where it is, one pass over the registers for each thing there is to do.
+  /// Interior sums to results: the accumulator stays where it is, one pass over the registers for each thing there is to do.
   template <int kRows, int kCols>
-  __device__ __forceinline__ void store_interior(float (&x)[kRows * kCols * 16], std::int64_t first_row,
-                                                 std::int64_t first_col) const {
+  __device__ __forceinline__ void finish_interior(float (&x)[kRows * kCols * 16], std::int64_t first_row,
+                                                  std::int64_t first_col) const {
     constexpr int kLines = 2 * kRows;  // of 8 rows, one a quad
     const int lane = threadIdx.x % 32, quad = lane % 4;
     const std::int64_t row = first_row + lane / 4;
     const int rows = static_cast<int>(min(m_ - row, std::int64_t{16 * kRows}));
-    // Value i of column pair j in piece c of a line.
-    const auto at = [](int line, int c, int j, int i) { return 16 * (line / 2 * kCols + c) + 4 * j + 2 * (line % 2) + i; };
+    const auto at = Epilogue::at<kCols>;
+    if (alpha_ != 1.0f) {
 #pragma unroll
-    for (int i = 0; i < kRows * kCols * 16; ++i) x[i] *= alpha_;
-
+      for (int i = 0; i < kRows * kCols * 16; ++i) x[i] *= alpha_;
+    }
     if (has_c_ && c_.type == DType::f32) {
       const float* c_line = static_cast<const float*>(c_.data) + row * c_.ld + first_col + 2 * quad;
 #pragma unroll
@@ -431,7 +484,17 @@ class Epilogue {
       }
     }
     activate_all(activation_, x);
+  }
 
+  /// Interior results to D.
+  template <int kRows, int kCols>
+  __device__ __forceinline__ void store_interior(const float (&x)[kRows * kCols * 16], std::int64_t first_row,
+                                                 std::int64_t first_col) const {
+    constexpr int kLines = 2 * kRows;  // of 8 rows, one a quad
+    const int lane = threadIdx.x % 32, quad = lane % 4;
+    const std::int64_t row = first_row + lane / 4;
+    const int rows = static_cast<int>(min(m_ - row, std::int64_t{16 * kRows}));
+    const auto at = Epilogue::at<kCols>;
     if (d_.type == DType::f32) {
       // The pairs of a quad fill a 32-byte sector as they are.
       float* d_line = static_cast<float*>(d_.data) + row * d_.ld + first_col + 2 * quad;
@@ -460,6 +523,29 @@ class Epilogue {
         }
       }
     }
+  }
+
+ private:
+  /// One loop an activation: a switch in the loop would be there once for each value.
+  template <int kCount>
+  __device__ __forceinline__ static void activate_all(Activation activation, float (&x)[kCount]) {
+    const auto each = [&](auto function) {
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) x[i] = function(x[i]);
+    };
+    switch (activation) {
+      case Activation::none: break;
+      case Activation::relu: each([](float v) { return activate(Activation::relu, v); }); break;
+      case Activation::gelu_erf: each([](float v) { return activate(Activation::gelu_erf, v); }); break;
+      case Activation::gelu_tanh: each([](float v) { return activate(Activation::gelu_tanh, v); }); break;
+      case Activation::silu: each([](float v) { return activate(Activation::silu, v); }); break;
+    }
+  }
+
+  /// Where value i of column pair j in piece c of a line of 8 rows is.
+  template <int kCols>
+  __device__ __forceinline__ static constexpr int at(int line, int c, int j, int i) {
+    return 16 * (line / 2 * kCols + c) + 4 * j + 2 * (line % 2) + i;
   }
 
   /// Edges and unaligned operands, piece by piece through shared memory.

@@ -62,6 +62,7 @@ struct Kernel {
   std::size_t shared_memory;  // dynamic, bytes per block
   int minimum_compute_capability, maximum_compute_capability;
   bool splits_k;           // honours Launch::split_k
+  bool slices_meet;        // of K: in a cluster, of up to 8 blocks, and not in a workspace
   bool groups;             // honours Problem::offsets
   double peak_fraction;    // of the dense peak (989 TFLOP/s) that it reached on an H200 at 4096 cubed
   double exposed_seconds;  // of each tile that nothing hides: filling the ring, the epilogue (measured, H200)

@@ -89,7 +89,7 @@ Selection select(const Request& request, Device device, const PlanPreference& pr
   s.split_k = best.split_k;
   s.sm_count = preference.sm_count > 0 ? std::min(preference.sm_count, properties.sm_count) : properties.sm_count;
   s.sm_limited = s.sm_count < properties.sm_count;
-  s.workspace_bytes = workspace_size(g, best.split_k);
+  s.workspace_bytes = workspace_size(*best.kernel, best.split_k, g);
   s.sku = sku(*best.kernel, best.split_k, request);
   s.precision = precision(*best.kernel, best.split_k, request);
   s.precision.batch_invariant = device.type == DeviceType::cpu || preference.batch_invariant;

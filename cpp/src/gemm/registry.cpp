@@ -18,19 +18,20 @@ namespace {
 
 using std::int64_t;
 
-// One line a unit. A new tile, type or architecture is a line here and a unit in its smNN folder.
+// One line a unit. A new tile, type or architecture is a line here and a unit in its smNN folder. Of kernels that are equally
+// fast by the cost model the first is taken.
 const KernelTable* const tables[] = {
     &gemm_host_kernels,
-#if CUTPLAN_SM80
-    &sm80_f16_large,    &sm80_f16_medium, &sm80_f16_small, &sm80_bf16_large, &sm80_bf16_medium, &sm80_bf16_small,
-    &sm80_f16_gated,    &sm80_bf16_gated, &sm80_f32_tf32,  &sm80_f32_tf32x3, &sm80_f32_strict,  &sm80_f64,
+#if CUTPLAN_SM90
+    &sm90_f16_large,    &sm90_f16_medium, &sm90_f16_small, &sm90_bf16_large, &sm90_bf16_medium, &sm90_bf16_small,
+    &sm90_f16_few,      &sm90_bf16_few,   &sm90_f16_gated, &sm90_bf16_gated, &sm90_f32,         &sm90_f64,
 #endif
 #if CUTPLAN_SM89
     &sm89_f16,          &sm89_bf16,
 #endif
-#if CUTPLAN_SM90
-    &sm90_f16_large,    &sm90_f16_medium, &sm90_f16_small, &sm90_bf16_large, &sm90_bf16_medium, &sm90_bf16_small,
-    &sm90_f16_gated,    &sm90_bf16_gated, &sm90_f32,       &sm90_f64,
+#if CUTPLAN_SM80
+    &sm80_f16_large,    &sm80_f16_medium, &sm80_f16_small, &sm80_bf16_large, &sm80_bf16_medium, &sm80_bf16_small,
+    &sm80_f16_gated,    &sm80_bf16_gated, &sm80_f32_tf32,  &sm80_f32_tf32x3, &sm80_f32_strict,  &sm80_f64,
 #endif
 };
 
@@ -44,6 +45,7 @@ void for_each_kernel(const Visit& visit) {
 /// Ways to cut K, where a kernel can.
 constexpr int split_choices[] = {1, 2, 3, 4, 6, 8, 12, 16};
 constexpr double largest_split = 16;
+constexpr int largest_cluster = 8;
 
 constexpr const char* op_of(const Request& r) { return r.over ? "grouped_gemm" : "gemm"; }
 
@@ -85,11 +87,23 @@ GemmDescriptor modelled(const Request& r, const PlanPreference& preference) {
   return canonical(g);
 }
 
+/// How much longer than plain stores an epilogue is exposed (4096 cubed on an H200, bias and activation).
+double epilogue_work(Activation activation) {
+  switch (activation) {
+    case Activation::none:
+    case Activation::relu: return 1;
+    case Activation::gelu_tanh:
+    case Activation::silu: return 2.5;
+    case Activation::gelu_erf: return 4;
+  }
+  return 1;
+}
+
 /// Seconds that a kernel takes, by count of waves, tensor core work and bytes. Only the order of the answers matters: clock,
 /// latency and bandwidths are an H200's (measured), and roughly cancel on other cards.
 double predict(const Kernel& k, const GemmDescriptor& g, int sms, const DeviceProperties& device, int split_k) {
-  constexpr double clock = 1.7e9, device_bandwidth = 3.9e12, l2_bandwidth_per_sm = 75e9, load_latency = 1.4e-6,
-                   launch = 2.5e-6;
+  constexpr double clock = 1.7e9, device_bandwidth = 3.9e12, l2_bandwidth_per_sm = 84e9, load_latency = 1.4e-6,
+                   launch = 2.5e-6, reduction = 4e-6, meeting = 1e-6;
   const int cc = device.compute_capability;
   // Dense 16-bit, per SM. IEEE float32 is up to the CUDA cores, of which other cards have no fewer.
   const bool cuda_cores = k.operand == DType::f32 && k.math == Math::strict && cc != 80;
@@ -107,16 +121,22 @@ double predict(const Kernel& k, const GemmDescriptor& g, int sms, const DevicePr
   const double rows = static_cast<double>(std::min<int64_t>(g.m, k.tile_m) + factors * std::min<int64_t>(g.n, k.tile_n));
   const double m = static_cast<double>(g.m), n = static_cast<double>(g.n), batch = static_cast<double>(g.batch);
   const double operands = batch * (m + factors * n) * static_cast<double>(g.k) * element;
-  // A block has at most its ring of slots in flight, and shares what arrives at its SM; what no other tile has read yet
-  // comes from memory, where each SM has its share.
-  const double tile_bytes = rows * k_slice * element;
+  // A block has at most its ring of slots in flight, and shares what arrives at its SM. What no other tile has read yet
+  // passes L2 twice.
+  const double tile_bytes = rows * k_slice * element, misses = std::min(tile_bytes, operands / tiles);
   const double in_flight = rows * k.tile_k * element * std::max(1, k.stages - 1);
-  const double from_l2 = tile_bytes / std::min(in_flight / load_latency, l2_bandwidth_per_sm / resident);
-  const double from_memory = std::min(tile_bytes, operands / tiles) * std::min(tiles, resident * sms) / device_bandwidth;
+  const double from_l2 =
+      std::max(tile_bytes * load_latency / in_flight, (tile_bytes + misses) * resident / l2_bandwidth_per_sm);
   const double from_tensor_cores = flop * resident / (flop_per_clock * clock * k.peak_fraction);
-  const double tile_seconds = std::max({from_tensor_cores, from_l2, from_memory}) + k.exposed_seconds / resident;
-  double seconds = std::max(waves * tile_seconds, (operands + batch * m * n * bits(g.d) / 8) / device_bandwidth) + launch;
-  if (split_k > 1) seconds += launch + batch * m * n * std::max(element, 4.0) * 2 * split_k / device_bandwidth;
+  const double exposed = k.exposed_seconds * epilogue_work(g.epilogue.activation) / resident;
+  // Rows of a tile that do not exist take up slots all the same: less is in flight.
+  const double absent = static_cast<double>(std::max<int64_t>(k.tile_m - g.m, 0)) / (k.tile_m + factors * k.tile_n);
+  const double memory = (operands + batch * m * n * bits(g.d) / 8) / device_bandwidth * (1 + 0.4 * absent);
+  double seconds = std::max(waves * (std::max(from_tensor_cores, from_l2) + exposed), memory + exposed) + launch;
+  if (split_k > 1) {
+    seconds += k.slices_meet ? meeting * split_k
+                             : reduction + batch * m * n * std::max(element, 4.0) * 2 * split_k / device_bandwidth;
+  }
   return seconds;
 }
 
@@ -205,7 +225,7 @@ std::vector<Choice> rank(const Request& r, const DeviceProperties& device, const
         const bool may_pay =
             by_name || (tiles <= int64_t{2} * sms * resident_blocks(k, device) && g.k >= int64_t{4} * split_k * k.tile_k);
         if (!may_pay) continue;
-        if (r.over || !k.splits_k || !slices_hold_work) {
+        if (r.over || !k.splits_k || !slices_hold_work || (k.slices_meet && split_k > largest_cluster)) {
           if (by_name) refuse(k, text("K = ", g.k, " cannot be cut into ", split_k, " slices"));
           continue;
         }
@@ -213,7 +233,7 @@ std::vector<Choice> rank(const Request& r, const DeviceProperties& device, const
           if (by_name) refuse(k, "split K is not batch-invariant");
           continue;
         }
-        if (const std::size_t bytes = workspace_size(g, split_k); bytes > preference.max_workspace_bytes) {
+        if (const std::size_t bytes = workspace_size(k, split_k, g); bytes > preference.max_workspace_bytes) {
           if (by_name) {
             refuse(k,
                    text(bytes, " bytes of workspace needed, max_workspace_bytes allows ", preference.max_workspace_bytes));
@@ -277,13 +297,16 @@ KernelSku sku(const Kernel& k, int split_k, const Request& r) {
   s.schedule = k.schedule;
   s.split_k = split_k;
   s.alignment = k.alignment;
+  s.threads = k.threads;
+  s.shared_memory = k.shared_memory;
   return s;
 }
 
-std::size_t workspace_size(const GemmDescriptor& g, int split_k) {
-  return split_k > 1 ? static_cast<std::size_t>(g.m) * static_cast<std::size_t>(g.n) * static_cast<std::size_t>(g.batch) *
-                           static_cast<std::size_t>(split_k) * (g.a == DType::f64 ? sizeof(double) : sizeof(float))
-                     : 0;
+std::size_t workspace_size(const Kernel& k, int split_k, const GemmDescriptor& g) {
+  return split_k > 1 && !k.slices_meet
+             ? static_cast<std::size_t>(g.m) * static_cast<std::size_t>(g.n) * static_cast<std::size_t>(g.batch) *
+                   static_cast<std::size_t>(split_k) * (g.a == DType::f64 ? sizeof(double) : sizeof(float))
+             : 0;
 }
 
 namespace {

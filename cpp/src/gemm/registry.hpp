@@ -33,7 +33,7 @@ std::vector<Choice> rank(const Request& request, const DeviceProperties& device,
 
 KernelSku sku(const Kernel& kernel, int split_k, const Request& request);
 
-std::size_t workspace_size(const GemmDescriptor& descriptor, int split_k);
+std::size_t workspace_size(const Kernel& kernel, int split_k, const GemmDescriptor& descriptor);
 
 PrecisionGuarantee precision(const Kernel& kernel, int split_k, const Request& request);
 

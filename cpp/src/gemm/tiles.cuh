@@ -51,6 +51,14 @@ class TileWalk {
     tile.slice = 0;
     tile.k = 0;
     tile.k_end = p_.k;
+    if (grid_.tiles == grid_.tiles_n && p_.offsets == nullptr) {
+      // One row of tiles, told first: with few rows the time until the first load counts.
+      tile.row = 0;
+      tile.row_end = p_.m;
+      tile.col = std::int64_t{index} * kTileN;
+      tile.batch = 0;
+      return true;
+    }
     if (groups_of_rows()) {
       while (index - passed_ >= tiles_of_group_) {
         if (group_ == static_cast<std::uint32_t>(p_.batch)) return false;

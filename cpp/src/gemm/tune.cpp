@@ -444,7 +444,7 @@ std::vector<double> measure(const std::vector<Choice>& choices, const Request& r
   std::size_t workspace_bytes = 0;
   std::vector<std::string> kernels;
   for (const Choice& choice : choices) {
-    workspace_bytes = std::max(workspace_bytes, workspace_size(r.g, choice.split_k));
+    workspace_bytes = std::max(workspace_bytes, workspace_size(*choice.kernel, choice.split_k, r.g));
     kernels.push_back(sku(*choice.kernel, choice.split_k, r).name);
   }
 #if CUTPLAN_WITH_CUDA

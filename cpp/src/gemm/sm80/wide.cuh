@@ -26,6 +26,12 @@
 // float64's 128 a clock (H100) take 3/8 with 32 x 64, whose sums take as many registers as float32's 64 x 64. CUDA cores do
 // 128 a clock, with 64 x 32, 8 x 8 a thread. 64 x 64 tiles of D are for small problems; K is split across blocks when even
 // those are too few.
+//
+// Few rows. B is read once, and time is what memory takes to send it, if enough of it is on its way (some 48 KiB an SM) and
+// no more is multiplied than there is: 64 rows of float64 take longer to multiply than to read. So the tile has 16 rows (CUDA
+// cores: 32). It is narrow, 32 columns, so that 4096 of them keep the SMs of an H200 busy without splitting K, which costs a
+// second launch, and the warps of a block cut each K step among them: their sums meet in shared memory, once a tile. H200,
+// 16 x 8192 x 8192, microseconds, cuBLAS in brackets: float64 139 (140), tf32x3 80 (149), strict 125 (149).
 #pragma once
 
 #include <cute/arch/copy_sm75.hpp>
@@ -43,35 +49,37 @@
 namespace cutplan::gemm::sm80 {
 
 template <Arch kArch_, typename Element_, Math kMath_, GemmLayout kLayout_, int kTileM_, int kTileN_, int kTileK_,
-          int kStages_, int kWarpsM_, int kWarpsN_, int kAlignment_>
+          int kStages_, int kWarpsM_, int kWarpsN_, int kWarpsK_, int kAlignment_>
 struct WideConfig {
   using Element = Element_;
   static constexpr Arch kArch = kArch_;
   static constexpr Math kMath = kMath_;
   static constexpr GemmLayout kLayout = kLayout_;
   static constexpr int kTileM = kTileM_, kTileN = kTileN_, kTileK = kTileK_, kStages = kStages_, kWarpsM = kWarpsM_,
-                       kWarpsN = kWarpsN_;
+                       kWarpsN = kWarpsN_, kWarpsK = kWarpsK_;
   static constexpr int kAlignment = kAlignment_;  // bytes of a copy
-  static constexpr int kThreads = 32 * kWarpsM * kWarpsN;
+  static constexpr int kThreads = 32 * kWarpsM * kWarpsN * kWarpsK;
   static constexpr int kWarpM = kTileM / kWarpsM, kWarpN = kTileN / kWarpsN;
   static constexpr bool kWide = sizeof(Element) == 8, kCudaCores = !kWide && kMath == Math::strict;
-  static constexpr int kBlockK = kCudaCores ? 4 : 8;  // whose fragments are loaded together
-  static constexpr int kBlocksK = kTileK / kBlockK;
+  static constexpr int kBlockK = kCudaCores ? 4 : 8;           // whose fragments are loaded together
+  static constexpr int kBlocksK = kTileK / kBlockK / kWarpsK;  // of a warp, in a K step
   static constexpr bool kAlongKA = kLayout == GemmLayout::rcr || kLayout == GemmLayout::rrr;
   static constexpr bool kAlongKB = kLayout == GemmLayout::rcr || kLayout == GemmLayout::ccr;
   static constexpr int kOffsetB = kTileM * kTileK * static_cast<int>(sizeof(Element));
   static constexpr int kSlotBytes = (kTileM + kTileN) * kTileK * static_cast<int>(sizeof(Element));
   // Sums pass through shared memory where the epilogue wants them in another order; a pitch of 4 more avoids bank conflicts.
   static constexpr int kPitch = kWarpN + 4;
-  static constexpr int kStagingBytes =
-      kWide || kCudaCores ? kWarpM * kPitch * static_cast<int>(sizeof(Element)) : staging_bytes;
+  static constexpr int kSumsBytes = kWarpM * kWarpN * static_cast<int>(sizeof(Element));  // of a warp
+  static constexpr int kStagingBytes = std::max(
+      kWide || kCudaCores ? kWarpM * kPitch * static_cast<int>(sizeof(Element)) : staging_bytes, (kWarpsK - 1) * kSumsBytes);
   static constexpr int kSharedMemory = std::max(kSlotBytes * kStages, kStagingBytes * kWarpsM * kWarpsN);
-  // Warps with 8 KiB of sums take up to 255 registers, so that 8 of them fill an SM, and so do totals, and fragments for
-  // CUDA cores; others take half.
+  // Warps with 8 KiB of sums take up to 255 registers, so that 8 of them fill an SM; so do those with 4 KiB and as many
+  // totals or fragments for CUDA cores, and with float64, whose epilogue would spill. Others take half.
   static constexpr int kWarpsOnSm =
-      kMath == Math::tf32x3 || kCudaCores || kWarpM * kWarpN * static_cast<int>(sizeof(Element)) >= 8192 ? 8 : 16;
+      kWide || kSumsBytes >= 8192 || (kSumsBytes >= 4096 && (kMath == Math::tf32x3 || kCudaCores)) ? 8 : 16;
   static constexpr int kBlocksOnSm = kWarpsOnSm / (kThreads / 32);
-  static_assert(kWarpN % 32 == 0 && kWarpM % 16 == 0 && kBlocksK >= 2 && kStages >= 3 && kBlocksOnSm >= 1);
+  static_assert(kWarpN % 32 == 0 && kWarpM % 16 == 0 && kStages >= 3 && kBlocksOnSm >= 1);
+  static_assert(kBlocksK >= 2 && (kBlocksK & (kBlocksK - 1)) == 0);
 };
 
 /// One operand's tile in one slot: `kExtent` (M or N) by kTileK elements, stored in runs along K or along the extent.
@@ -91,7 +99,7 @@ struct WideTile {
     } else if constexpr (Config::kCudaCores) {
       return 0;  // a warp reads one run
     } else {
-      return 2 * (run % 4);  // two chunks of each of four runs
+      return 2 * (run / (8 / kPermuted) % (kPermuted / 2));  // two chunks of each of four runs
     }
   }
 
@@ -99,7 +107,8 @@ struct WideTile {
 };
 
 /// Brings one operand's tiles from global memory, one K step after the other, Config::kAlignment bytes a copy.
-template <typename Config, int kExtent, bool kAlongK>
+/// What is read once does not drive anything else out of L2.
+template <typename Config, int kExtent, bool kAlongK, bool kReadOnce = false>
 class WideLoader {
   using Element = typename Config::Element;
   using Tile = WideTile<Config, kExtent, kAlongK>;
@@ -129,6 +138,7 @@ class WideLoader {
     for (int i = 0; i < kCopies; ++i) {
       if (kAlongK ? extent0 + run + i * kRunStep < extent : elements_ > 0) runs_ |= 1u << i;
     }
+    if constexpr (kReadOnce) asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy_));
     // Hold on to these in registers rather than recompute them in each step.
     asm volatile("" : "+r"(runs_), "+r"(to_), "+l"(run_step_), "+l"(next_step_));
   }
@@ -143,7 +153,12 @@ class WideLoader {
   __device__ __forceinline__ void copy(std::uint32_t slot, int i, std::uint32_t runs) {
     if (runs >> i & 1) {
       if constexpr (Config::kAlignment == 16) {
-        asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(slot + to(i)), "l"(from_));
+        if constexpr (kReadOnce) {
+          asm volatile("cp.async.cg.shared.global.L2::cache_hint.L2::128B [%0], [%1], 16, %2;" ::"r"(slot + to(i)),
+                       "l"(from_), "l"(policy_));
+        } else {
+          asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(slot + to(i)), "l"(from_));
+        }
       } else {
         asm volatile("cp.async.ca.shared.global.L2::128B [%0], [%1], %2;" ::"r"(slot + to(i)), "l"(from_),
                      "n"(Config::kAlignment));
@@ -177,6 +192,7 @@ class WideLoader {
     return (to_ ^ (Tile::permutation(i * kRunStep) * 16)) + i * kRunStep * Tile::kRunBytes;
   }
 
+  std::uint64_t policy_ = 0;
   const Element* from_;
   std::int64_t run_step_;   // elements from a copy to the thread's next
   std::int64_t next_step_;  // and from its last to its first of the next K step
@@ -226,10 +242,11 @@ struct Tf32Cores {
   struct Sums {
     float x[kSums], total[kSplit ? kSums : 1];
   };
+  using Values = float[kSums];
 
   using RowFragment = std::uint32_t[4];
   // Rows whose fragments are on their way: a K block, or half of one where the registers hold totals.
-  static constexpr int kAhead = kSplit ? 2 : kRows;
+  static constexpr int kAhead = kSplit ? std::min(2, kRows) : kRows;
   using ColumnFragments = std::uint32_t[kCols / 2][4];  // a pair of column blocks in each
 
   /// Loads blocks of 16 (extent) by 8 (K): four 8 x 4 matrices, ordered as mma.sync wants them. A's second matrix is its
@@ -240,12 +257,12 @@ struct Tf32Cores {
     using Tile = WideTile<Config, kIsA ? Config::kTileM : Config::kTileN, kAlongK>;
 
     /// Where this lane begins to read, in a slot.
-    __device__ static int first(int extent0, int lane) {
+    __device__ static int first(int extent0, int k0, int lane) {
       if constexpr (kAlongK) {
         const int run = kIsA ? lane % 16 : lane % 8 + lane / 16 * 8, chunk = kIsA ? lane / 16 : lane / 8 % 2;
-        return Tile::offset(extent0 + run, chunk);
+        return Tile::offset(extent0 + run, k0 / 4 + chunk);
       } else {
-        return Tile::offset(lane % 4, extent0 / 4 + lane / 16) + lane / 4 % 4 * 4;
+        return Tile::offset(k0 + lane % 4, extent0 / 4 + lane / 16) + lane / 4 % 4 * 4;
       }
     }
 
@@ -314,15 +331,20 @@ struct Tf32Cores {
     }
   }
 
-  __device__ __forceinline__ static void store(const Epilogue& epilogue, Sums& sums, void* staging, std::int64_t row,
-                                               std::int64_t col) {
+  /// All sums of a lane, complete.
+  __device__ __forceinline__ static Values& values(Sums& sums) {
     if constexpr (kSplit) {
 #pragma unroll
       for (int i = 0; i < kRows; ++i) add_row(sums, i);
-      epilogue.template store_warp_tile<kRows, kCols / 4>(sums.total, staging, row, col);
+      return sums.total;
     } else {
-      epilogue.template store_warp_tile<kRows, kCols / 4>(sums.x, staging, row, col);
+      return sums.x;
     }
+  }
+
+  __device__ __forceinline__ static void store(const Epilogue& epilogue, Values& sums, void* staging, std::int64_t row,
+                                               std::int64_t col) {
+    epilogue.template store_warp_tile<kRows, kCols / 4>(sums, staging, row, col);
   }
 
  private:
@@ -361,8 +383,8 @@ struct CudaCores {
       return kAlongK ? lane_of(lane) + i * kLanes : i / 4 * 4 * kLanes + lane_of(lane) * 4 + i % 4;
     }
 
-    __device__ static int first(int extent0, int lane) {
-      return kAlongK ? Tile::offset(extent0 + lane_of(lane), 0) : Tile::offset(0, extent0 / 4 + lane_of(lane));
+    __device__ static int first(int extent0, int k0, int lane) {
+      return kAlongK ? Tile::offset(extent0 + lane_of(lane), k0 / 4) : Tile::offset(k0, extent0 / 4 + lane_of(lane));
     }
 
     /// Loads four elements along the extent by four k: group g of those that the thread has.
@@ -408,6 +430,8 @@ struct CudaCores {
       }
     }
   }
+
+  __device__ __forceinline__ static Sums& values(Sums& sums) { return sums; }
 
   /// The sums pass through shared memory into the order of mma.sync's accumulators.
   __device__ __forceinline__ static void store(const Epilogue& epilogue, Sums& acc, void* staging, std::int64_t row,
@@ -537,7 +561,7 @@ struct DoubleCores {
 
   using Sums = double[kSums];
 
-  static constexpr int kAhead = 2;
+  static constexpr int kAhead = std::min(2, kRows);
   using RowFragment = double[4];
   using ColumnFragments = double[kCols][2];
   using Columns = const ColumnFragments&;
@@ -547,8 +571,8 @@ struct DoubleCores {
     static constexpr bool kAlongK = kIsA ? Config::kAlongKA : Config::kAlongKB;
     using Tile = WideTile<Config, kIsA ? Config::kTileM : Config::kTileN, kAlongK>;
 
-    __device__ static int first(int extent0, int lane) {
-      const int row = lane / 4, k = lane % 4;
+    __device__ static int first(int extent0, int k0, int lane) {
+      const int row = lane / 4, k = k0 + lane % 4;
       return kAlongK ? Tile::offset(extent0 + row, k / 2) + k % 2 * 8 : Tile::offset(k, (extent0 + row) / 2) + row % 2 * 8;
     }
 
@@ -595,6 +619,8 @@ struct DoubleCores {
     }
   }
 
+  __device__ __forceinline__ static Sums& values(Sums& sums) { return sums; }
+
   /// The sums pass through shared memory, so that a warp reads and writes whole rows, and the code is there once.
   __device__ __forceinline__ static void store(const Epilogue& epilogue, Sums& acc, void* staging, std::int64_t row,
                                                std::int64_t col) {
@@ -629,13 +655,35 @@ template <typename Config>
 using WideArithmetic = std::conditional_t<Config::kWide, DoubleCores<Config>,
                                           std::conditional_t<Config::kCudaCores, CudaCores<Config>, Tf32Cores<Config>>>;
 
+/// Adds the sums of the warps that share a warp tile of D to those of the first of them. False: this warp is another.
+/// `exchange` is the warp tile's own shared memory.
+template <typename Config, typename Value, int kSums>
+__device__ __forceinline__ bool add_warps(Value (&sums)[kSums], Value* exchange, int warp_k) {
+  if constexpr (Config::kWarpsK > 1) {
+    Value* const mine = exchange + threadIdx.x % 32;
+    if (warp_k > 0) {
+#pragma unroll
+      for (int i = 0; i < kSums; ++i) mine[((warp_k - 1) * kSums + i) * 32] = sums[i];
+    }
+    __syncthreads();
+    if (warp_k > 0) return false;
+#pragma unroll
+    for (int other = 0; other < Config::kWarpsK - 1; ++other) {
+#pragma unroll
+      for (int i = 0; i < kSums; ++i) sums[i] += mine[(other * kSums + i) * 32];
+    }
+    __syncwarp();
+  }
+  return true;
+}
+
 template <typename Config>
 __global__ __launch_bounds__(Config::kThreads, Config::kBlocksOnSm) void wide_gemm(const __grid_constant__ Problem p,
                                                                                    const __grid_constant__ TileGrid grid) {
   using Element = typename Config::Element;
   using Arithmetic = WideArithmetic<Config>;
   using LoadA = WideLoader<Config, Config::kTileM, Config::kAlongKA>;
-  using LoadB = WideLoader<Config, Config::kTileN, Config::kAlongKB>;
+  using LoadB = WideLoader<Config, Config::kTileN, Config::kAlongKB, Config::kTileM <= 32>;  // few rows read B once
   constexpr int kStages = Config::kStages, kTileK = Config::kTileK, kBlocksK = Config::kBlocksK, kRows = Arithmetic::kRows,
                 kAhead = Arithmetic::kAhead, kPlaces = kBlocksK * kRows;
   static_assert(kBlocksK % 2 == 0 && kPlaces % (2 * kAhead) == 0 &&
@@ -643,10 +691,13 @@ __global__ __launch_bounds__(Config::kThreads, Config::kBlocksOnSm) void wide_ge
   extern __shared__ __align__(1024) char shared[];
   const auto ring = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
   constexpr std::uint32_t kRingBytes = kStages * Config::kSlotBytes, kOffsetB = Config::kOffsetB;
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  constexpr int kWarpTiles = Config::kWarpsM * Config::kWarpsN;
+  const int lane = threadIdx.x % 32, warp_k = Config::kWarpsK == 1 ? 0 : threadIdx.x / 32 / kWarpTiles,
+            warp = threadIdx.x / 32 - warp_k * kWarpTiles;
   const int warp_m = warp % Config::kWarpsM * Config::kWarpM, warp_n = warp / Config::kWarpsM * Config::kWarpN;
-  const std::uint32_t first_a = ring + Arithmetic::template Operand<true>::first(warp_m, lane),
-                      first_b = ring + kOffsetB + Arithmetic::template Operand<false>::first(warp_n, lane);
+  const int k0 = warp_k * (kTileK / Config::kWarpsK);
+  const std::uint32_t first_a = ring + Arithmetic::template Operand<true>::first(warp_m, k0, lane),
+                      first_b = ring + kOffsetB + Arithmetic::template Operand<false>::first(warp_n, k0, lane);
 
   TileWalk<Config::kTileM, Config::kTileN> walk(p, grid);
   Tile tile;
@@ -740,8 +791,11 @@ __global__ __launch_bounds__(Config::kThreads, Config::kBlocksOnSm) void wide_ge
     asm volatile("cp.async.wait_group 0;");
     __syncthreads();  // the epilogue reuses the ring
 
-    Arithmetic::store(typename Arithmetic::Epilogue(p, tile.batch, tile.slice * p.batch + tile.batch, tile.row_end), acc,
-                      shared + warp * Config::kStagingBytes, tile.row + warp_m, tile.col + warp_n);
+    char* const staging = shared + warp * Config::kStagingBytes;
+    auto& sums = Arithmetic::values(acc);
+    if (!add_warps<Config>(sums, reinterpret_cast<Element*>(staging), warp_k)) continue;
+    Arithmetic::store(typename Arithmetic::Epilogue(p, tile.batch, tile.slice * p.batch + tile.batch, tile.row_end), sums,
+                      staging, tile.row + warp_m, tile.col + warp_n);
   }
 }
 
@@ -790,9 +844,10 @@ void run_wide(const Kernel&, const Problem& p, const Launch& launch) {
 }
 
 template <Arch kArch, typename Element, Math kMath, GemmLayout kLayout, int kTileM, int kTileN, int kTileK, int kStages,
-          int kWarpsM, int kWarpsN, int kAlignment>
+          int kWarpsM, int kWarpsN, int kWarpsK, int kAlignment>
 constexpr Kernel wide_kernel(double peak_fraction) {
-  using C = WideConfig<kArch, Element, kMath, kLayout, kTileM, kTileN, kTileK, kStages, kWarpsM, kWarpsN, kAlignment>;
+  using C =
+      WideConfig<kArch, Element, kMath, kLayout, kTileM, kTileN, kTileK, kStages, kWarpsM, kWarpsN, kWarpsK, kAlignment>;
   Kernel k{};
   k.arch = kArch;
   k.backend = Backend::cute;
@@ -822,12 +877,13 @@ constexpr Kernel wide_kernel(double peak_fraction) {
 }  // namespace cutplan::gemm::sm80
 
 /// Four entries of a table: one tile in all layouts.
-#define CUTPLAN_WIDE_GEMM(arch, Element, math, tile_m, tile_n, tile_k, stages, warps_m, warps_n, alignment, peak_fraction)  \
+#define CUTPLAN_WIDE_GEMM(arch, Element, math, tile_m, tile_n, tile_k, stages, warps_m, warps_n, warps_k, alignment,        \
+                          peak_fraction)                                                                                    \
   sm80::wide_kernel<Arch::arch, Element, Math::math, GemmLayout::rcr, tile_m, tile_n, tile_k, stages, warps_m, warps_n,     \
-                    alignment>(peak_fraction),                                                                              \
+                    warps_k, alignment>(peak_fraction),                                                                     \
       sm80::wide_kernel<Arch::arch, Element, Math::math, GemmLayout::rrr, tile_m, tile_n, tile_k, stages, warps_m, warps_n, \
-                        alignment>(peak_fraction),                                                                          \
+                        warps_k, alignment>(peak_fraction),                                                                 \
       sm80::wide_kernel<Arch::arch, Element, Math::math, GemmLayout::crr, tile_m, tile_n, tile_k, stages, warps_m, warps_n, \
-                        alignment>(peak_fraction),                                                                          \
+                        warps_k, alignment>(peak_fraction),                                                                 \
       sm80::wide_kernel<Arch::arch, Element, Math::math, GemmLayout::ccr, tile_m, tile_n, tile_k, stages, warps_m, warps_n, \
-                        alignment>(peak_fraction)
+                        warps_k, alignment>(peak_fraction)

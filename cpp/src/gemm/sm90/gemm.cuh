@@ -7,46 +7,40 @@
 // Data movement. A block is three warpgroups. One thread of the first issues TMA copies of A and B tiles, 128-byte swizzled,
 // into a ring of kStages slots; a slot's `full` barrier counts the bytes that arrive, its `empty` barrier the consumers that
 // are done with it. The other two warpgroups multiply with wgmma straight from shared memory, keep one wgmma group in
-// flight, and free the slot of the one before. Accumulators go from registers to global memory (epilogue.cuh) while the
-// producer already fills the ring. Cooperative: the two take half of a tile's rows each. Ping-pong: each takes every other
-// tile, in turns, so that one's epilogue runs while the other multiplies.
+// flight, and free the slot of the one before. Results go from registers to boxes in shared memory, two to a warpgroup, and
+// from there by TMA to D while the next box is filled and the next tile begins; what is no plain interior takes the other
+// ways of epilogue.cuh. Cooperative: the two take half of a tile's rows each. Ping-pong: each takes every other tile, in
+// turns, so that one's epilogue runs while the other multiplies.
 // With kClusterM = 2 two blocks with neighbouring rows of D share their columns of B: each loads half of the B tile and
 // multicasts it. Gated: half of the B tile's columns come from B, half from b2, and belong to the same columns of D. A TMA
 // box reads beyond a group's K into the next one's: before the last step of such a tile its consumers clear what is not
 // theirs.
 //
 // Why these tiles. A thread has room for 128 float32 accumulators: 128 x 256 for two warpgroups, 128 x 128 for one. The
-// large tile takes 32 KiB from L2 (with multicast) for the 1024 cycles of a K step of 64, the small one 64 KiB; but the
-// large one's epilogue is exposed, 2.6 microseconds a tile on an H200. bfloat16, rcr, H200, one run, relative to cuBLAS: at
-// 4096 cubed 0.957 and 0.947, at 8192 cubed 1.007 and 1.021, at 2048 x 28672 x 8192 0.973 and 0.983. Multicast made the
-// ping-pong kernel slower (0.90 at 4096 cubed): two blocks in step lose what two warpgroups out of step gain.
+// large tile takes 32 KiB from L2 (with multicast) for the 1024 cycles of a K step of 64, the small one 64 KiB, which costs
+// clock rate, an H200 being short of power; but the large one's epilogue is exposed, 2700 of 74000 cycles at K = 4096.
+// bfloat16, rcr, H200, one run, relative to cuBLAS: at 4096 cubed 0.970 and 0.957, at 8192 cubed 1.007 and 1.032, at 2048 x
+// 28672 x 8192 0.978 and 0.988, at 8192 x 8192 x 512 0.88 and 0.93. With stores from registers, shuffled to 16 bytes, they
+// were 0.955 and 0.947, 0.995 and 0.996, 0.968 and 0.984, 0.80 and 0.86; with bulk copies of rows instead of boxes less than
+// that. Multicast made the ping-pong kernel slower (0.90 at 4096 cubed): two blocks in step lose what two warpgroups out of
+// step gain.
 #pragma once
 
-#include <cutlass/arch/barrier.h>
 #include <cutlass/arch/reg_reconfig.h>
-#include <cute/arch/copy_sm90_tma.hpp>
-#include <cute/atom/mma_atom.hpp>
-#include <cute/tensor.hpp>
 
 #include <algorithm>
 
 #include "gemm/epilogue.cuh"
-#include "gemm/sm90/tensor_map.hpp"
-#include "gemm/tiles.cuh"
+#include "gemm/sm90/ring.cuh"
 
 namespace cutplan::gemm::sm90 {
-
-using namespace cute;
-
-constexpr bool a_is_k_major(GemmLayout l) { return l == GemmLayout::rcr || l == GemmLayout::rrr; }
-constexpr bool b_is_k_major(GemmLayout l) { return l == GemmLayout::rcr || l == GemmLayout::ccr; }
 
 /// cooperative: both consumer warpgroups share a tile. pingpong: each has its own, and one's epilogue runs under the
 /// other's main loop.
 enum class Schedule { cooperative, pingpong };
 
-constexpr int run_bytes = 128;    // of a K step, or of a box: one row of the widest swizzle
 constexpr int threads = 3 * 128;  // producer and two consumer warpgroups
+constexpr int box_bytes = 64 * run_bytes;
 
 template <typename Element_, GemmLayout kLayout_, int kTileM_, int kTileN_, int kStages_, int kClusterM_,
           Schedule kSchedule_, bool kGated_>
@@ -61,8 +55,7 @@ struct Config {
   static constexpr int kTileK = run_bytes / sizeof(Element), kColumns = kGated ? kTileN / 2 : kTileN;  // kColumns: of D
   static constexpr int kShareN = kTileN / (kGated ? 2 : kClusterM);  // columns of B that come in one piece
   static_assert(kClusterM <= 2 && sizeof(Element) * kTileK == run_bytes);
-  static_assert(kTileM == 128 || (!kPingPong && kTileM == 256) || (kPingPong && kTileM == 64),
-                "64 rows or twice 64 for a warpgroup");
+  static_assert(kTileM == 128 || (kPingPong && kTileM == 64), "64 rows or twice 64 for a warpgroup");
   // Groups cut A's rows, or K where K is the outer dimension of both A and B. A cluster's rows would often be empty there.
   static constexpr bool kGroupsOfRows = kClusterM == 1 && a_is_k_major(kLayout),
                         kGroupsOfK = kClusterM == 1 && kPingPong && kLayout == GemmLayout::crr && !kGated,
@@ -70,19 +63,8 @@ struct Config {
   static constexpr GMMA::Major kMajorA = a_is_k_major(kLayout) ? GMMA::Major::K : GMMA::Major::MN;
   static constexpr GMMA::Major kMajorB = b_is_k_major(kLayout) ? GMMA::Major::K : GMMA::Major::MN;
 
-  // The order in which TMA boxes of 128 contiguous bytes lie in shared memory: an MN-major tile is a row of boxes, each
-  // kTileK deep.
-  template <GMMA::Major kMajor, int kExtent>
-  static constexpr auto slots() {
-    using Shape_ = Shape<Int<kExtent>, Int<kTileK>, Int<kStages>>;
-    if constexpr (kMajor == GMMA::Major::K) {
-      return tile_to_shape(GMMA::Layout_K_SW128_Atom<Element>{}, Shape_{}, Step<_1, _2, _3>{});
-    } else {
-      return tile_to_shape(GMMA::Layout_MN_SW128_Atom<Element>{}, Shape_{}, Step<_2, _1, _3>{});
-    }
-  }
-  using SmemA = decltype(slots<kMajorA, kTileM>());
-  using SmemB = decltype(slots<kMajorB, kTileN>());
+  using SmemA = decltype(slot_layout<Element, kMajorA, kTileM, kTileK, kStages>());
+  using SmemB = decltype(slot_layout<Element, kMajorB, kTileN, kTileK, kStages>());
   using Mma = decltype(make_tiled_mma(
       GMMA::ss_op_selector<Element, Element, float, Shape<Int<64 * kConsumers>, Int<kTileN>, Int<kTileK>>, kMajorA,
                            kMajorB>(),
@@ -90,33 +72,19 @@ struct Config {
 
   static constexpr std::uint32_t kSlotBytes = (kTileM + kTileN) * run_bytes;
 
+  // Results inside D leave through shared memory, each warpgroup's in boxes of 64 rows of 128 bytes, of which it has two.
+  static constexpr bool kBoxes = kTileM == 128;
+  static constexpr int kStagingBytes = kBoxes ? 2 * box_bytes : 4 * staging_bytes;
+
   struct Storage {
     alignas(1024) Element a[cosize_v<SmemA>];
     alignas(1024) Element b[cosize_v<SmemB>];
-    alignas(16) float staging[8][staging_bytes / 4];
+    alignas(1024) char staging[2][kStagingBytes];  // of each consumer warpgroup
     cutlass::arch::ClusterTransactionBarrier full[kStages];
     cutlass::arch::ClusterBarrier empty[kStages];
   };
   static constexpr std::size_t kSharedMemory = sizeof(Storage);
   static_assert(kSharedMemory <= 227 * 1024);
-};
-
-/// Position in the ring of slots; `phase` flips at each lap.
-template <int kStages>
-struct RingPosition {
-  int slot = 0;
-  std::uint32_t phase = 0;
-  __device__ void advance() {
-    if (++slot == kStages) {
-      slot = 0;
-      phase ^= 1;
-    }
-  }
-  __device__ void advance(int steps) {
-    const int total = slot + steps, laps = total / kStages;
-    slot = total - laps * kStages;
-    phase ^= laps & 1;
-  }
 };
 
 template <typename Config>
@@ -133,20 +101,8 @@ __device__ __forceinline__ void produce(typename Config::Storage& storage, const
                                         const TileGrid& grid) {
   using Element = typename Config::Element;
   constexpr int kClusterM = Config::kClusterM, kTileM = Config::kTileM, kTileK = Config::kTileK, kShareN = Config::kShareN;
-  constexpr std::uint16_t kEveryone = (1 << kClusterM) - 1;
-  constexpr auto kNormal = static_cast<std::uint64_t>(TMA::CacheHintSm90::EVICT_NORMAL),
-                 kFirst = static_cast<std::uint64_t>(TMA::CacheHintSm90::EVICT_FIRST);
-  const std::uint64_t hint_b = grid.tiles_m == 1 ? kFirst : kNormal;  // read once, B must not drive out what is in L2
+  const std::uint64_t hint_b = grid.tiles_m == 1 ? read_once : keep;  // read once, B must not drive out what is in L2
   const int rank = kClusterM == 1 ? 0 : static_cast<int>(block_rank_in_cluster());
-  const auto load = [&](const CUtensorMap& map, auto& full, std::uint64_t hint, bool multicast, Element* to, int inner,
-                        int outer, int batch) {
-    if (multicast) {
-      SM90_TMA_LOAD_MULTICAST_3D::copy(&map, reinterpret_cast<std::uint64_t*>(&full), kEveryone, hint, to, inner, outer,
-                                       batch);
-    } else {
-      SM90_TMA_LOAD_3D::copy(&map, reinterpret_cast<std::uint64_t*>(&full), hint, to, inner, outer, batch);
-    }
-  };
   RingPosition<Config::kStages> ring;
   Walk<Config> walk(p, grid);
   Tile tile;
@@ -162,20 +118,20 @@ __device__ __forceinline__ void produce(typename Config::Storage& storage, const
       full.arrive_and_expect_tx(Config::kSlotBytes);
       Element* a = storage.a + ring.slot * (kTileM * kTileK);
       if constexpr (Config::kMajorA == GMMA::Major::K) {
-        load(map_a, full, kNormal, false, a, k0, m0, batch_a);
+        load_box<1>(map_a, full, keep, a, k0, m0, batch_a);
       } else {
 #pragma unroll
-        for (int i = 0; i < kTileM; i += 64) load(map_a, full, kNormal, false, a + i * kTileK, m0 + i, k0, batch_a);
+        for (int i = 0; i < kTileM; i += 64) load_box<1>(map_a, full, keep, a + i * kTileK, m0 + i, k0, batch_a);
       }
       // The piece of B's tile that this block loads, for the whole cluster; of two pieces of a gated tile one block loads
       // both.
       const auto load_share = [&](int share, const CUtensorMap& map, int col) {
         Element* b = storage.b + ring.slot * (Config::kTileN * kTileK) + share * kShareN * kTileK;
         if constexpr (Config::kMajorB == GMMA::Major::K) {
-          load(map, full, hint_b, kClusterM > 1, b, k0, col, batch_b);
+          load_box<kClusterM>(map, full, hint_b, b, k0, col, batch_b);
         } else {
 #pragma unroll
-          for (int i = 0; i < kShareN; i += 64) load(map, full, hint_b, kClusterM > 1, b + i * kTileK, col + i, k0, batch_b);
+          for (int i = 0; i < kShareN; i += 64) load_box<kClusterM>(map, full, hint_b, b + i * kTileK, col + i, k0, batch_b);
         }
       };
       if constexpr (!Config::kGated) {
@@ -194,6 +150,10 @@ __device__ __forceinline__ void produce(typename Config::Storage& storage, const
 __device__ __forceinline__ void await_turn(int group) { asm volatile("bar.sync %0, 256;" ::"r"(1 + group) : "memory"); }
 __device__ __forceinline__ void pass_turn(int group) { asm volatile("bar.arrive %0, 256;" ::"r"(1 + group) : "memory"); }
 
+__device__ __forceinline__ void sync_warpgroup() {
+  asm volatile("bar.sync %0, 128;" ::"r"(3 + static_cast<int>(threadIdx.x / 128)) : "memory");
+}
+
 /// Clears the rows of K from k_left on in a slot of column-major A and row-major B, whose boxes have a row of 128 bytes for
 /// each k.
 template <typename Config>
@@ -209,13 +169,15 @@ __device__ __forceinline__ void clear_tail(typename Config::Storage& storage, in
   clear(storage.a + slot * (Config::kTileM * kTileK), Config::kTileM);
   clear(storage.b + slot * (Config::kTileN * kTileK), Config::kTileN);
   cutlass::arch::fence_view_async_shared();  // wgmma reads through another proxy
-  asm volatile("bar.sync %0, %1;" ::"r"(3 + static_cast<int>(threadIdx.x / 128)), "n"(128) : "memory");
+  sync_warpgroup();
 }
 
 template <typename Config>
-__device__ __forceinline__ void consume(typename Config::Storage& storage, const Problem& p, const TileGrid& grid) {
+__device__ __forceinline__ void consume(typename Config::Storage& storage, const CUtensorMap& map_d, bool d_is_mapped,
+                                        const Problem& p, const TileGrid& grid) {
   constexpr int kClusterM = Config::kClusterM, kTileM = Config::kTileM, kTileN = Config::kTileN, kTileK = Config::kTileK;
   const int thread = (threadIdx.x - 128) % (128 * Config::kConsumers);  // among those that share the tile
+  const int warp = threadIdx.x % 128 / 32;
   const int group = Config::kPingPong ? threadIdx.x / 128 - 1 : 0;
   const int rank = kClusterM == 1 ? 0 : static_cast<int>(block_rank_in_cluster());
   typename Config::Mma mma;
@@ -233,6 +195,12 @@ __device__ __forceinline__ void consume(typename Config::Storage& storage, const
     }
   };
   RingPosition<Config::kStages> ring;
+  Walk<Config> walk(p, grid);
+  Tile tile, next;
+  std::uint32_t index = blockIdx.x / kClusterM, turn = 0;
+  int boxes = 0;
+  bool more = walk.find(index, next);
+  const auto find_next = [&] { more = walk.find(index += gridDim.x / kClusterM, next); };
   // Sums of the tile's K in the first `blocks` blocks of rows.
   const auto multiply = [&](int steps, int k_last, auto blocks) {
     int previous = -1;
@@ -262,19 +230,22 @@ __device__ __forceinline__ void consume(typename Config::Storage& storage, const
       previous = ring.slot;
       ring.advance();
     }
-    if constexpr (Config::kPingPong) pass_turn(group ^ 1);
+    if constexpr (Config::kPingPong) {
+      pass_turn(group ^ 1);
+    } else {
+      find_next();  // while the last products are under way
+    }
     warpgroup_wait<0>();
     fence();
     if (previous >= 0) release(previous);
   };
   if (group == 1) pass_turn(0);
-  Walk<Config> walk(p, grid);
-  Tile tile;
-  std::uint32_t turn = 0;
-  for (std::uint32_t index = blockIdx.x / kClusterM; walk.find(index, tile); index += gridDim.x / kClusterM, ++turn) {
+  for (; more; ++turn) {
+    tile = next;
     const int steps = steps_of<Config>(tile);
     if (Config::kPingPong && turn % 2 != group) {
       ring.advance(steps);  // the other warpgroup's tile
+      find_next();
       continue;
     }
     if constexpr (Config::kPingPong) await_turn(group);
@@ -288,28 +259,66 @@ __device__ __forceinline__ void consume(typename Config::Storage& storage, const
       multiply(steps, k_last, Int<kBlocksM>{});
     }
     Epilogue epilogue(p, tile.batch, tile.slice * p.batch + tile.batch, tile.row_end);
+    constexpr int kCols = Config::kColumns / 32;
+    char* staging = storage.staging[threadIdx.x / 128 - 1];
+    const int batch_d = p.batch_d == 0 ? 0 : static_cast<int>(tile.batch);  // groups of rows share D
+    // A box may reach beyond D, but not into the rows of the next group.
+    const bool in_boxes = Config::kBoxes && d_is_mapped && epilogue.template is_interior<kCols>(tile.col) &&
+                          (tile.row_end == p.m || tile.row_end - first_row >= kTileM);
 #pragma unroll
     for (int i = 0; i < kBlocksM; ++i) {
-      auto& values = reinterpret_cast<float (&)[kTileN / 2]>(acc(0, i, 0));
-      const std::int64_t row = first_row + i * 64 * Config::kConsumers + thread / 32 * 16;
-      float* staging = storage.staging[threadIdx.x / 32 - 4];
-      if constexpr (Config::kGated) {
-        epilogue.template gate<kTileN / 64>(values, row, tile.col);
-        epilogue.template store_warp_tile<1, kTileN / 64>(reinterpret_cast<float (&)[kTileN / 4]>(values), staging, row,
-                                                          tile.col);
+      auto& sums = reinterpret_cast<float (&)[kTileN / 2]>(acc(0, i, 0));
+      const std::int64_t block_row = first_row + i * 64 * Config::kConsumers + thread / 128 * 64,
+                         row = block_row + warp * 16;
+      if constexpr (Config::kGated) epilogue.template gate<kCols>(sums, row, tile.col);
+      auto& values = reinterpret_cast<float (&)[kCols * 16]>(sums);
+      if (in_boxes) {
+        epilogue.template finish_interior<1, kCols>(values, row, tile.col);
+        const auto send = [&](int c, auto stage) {
+          char* box = staging + boxes++ % 2 * box_bytes;
+          if (thread % 128 == 0) tma_store_wait<1>();  // until all but the latest have been read
+          sync_warpgroup();
+          stage(box);
+          cutlass::arch::fence_view_async_shared();
+          sync_warpgroup();
+          if (thread % 128 == 0) {
+            SM90_TMA_STORE_3D::copy(&map_d, box, static_cast<int>(tile.col) + 32 * c, static_cast<int>(block_row), batch_d);
+            tma_store_arrive();
+          }
+        };
+        if (p.d_type == DType::f32) {
+#pragma unroll
+          for (int c = 0; c < kCols; ++c) {
+            send(c, [&](char* box) {
+              epilogue.stage_32_bits(reinterpret_cast<float (&)[16]>(values[c * 16]), box, warp * 16);
+            });
+          }
+        } else {
+#pragma unroll
+          for (int c = 0; c < kCols; c += 2) {
+            send(c, [&](char* box) {
+              epilogue.stage_16_bits(reinterpret_cast<float (&)[32]>(values[c * 16]), box, warp * 16);
+            });
+          }
+        }
       } else {
-        epilogue.template store_warp_tile<1, kTileN / 32>(values, staging, row, tile.col);
+        if constexpr (Config::kBoxes) {
+          if (thread % 128 == 0) tma_store_wait<0>();
+          sync_warpgroup();
+        }
+        epilogue.template store_warp_tile<1, kCols>(values, staging + warp * staging_bytes, row, tile.col);
       }
     }
+    if constexpr (Config::kPingPong) find_next();
   }
+  if (Config::kBoxes && thread % 128 == 0) tma_store_wait<0>();
 }
 
 template <typename Config>
-__global__ __launch_bounds__(threads, 1) void sm90_gemm(const __grid_constant__ CUtensorMap map_a,
-                                                        const __grid_constant__ CUtensorMap map_b,
-                                                        const __grid_constant__ CUtensorMap map_b2,
-                                                        const __grid_constant__ Problem p,
-                                                        const __grid_constant__ TileGrid grid) {
+__global__ __launch_bounds__(threads, 1) void sm90_gemm(
+    const __grid_constant__ CUtensorMap map_a, const __grid_constant__ CUtensorMap map_b,
+    const __grid_constant__ CUtensorMap map_b2, const __grid_constant__ CUtensorMap map_d,
+    const __grid_constant__ bool d_is_mapped, const __grid_constant__ Problem p, const __grid_constant__ TileGrid grid) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   extern __shared__ __align__(1024) char shared[];  // the swizzle counts from multiples of 1024 bytes
   auto& storage = *reinterpret_cast<typename Config::Storage*>(shared);
@@ -337,7 +346,7 @@ __global__ __launch_bounds__(threads, 1) void sm90_gemm(const __grid_constant__ 
     if (threadIdx.x == 0) produce<Config>(storage, map_a, map_b, map_b2, p, grid);
   } else {
     cutlass::arch::warpgroup_reg_alloc<232>();
-    consume<Config>(storage, p, grid);
+    consume<Config>(storage, map_d, d_is_mapped, p, grid);
   }
   if constexpr (Config::kClusterM > 1) {
     // A block must outlive the arrivals that its neighbours send it.
@@ -364,6 +373,9 @@ void run(const Kernel&, const Problem& p, const Launch& launch) {
   };
   const CUtensorMap map_b = columns(p.b, p.ldb, p.batch_b),
                     map_b2 = Config::kGated ? columns(p.b2, p.ldb2, p.batch_b2) : CUtensorMap{};
+  const bool d_is_mapped = Config::kBoxes && launch.split_k == 1 && can_map(p.d_type, p.d, p.ldd, p.batch_d);
+  const CUtensorMap map_d =
+      d_is_mapped ? tensor_map(tma_type(p.d_type), p.d_type, p.d, p.n, p.m, p.ldd, p.batch, p.batch_d, 64) : CUtensorMap{};
   const Problem main = launch.split_k > 1 ? partial_sums(p, launch.workspace) : p;
   const TileGrid grid = tile_grid(p, kClusterM * Config::kTileM, Config::kColumns, Config::kTileK, launch.split_k);
 
@@ -381,7 +393,7 @@ void run(const Kernel&, const Problem& p, const Launch& launch) {
   config.attrs = &cluster;
   config.numAttrs = kClusterM > 1 ? 1 : 0;
   for (int i = 0; i < launch.repeats; ++i) {
-    check_cuda(cudaLaunchKernelEx(&config, sm90_gemm<Config>, map_a, map_b, map_b2, main, grid),
+    check_cuda(cudaLaunchKernelEx(&config, sm90_gemm<Config>, map_a, map_b, map_b2, map_d, d_is_mapped, main, grid),
                "launch of the sm90 GEMM kernel");
     if (launch.split_k > 1) reduce_split_k(p, launch, true);
   }

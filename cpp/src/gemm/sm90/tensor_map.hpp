@@ -1,5 +1,5 @@
-// TMA descriptors for the operands of a GEMM: a matrix or batch of matrices, read in boxes of 128 contiguous bytes (the
-// widest swizzle) by `box_runs` runs. float32 is rounded to TF32 on its way.
+// TMA descriptors for the matrices of a GEMM: one or a batch of them, moved in boxes of 128 contiguous bytes (the widest
+// swizzle) by `box_runs` runs.
 #pragma once
 
 #include <cuda.h>
@@ -26,10 +26,26 @@ inline EncodeTiled encode_tiled() {
   return function;
 }
 
+inline CUtensorMapDataType tma_type(DType type) {
+  return type == DType::f16    ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16
+         : type == DType::bf16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
+                               : CU_TENSOR_MAP_DATA_TYPE_FLOAT32;
+}
+
+/// Whether the address and the steps are multiples of 16 bytes, as TMA wants them.
+inline bool can_map(DType type, const void* data, std::int64_t ld, std::int64_t batch_stride) {
+  const std::int64_t element = bits(type) / 8;
+  return (reinterpret_cast<std::uintptr_t>(data) | static_cast<std::uintptr_t>(ld * element) |
+          static_cast<std::uintptr_t>(batch_stride * element)) %
+             16 ==
+         0;
+}
+
 /// `runs` contiguous runs of `run_length` elements, `ld` apart, in `batch` copies `batch_stride` apart (0: shared). Without
-/// K there is nothing to read, and no map.
-inline CUtensorMap operand_map(DType type, const void* data, std::int64_t run_length, std::int64_t runs, std::int64_t ld,
-                               std::int64_t batch, std::int64_t batch_stride, int box_runs) {
+/// elements there is nothing to move, and no map.
+inline CUtensorMap tensor_map(CUtensorMapDataType tma, DType type, const void* data, std::int64_t run_length,
+                              std::int64_t runs, std::int64_t ld, std::int64_t batch, std::int64_t batch_stride,
+                              int box_runs) {
   if (run_length == 0 || runs == 0) return {};
   const bool shared = batch_stride == 0;
   const cuuint64_t element = bits(type) / 8;
@@ -41,11 +57,7 @@ inline CUtensorMap operand_map(DType type, const void* data, std::int64_t run_le
   const cuuint32_t steps[3] = {1, 1, 1};
   CUtensorMap map;
   const CUresult status =
-      encode_tiled()(&map,
-                     type == DType::f16    ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16
-                     : type == DType::bf16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
-                                           : CU_TENSOR_MAP_DATA_TYPE_TFLOAT32,
-                     3, const_cast<void*>(data), dims, pitches, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+      encode_tiled()(&map, tma, 3, const_cast<void*>(data), dims, pitches, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
                      CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (status != CUDA_SUCCESS) {
     throw DeviceError(text("cuTensorMapEncodeTiled refused (CUresult ", static_cast<int>(status), ") a matrix of ", runs,
@@ -53,6 +65,13 @@ inline CUtensorMap operand_map(DType type, const void* data, std::int64_t run_le
                            " apart"));
   }
   return map;
+}
+
+/// An operand's map. float32 is rounded to TF32 on its way.
+inline CUtensorMap operand_map(DType type, const void* data, std::int64_t run_length, std::int64_t runs, std::int64_t ld,
+                               std::int64_t batch, std::int64_t batch_stride, int box_runs) {
+  return tensor_map(type == DType::f32 ? CU_TENSOR_MAP_DATA_TYPE_TFLOAT32 : tma_type(type), type, data, run_length, runs, ld,
+                    batch, batch_stride, box_runs);
 }
 
 }  // namespace cutplan::gemm::sm90

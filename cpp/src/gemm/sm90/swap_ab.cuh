@@ -1,0 +1,292 @@
+// GEMM of few rows for Hopper: D^T = B^T A^T, so that wgmma's 64 rows are columns of D, and its short side, 8 and up, the
+// rows. Few rows are a matter of reading B at the speed of memory.
+//
+// 16-bit A (row-major) and B, or float32 ones as TF32 in rcr, float32 accumulation; gemm.hpp has what is computed. Groups may
+// share out rows.
+//
+// Data movement. One thread issues TMA copies of 64 columns of B and kRows rows of A, a K step of 128 bytes of each, into a
+// ring of kStages slots; one warpgroup multiplies. No more than kRows rows of A take up shared memory: with 16, of a slot of
+// 10 KiB 8 are B's. Two blocks share an SM, so that one streams while the other starts or ends (one block, with twice the
+// slots: 139 microseconds against 129 at 1 x 28672 x 8192, H200). Where there are few tiles the blocks of a cluster share
+// out a tile's K: each leaves its sums in its shared memory, and each adds up a part of D's tile, block by block, which is
+// one order for all runs: no second kernel, no workspace. The epilogue works vector by vector: its code is small. Code comes
+// from memory, too, when it has been driven out of L2, and each jump is a latency then; so the plain one has a path of its own.
+#pragma once
+
+#include <algorithm>
+
+#include "gemm/epilogue.cuh"
+#include "gemm/sm90/ring.cuh"
+
+namespace cutplan::gemm::sm90::swap_ab {
+
+template <typename Element_, GemmLayout kLayout_, int kRows_, int kStages_, bool kGated_>
+struct Config {
+  using Element = Element_;
+  static constexpr GemmLayout kLayout = kLayout_;
+  static constexpr bool kGated = kGated_;
+  static constexpr int kRows = kRows_, kStages = kStages_, kColumns = 64, kFactors = kGated ? 2 : 1;  // rows, columns: of D
+  static constexpr int kTileK = run_bytes / sizeof(Element);
+  static constexpr int kThreads = 128 + 32, kBlocksOnSm = 2;
+  static_assert(a_is_k_major(kLayout), "an MN-major tile of A would have to be 64 wide");
+  static constexpr GMMA::Major kMajorB = b_is_k_major(kLayout) ? GMMA::Major::K : GMMA::Major::MN;
+
+  using SmemA = decltype(slot_layout<Element, GMMA::Major::K, kRows, kTileK, kStages>());
+  using SmemB = decltype(slot_layout<Element, kMajorB, kColumns * kFactors, kTileK, kStages>());
+  using Mma =
+      decltype(make_tiled_mma(GMMA::ss_op_selector<Element, Element, float, Shape<Int<kColumns>, Int<kRows>, Int<kTileK>>,
+                                                   kMajorB, GMMA::Major::K>()));
+
+  static constexpr std::uint32_t kSlotBytes = (kRows + kColumns * kFactors) * run_bytes;
+  static constexpr int kPitch = kColumns + 4;  // what a warp writes at once meets in no bank
+
+  struct Storage {
+    alignas(1024) Element a[cosize_v<SmemA>];
+    alignas(1024) Element b[cosize_v<SmemB>];
+    alignas(16) float sums[kFactors][kRows][kPitch];
+    cutlass::arch::ClusterTransactionBarrier full[kStages];
+    cutlass::arch::ClusterBarrier empty[kStages];
+  };
+  static constexpr std::size_t kSharedMemory = sizeof(Storage);
+  static_assert(kBlocksOnSm * (kSharedMemory + 1024) <= 228 * 1024);
+};
+
+/// Calls visit(tile) for the tiles of this block, whose K is the block's share.
+template <typename C, typename Visit>
+__device__ __forceinline__ void for_each_tile(const Problem& p, const TileGrid& grid, int split, int rank,
+                                              const Visit& visit) {
+  TileWalk<C::kRows, C::kColumns> walk(p, grid);
+  Tile tile;
+  const std::uint32_t clusters = gridDim.x / split;
+  for (std::uint32_t index = blockIdx.x / split; walk.find(index, tile); index += clusters) {
+    tile.k += rank * grid.k_slice;
+    tile.k_end = min(tile.k_end, tile.k + grid.k_slice);
+    visit(tile, static_cast<int>((tile.k_end - tile.k + C::kTileK - 1) / C::kTileK));
+  }
+}
+
+/// Adds 8 sums that the block `rank` of the cluster left at `sums` in its shared memory.
+__device__ __forceinline__ void add_sums(float (&x)[8], const float* sums, int rank) {
+  const auto own = static_cast<std::uint32_t>(__cvta_generic_to_shared(sums));
+  const std::uint32_t from = set_block_rank(own, rank);
+#pragma unroll
+  for (int i = 0; i < 8; i += 4) {
+    float v[4];
+    asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];"
+                 : "=f"(v[0]), "=f"(v[1]), "=f"(v[2]), "=f"(v[3])
+                 : "r"(from + i * 4)
+                 : "memory");
+#pragma unroll
+    for (int j = 0; j < 4; ++j) x[i + j] += v[j];
+  }
+}
+
+template <typename C>
+__device__ __forceinline__ void produce(typename C::Storage& storage, const CUtensorMap& map_a, const CUtensorMap& map_b,
+                                        const CUtensorMap& map_b2, const Problem& p, const TileGrid& grid, int split,
+                                        int rank) {
+  constexpr int kTileK = C::kTileK, kColumns = C::kColumns;
+  const std::uint64_t hint_b = grid.tiles_m == 1 ? read_once : keep;
+  RingPosition<C::kStages> ring;
+  for_each_tile<C>(p, grid, split, rank, [&](const Tile& tile, int steps) {
+    const int row = static_cast<int>(tile.row), col = static_cast<int>(tile.col);
+    const int batch_a = p.batch_a == 0 ? 0 : static_cast<int>(tile.batch),
+              batch_b = p.batch_b == 0 ? 0 : static_cast<int>(tile.batch);
+    for (int step = 0; step < steps; ++step) {
+      const int k = static_cast<int>(tile.k) + step * kTileK;
+      auto& full = storage.full[ring.slot];
+      storage.empty[ring.slot].wait(ring.phase ^ 1);
+      full.arrive_and_expect_tx(C::kSlotBytes);
+      auto* b = storage.b + ring.slot * (kColumns * C::kFactors * kTileK);
+      const auto load_b = [&](const CUtensorMap& map, void* to) {
+        constexpr bool kAlongK = C::kMajorB == GMMA::Major::K;
+        load_box<1>(map, full, hint_b, to, kAlongK ? k : col, kAlongK ? col : k, batch_b);
+      };
+      load_b(map_b, b);
+      if constexpr (C::kGated) load_b(map_b2, b + kColumns * kTileK);
+      load_box<1>(map_a, full, keep, storage.a + ring.slot * (C::kRows * kTileK), k, row, batch_a);
+      ring.advance();
+    }
+  });
+}
+
+template <typename C>
+__device__ __forceinline__ void consume(typename C::Storage& storage, const Problem& p, const TileGrid& grid, int split,
+                                        int rank, bool plain) {
+  constexpr int kRows = C::kRows, kColumns = C::kColumns, kFactors = C::kFactors;
+  const int thread = threadIdx.x, lane = thread % 32;
+  typename C::Mma mma;
+  const auto slice = mma.get_slice(thread);
+  const Tensor b = slice.make_fragment_A(slice.partition_A(make_tensor(make_smem_ptr(storage.b), typename C::SmemB{})));
+  const Tensor a = slice.make_fragment_B(slice.partition_B(make_tensor(make_smem_ptr(storage.a), typename C::SmemA{})));
+  Tensor acc = partition_fragment_C(mma, Shape<Int<kColumns * kFactors>, Int<kRows>>{});  // ((2, 2, kRows / 8), kFactors, 1)
+  RingPosition<C::kStages> ring;
+  for_each_tile<C>(p, grid, split, rank, [&](const Tile& tile, int steps) {
+    clear(acc);
+    warpgroup_fence_operand(acc);
+    int previous = -1;
+    const auto release = [&](int slot) {
+      if (slot >= 0 && thread == 0) storage.empty[slot].arrive();
+    };
+    for (int step = 0; step < steps; ++step) {
+      storage.full[ring.slot].wait(ring.phase);
+      warpgroup_arrive();
+      cute::gemm(mma, b(_, _, _, ring.slot), a(_, _, _, ring.slot), acc);
+      warpgroup_commit_batch();
+      warpgroup_wait<1>();
+      release(previous);
+      previous = ring.slot;
+      ring.advance();
+    }
+    warpgroup_wait<0>();
+    warpgroup_fence_operand(acc);
+    release(previous);
+
+    asm volatile("bar.sync 1, 128;" ::: "memory");  // the sums of the tile before have been read
+#pragma unroll
+    for (int f = 0; f < kFactors; ++f) {
+#pragma unroll
+      for (int j = 0; j < kRows / 8; ++j) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i)
+          storage.sums[f][8 * j + lane % 4 * 2 + i % 2][thread / 32 * 16 + lane / 4 + i / 2 * 8] =
+              acc(make_coord(i % 2, i / 2, j), f, 0);
+      }
+    }
+    if (split > 1) {
+      cluster_sync();
+    } else {
+      asm volatile("bar.sync 1, 128;" ::: "memory");
+    }
+    const int rows = static_cast<int>(min(tile.row_end - tile.row, std::int64_t{kRows})), vectors = rows * (kColumns / 8);
+#pragma unroll 1
+    for (int vector = thread * split + rank; vector < vectors; vector += 128 * split) {
+      const int r = vector / (kColumns / 8), c = vector % (kColumns / 8) * 8;
+      const std::int64_t row = tile.row + r, col = tile.col + c;
+      if (col >= p.n) continue;
+      Float8 x[kFactors] = {};
+#pragma unroll 1
+      for (int block = 0; block < split; ++block) {
+#pragma unroll
+        for (int f = 0; f < kFactors; ++f) add_sums(x[f].x, &storage.sums[f][r][c], block);
+      }
+      if (plain && col + 8 <= p.n) {
+        const auto alpha = static_cast<float>(p.alpha);
+#pragma unroll
+        for (int i = 0; i < 8; ++i) x[0].x[i] *= alpha;
+        RowVectors(p.d, p.ldd, p.batch_d, tile.batch, p.d_type).store(x[0].x, row, col, 8);
+        continue;
+      }
+      if constexpr (C::kGated) gate(p, tile.batch, row, col, x[0], x[1]);
+      finish(p, tile.batch, tile.batch, row, col, C::kGated, x[0]);
+    }
+  });
+}
+
+template <typename C>
+__global__ __launch_bounds__(C::kThreads, C::kBlocksOnSm) void sm90_gemm_swap_ab(
+    const __grid_constant__ CUtensorMap map_a, const __grid_constant__ CUtensorMap map_b,
+    const __grid_constant__ CUtensorMap map_b2, const __grid_constant__ Problem p, const __grid_constant__ TileGrid grid,
+    const __grid_constant__ int split, const __grid_constant__ bool plain) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  extern __shared__ __align__(1024) char shared[];  // the swizzle counts from multiples of 1024 bytes
+  auto& storage = *reinterpret_cast<typename C::Storage*>(shared);
+  if (threadIdx.x == 128) {
+    if (p.k > 0) {  // without K there are no operands, nor maps of them
+      prefetch_tma_descriptor(reinterpret_cast<const TmaDescriptor*>(&map_b));
+      prefetch_tma_descriptor(reinterpret_cast<const TmaDescriptor*>(&map_a));
+      if constexpr (C::kGated) prefetch_tma_descriptor(reinterpret_cast<const TmaDescriptor*>(&map_b2));
+    }
+    for (int i = 0; i < C::kStages; ++i) {
+      storage.full[i].init(1);
+      storage.empty[i].init(1);
+    }
+    cutlass::arch::fence_barrier_init();
+  }
+  __syncthreads();
+  const int rank = split > 1 ? static_cast<int>(block_rank_in_cluster()) : 0;
+  if (threadIdx.x < 128) {
+    consume<C>(storage, p, grid, split, rank, plain);
+  } else {
+    if (threadIdx.x == 128) produce<C>(storage, map_a, map_b, map_b2, p, grid, split, rank);
+    __syncwarp();
+    if (split > 1) cluster_sync();  // all threads take part: the sums are there
+  }
+  if (split > 1) cluster_sync();  // a block's sums must outlive their readers
+#endif
+}
+
+template <typename C>
+void prepare(const Kernel&) {
+  allow_shared_memory(sm90_gemm_swap_ab<C>, C::kSharedMemory);
+}
+
+template <typename C>
+void run(const Kernel&, const Problem& p, const Launch& launch) {
+  constexpr bool kAlongK = C::kMajorB == GMMA::Major::K;
+  const CUtensorMap map_a = operand_map(p.operand, p.a, p.k, p.m, p.lda, p.batch, p.batch_a, C::kRows);
+  const auto columns = [&](const void* b, std::int64_t ld, std::int64_t stride) {
+    return operand_map(p.operand, b, kAlongK ? p.k : p.n, kAlongK ? p.n : p.k, ld, p.batch, stride,
+                       kAlongK ? C::kColumns : C::kTileK);
+  };
+  const CUtensorMap map_b = columns(p.b, p.ldb, p.batch_b),
+                    map_b2 = C::kGated ? columns(p.b2, p.ldb2, p.batch_b2) : CUtensorMap{};
+  TileGrid grid = tile_grid(p, C::kRows, C::kColumns, C::kTileK, 1);
+  if (launch.split_k > 1) grid.k_slice = split_extent(p.k, launch.split_k, C::kTileK);
+
+  cudaLaunchAttribute cluster;
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim.x = launch.split_k;
+  cluster.val.clusterDim.y = 1;
+  cluster.val.clusterDim.z = 1;
+  cudaLaunchConfig_t config = {};
+  // A cluster serves one tile: its blocks meet once.
+  const auto blocks = static_cast<std::uint32_t>(launch.sm_count * C::kBlocksOnSm);
+  config.gridDim = dim3(launch.split_k > 1 ? grid.tiles * launch.split_k : std::min(grid.tiles, blocks));
+  config.blockDim = dim3(C::kThreads);
+  config.dynamicSmemBytes = C::kSharedMemory;
+  config.stream = static_cast<cudaStream_t>(launch.stream);
+  config.attrs = &cluster;
+  config.numAttrs = launch.split_k > 1 ? 1 : 0;
+  for (int i = 0; i < launch.repeats; ++i) {
+    check_cuda(cudaLaunchKernelEx(&config, sm90_gemm_swap_ab<C>, map_a, map_b, map_b2, p, grid, launch.split_k, is_plain(p)),
+               "launch of the sm90 GEMM kernel for few rows");
+  }
+}
+
+template <typename Element, GemmLayout kLayout, int kRows, int kStages, bool kGated>
+constexpr Kernel kernel(DType operand, double peak_fraction, double exposed_seconds) {
+  using C = Config<Element, kLayout, kRows, kStages, kGated>;
+  Kernel k{};
+  k.arch = Arch::sm90;
+  k.backend = Backend::cute;
+  k.operand = operand;
+  k.math = operand == DType::f32 ? Math::tf32 : Math::strict;
+  k.layout = kLayout;
+  k.gate = kGated ? Gate::separate : Gate::none;
+  k.tile_m = kRows;
+  k.tile_n = C::kColumns;
+  k.tile_k = C::kTileK;
+  k.stages = kStages;
+  k.cluster_m = k.cluster_n = 1;
+  k.schedule = "swap_ab";
+  k.alignment = 16;
+  k.threads = C::kThreads;
+  k.blocks_by_registers = C::kBlocksOnSm;
+  k.shared_memory = C::kSharedMemory;
+  k.minimum_compute_capability = k.maximum_compute_capability = 90;
+  k.splits_k = k.slices_meet = true;
+  k.groups = true;
+  k.peak_fraction = peak_fraction;
+  k.exposed_seconds = exposed_seconds;
+  k.run = run<C>;
+  k.prepare = prepare<C>;
+  return k;
+}
+
+}  // namespace cutplan::gemm::sm90::swap_ab
+
+/// Entries of a table: one tile in both layouts. The last argument is whether it is gated.
+#define CUTPLAN_SM90_SWAP_AB(Element, operand, rows, stages, peak_fraction, gated)                      \
+  sm90::swap_ab::kernel<Element, GemmLayout::rcr, rows, stages, gated>(operand, peak_fraction, 1.5e-6), \
+      sm90::swap_ab::kernel<Element, GemmLayout::rrr, rows, stages, gated>(operand, peak_fraction, 1.5e-6)
