@@ -1,5 +1,5 @@
-# make demo | test | wheel | sdist | lint | stubs | readme | format | clean. Every target sets itself up in a private environment and
-# needs no more than Python 3.10, make and a C++ compiler. Useful variables:
+# make demo | test | wheel | sdist | lint | stubs | readme | machine_code | format | clean. Every target sets itself up in a
+# private environment and needs no more than Python 3.10, make and a C++ compiler. Useful variables:
 #   CUTPLAN_SKUS=native|all|none|<list>   kernels to build (default: native; wheel: all)
 #   CUTPLAN_CUDA=registry|system          CUDA compiler: the pinned one, downloaded (default), or the machine's
 #   PYTHON=python3.12                     interpreter of the environment
@@ -8,7 +8,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .NOTPARALLEL:  # every target changes the one environment; the builds themselves are parallel
-.PHONY: demo test wheel sdist lint stubs readme format clean install has_torch
+.PHONY: demo test wheel sdist lint stubs readme machine_code format clean install has_torch
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -18,7 +18,7 @@ PYTEST_FLAGS ?=
 TORCH ?= torch==2.13.0+cpu
 
 default_skus = native
-wheel readme: default_skus = all
+wheel readme machine_code: default_skus = all
 skus = $(or $(CUTPLAN_SKUS),$(default_skus))
 
 say := @echo "cutplan:"
@@ -89,6 +89,11 @@ stubs: install
 # The README's tables, from the support table of a build of all SKUs and from benchmarks/results.
 readme: install
 	@$(bin)/python -m benchmarks.readme
+
+# The page on the machine code, from a build of all SKUs and from benchmarks/results.
+machine_code: $(VENV)/.audit install
+	$(say) "reading the machine code of $(build_dir) and writing docs/machine-code.md"
+	@$(bin)/python .ci/machine_code.py $(build_dir)
 
 clean:
 	rm -rf build dist $(VENV) third_party/*.whl

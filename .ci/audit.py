@@ -3,20 +3,18 @@
 Every kernel entry must hold the matrix instruction that its folder promises, every unit must have been
 compiled for the architectures that its folder serves, all of it must have reached libcutplan.so, and
 registers, static shared memory, stack and local memory traffic (spills) must stay within the budget recorded
-in spills.json, which --update rewrites.
+in spills.json. docs/machine-code.md must be what machine_code.py makes of the build. --update rewrites both.
 """
 
 from __future__ import annotations
 
 import argparse
-import collections
-import dataclasses
 import json
 import pathlib
-import re
-import shutil
-import subprocess
 import sys
+
+import machine_code
+import sass
 
 BUDGET = pathlib.Path(__file__).with_name("spills.json")
 
@@ -30,81 +28,15 @@ PROMISES = {
 # Units that multiply otherwise: float64 on tensor cores, IEEE float32 on CUDA cores.
 OTHERWISE = {"gemm/sm80/f64": "DMMA", "gemm/sm90/f64": "DMMA", "gemm/sm80/f32_strict": "FFMA"}
 
-# Passes around the matrix products that have no matrix instruction of their own, and kernels on CUDA cores.
-WITHOUT_MATRIX_INSTRUCTION = (
-    "split_k_reduce",
-    "fmha_combine",
-    "fmha_statistics",
-    "fmha_collect",
-    "fmha_dalibi",
-    "fmha_dsink",
-    "wide_delta",
-    "wide_head_sums",
-    "CudaCores",
-)
+# Entries without a matrix instruction: passes around the products, and attention on CUDA cores.
+WITHOUT_MATRIX_INSTRUCTION = (*sass.HELPERS, "CudaCores")
 
 # What 16-bit attention kernels besides these hold, too: ldmatrix for fragments, cp.async for copies.
 ATTENTION = ("LDSM", "LDGSTS")
 
 
-@dataclasses.dataclass
-class Entry:
-    """One __global__ function in one cubin."""
-
-    name: str
-    registers: int = 0
-    shared: int = 0  # bytes, static
-    stack: int = 0  # bytes
-    local: int = 0  # instructions that read or write local memory
-    instructions: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
-
-
-def tool(name: str) -> str:
-    """The registry's tools live beside the Python packages; an installed toolkit's serve as well."""
-    bundled = [pathlib.Path(p) / "nvidia" / "cu13" / "bin" / name for p in sys.path if p]
-    found = next((str(p) for p in bundled if p.is_file()), None) or shutil.which(name)
-    if found is None:
-        sys.exit(
-            f"audit: {name} not found; install the dependency group 'audit' or put a CUDA toolkit on the PATH"
-        )
-    return found
-
-
-def dump(path: pathlib.Path, *options: str) -> str:
-    # cuobjdump looks for nvdisasm on the PATH.
-    environment = {"PATH": str(pathlib.Path(tool("nvdisasm")).parent)}
-    command = [tool("cuobjdump"), *options, str(path)]
-    return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
-
-
-def read_entries(unit: pathlib.Path) -> dict[str, dict[str, Entry]]:
-    """Entries by architecture and mangled name."""
-    entries: dict[str, dict[str, Entry]] = collections.defaultdict(dict)
-    arch = name = ""
-    for line in dump(unit, "-res-usage").splitlines():
-        if match := re.match(r"arch = (\w+)", line):
-            arch = match[1]
-        elif match := re.match(r"\s*Function (\S+):$", line):
-            name = match[1]
-        elif match := re.match(r"\s*REG:(\d+) STACK:(\d+) SHARED:(\d+)", line):
-            registers, stack, shared = map(int, match.groups())
-            entries[arch][name] = Entry(name, registers, shared, stack)
-    for line in dump(unit, "-sass").splitlines():
-        if match := re.match(r"arch = (\w+)", line):
-            arch = match[1]
-        elif match := re.match(r"\s*Function : (\S+)", line):
-            name = match[1]
-        elif match := re.match(r"\s*/\*[0-9a-f]+\*/\s+(?:@!?\w+ )?([A-Z0-9_]+)", line):
-            entries[arch][name].instructions[match[1]] += 1
-    for functions in entries.values():
-        for entry in functions.values():
-            entry.local = entry.instructions["STL"] + entry.instructions["LDL"]
-    return dict(entries)
-
-
-def demangle(name: str) -> str:
-    filt = shutil.which("c++filt")
-    text = subprocess.run([filt, name], capture_output=True, text=True).stdout.strip() if filt else name
+def shown(entry: sass.Entry) -> str:
+    text = entry.demangled or entry.name
     return text if len(text) <= 200 else text[:200] + "..."
 
 
@@ -112,29 +44,29 @@ def instruction_of(label: str, sku: str) -> str:
     return OTHERWISE.get(label, PROMISES[sku][0])
 
 
-def check_unit(label: str, sku: str, unit: pathlib.Path, entries: dict[str, dict[str, Entry]]) -> list[str]:
-    _, real, virtual = PROMISES[sku]
-    instruction = instruction_of(label, sku)
+def check_unit(unit: sass.Unit) -> list[str]:
+    label = unit.label
+    _, real, virtual = PROMISES[unit.sku]
+    instruction = instruction_of(label, unit.sku)
     problems = []
-    if set(entries) != real:
-        problems.append(f"{label}: compiled for {sorted(entries)}, required {sorted(real)}")
-    ptx = set(re.findall(r"\.(sm_\w+)\.ptx", dump(unit, "-lptx")))
-    if ptx != virtual:
-        problems.append(f"{label}: PTX for {sorted(ptx)}, required {sorted(virtual)}")
-    for arch, functions in entries.items():
+    if set(unit.entries) != real:
+        problems.append(f"{label}: compiled for {sorted(unit.entries)}, required {sorted(real)}")
+    if unit.ptx != virtual:
+        problems.append(f"{label}: PTX for {sorted(unit.ptx)}, required {sorted(virtual)}")
+    for arch, functions in unit.entries.items():
         for entry in functions.values():
             exempt = any(helper in entry.name for helper in WITHOUT_MATRIX_INSTRUCTION)
             streams = "sm80_fmha_" in entry.name and "sm80_fmha_wide_" not in entry.name
             required = (instruction, *ATTENTION) if streams else (instruction,)
             problems += [
-                f"{label} {arch}: no {missing} in {demangle(entry.name)}"
+                f"{label} {arch}: no {missing} in {shown(entry)}"
                 for missing in required
                 if not exempt and not entry.instructions[missing]
             ]
     return problems
 
 
-def measure(functions: dict[str, Entry]) -> dict[str, int]:
+def measure(functions: dict[str, sass.Entry]) -> dict[str, int]:
     """What is held against the budget: the worst entry of a unit on one architecture."""
     return {
         "registers": max(e.registers for e in functions.values()),
@@ -150,12 +82,8 @@ def main() -> int:
     parser.add_argument("--update", action="store_true", help="record what is measured as the budget")
     arguments = parser.parse_args()
 
-    units = {}
-    for path in sorted(arguments.build.rglob("*.cu.o")):
-        match = re.search(r"cutplan_(\w+)_(sm\d+)\.dir/(.+)\.cu\.o$", path.as_posix())
-        if match:
-            units[match[3]] = (match[2], path)
-    missing = PROMISES.keys() - {sku for sku, _ in units.values()}
+    units = sass.read_units(arguments.build)
+    missing = PROMISES.keys() - {unit.sku for unit in units.values()}
     if missing:
         names = ", ".join(sorted(missing))
         sys.exit(f"audit: {arguments.build} has no units of {names}; build with CUTPLAN_SKUS=all")
@@ -164,14 +92,13 @@ def main() -> int:
     measured: dict[str, dict[str, dict[str, int]]] = {}
     cubins = 0
     print(f"{'unit':36}{'arch':8}{'entries':>8}{'matrix':>8}{'regs':>6}{'shared':>8}{'stack':>7}{'local':>7}")
-    for label, (sku, path) in units.items():
-        entries = read_entries(path)
-        problems += check_unit(label, sku, path, entries)
+    for label, unit in units.items():
+        problems += check_unit(unit)
         measured[label] = {}
-        for arch, functions in sorted(entries.items()):
+        for arch, functions in sorted(unit.entries.items()):
             cubins += 1
             worst = measured[label][arch] = measure(functions)
-            matrix = sum(e.instructions[instruction_of(label, sku)] for e in functions.values())
+            matrix = sum(e.instructions[instruction_of(label, unit.sku)] for e in functions.values())
             print(
                 f"{label:36}{arch:8}{len(functions):8}{matrix:8}{worst['registers']:6}{worst['shared']:8}"
                 f"{worst['stack']:7}{worst['local']:7}"
@@ -180,7 +107,7 @@ def main() -> int:
     libraries = list(arguments.build.rglob("libcutplan.so"))
     if len(libraries) != 1:
         sys.exit(f"audit: one libcutplan.so required under {arguments.build}, found {len(libraries)}")
-    shipped = dump(libraries[0], "-lelf").count(".cubin")
+    shipped = sass.dump(libraries[0], "-lelf").count(".cubin")
     if shipped != cubins:
         problems.append(
             f"libcutplan.so: {cubins} cubins required, one per unit and architecture, found {shipped}"
@@ -188,8 +115,10 @@ def main() -> int:
 
     if arguments.update:
         BUDGET.write_text(json.dumps(measured, indent=2) + "\n")
-        print(f"recorded in {BUDGET.name}")
+        problems += machine_code.write(units.values())
+        print(f"recorded in {BUDGET.name} and {machine_code.PAGE.name}")
     else:
+        problems += machine_code.check(units.values())
         budget = json.loads(BUDGET.read_text()) if BUDGET.exists() else {}
         for label, archs in measured.items():
             for arch, worst in archs.items():

@@ -333,6 +333,8 @@ void bind_sku(nb::module_& m) {
       .def_ro("schedule", &KernelSku::schedule)
       .def_ro("split_k", &KernelSku::split_k)
       .def_ro("alignment", &KernelSku::alignment, "Bytes to which A's and B's rows must be aligned.")
+      .def_ro("threads", &KernelSku::threads, "Threads of a block; 0 on the host.")
+      .def_ro("shared_memory", &KernelSku::shared_memory, "Bytes of dynamic shared memory of a block; 0 on the host.")
       .def("__str__", [](const KernelSku& self) { return self.name; })
       .def("__repr__", [](const KernelSku& self) {
         return "KernelSku(name='" + self.name + "', category='" + self.category + "', op='" + self.op +

@@ -418,6 +418,14 @@ class KernelSku:
     def alignment(self) -> int:
         """Bytes to which A's and B's rows must be aligned."""
 
+    @property
+    def threads(self) -> int:
+        """Threads of a block; 0 on the host."""
+
+    @property
+    def shared_memory(self) -> int:
+        """Bytes of dynamic shared memory of a block; 0 on the host."""
+
     def __str__(self) -> str: ...
 
     def __repr__(self) -> str: ...

@@ -127,11 +127,13 @@ def test_a_peer_that_refuses_is_listed() -> None:
 def test_share_of_copy_bandwidth() -> None:
     mine = {"name": "cutplan", "microseconds": [100.0]}
     entry = {"group": "g", "m": 16, "n": 8192, "k": 10000, "layout": "rcr", "dtype": "float16"}
-    entry |= {"d": "float16", "contenders": [mine]}
+    entry |= {"d": "float16", "flush": "read", "contenders": [mine]}
     copy = _report.copy_bandwidth({"copy": {"bytes": 10**9, "microseconds": [1000.0]}})
     assert copy == 2000
     assert _report.rate(entry, mine, copy) == "1638 GB/s (82 %)"
-    (line,) = _report.bandwidth_summary([entry, {**entry, "n": 100}], copy)
+    slow = [{**mine, "microseconds": [1000.0]}]
+    others = [{**entry, "n": 100}, {**entry, "flush": "written", "contenders": slow}]
+    (line,) = _report.bandwidth_summary([entry, *others], copy)
     assert line.startswith("M to 16, N and K from 8192, cutplan: at least 82 % of copy bandwidth")
     assert _report.bandwidth_summary([entry], None) == []
 

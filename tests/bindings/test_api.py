@@ -309,6 +309,15 @@ def test_plan_says_what_it_is(device: str) -> None:
     assert sku.name == again.sku.name, "a SKU outlives its plan"
 
 
+def test_kernels_say_what_a_block_takes() -> None:
+    for sku in (*cutplan.gemm_registry(), *cutplan.fmha_registry()):
+        if sku.arch is cutplan.Arch.host:
+            assert sku.threads == sku.shared_memory == 0, sku
+        else:
+            assert sku.threads in range(32, 1025, 32), sku
+            assert 0 < sku.shared_memory <= 227 * 1024, sku
+
+
 def test_error_bound_of_numbers_and_arrays() -> None:
     g = cutplan.GemmPlan.select(
         cutplan.GemmDescriptor(m=8, n=8, k=64, a="float16"), "cpu"
