@@ -264,11 +264,12 @@ def _against(group: str, members: Iterable[Record], name: str, peer: str) -> str
 
 
 def bandwidth_summary(entries: list[Record], copy_bandwidth: float | None) -> list[str]:
-    """The least share of copy bandwidth at which weights of 128 MiB and more are read for few rows."""
+    """The least share of copy bandwidth at which weights of 128 MiB and more are read for few rows, when
+    nothing is left in L2 to be written back meanwhile."""
     if not copy_bandwidth:
         return []
     lines = []
-    few = [e for e in entries if e["m"] <= 16 and min(e["n"], e["k"]) >= 8192]
+    few = [e for e in entries if e.get("flush") == "read" and e["m"] <= 16 and min(e["n"], e["k"]) >= 8192]
     for name in dict.fromkeys(c["name"] for e in few for c in e["contenders"] if "microseconds" in c):
         shares = [
             (weight_bandwidth(e, c) / copy_bandwidth, e) for e in few if (c := find(e, name)) is not None

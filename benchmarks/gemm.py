@@ -28,7 +28,7 @@ import torch
 
 import cutplan
 from benchmarks import _report
-from benchmarks._timing import WARM_UP_ROUNDS, Stopwatch
+from benchmarks._timing import WARM_UP_ROUNDS, Flush, Stopwatch
 from tests.oracle import Product, Reference, complaint, reference
 
 SHAPES = (
@@ -62,6 +62,7 @@ class Case:
     dtype: str
     d: str
     math: str | None = None  # how float32 is multiplied
+    flush: Flush = "written"  # how L2 is emptied before
 
     def __str__(self) -> str:
         fields = vars(self)
@@ -291,7 +292,7 @@ class Bench:
             entries.append((epilogue, contenders))
             del expected
         del product
-        samples = self.stopwatch.compare(turns, self.rounds)
+        samples = self.stopwatch.compare(turns, self.rounds, flush=case.flush)
         return [
             {
                 **vars(case),
@@ -545,9 +546,11 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, str]:
 
 
 def _cases(options: argparse.Namespace) -> list[Case]:
-    def each(group: str, shapes: Sequence[tuple[int, int, int]], layouts: Sequence[str]) -> list[Case]:
+    def each(
+        group: str, shapes: Sequence[tuple[int, int, int]], layouts: Sequence[str], flush: Flush = "written"
+    ) -> list[Case]:
         return [
-            Case(f"{group}, {dtype}", m, n, k, layout, dtype, dtype)
+            Case(f"{group}, {dtype}", m, n, k, layout, dtype, dtype, flush=flush)
             for m, n, k in shapes
             for layout in layouts
             for dtype in options.dtypes
@@ -561,7 +564,8 @@ def _cases(options: argparse.Namespace) -> list[Case]:
     cases = each("six shapes", SHAPES, options.layouts)
     if "float16" in options.dtypes:
         cases += wide("float32 D", "float16", "float32")
-    cases += each("few rows", FEW_ROWS, options.layouts) + each("K = 512", [SHORT_K], ["rcr"])
+    cases += each("few rows, clean L2", FEW_ROWS, options.layouts, "read")
+    cases += each("K = 512", [SHORT_K], ["rcr"])
     cases += wide("tf32", "float32", "float32", "tf32") + wide("float32", "float32", "float32", "tf32x3")
     return cases + wide("float64", "float64", "float64")
 

@@ -136,17 +136,24 @@ def _products(entries: list[_report.Record], copy_bandwidth: float | None) -> st
         if not _report.is_peer(c["name"])
     ]
     columns = [c for kind in dict.fromkeys(k for k, _ in found) for c in dict.fromkeys(found) if c[0] == kind]
-    problems: dict[tuple[str, str, bool], dict[str, _report.Record]] = {}
+    problems: dict[tuple[str, str], dict[str, _report.Record]] = {}
     for entry in entries:
-        key = (_report.extents(entry), entry["layout"], entry["dtype"] != entry["d"])
+        kind = (
+            ", float32 D"
+            if entry["dtype"] != entry["d"]
+            else ", clean L2"
+            if entry["flush"] == "read"
+            else ""
+        )
+        key = (_report.extents(entry), entry["layout"] + kind)
         problems.setdefault(key, {})[_report.types({**entry, "d": entry["dtype"]})] = entry
     rows = [
         [
             shape,
-            f"{layout}, float32 D" if widened else layout,
+            layout,
             *(_cell(of_type.get(kind), name, copy_bandwidth) for kind, name in columns),
         ]
-        for (shape, layout, widened), of_type in problems.items()
+        for (shape, layout), of_type in problems.items()
     ]
     return _table(["M x N x K", "layout", *(f"{kind}: {name}" for kind, name in columns)], rows)
 
@@ -188,7 +195,7 @@ def _gemm(record: _report.Record) -> str:
         f"{record['flush_bytes'] >> 20} MiB are written to empty L2. A cell holds the rate (for M up to 16, "
         f"that at which B is read{share}) and torch's time over cutplan's: above 1 is faster. `cutplan` is "
         "the kernel that `select` picks; where an architecture is named, the one that it picks among that "
-        "one's.",
+        'one\'s. "Clean L2": the buffer is read, and leaves nothing to be written back meanwhile.',
     ]
     narrow = [e for e in entries if e["dtype"] not in ("float32", "float64")]
     text += [_products(part, copy) for part in (narrow, [e for e in entries if e not in narrow]) if part]
