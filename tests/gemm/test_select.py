@@ -247,6 +247,19 @@ def test_split_k_serves_thin_problems_and_obeys_preferences() -> None:
         assert gemm_kernels(thin, card, PlanPreference(deterministic=True))
 
 
+@needs_sm90
+def test_clusters_stay_within_sm_count() -> None:
+    """Where slices of K meet in a cluster, each tile has one of its own, at once."""
+    thin = GemmDescriptor(m=8, n=256, k=32768, a="float16")
+    for sms in (4, 8, 9, H200.sm_count):
+        skus = gemm_kernels(thin, H200, PlanPreference(sm_count=sms))
+        sizes = {4 * sku.split_k for sku in skus if sku.schedule == "swap_ab" and sku.split_k > 1}
+        assert sizes == {4 * split for split in (2, 3, 4, 6, 8) if 4 * split <= sms}
+    name = next(sku.name for sku in skus if sku.schedule == "swap_ab" and sku.split_k == 4)
+    assert gemm_kernels(thin, H200, PlanPreference(kernel=name, sm_count=16))
+    assert not gemm_kernels(thin, H200, PlanPreference(kernel=name, sm_count=15))
+
+
 @needs_sm80
 def test_batch_invariant_choice_ignores_m_and_batch() -> None:
     for card in CARDS:

@@ -229,6 +229,10 @@ std::vector<Choice> rank(const Request& r, const DeviceProperties& device, const
           if (by_name) refuse(k, text("K = ", g.k, " cannot be cut into ", split_k, " slices"));
           continue;
         }
+        if (k.slices_meet && sms < device.sm_count && tiles * split_k > sms) {
+          if (by_name) refuse(k, text("a cluster for each tile takes ", tiles * split_k, " SMs, sm_count allows ", sms));
+          continue;
+        }
         if (preference.batch_invariant) {
           if (by_name) refuse(k, "split K is not batch-invariant");
           continue;

@@ -241,7 +241,8 @@ void run(const Kernel&, const Problem& p, const Launch& launch) {
   cluster.val.clusterDim.z = 1;
   cudaLaunchConfig_t config = {};
   // A cluster serves one tile: its blocks meet once.
-  const auto blocks = static_cast<std::uint32_t>(launch.sm_count * C::kBlocksOnSm);
+  // Blocks spread out over SMs before they share one.
+  const auto blocks = static_cast<std::uint32_t>(launch.sm_count * (launch.sm_limited ? 1 : C::kBlocksOnSm));
   config.gridDim = dim3(launch.split_k > 1 ? grid.tiles * launch.split_k : std::min(grid.tiles, blocks));
   config.blockDim = dim3(C::kThreads);
   config.dynamicSmemBytes = C::kSharedMemory;
