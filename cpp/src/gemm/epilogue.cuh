@@ -5,7 +5,8 @@
 //
 // Data movement. mma.sync m16n8 and wgmma m64nN leave the accumulator alike: in each 16 x 8 block, lane l of the warp holds
 // columns 2 (l % 4) and 2 (l % 4) + 1 of rows l / 4 and l / 4 + 8. Inside D, with aligned operands, the common terms (alpha,
-// C, bias over n, activation) happen in these registers, and shuffles within a quad of lanes make 16-byte accesses of them.
+// C, bias over n, activation) happen in these registers. From there results go to D in 16-byte accesses, made by shuffles
+// within a quad of lanes; or, where TMA is there to take them on, to boxes in shared memory (stage_16_bits, stage_32_bits).
 // For the other terms, at D's edges and for unaligned operands a warp moves 16 rows by 32 columns at a time through 2 KiB of
 // shared memory of its own, so that each lane comes to hold up to 8 neighbouring columns. That loop is not unrolled: the
 // code for one piece has all the branches in it, and eight copies (20000 instructions) ran at the pace of instruction cache

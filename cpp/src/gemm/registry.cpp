@@ -225,12 +225,17 @@ std::vector<Choice> rank(const Request& r, const DeviceProperties& device, const
         const bool may_pay =
             by_name || (tiles <= int64_t{2} * sms * resident_blocks(k, device) && g.k >= int64_t{4} * split_k * k.tile_k);
         if (!may_pay) continue;
-        if (r.over || !k.splits_k || !slices_hold_work || (k.slices_meet && split_k > largest_cluster)) {
+        if (k.slices_meet && split_k > largest_cluster) {
+          if (by_name)
+            refuse(k, text("split_k: slices meet in a cluster of at most ", largest_cluster, " blocks, got ", split_k));
+          continue;
+        }
+        if (r.over || !k.splits_k || !slices_hold_work) {
           if (by_name) refuse(k, text("K = ", g.k, " cannot be cut into ", split_k, " slices"));
           continue;
         }
         if (k.slices_meet && sms < device.sm_count && tiles * split_k > sms) {
-          if (by_name) refuse(k, text("a cluster for each tile takes ", tiles * split_k, " SMs, sm_count allows ", sms));
+          if (by_name) refuse(k, text("sm_count: ", tiles * split_k, " SMs required, a cluster for each tile, got ", sms));
           continue;
         }
         if (preference.batch_invariant) {
