@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import cutplan
 from tests.fmha.problems import Case
 from tests.fmha.problems import Problem as AttentionProblem
 from tests.gemm.problems import SERVED, TORCH, Options, Problem, Shape, generator, output_types
-from tests.oracle import complaint, error_bound
+from tests.oracle import Reference, complaint, error_bound
 
 
 def plan_for(
@@ -88,6 +89,12 @@ def test_the_bound_grows_with_k(device: str, operand: str) -> None:
     assert bounds == sorted(bounds) and bounds[0] < bounds[-1]
 
 
+def best_conditioned(expected: Reference, guarantee: Any) -> int:
+    """The element whose bound is smallest beside its value: where terms cancel least."""
+    bound = error_bound(guarantee, expected.magnitude, expected.exact, expected.scores)
+    return int((expected.exact.abs() / bound).argmax())
+
+
 @pytest.mark.parametrize("device, operand", SERVED)
 def test_an_error_of_a_few_units_is_seen(device: str, operand: str, seed: int) -> None:
     """The check can fail: one element off by a few last-place units is beyond a short sum's bound."""
@@ -97,9 +104,9 @@ def test_an_error_of_a_few_units_is_seen(device: str, operand: str, seed: int) -
     assert problem.complaint(plan, options) is None
     d, expected = problem.run(plan, options), problem.expected(options)
     assert complaint(d, expected, plan.precision_guarantee) is None
-    biggest = int(expected.exact.abs().argmax())
-    i, j = divmod(biggest, 17)
-    off = 32 if operand in ("float32", "float64") else 4
+    i, j = divmod(best_conditioned(expected, plan.precision_guarantee), 17)
+    # Eight products of float32 in three of TF32 each are promised within 90 half units.
+    off = 64 if operand in ("float32", "float64") else 4
     d[i, j] *= 1 + off * torch.finfo(TORCH[operand]).eps
     assert complaint(d, expected, plan.precision_guarantee) is not None
 
@@ -174,24 +181,35 @@ def test_the_bound_of_attention_grows_with_what_is_summed(device: str, operand: 
 
 
 @pytest.mark.parametrize("device, operand", ATTENTION)
-def test_a_wrong_weight_is_seen(device: str, operand: str, seed: int) -> None:
-    """The checks can fail: one key left out, columns shifted, a value off by a few last places."""
+def test_a_wrong_value_is_seen(device: str, operand: str, seed: int) -> None:
+    """The checks of attention can fail: columns shifted, a value off by a few last places."""
     problem = AttentionProblem(Case(33, 40, 16, dtype=operand, batch=1), device, generator(device, seed))
     for plan in (problem.select(), problem.select_backward()):
         assert problem.complaint(plan) is None
         for name, value in problem.run(plan).items():
             wrong = value.clone()
-            biggest = int(wrong.abs().argmax())
-            off = max(2.0**-9, 64 * torch.finfo(value.dtype).eps)
-            wrong.view(-1)[biggest] *= 1 + off * (1 if name != "lse" else 4)
+            # float32 passes through TF32 products, whose bound for dk is a few thousandths of the value
+            off = max(2.0**-6, 64 * torch.finfo(value.dtype).eps)
+            element = best_conditioned(problem.expected[name], plan.precision_guarantee)
+            wrong.view(-1)[element] *= 1 + off * (1 if name != "lse" else 4)
             assert problem.wrong(plan, name, wrong) is not None, name
             assert problem.wrong(plan, name, value.roll(1, -1)) is not None, name
-        shorter = AttentionProblem(Case(33, 39, 16, dtype=operand, batch=1), device, generator(device, seed))
-        for name in ("k", "v"):
-            getattr(shorter, name).copy_(getattr(problem, name)[:, :, :39])
-        shorter.q.copy_(problem.q)
-        o = shorter.run(shorter.select())["o"]
-        assert problem.wrong(problem.select(), "o", o) is not None
+
+
+@pytest.mark.parametrize("device, operand", ATTENTION)
+def test_a_key_left_out_is_seen(device: str, operand: str, seed: int) -> None:
+    """The last key is the first query itself, so that it has weight."""
+    case = Case(33, 40, 16, dtype=operand, batch=1)
+    problem = AttentionProblem(case, device, generator(device, seed))
+    problem.k[:, :, -1].copy_(problem.q[:, :, 0])
+    plan = problem.select()
+    assert problem.complaint(plan) is None
+    shorter = AttentionProblem(replace(case, seq_k=39), device, generator(device, seed))
+    for name in ("k", "v"):
+        getattr(shorter, name).copy_(getattr(problem, name)[:, :, :39])
+    shorter.q.copy_(problem.q)
+    o = shorter.run(shorter.select())["o"]
+    assert problem.wrong(plan, "o", o) is not None
 
 
 def test_overflow_has_no_bound() -> None:
