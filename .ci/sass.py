@@ -59,6 +59,7 @@ KINDS = {
 
 # Passes around the matrix products: parts of a kernel's name.
 HELPERS = (
+    "lower_flags",
     "split_k_reduce",
     "fmha_combine",
     "fmha_statistics",

@@ -97,7 +97,7 @@ def sanitize_gemm(pattern: str) -> tuple[int, int]:
         ]
         served = 0
         for name, shape, options in itertools.product(
-            (sku.name, f"{sku.name}.k2"), shapes, epilogues(str(sku.a))
+            (sku.name, f"{sku.name}.k2", f"{sku.name}.stream_k"), shapes, epilogues(str(sku.a))
         ):
             for layout in (sku.layout, transposed(sku.layout)) if options.gate is None else (sku.layout,):
                 what = check(sku, name, shape, options, layout, index)

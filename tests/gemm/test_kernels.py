@@ -430,3 +430,43 @@ def test_any_alignment(device: str, operand: str, layout: str, seed: int) -> Non
         described = cutplan.describe(odd.a, odd.b, odd.output(options).view, bias=odd.extra("bias", operand))
         failures.append(odd.complaint(cutplan.GemmPlan.select(described, device), options))
     report([f for f in failures if f])
+
+
+@pytest.mark.cuda
+@pytest.mark.built("sm90")
+@pytest.mark.parametrize("operand", ["float16", "bfloat16", "float32"])
+def test_stream_k(operand: str, seed: int) -> None:
+    """Every kernel that shares out tiles and K, on few SMs and on all: fewer tiles than SMs, tiles cut once
+    or often, some whole waves, a batch. Its workspace, of just the size, is NaN; ten runs give one result."""
+    device = "cuda"
+    served = 0
+    chance = random.Random(seed)
+    for sku in cutplan.gemm_registry():
+        if (
+            str(sku.a) != operand
+            or str(sku.arch) != "sm90"
+            or sku.schedule not in ("cooperative", "pingpong")
+        ):
+            continue
+        served += 1
+        gates = gates_of(sku, device)
+        tm, tn, tk = sku.tile
+        plain = Options(operand, gate=gates[0] if gates else None)
+        every = crossed_options(operand, chance, gates)
+        for sm_count, shape in (
+            (2, Shape(tm + 3, tn + 1, 7 * tk - 5)),
+            (6, Shape(tm - 1, tn - 7, 64 * tk)),  # one tile for all
+            (6, Shape(2 * tm + 9, 9 * tn + 1, 3 * tk + 3)),  # whole waves too
+            (10, Shape(2 * tm, 3 * tn, 5 * tk, integers=True)),
+            (0, Shape(33, 65, tk)),  # fewer steps than SMs
+            (0, Shape(tm + 1, 5 * tn, 40 * tk - 1, batch=3, d_pad=1)),
+        ):
+            for case_shape, options, layout in anywhere(sku, shape, [plain, *chance.sample(every, 2)]):
+                problem = Problem(case_shape, operand, layout, device, generator(device, seed), sku.alignment)
+                plan = problem.select(options, kernel=f"{sku.name}.stream_k", math="tf32", sm_count=sm_count)
+                assert plan.sku.split_k == 0 and plan.workspace_size > 0
+                assert not (what := problem.complaint(plan, options)), what
+                first = problem.run(plan, options)
+                for _ in range(9):
+                    assert torch.equal(problem.run(plan, options), first), f"{plan.sku.name} {case_shape}"
+    assert served > 0

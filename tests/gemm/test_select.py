@@ -248,6 +248,28 @@ def test_split_k_serves_thin_problems_and_obeys_preferences() -> None:
 
 
 @needs_sm90
+def test_stream_k_fills_the_last_wave_and_obeys_preferences() -> None:
+    """A wave and a fifth of tiles are shared out, whole waves are not. Workspace is a tile for each SM."""
+    ragged = GemmDescriptor(m=128 * 12, n=256 * 13, k=8192, a="bfloat16")
+    best = gemm_kernels(ragged, H200)[0]
+    assert best.split_k == 0 and best.name.endswith(".stream_k")
+    assert gemm_kernels(ragged, H200, PlanPreference(kernel=best.name))[0].name == best.name
+    tm, tn, _ = best.tile
+    needed = tm * tn * 4 * H200.sm_count
+    for preference in (
+        PlanPreference(max_workspace_bytes=needed),
+        PlanPreference(batch_invariant=True),
+        PlanPreference(arch="sm80"),
+    ):
+        assert all(
+            sku.split_k != 0 for sku in gemm_kernels(ragged, H200, preference) if sku.tile == best.tile
+        )
+    even = GemmDescriptor(m=128 * 12, n=128 * 11, k=8192, a="bfloat16")
+    tiles = [sku.tile[:2] for sku in gemm_kernels(even, H200) if sku.split_k == 0]
+    assert tiles and (128, 128) not in tiles
+
+
+@needs_sm90
 def test_clusters_stay_within_sm_count() -> None:
     """Where slices of K meet in a cluster, each tile has one of its own, at once."""
     thin = GemmDescriptor(m=8, n=256, k=32768, a="float16")

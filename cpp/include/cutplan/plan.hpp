@@ -87,7 +87,7 @@ struct KernelSku {
   int stages = 0;
   int cluster_m = 1, cluster_n = 1;
   std::string schedule;
-  int split_k = 1;
+  int split_k = 1;                // slices of K; 0: stream-K, blocks share out tiles and K evenly
   int alignment = 1;              // bytes to which A and B rows must be aligned
   int threads = 0;                // of a block; on the host 0
   std::size_t shared_memory = 0;  // dynamic, bytes of a block

@@ -14,6 +14,11 @@ inline constexpr int any_newer = 999;  // compute capability
 
 constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
+/// SMs that a plan occupies; on the host: threads.
+inline int occupied_sms(const PlanPreference& preference, const DeviceProperties& device) {
+  return preference.sm_count > 0 ? std::min(preference.sm_count, device.sm_count) : device.sm_count;
+}
+
 /// As kernel names spell it.
 constexpr const char* short_name(DType t) noexcept {
   switch (t) {

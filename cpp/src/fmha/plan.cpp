@@ -85,7 +85,7 @@ Selected<Descriptor> choose(const Descriptor& descriptor, Device device, const P
   plan.device = device;
   plan.kernel = best.kernel;
   plan.splits = best.splits;
-  plan.sm_count = preference.sm_count > 0 ? std::min(preference.sm_count, properties.sm_count) : properties.sm_count;
+  plan.sm_count = occupied_sms(preference, properties);
   plan.workspace_bytes = best.workspace;
   plan.sku = fmha::sku(*best.kernel, best.splits, g);
   plan.precision = fmha::precision(*best.kernel, best.splits, g);

@@ -287,7 +287,7 @@ std::vector<Choice> rank_kernels(const Descriptor& g, const DeviceProperties& de
   std::vector<Choice> choices;
   std::vector<std::string> causes;
   const Descriptor modelled = preference.batch_invariant ? without_batch(g) : g;
-  const int sms = preference.sm_count > 0 ? std::min(preference.sm_count, device.sm_count) : device.sm_count;
+  const int sms = occupied_sms(preference, device);
   const bool by_name = !preference.kernel.empty();
   bool known = false;
   for_each_kernel([&](const Kernel& k) {

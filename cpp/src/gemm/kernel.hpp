@@ -35,11 +35,14 @@ struct Problem {
   std::int64_t b_step, bias_step;  // elements from a column of a row-major B, from a bias to the next: 1, or 2
 };
 
+/// In place of a number of slices: blocks share out tiles and K evenly (sm90/stream_k.cuh).
+inline constexpr int stream_k = 0;
+
 /// Where and how one launch runs.
 struct Launch {
   Stream stream = nullptr;
   void* workspace = nullptr;
-  int split_k = 1;          // > 1: partial sums in the workspace, then one reduction pass
+  int split_k = 1;          // > 1: partial sums in the workspace, then one reduction pass; or stream_k
   int sm_count = 0;         // SMs to occupy (host: threads)
   bool sm_limited = false;  // the caller asked for fewer SMs than there are
   int repeats = 1;          // launches of the same, ready arguments: measure_launch() counts what one costs
@@ -62,6 +65,7 @@ struct Kernel {
   std::size_t shared_memory;  // dynamic, bytes per block
   int minimum_compute_capability, maximum_compute_capability;
   bool splits_k;           // honours Launch::split_k
+  bool streams_k;          // honours stream_k in its place
   bool slices_meet;        // of K: in a cluster, of up to 8 blocks, and not in a workspace
   bool groups;             // honours Problem::offsets
   double peak_fraction;    // of the dense peak (989 TFLOP/s) that it reached on an H200 at 4096 cubed

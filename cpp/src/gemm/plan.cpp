@@ -5,6 +5,7 @@
 #include <chrono>
 #include <tuple>
 
+#include "core/kernels.hpp"
 #include "core/operand.hpp"
 #include "core/text.hpp"
 #include "gemm/check.hpp"
@@ -87,9 +88,9 @@ Selection select(const Request& request, Device device, const PlanPreference& pr
   s.device = device;
   s.kernel = best.kernel;
   s.split_k = best.split_k;
-  s.sm_count = preference.sm_count > 0 ? std::min(preference.sm_count, properties.sm_count) : properties.sm_count;
+  s.sm_count = occupied_sms(preference, properties);
   s.sm_limited = s.sm_count < properties.sm_count;
-  s.workspace_bytes = workspace_size(*best.kernel, best.split_k, g);
+  s.workspace_bytes = workspace_size(*best.kernel, best.split_k, g, s.sm_count);
   s.sku = sku(*best.kernel, best.split_k, request);
   s.precision = precision(*best.kernel, best.split_k, request);
   s.precision.batch_invariant = device.type == DeviceType::cpu || preference.batch_invariant;

@@ -10,6 +10,7 @@
 #include "gemm/host.hpp"
 #include "gemm/kernels.hpp"
 #include "gemm/operands.hpp"
+#include "gemm/stream_k.hpp"
 #include "gemm/support.hpp"
 #include "gemm/tune.hpp"
 
@@ -43,9 +44,15 @@ void for_each_kernel(const Visit& visit) {
 }
 
 /// Ways to cut K, where a kernel can.
-constexpr int split_choices[] = {1, 2, 3, 4, 6, 8, 12, 16};
+constexpr int split_choices[] = {1, stream_k, 2, 3, 4, 6, 8, 12, 16};
 constexpr double largest_split = 16;
 constexpr int largest_cluster = 8;
+
+/// How stream-K would cut a problem on `sms` SMs; tiles = 0: not at all. A cluster is one worker.
+StreamPartition partition_of(const Kernel& k, const GemmDescriptor& g, int sms) {
+  const int64_t tiles = ceil_div(g.m, k.tile_m * k.cluster_m) * ceil_div(g.n, k.tile_n) * g.batch;
+  return stream_partition(static_cast<std::uint32_t>(tiles), static_cast<std::uint32_t>(sms / k.cluster_m));
+}
 
 constexpr const char* op_of(const Request& r) { return r.over ? "grouped_gemm" : "gemm"; }
 
@@ -66,8 +73,7 @@ std::string kernel_name(const Kernel& k, int split_k, const char* op) {
   s.append(".").append(k.schedule);
   number(".a", k.alignment);
   if (k.gate != Gate::none) s.append(".gate_").append(name(k.gate));
-  if (split_k > 1) number(".k", split_k);
-  return s;
+  return s + split_name(split_k);
 }
 
 /// What the cost model looks at: with groups one of average size, as often as there are groups.
@@ -103,7 +109,7 @@ double epilogue_work(Activation activation) {
 /// latency and bandwidths are an H200's (measured), and roughly cancel on other cards.
 double predict(const Kernel& k, const GemmDescriptor& g, int sms, const DeviceProperties& device, int split_k) {
   constexpr double clock = 1.7e9, device_bandwidth = 3.9e12, l2_bandwidth_per_sm = 84e9, load_latency = 1.4e-6,
-                   launch = 2.5e-6, reduction = 4e-6, meeting = 1e-6;
+                   launch = 2.5e-6, reduction = 4e-6, meeting = 1e-6, flags = 6e-6;
   const int cc = device.compute_capability;
   // Dense 16-bit, per SM. IEEE float32 is up to the CUDA cores, of which other cards have no fewer.
   const bool cuda_cores = k.operand == DType::f32 && k.math == Math::strict && cc != 80;
@@ -113,7 +119,7 @@ double predict(const Kernel& k, const GemmDescriptor& g, int sms, const DevicePr
   const double k_slice = static_cast<double>(split_k > 1 ? split_extent(g.k, split_k, k.tile_k) : g.k);
   // A cluster is scheduled whole, with tiles outside D if need be.
   const double tiles = up(g.m, k.tile_m * k.cluster_m) * k.cluster_m * up(g.n, k.tile_n * k.cluster_n) * k.cluster_n *
-                       static_cast<double>(g.batch) * split_k;
+                       static_cast<double>(g.batch) * std::max(split_k, 1);
   const double resident = std::clamp(std::ceil(tiles / sms), 1.0, static_cast<double>(resident_blocks(k, device)));
   const double waves = std::ceil(tiles / (resident * sms));
   const int factors = g.epilogue.gate == Gate::none ? 1 : 2;  // columns of B to one of D
@@ -132,7 +138,15 @@ double predict(const Kernel& k, const GemmDescriptor& g, int sms, const DevicePr
   // Rows of a tile that do not exist take up slots all the same: less is in flight.
   const double absent = static_cast<double>(std::max<int64_t>(k.tile_m - g.m, 0)) / (k.tile_m + factors * k.tile_n);
   const double memory = (operands + batch * m * n * bits(g.d) / 8) / device_bandwidth * (1 + 0.4 * absent);
-  double seconds = std::max(waves * (std::max(from_tensor_cores, from_l2) + exposed), memory + exposed) + launch;
+  const double of_wave = std::max(from_tensor_cores, from_l2);
+  double seconds = std::max(waves * (of_wave + exposed), memory + exposed) + launch;
+  if (split_k == stream_k) {
+    const StreamPartition cut = partition_of(k, g, sms);
+    const double last_wave = cut.slices > 1 ? 1.0 / cut.slices : static_cast<double>(cut.tiles) * k.cluster_m / sms;
+    const double sums = static_cast<double>(k.tile_m) * k.tile_n * factors * sizeof(float);
+    seconds = std::max((waves - 1 + last_wave) * of_wave + waves * exposed, memory + exposed) + launch + flags +
+              std::max<double>(cut.slices, 2) * sums / l2_bandwidth_per_sm;  // left once, added by one of them
+  }
   if (split_k > 1) {
     seconds += k.slices_meet ? meeting * split_k
                              : reduction + batch * m * n * std::max(element, 4.0) * 2 * split_k / device_bandwidth;
@@ -194,7 +208,7 @@ std::vector<Choice> rank(const Request& r, const DeviceProperties& device, const
   std::vector<Choice> choices;
   std::vector<std::string> causes;
   const GemmDescriptor g = canonical(r.g), model = modelled(r, preference);
-  const int sms = preference.sm_count > 0 ? std::min(preference.sm_count, device.sm_count) : device.sm_count;
+  const int sms = occupied_sms(preference, device);
   const bool by_name = !preference.kernel.empty();
   bool known = false;  // there is a kernel of the kind or the name asked for
   const auto refuse = [&](const Kernel& k, const std::string& cause) {
@@ -220,33 +234,50 @@ std::vector<Choice> rank(const Request& r, const DeviceProperties& device, const
       known = true;
       if (!of_kind) return refuse(k, "of another operand type, layout, gate or preferred architecture");
       if (why != nullptr) return refuse(k, why);
-      if (split_k > 1) {
+      const auto refuse_split = [&](const auto&... cause) {
+        if (by_name) refuse(k, text(cause...));
+      };
+      if (split_k == stream_k) {
+        if (r.over || !k.streams_k || g.k == 0) {
+          refuse_split("stream-K: a single product of K >= 1 and a TMA kernel of 64 rows or more required");
+          continue;
+        }
+        // Cut tiles leave blocks at different steps of K, whose reads then meet in L2 no more, but for those within a cluster.
+        // Without one, tiles cut end to end took up to 1.6 times as long, and 27 waves after 20 tiles cut alike 1.2 times (H200).
+        const StreamPartition cut = partition_of(k, model, sms);
+        const bool shares_reads = k.cluster_m > 1 || (cut.slices > 1 && tiles <= int64_t{8} * sms);
+        if (!by_name && (cut.tiles == 0 || !shares_reads || g.k < int64_t{8} * k.tile_k)) continue;
+        // Workers, tiles and steps are multiplied in 32 bits.
+        const int64_t most = (int64_t{1} << 32) / (int64_t{sms} * sms) * k.tile_k;
+        if (g.k >= most) {
+          refuse_split("stream-K: K below ", most, " required on ", sms, " SMs, got ", g.k);
+          continue;
+        }
+      } else if (split_k > 1) {
         const bool slices_hold_work = g.k > 0 && ceil_div(g.k, split_extent(g.k, split_k, k.tile_k)) == split_k;
         const bool may_pay =
             by_name || (tiles <= int64_t{2} * sms * resident_blocks(k, device) && g.k >= int64_t{4} * split_k * k.tile_k);
         if (!may_pay) continue;
         if (k.slices_meet && split_k > largest_cluster) {
-          if (by_name)
-            refuse(k, text("split_k: slices meet in a cluster of at most ", largest_cluster, " blocks, got ", split_k));
+          refuse_split("split_k: slices meet in a cluster of at most ", largest_cluster, " blocks, got ", split_k);
           continue;
         }
         if (r.over || !k.splits_k || !slices_hold_work) {
-          if (by_name) refuse(k, text("K = ", g.k, " cannot be cut into ", split_k, " slices"));
+          refuse_split("K = ", g.k, " cannot be cut into ", split_k, " slices");
           continue;
         }
         if (k.slices_meet && sms < device.sm_count && tiles * split_k > sms) {
-          if (by_name) refuse(k, text("sm_count: ", tiles * split_k, " SMs required, a cluster for each tile, got ", sms));
+          refuse_split("sm_count: ", tiles * split_k, " SMs required, a cluster for each tile, got ", sms);
           continue;
         }
+      }
+      if (split_k != 1) {
         if (preference.batch_invariant) {
-          if (by_name) refuse(k, "split K is not batch-invariant");
+          refuse_split("split K is not batch-invariant");
           continue;
         }
-        if (const std::size_t bytes = workspace_size(k, split_k, g); bytes > preference.max_workspace_bytes) {
-          if (by_name) {
-            refuse(k,
-                   text(bytes, " bytes of workspace needed, max_workspace_bytes allows ", preference.max_workspace_bytes));
-          }
+        if (const std::size_t bytes = workspace_size(k, split_k, g, sms); bytes > preference.max_workspace_bytes) {
+          refuse_split(bytes, " bytes of workspace needed, max_workspace_bytes allows ", preference.max_workspace_bytes);
           continue;
         }
       }
@@ -311,7 +342,14 @@ KernelSku sku(const Kernel& k, int split_k, const Request& r) {
   return s;
 }
 
-std::size_t workspace_size(const Kernel& k, int split_k, const GemmDescriptor& g) {
+std::string split_name(int split_k) { return split_k == 1 ? "" : split_k == stream_k ? ".stream_k" : text(".k", split_k); }
+
+std::size_t workspace_size(const Kernel& k, int split_k, const GemmDescriptor& g, int sm_count) {
+  if (split_k == stream_k) {
+    const int factors = k.gate == Gate::none ? 1 : 2;
+    return stream_flags_bytes(sm_count) + static_cast<std::size_t>(sm_count) * static_cast<std::size_t>(k.tile_m) *
+                                              static_cast<std::size_t>(k.tile_n * factors) * sizeof(float);
+  }
   return split_k > 1 && !k.slices_meet
              ? static_cast<std::size_t>(g.m) * static_cast<std::size_t>(g.n) * static_cast<std::size_t>(g.batch) *
                    static_cast<std::size_t>(split_k) * (g.a == DType::f64 ? sizeof(double) : sizeof(float))
@@ -358,8 +396,10 @@ PrecisionGuarantee precision(const Kernel& kernel, int split_k, const Request& r
   p.deterministic = true;  // every kernel sums each element in one fixed order
   p.bit_stable_on_same_hardware = true;
   const Arithmetic sum = arithmetic(kernel, g.k);
+  // Adding up slices of K costs one rounding a slice. Stream-K's pieces have at least one step of K each, whose roundings
+  // within a longer sum it takes the place of.
   const double roundings = sum.roundings + host_epilogue_roundings + (e.row_scale ? 1 : 0) + (e.column_scale ? 1 : 0) +
-                           (e.residual ? 2 : 0) + (split_k > 1 ? split_k : 0);  // each slice of K is added once
+                           (e.residual ? 2 : 0) + (split_k > 1 ? split_k : 0);
   p.accumulation = both(error_of_roundings(roundings, unit), sum.of_factors);
   switch (e.activation) {
     case Activation::none:

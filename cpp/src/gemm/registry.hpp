@@ -23,7 +23,7 @@ Request request(const GroupedGemmDescriptor& descriptor);
 
 struct Choice {
   const Kernel* kernel;
-  int split_k;
+  int split_k;     // slices, or stream_k
   double seconds;  // predicted
 };
 
@@ -33,7 +33,11 @@ std::vector<Choice> rank(const Request& request, const DeviceProperties& device,
 
 KernelSku sku(const Kernel& kernel, int split_k, const Request& request);
 
-std::size_t workspace_size(const Kernel& kernel, int split_k, const GemmDescriptor& descriptor);
+/// What a kernel's name ends with where K is split: ".k4", ".stream_k".
+std::string split_name(int split_k);
+
+/// `sm_count`: of Launch.
+std::size_t workspace_size(const Kernel& kernel, int split_k, const GemmDescriptor& descriptor, int sm_count);
 
 PrecisionGuarantee precision(const Kernel& kernel, int split_k, const Request& request);
 

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "core/half.hpp"
+#include "core/kernels.hpp"
 #include "core/text.hpp"
 #include "core/tuning.hpp"
 #include "gemm/check.hpp"
@@ -53,7 +54,7 @@ class Key {
     field("layout", name(g.layout));
     if (g.epilogue.gate != Gate::none) field("gate", name(g.epilogue.gate));
     field("alignment", g.alignment);
-    field("sm_count", preference.sm_count > 0 ? std::min(preference.sm_count, device.sm_count) : device.sm_count);
+    field("sm_count", occupied_sms(preference, device));
     if (g.a == DType::f32) field("math", name(preference.math));
     if (preference.arch) field("arch", name(*preference.arch));
     if (preference.deterministic) text_ += " deterministic";
@@ -138,8 +139,7 @@ bool bring_to_front(std::vector<Choice>& choices, std::string_view kernel, bool 
   const auto is_it = [&](const Choice& choice) {
     const std::string& base = name_of(*choice.kernel, grouped);
     if (kernel.compare(0, base.size(), base) != 0) return false;
-    const std::string_view split = kernel.substr(base.size());
-    return choice.split_k == 1 ? split.empty() : split == ".k" + std::to_string(choice.split_k);
+    return kernel.substr(base.size()) == split_name(choice.split_k);
   };
   const auto found = std::find_if(choices.begin(), choices.end(), is_it);
   if (found == choices.end()) return false;
@@ -442,9 +442,10 @@ std::vector<double> measure(const std::vector<Choice>& choices, const Request& r
   const std::lock_guard<std::mutex> lock(one_at_a_time);
 
   std::size_t workspace_bytes = 0;
+  const int sms = occupied_sms(preference, device_properties(device));
   std::vector<std::string> kernels;
   for (const Choice& choice : choices) {
-    workspace_bytes = std::max(workspace_bytes, workspace_size(*choice.kernel, choice.split_k, r.g));
+    workspace_bytes = std::max(workspace_bytes, workspace_size(*choice.kernel, choice.split_k, r.g, sms));
     kernels.push_back(sku(*choice.kernel, choice.split_k, r).name);
   }
 #if CUTPLAN_WITH_CUDA

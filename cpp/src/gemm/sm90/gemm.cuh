@@ -9,8 +9,8 @@
 // are done with it. The other two warpgroups multiply with wgmma straight from shared memory, keep one wgmma group in
 // flight, and free the slot of the one before. Results go from registers to boxes in shared memory, two to a warpgroup, and
 // from there by TMA to D while the next box is filled and the next tile begins; what is no plain interior takes the other
-// ways of epilogue.cuh. Cooperative: the two take half of a tile's rows each. Ping-pong: each takes every other tile, in
-// turns, so that one's epilogue runs while the other multiplies.
+// ways of epilogue.cuh. Tiles that fill no whole wave may be shared out (stream_k.cuh). Cooperative: the two take half of a
+// tile's rows each. Ping-pong: each takes every other tile, in turns, so that one's epilogue runs while the other multiplies.
 // With kClusterM = 2 two blocks with neighbouring rows of D share their columns of B: each loads half of the B tile and
 // multicasts it. Gated: half of the B tile's columns come from B, half from b2, and belong to the same columns of D. A TMA
 // box reads beyond a group's K into the next one's: before the last step of such a tile its consumers clear what is not
@@ -32,6 +32,7 @@
 
 #include "gemm/epilogue.cuh"
 #include "gemm/sm90/ring.cuh"
+#include "gemm/sm90/stream_k.cuh"
 
 namespace cutplan::gemm::sm90 {
 
@@ -88,25 +89,25 @@ struct Config {
 };
 
 template <typename Config>
-using Walk = TileWalk<Config::kTileM * Config::kClusterM, Config::kColumns>;
+using BlockWork = Work<Config::kTileM * Config::kClusterM, Config::kColumns, Config::kTileK>;
 
 template <typename Config>
-__device__ __forceinline__ int steps_of(const Tile& tile) {
+__device__ __forceinline__ int steps_of(const Piece& tile) {
   return static_cast<int>((tile.k_end - tile.k + Config::kTileK - 1) / Config::kTileK);
 }
 
 template <typename Config>
 __device__ __forceinline__ void produce(typename Config::Storage& storage, const CUtensorMap& map_a,
                                         const CUtensorMap& map_b, const CUtensorMap& map_b2, const Problem& p,
-                                        const TileGrid& grid) {
+                                        const TileGrid& grid, const StreamK& stream) {
   using Element = typename Config::Element;
   constexpr int kClusterM = Config::kClusterM, kTileM = Config::kTileM, kTileK = Config::kTileK, kShareN = Config::kShareN;
   const std::uint64_t hint_b = grid.tiles_m == 1 ? read_once : keep;  // read once, B must not drive out what is in L2
   const int rank = kClusterM == 1 ? 0 : static_cast<int>(block_rank_in_cluster());
   RingPosition<Config::kStages> ring;
-  Walk<Config> walk(p, grid);
-  Tile tile;
-  for (std::uint32_t index = blockIdx.x / kClusterM; walk.find(index, tile); index += gridDim.x / kClusterM) {
+  BlockWork<Config> work(p, grid, stream, blockIdx.x / kClusterM, gridDim.x / kClusterM);
+  Piece tile;
+  while (work.next(tile)) {
     const int m0 = static_cast<int>(tile.row) + rank * kTileM, n0 = static_cast<int>(tile.col);
     const int batch_a = p.batch_a == 0 ? 0 : static_cast<int>(tile.batch),
               batch_b = p.batch_b == 0 ? 0 : static_cast<int>(tile.batch);
@@ -174,7 +175,7 @@ __device__ __forceinline__ void clear_tail(typename Config::Storage& storage, in
 
 template <typename Config>
 __device__ __forceinline__ void consume(typename Config::Storage& storage, const CUtensorMap& map_d, bool d_is_mapped,
-                                        const Problem& p, const TileGrid& grid) {
+                                        const Problem& p, const TileGrid& grid, const StreamK& stream) {
   constexpr int kClusterM = Config::kClusterM, kTileM = Config::kTileM, kTileN = Config::kTileN, kTileK = Config::kTileK;
   const int thread = (threadIdx.x - 128) % (128 * Config::kConsumers);  // among those that share the tile
   const int warp = threadIdx.x % 128 / 32;
@@ -195,12 +196,13 @@ __device__ __forceinline__ void consume(typename Config::Storage& storage, const
     }
   };
   RingPosition<Config::kStages> ring;
-  Walk<Config> walk(p, grid);
-  Tile tile, next;
-  std::uint32_t index = blockIdx.x / kClusterM, turn = 0;
+  const std::uint32_t worker = blockIdx.x / kClusterM;
+  BlockWork<Config> work(p, grid, stream, worker, gridDim.x / kClusterM);
+  Piece tile, next;
+  std::uint32_t turn = 0;
   int boxes = 0;
-  bool more = walk.find(index, next);
-  const auto find_next = [&] { more = walk.find(index += gridDim.x / kClusterM, next); };
+  bool more = work.next(next);
+  const auto find_next = [&] { more = work.next(next); };
   // Sums of the tile's K in the first `blocks` blocks of rows.
   const auto multiply = [&](int steps, int k_last, auto blocks) {
     int previous = -1;
@@ -257,6 +259,16 @@ __device__ __forceinline__ void consume(typename Config::Storage& storage, const
       multiply(steps, k_last, Int<1>{});
     } else {
       multiply(steps, k_last, Int<kBlocksM>{});
+    }
+    auto& all_sums = reinterpret_cast<float (&)[kBlocksM * kTileN / 2]>(acc(0, 0, 0));
+    if (tile.is_beginning) {
+      leave_sums<128 * Config::kConsumers>(stream, all_sums, blockIdx.x, thread, sync_warpgroup);
+      if constexpr (Config::kPingPong) find_next();
+      continue;
+    }
+    for (std::uint32_t other = worker; other > tile.first_worker;) {
+      --other;
+      add_sums<128 * Config::kConsumers>(stream, all_sums, other * kClusterM + rank, thread, sync_warpgroup);
     }
     Epilogue epilogue(p, tile.batch, tile.slice * p.batch + tile.batch, tile.row_end);
     constexpr int kCols = Config::kColumns / 32;
@@ -318,7 +330,8 @@ template <typename Config>
 __global__ __launch_bounds__(threads, 1) void sm90_gemm(
     const __grid_constant__ CUtensorMap map_a, const __grid_constant__ CUtensorMap map_b,
     const __grid_constant__ CUtensorMap map_b2, const __grid_constant__ CUtensorMap map_d,
-    const __grid_constant__ bool d_is_mapped, const __grid_constant__ Problem p, const __grid_constant__ TileGrid grid) {
+    const __grid_constant__ bool d_is_mapped, const __grid_constant__ Problem p, const __grid_constant__ TileGrid grid,
+    const __grid_constant__ StreamK stream) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   extern __shared__ __align__(1024) char shared[];  // the swizzle counts from multiples of 1024 bytes
   auto& storage = *reinterpret_cast<typename Config::Storage*>(shared);
@@ -343,10 +356,10 @@ __global__ __launch_bounds__(threads, 1) void sm90_gemm(
   }
   if (threadIdx.x < 128) {
     cutlass::arch::warpgroup_reg_dealloc<40>();
-    if (threadIdx.x == 0) produce<Config>(storage, map_a, map_b, map_b2, p, grid);
+    if (threadIdx.x == 0) produce<Config>(storage, map_a, map_b, map_b2, p, grid, stream);
   } else {
     cutlass::arch::warpgroup_reg_alloc<232>();
-    consume<Config>(storage, map_d, d_is_mapped, p, grid);
+    consume<Config>(storage, map_d, d_is_mapped, p, grid, stream);
   }
   if constexpr (Config::kClusterM > 1) {
     // A block must outlive the arrivals that its neighbours send it.
@@ -373,27 +386,44 @@ void run(const Kernel&, const Problem& p, const Launch& launch) {
   };
   const CUtensorMap map_b = columns(p.b, p.ldb, p.batch_b),
                     map_b2 = Config::kGated ? columns(p.b2, p.ldb2, p.batch_b2) : CUtensorMap{};
-  const bool d_is_mapped = Config::kBoxes && launch.split_k == 1 && can_map(p.d_type, p.d, p.ldd, p.batch_d);
+  const bool d_is_mapped = Config::kBoxes && launch.split_k <= 1 && can_map(p.d_type, p.d, p.ldd, p.batch_d);
   const CUtensorMap map_d =
       d_is_mapped ? tensor_map(tma_type(p.d_type), p.d_type, p.d, p.n, p.m, p.ldd, p.batch, p.batch_d, 64) : CUtensorMap{};
   const Problem main = launch.split_k > 1 ? partial_sums(p, launch.workspace) : p;
-  const TileGrid grid = tile_grid(p, kClusterM * Config::kTileM, Config::kColumns, Config::kTileK, launch.split_k);
-
-  cudaLaunchAttribute cluster;
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim.x = kClusterM;
-  cluster.val.clusterDim.y = 1;
-  cluster.val.clusterDim.z = 1;
-  cudaLaunchConfig_t config = {};
+  const bool streams = launch.split_k == stream_k;
+  const TileGrid grid =
+      tile_grid(p, kClusterM * Config::kTileM, Config::kColumns, Config::kTileK, std::max(launch.split_k, 1));
   const auto clusters = static_cast<std::uint32_t>(std::max(1, launch.sm_count / kClusterM));
-  config.gridDim = dim3(std::min(clusters, grid.tiles) * kClusterM);
+  const StreamK stream =
+      streams ? share_out(grid, p.k, Config::kTileK, clusters, launch.sm_count, launch.workspace) : StreamK{};
+
+  cudaLaunchAttribute attributes[2];
+  unsigned count = 0;
+  if (kClusterM > 1) {
+    cudaLaunchAttribute& cluster = attributes[count++];
+    cluster.id = cudaLaunchAttributeClusterDimension;
+    cluster.val.clusterDim.x = kClusterM;
+    cluster.val.clusterDim.y = 1;
+    cluster.val.clusterDim.z = 1;
+  }
+  if (streams) {
+    cudaLaunchAttribute& early = attributes[count++];
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    early.val.programmaticStreamSerializationAllowed = 1;
+  }
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3((streams ? clusters : std::min(clusters, grid.tiles)) * kClusterM);
   config.blockDim = dim3(threads);
   config.dynamicSmemBytes = Config::kSharedMemory;
   config.stream = static_cast<cudaStream_t>(launch.stream);
-  config.attrs = &cluster;
-  config.numAttrs = kClusterM > 1 ? 1 : 0;
+  config.attrs = attributes;
+  config.numAttrs = count;
   for (int i = 0; i < launch.repeats; ++i) {
-    check_cuda(cudaLaunchKernelEx(&config, sm90_gemm<Config>, map_a, map_b, map_b2, map_d, d_is_mapped, main, grid),
+    if (streams) {
+      lower_flags<<<1, 256, 0, config.stream>>>(stream.flags, 2 * launch.sm_count);
+      check_cuda(cudaGetLastError(), "launch of the kernel that lowers stream-K's flags");
+    }
+    check_cuda(cudaLaunchKernelEx(&config, sm90_gemm<Config>, map_a, map_b, map_b2, map_d, d_is_mapped, main, grid, stream),
                "launch of the sm90 GEMM kernel");
     if (launch.split_k > 1) reduce_split_k(p, launch, true);
   }
@@ -423,6 +453,7 @@ constexpr Kernel kernel(DType operand, double peak_fraction, double exposed_seco
   k.shared_memory = C::kSharedMemory;
   k.minimum_compute_capability = k.maximum_compute_capability = 90;
   k.splits_k = kClusterM == 1 && !kGated;
+  k.streams_k = true;
   k.groups = C::kGroups;
   k.peak_fraction = peak_fraction;
   k.exposed_seconds = exposed_seconds;
