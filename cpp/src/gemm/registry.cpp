@@ -107,9 +107,10 @@ double epilogue_work(Activation activation) {
 
 /// Seconds that a kernel takes, by count of waves, tensor core work and bytes. Only the order of the answers matters: clock,
 /// latency and bandwidths are an H200's (measured), and roughly cancel on other cards.
-double predict(const Kernel& k, const GemmDescriptor& g, int sms, const DeviceProperties& device, int split_k) {
+double predict(const Kernel& k, const GemmDescriptor& g, bool groups_of_k, int sms, const DeviceProperties& device,
+               int split_k) {
   constexpr double clock = 1.7e9, device_bandwidth = 3.9e12, l2_bandwidth_per_sm = 84e9, load_latency = 1.4e-6,
-                   launch = 2.5e-6, reduction = 4e-6, meeting = 1e-6, flags = 6e-6;
+                   launch = 2.5e-6, reduction = 4e-6, meeting = 1e-6, flags = 6e-6, uneven_turn = 0.5e-6;
   const int cc = device.compute_capability;
   // Dense 16-bit, per SM. IEEE float32 is up to the CUDA cores, of which other cards have no fewer.
   const bool cuda_cores = k.operand == DType::f32 && k.math == Math::strict && cc != 80;
@@ -134,7 +135,10 @@ double predict(const Kernel& k, const GemmDescriptor& g, int sms, const DevicePr
   const double from_l2 =
       std::max(tile_bytes * load_latency / in_flight, (tile_bytes + misses) * resident / l2_bandwidth_per_sm);
   const double from_tensor_cores = flop * resident / (flop_per_clock * clock * k.peak_fraction);
-  const double exposed = k.exposed_seconds * epilogue_work(g.epilogue.activation) / resident;
+  double exposed = k.exposed_seconds * epilogue_work(g.epilogue.activation) / resident;
+  // Turns of unequal length hide less. 32 equal groups, 128 x 128 ping-pong against 128 x 256 cooperative: 857 and 726 us at K
+  // = 320, 1449 and 1425 at 768, 1788 and 1810 at 1024 (4096 x 4096, H200).
+  if (groups_of_k && std::string_view(k.schedule) == "pingpong") exposed += uneven_turn;
   // Rows of a tile that do not exist take up slots all the same: less is in flight.
   const double absent = static_cast<double>(std::max<int64_t>(k.tile_m - g.m, 0)) / (k.tile_m + factors * k.tile_n);
   const double memory = (operands + batch * m * n * bits(g.d) / 8) / device_bandwidth * (1 + 0.4 * absent);
@@ -281,7 +285,7 @@ std::vector<Choice> rank(const Request& r, const DeviceProperties& device, const
           continue;
         }
       }
-      choices.push_back({&k, split_k, predict(k, model, sms, device, split_k)});
+      choices.push_back({&k, split_k, predict(k, model, r.over == GroupedOver::k, sms, device, split_k)});
     }
   });
   std::stable_sort(choices.begin(), choices.end(), [](const Choice& x, const Choice& y) { return x.seconds < y.seconds; });

@@ -1,16 +1,24 @@
 // Which part of a problem a block works on: tiles of D, slices of K, groups whose sizes only the device knows.
 #pragma once
 
+#include <cutlass/fast_math.h>
+
+#include <algorithm>
+
 #include "gemm/kernel.hpp"
 
 namespace cutplan::gemm {
 
-/// A launch's tiles: fewer than 2^31 of them (registry.cpp), since 64-bit divisions cost a thousand cycles a tile.
+/// Tiles of a panel: an H200's 132 SMs work on 16 x 8 tiles of 128 x 256, a patch of 2048 x 2048.
+constexpr std::uint32_t panel = 8;
+
+/// A launch's tiles: fewer than 2^31 of them (registry.cpp), since 64-bit divisions cost a thousand cycles a tile. 32-bit ones
+/// cost a hundred each, where the divisor is not known to the host.
 struct TileGrid {
   std::uint32_t tiles_m, tiles_n;  // of one matrix of the batch; over groups of rows tiles_m counts nothing
   std::uint32_t tiles;             // of the whole batch and every slice of K; over groups of rows an upper bound
   std::uint32_t slices;            // of K
-  std::uint32_t panel;
+  cutlass::FastDivmod by_matrix, by_panel, by_last_width, by_batch;  // tiles of a matrix and of a panel; the last panel's width
   std::int64_t k_slice;
 };
 
@@ -32,7 +40,11 @@ inline TileGrid tile_grid(const Problem& p, int tile_m, int tile_n, int tile_k, 
   const auto batch = static_cast<std::uint32_t>(p.batch);
   // Each group may end with a tile of its own.
   grid.tiles = (groups_of_rows ? grid.tiles_m + batch : grid.tiles_m * batch * grid.slices) * grid.tiles_n;
-  grid.panel = 8;  // an H200's 132 SMs work on 16 x 8 tiles of 128 x 256: a patch of 2048 x 2048
+  const auto by = [](std::uint32_t x) { return cutlass::FastDivmod(static_cast<int>(std::max(x, 1u))); };
+  grid.by_matrix = by(grid.tiles_m * grid.tiles_n);
+  grid.by_panel = by(grid.tiles_m * std::min(grid.tiles_n, panel));
+  grid.by_last_width = by(grid.tiles_n % panel);
+  grid.by_batch = by(batch);
   grid.k_slice = slices > 1 ? split_extent(p.k, slices, tile_k) : p.k;
   return grid;
 }
@@ -69,18 +81,21 @@ class TileWalk {
         tiles_of_group_ = tiles_m_ * grid_.tiles_n;
       }
       tile.batch = group_ - 1;
-      place(index - passed_, tiles_m_, tile);
+      place(index - passed_, (index - passed_) / (tiles_m_ * min(grid_.tiles_n, panel)), tiles_m_, tile);
       tile.row += group_begin_;
       tile.row_end = group_end_;
       return true;
     }
-    const std::uint32_t of_one = grid_.tiles_m * grid_.tiles_n, turn = index / of_one;
-    place(index - turn * of_one, grid_.tiles_m, tile);
+    int turn, rest;
+    grid_.by_matrix(turn, rest, static_cast<int>(index));
+    place(rest, grid_.by_panel.div(rest), grid_.tiles_m, tile);
     tile.row_end = p_.m;
     tile.batch = turn;
     if (grid_.slices > 1) {
-      tile.slice = turn / static_cast<std::uint32_t>(p_.batch);
-      tile.batch = turn - tile.slice * static_cast<std::uint32_t>(p_.batch);
+      int slice, batch;
+      grid_.by_batch(slice, batch, turn);
+      tile.slice = slice;
+      tile.batch = batch;
       tile.k = tile.slice * grid_.k_slice;
       tile.k_end = min(p_.k, tile.k + grid_.k_slice);
     } else if (p_.offsets != nullptr) {
@@ -98,13 +113,13 @@ class TileWalk {
     return min(max(std::int64_t{__ldg(p_.offsets + group)}, std::int64_t{0}), extent);
   }
   /// Panels of `panel` tiles along N, walked along M, so that the tiles in flight together form a near-square patch of D and
-  /// their rows of A and columns of B are shared in L2.
-  __device__ __forceinline__ void place(std::uint32_t index, std::uint32_t tiles_m, Tile& tile) const {
-    const std::uint32_t first = index / (grid_.panel * tiles_m) * grid_.panel;  // first column of the panel
-    const std::uint32_t width = min(grid_.tiles_n - first, grid_.panel);
+  /// their rows of A and columns of B are shared in L2. `number` is the panel's.
+  __device__ __forceinline__ void place(std::uint32_t index, std::uint32_t number, std::uint32_t tiles_m, Tile& tile) const {
+    const std::uint32_t first = number * panel, width = min(grid_.tiles_n - first, panel);
     index -= first * tiles_m;
-    tile.row = std::int64_t{index / width} * kTileM;
-    tile.col = std::int64_t{first + index % width} * kTileN;
+    const std::uint32_t row = width == panel ? index / panel : grid_.by_last_width.div(static_cast<int>(index));
+    tile.row = std::int64_t{row} * kTileM;
+    tile.col = std::int64_t{first + index - row * width} * kTileN;
   }
 
   const Problem& p_;

@@ -13,8 +13,8 @@
 // tile's rows each. Ping-pong: each takes every other tile, in turns, so that one's epilogue runs while the other multiplies.
 // With kClusterM = 2 two blocks with neighbouring rows of D share their columns of B: each loads half of the B tile and
 // multicasts it. Gated: half of the B tile's columns come from B, half from b2, and belong to the same columns of D. A TMA
-// box reads beyond a group's K into the next one's: before the last step of such a tile its consumers clear what is not
-// theirs.
+// box reads beyond a group's K into the next one's: of such a step only the blocks of 16 that the group has are multiplied,
+// and the last of them is cleared where it is not the group's.
 //
 // Why these tiles. A thread has room for 128 float32 accumulators: 128 x 256 for two warpgroups, 128 x 128 for one. The
 // large tile takes 32 KiB from L2 (with multicast) for the 1024 cycles of a K step of 64, the small one 64 KiB, which costs
@@ -59,7 +59,7 @@ struct Config {
   static_assert(kTileM == 128 || (kPingPong && kTileM == 64), "64 rows or twice 64 for a warpgroup");
   // Groups cut A's rows, or K where K is the outer dimension of both A and B. A cluster's rows would often be empty there.
   static constexpr bool kGroupsOfRows = kClusterM == 1 && a_is_k_major(kLayout),
-                        kGroupsOfK = kClusterM == 1 && kPingPong && kLayout == GemmLayout::crr && !kGated,
+                        kGroupsOfK = kClusterM == 1 && kLayout == GemmLayout::crr && !kGated,
                         kGroups = kGroupsOfRows || kGroupsOfK;
   static constexpr GMMA::Major kMajorA = a_is_k_major(kLayout) ? GMMA::Major::K : GMMA::Major::MN;
   static constexpr GMMA::Major kMajorB = b_is_k_major(kLayout) ? GMMA::Major::K : GMMA::Major::MN;
@@ -77,24 +77,24 @@ struct Config {
   static constexpr bool kBoxes = kTileM == 128;
   static constexpr int kStagingBytes = kBoxes ? 2 * box_bytes : 4 * staging_bytes;
 
+  /// What the producer tells the consumers: which piece comes next, and where its first step lies.
+  struct Order : Piece {
+    int steps;  // -1: there is no piece
+    RingPosition<kStages> ring;
+  };
+  static constexpr int kOrders = 4;  // that the producer may be ahead
+
   struct Storage {
     alignas(1024) Element a[cosize_v<SmemA>];
     alignas(1024) Element b[cosize_v<SmemB>];
     alignas(1024) char staging[2][kStagingBytes];  // of each consumer warpgroup
+    alignas(16) Order orders[kOrders];
     cutlass::arch::ClusterTransactionBarrier full[kStages];
-    cutlass::arch::ClusterBarrier empty[kStages];
+    cutlass::arch::ClusterBarrier empty[kStages], given[kOrders], taken[kOrders];
   };
   static constexpr std::size_t kSharedMemory = sizeof(Storage);
   static_assert(kSharedMemory <= 227 * 1024);
 };
-
-template <typename Config>
-using BlockWork = Work<Config::kTileM * Config::kClusterM, Config::kColumns, Config::kTileK>;
-
-template <typename Config>
-__device__ __forceinline__ int steps_of(const Piece& tile) {
-  return static_cast<int>((tile.k_end - tile.k + Config::kTileK - 1) / Config::kTileK);
-}
 
 template <typename Config>
 __device__ __forceinline__ void produce(typename Config::Storage& storage, const CUtensorMap& map_a,
@@ -105,15 +105,23 @@ __device__ __forceinline__ void produce(typename Config::Storage& storage, const
   const std::uint64_t hint_b = grid.tiles_m == 1 ? read_once : keep;  // read once, B must not drive out what is in L2
   const int rank = kClusterM == 1 ? 0 : static_cast<int>(block_rank_in_cluster());
   RingPosition<Config::kStages> ring;
-  BlockWork<Config> work(p, grid, stream, blockIdx.x / kClusterM, gridDim.x / kClusterM);
+  RingPosition<Config::kOrders> orders;
+  Work<kTileM * kClusterM, Config::kColumns, kTileK> work(p, grid, stream, blockIdx.x / kClusterM, gridDim.x / kClusterM);
+  const auto give = [&](const Piece& tile, int steps) {
+    storage.taken[orders.slot].wait(orders.phase ^ 1);
+    storage.orders[orders.slot] = {tile, steps, ring};
+    storage.given[orders.slot].arrive();
+    orders.advance();
+  };
   Piece tile;
   while (work.next(tile)) {
+    const int steps = static_cast<int>((tile.k_end - tile.k + kTileK - 1) / kTileK);
+    give(tile, steps);
     const int m0 = static_cast<int>(tile.row) + rank * kTileM, n0 = static_cast<int>(tile.col);
     const int batch_a = p.batch_a == 0 ? 0 : static_cast<int>(tile.batch),
               batch_b = p.batch_b == 0 ? 0 : static_cast<int>(tile.batch);
-    const int steps = steps_of<Config>(tile);
-    for (int step = 0; step < steps; ++step) {
-      const int k0 = static_cast<int>(tile.k) + step * kTileK;
+    const int first = static_cast<int>(tile.k);
+    for (int k0 = first; k0 < first + steps * kTileK; k0 += kTileK) {
       auto& full = storage.full[ring.slot];
       storage.empty[ring.slot].wait(ring.phase ^ 1);
       full.arrive_and_expect_tx(Config::kSlotBytes);
@@ -144,6 +152,7 @@ __device__ __forceinline__ void produce(typename Config::Storage& storage, const
       ring.advance();
     }
   }
+  for (int i = 0; i < 2 / Config::kConsumers; ++i) give({}, -1);
 }
 
 /// Two warpgroups that take turns at the main loop. A turn is also what keeps a warpgroup from waiting for a lap of the ring
@@ -155,22 +164,30 @@ __device__ __forceinline__ void sync_warpgroup() {
   asm volatile("bar.sync %0, 128;" ::"r"(3 + static_cast<int>(threadIdx.x / 128)) : "memory");
 }
 
-/// Clears the rows of K from k_left on in a slot of column-major A and row-major B, whose boxes have a row of 128 bytes for
-/// each k.
+/// Waits for all that share the thread's tile.
 template <typename Config>
-__device__ __forceinline__ void clear_tail(typename Config::Storage& storage, int slot, int k_left, int thread) {
-  constexpr int kThreads = 128 * Config::kConsumers, kTileK = Config::kTileK;
-  const auto clear = [&](typename Config::Element* tile, int extent) {
-    const int tail = (kTileK - k_left) * (run_bytes / 16), boxes = extent / 64;
-    for (int i = thread; i < boxes * tail; i += kThreads) {
-      char* box = reinterpret_cast<char*>(tile) + i / tail * (kTileK * run_bytes);
-      reinterpret_cast<uint4*>(box + k_left * run_bytes)[i % tail] = make_uint4(0, 0, 0, 0);
-    }
-  };
-  clear(storage.a + slot * (Config::kTileM * kTileK), Config::kTileM);
-  clear(storage.b + slot * (Config::kTileN * kTileK), Config::kTileN);
+__device__ __forceinline__ void sync_consumers() {
+  if constexpr (Config::kConsumers == 1) {
+    sync_warpgroup();
+  } else {
+    asm volatile("bar.sync 1, 256;" ::: "memory");
+  }
+}
+
+/// Clears the rows of K from k_left to k_end in a slot of column-major A and row-major B, whose boxes have a row of 128 bytes
+/// for each k: at most 16 rows.
+template <typename Config>
+__device__ __forceinline__ void clear_tail(typename Config::Storage& storage, int slot, int k_left, int k_end, int thread) {
+  constexpr int kBoxesA = Config::kTileM / 64, kBoxesB = Config::kTileN / 64, kTileK = Config::kTileK;
+  const int piece = thread % 128;  // of 16 bytes, in each box
+  if (piece < (k_end - k_left) * (run_bytes / 16)) {
+    char* a = reinterpret_cast<char*>(storage.a + slot * (Config::kTileM * kTileK)) + k_left * run_bytes + piece * 16;
+    char* b = reinterpret_cast<char*>(storage.b + slot * (Config::kTileN * kTileK)) + k_left * run_bytes + piece * 16;
+    for (int i = thread / 128; i < kBoxesA + kBoxesB; i += Config::kConsumers)
+      *reinterpret_cast<uint4*>(i < kBoxesA ? a + i * box_bytes : b + (i - kBoxesA) * box_bytes) = make_uint4(0, 0, 0, 0);
+  }
   cutlass::arch::fence_view_async_shared();  // wgmma reads through another proxy
-  sync_warpgroup();
+  sync_consumers<Config>();
 }
 
 template <typename Config>
@@ -197,14 +214,22 @@ __device__ __forceinline__ void consume(typename Config::Storage& storage, const
   };
   RingPosition<Config::kStages> ring;
   const std::uint32_t worker = blockIdx.x / kClusterM;
-  BlockWork<Config> work(p, grid, stream, worker, gridDim.x / kClusterM);
-  Piece tile, next;
-  std::uint32_t turn = 0;
+  // Ping-pong: of two tiles each warpgroup takes one.
+  RingPosition<Config::kOrders> orders{group};
+  typename Config::Order tile;
+  const auto take = [&] {
+    storage.given[orders.slot].wait(orders.phase);
+    tile = storage.orders[orders.slot];
+    __syncwarp();
+    if (thread % 32 == 0) storage.taken[orders.slot].arrive();
+    orders.advance(2 / Config::kConsumers);
+    ring = tile.ring;
+    return tile.steps >= 0;
+  };
   int boxes = 0;
-  bool more = work.next(next);
-  const auto find_next = [&] { more = work.next(next); };
   // Sums of the tile's K in the first `blocks` blocks of rows.
   const auto multiply = [&](int steps, int k_last, auto blocks) {
+    constexpr int kBlocksK = decltype(size<2>(a))::value, kBlockK = kTileK / kBlocksK;
     int previous = -1;
     const auto fence = [&] {
 #pragma unroll
@@ -213,46 +238,54 @@ __device__ __forceinline__ void consume(typename Config::Storage& storage, const
         warpgroup_fence_operand(block);
       }
     };
+    const auto multiply_block = [&](int k) {
+#pragma unroll
+      for (int i = 0; i < decltype(blocks)::value; ++i)
+        cute::gemm(mma, a(_, i, k, ring.slot), b(_, 0, k, ring.slot), acc(_, i, 0));
+      mma.accumulate_ = GMMA::ScaleOut::One;
+    };
+    mma.accumulate_ = Config::kPingPong ? GMMA::ScaleOut::One : GMMA::ScaleOut::Zero;
     fence();
-    for (int step = 0; step < steps; ++step) {
-      storage.full[ring.slot].wait(ring.phase);
-      if constexpr (Config::kGroupsOfK) {
-        if (step == steps - 1 && k_last < kTileK) clear_tail<Config>(storage, ring.slot, k_last, thread);
-      }
-      warpgroup_arrive();
-#pragma unroll
-      for (int k = 0; k < size<2>(a); ++k) {
-#pragma unroll
-        for (int i = 0; i < decltype(blocks)::value; ++i)
-          cute::gemm(mma, a(_, i, k, ring.slot), b(_, 0, k, ring.slot), acc(_, i, 0));
-      }
-      warpgroup_commit_batch();
+    const bool is_cut = Config::kGroupsOfK && k_last < kTileK;  // the last step
+    const auto finish = [&] {  // the products before, of whose slot nothing more is read
       warpgroup_wait<1>();
       if (previous >= 0) release(previous);
       previous = ring.slot;
+    };
+    for (int step = 0; step < steps - is_cut; ++step) {
+      storage.full[ring.slot].wait(ring.phase);
+      warpgroup_arrive();
+#pragma unroll
+      for (int k = 0; k < kBlocksK; ++k) multiply_block(k);
+      warpgroup_commit_batch();
+      finish();
       ring.advance();
     }
-    if constexpr (Config::kPingPong) {
-      pass_turn(group ^ 1);
-    } else {
-      find_next();  // while the last products are under way
+    if (is_cut) {
+      storage.full[ring.slot].wait(ring.phase);
+      const int blocks_k = (k_last + kBlockK - 1) / kBlockK;
+      if (k_last % kBlockK != 0) clear_tail<Config>(storage, ring.slot, k_last, blocks_k * kBlockK, thread);
+#pragma unroll 1  // unrolled, ptxas would wait for each product
+      for (int k = 0; k < blocks_k; ++k) {
+        warpgroup_arrive();
+        multiply_block(k);
+        warpgroup_commit_batch();
+        if (k == 0) finish();
+      }
+      ring.advance();
     }
+    if constexpr (Config::kPingPong) pass_turn(group ^ 1);
     warpgroup_wait<0>();
     fence();
     if (previous >= 0) release(previous);
   };
   if (group == 1) pass_turn(0);
-  for (; more; ++turn) {
-    tile = next;
-    const int steps = steps_of<Config>(tile);
-    if (Config::kPingPong && turn % 2 != group) {
-      ring.advance(steps);  // the other warpgroup's tile
-      find_next();
-      continue;
-    }
+  while (take()) {
+    const int steps = tile.steps;
+    // Ping-pong clears the sums under the other's products; cooperative, the first products do not add to what they hold.
+    if (Config::kPingPong || steps == 0) clear(acc);
     if constexpr (Config::kPingPong) await_turn(group);
     const int k_last = static_cast<int>(tile.k_end - tile.k) - (steps - 1) * kTileK;
-    clear(acc);
     // A tile at the end of its rows may need only half of them.
     const std::int64_t first_row = tile.row + rank * kTileM;
     if (kBlocksM == 2 && tile.row_end - first_row <= 64) {
@@ -263,7 +296,6 @@ __device__ __forceinline__ void consume(typename Config::Storage& storage, const
     auto& all_sums = reinterpret_cast<float (&)[kBlocksM * kTileN / 2]>(acc(0, 0, 0));
     if (tile.is_beginning) {
       leave_sums<128 * Config::kConsumers>(stream, all_sums, blockIdx.x, thread, sync_warpgroup);
-      if constexpr (Config::kPingPong) find_next();
       continue;
     }
     for (std::uint32_t other = worker; other > tile.first_worker;) {
@@ -321,7 +353,6 @@ __device__ __forceinline__ void consume(typename Config::Storage& storage, const
         epilogue.template store_warp_tile<1, kCols>(values, staging + warp * staging_bytes, row, tile.col);
       }
     }
-    if constexpr (Config::kPingPong) find_next();
   }
   if (Config::kBoxes && thread % 128 == 0) tma_store_wait<0>();
 }
@@ -345,6 +376,10 @@ __global__ __launch_bounds__(threads, 1) void sm90_gemm(
     for (int i = 0; i < Config::kStages; ++i) {
       storage.full[i].init(1);
       storage.empty[i].init(Config::kConsumers * Config::kClusterM);
+    }
+    for (int i = 0; i < Config::kOrders; ++i) {
+      storage.given[i].init(1);
+      storage.taken[i].init(4 * Config::kConsumers);  // warps
     }
     cutlass::arch::fence_barrier_init();
   }
