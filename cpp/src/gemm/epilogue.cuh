@@ -262,6 +262,25 @@ __device__ __noinline__ static void finish(const Problem& p, std::int64_t batch,
   RowVectors(p.d, p.ldd, p.batch_d, d_batch, p.d_type).store(x, row, col, count);
 }
 
+/// `rows` lines of a box of 128 bytes each, 16 at most, of which `width` bytes lie inside D. A function of its own, since it is
+/// seldom needed, and code in the way of the usual costs instruction fetches.
+__device__ __noinline__ static void copy_lines(const char* box, char* to, std::int64_t pitch, int rows, int width) {
+  const int lane = threadIdx.x % 32, chunk = lane % 8;
+  __syncwarp();
+#pragma unroll 1
+  for (int i = lane / 8; i < rows; i += 4) {
+    const char* from = box + i * 128 + (chunk ^ i % 8) * 16;
+    char* chunk_to = to + i * pitch + chunk * 16;
+    if (chunk * 16 + 16 <= width) {
+      *reinterpret_cast<uint4*>(chunk_to) = *reinterpret_cast<const uint4*>(from);
+    } else {
+#pragma unroll 1
+      for (int j = 0; j < width - chunk * 16; j += 2)
+        *reinterpret_cast<std::uint16_t*>(chunk_to + j) = *reinterpret_cast<const std::uint16_t*>(from + j);
+    }
+  }
+}
+
 /// Whether the epilogue is alpha alone.
 inline bool is_plain(const Problem& p) {
   return p.c == nullptr && p.bias == nullptr && p.residual == nullptr && p.row_scale == nullptr &&
@@ -346,20 +365,30 @@ class Epilogue {
   __device__ __forceinline__ void store_warp_tile(float (&acc)[kRows * kCols * 16], void* staging, std::int64_t first_row,
                                                   std::int64_t first_col) const {
     if (first_row >= m_ || first_col >= n_) return;
-    if (is_interior<kCols>(first_col)) {
-      finish_interior<kRows, kCols>(acc, first_row, first_col);
+    if (fits_boxes<kCols>(first_col) && is_inside<kCols>(first_col)) {
+      if (has_terms()) finish_interior<kRows, kCols>(acc, first_row, first_col);
       store_interior<kRows, kCols>(acc, first_row, first_col);
     } else {
       store_staged<kRows, kCols>(acc, staging, first_row, first_col);
     }
   }
 
-  /// Whether 32 kCols columns lie inside D, are aligned, and have nothing but the common terms.
+  /// Whether there is anything to do but to store the sums.
+  __device__ __forceinline__ bool has_terms() const {
+    return alpha_ != 1.0f || has_c_ || has_bias_ || activation_ != Activation::none;
+  }
+
+  /// Whether 32 kCols columns can go through boxes: aligned, and with nothing but the common terms, all of them inside D.
   template <int kCols>
-  __device__ __forceinline__ bool is_interior(std::int64_t first_col) const {
+  __device__ __forceinline__ bool fits_boxes(std::int64_t first_col) const {
     const bool common = (gated_ || p_.row_scale == nullptr) && p_.column_scale == nullptr && p_.residual == nullptr &&
                         p_.auxiliary == Auxiliary::none && !(has_bias_ && p_.bias_over_m);
-    return common && first_col + 32 * kCols <= n_ && d_.wide && (!has_c_ || c_.wide) && (!has_bias_ || bias_.wide);
+    return common && d_.wide &&
+           (!has_terms() || (is_inside<kCols>(first_col) && (!has_c_ || c_.wide) && (!has_bias_ || bias_.wide)));
+  }
+  template <int kCols>
+  __device__ __forceinline__ bool is_inside(std::int64_t first_col) const {
+    return first_col + 32 * kCols <= n_;
   }
 
   /// Interior results to shared memory, from where TMA takes them: the least work for a warp. Its 16 rows, from `row` on, of a
@@ -404,6 +433,14 @@ class Epilogue {
                      : "memory");
       }
     }
+  }
+
+  /// A warp's 16 rows of a box, from `row` on, to those of D from `first_row` on, where TMA does not know which rows are D's.
+  __device__ __forceinline__ void copy_box(const char* box, int row, std::int64_t first_row, std::int64_t first_col) const {
+    const int bytes = d_.type == DType::f32 ? 4 : 2;
+    copy_lines(box + row * 128, static_cast<char*>(d_.data) + (first_row * d_.ld + first_col) * bytes, d_.ld * bytes,
+               static_cast<int>(min(m_ - first_row, std::int64_t{16})),
+               static_cast<int>(min((n_ - first_col) * bytes, std::int64_t{128})));
   }
 
   /// Interior sums to results: the accumulator stays where it is, one pass over the registers for each thing there is to do.
@@ -526,29 +563,6 @@ class Epilogue {
     }
   }
 
- private:
-  /// One loop an activation: a switch in the loop would be there once for each value.
-  template <int kCount>
-  __device__ __forceinline__ static void activate_all(Activation activation, float (&x)[kCount]) {
-    const auto each = [&](auto function) {
-#pragma unroll
-      for (int i = 0; i < kCount; ++i) x[i] = function(x[i]);
-    };
-    switch (activation) {
-      case Activation::none: break;
-      case Activation::relu: each([](float v) { return activate(Activation::relu, v); }); break;
-      case Activation::gelu_erf: each([](float v) { return activate(Activation::gelu_erf, v); }); break;
-      case Activation::gelu_tanh: each([](float v) { return activate(Activation::gelu_tanh, v); }); break;
-      case Activation::silu: each([](float v) { return activate(Activation::silu, v); }); break;
-    }
-  }
-
-  /// Where value i of column pair j in piece c of a line of 8 rows is.
-  template <int kCols>
-  __device__ __forceinline__ static constexpr int at(int line, int c, int j, int i) {
-    return 16 * (line / 2 * kCols + c) + 4 * j + 2 * (line % 2) + i;
-  }
-
   /// Edges and unaligned operands, piece by piece through shared memory.
   template <int kRows, int kCols>
   __device__ __forceinline__ void store_staged(const float* acc, void* staging, std::int64_t first_row,
@@ -615,6 +629,29 @@ class Epilogue {
       }
       __syncwarp();
     }
+  }
+
+ private:
+  /// One loop an activation: a switch in the loop would be there once for each value.
+  template <int kCount>
+  __device__ __forceinline__ static void activate_all(Activation activation, float (&x)[kCount]) {
+    const auto each = [&](auto function) {
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) x[i] = function(x[i]);
+    };
+    switch (activation) {
+      case Activation::none: break;
+      case Activation::relu: each([](float v) { return activate(Activation::relu, v); }); break;
+      case Activation::gelu_erf: each([](float v) { return activate(Activation::gelu_erf, v); }); break;
+      case Activation::gelu_tanh: each([](float v) { return activate(Activation::gelu_tanh, v); }); break;
+      case Activation::silu: each([](float v) { return activate(Activation::silu, v); }); break;
+    }
+  }
+
+  /// Where value i of column pair j in piece c of a line of 8 rows is.
+  template <int kCols>
+  __device__ __forceinline__ static constexpr int at(int line, int c, int j, int i) {
+    return 16 * (line / 2 * kCols + c) + 4 * j + 2 * (line % 2) + i;
   }
 
   const Problem& p_;

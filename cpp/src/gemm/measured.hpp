@@ -6,201 +6,149 @@ namespace cutplan::gemm {
 
 inline constexpr char measured_table[] = R"table(cutplan-tuning	1
 device	NVIDIA H200	90	13000	0.1.0
-gemm m=1 n=28672 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.16x64x64.s10.swap_ab.a16	68352	70048
-gemm m=1 n=28672 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.16x64x64.s10.swap_ab.a16	67104	68736
-gemm m=1 n=28672 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.16x64x64.s10.swap_ab.a16	67712	70688
-gemm m=1 n=28672 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.16x64x64.s10.swap_ab.a16	66688	68768
-gemm m=1 n=28672 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.16x64x64.s10.swap_ab.a16	127296	127296
-gemm m=1 n=28672 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.16x64x64.s10.swap_ab.a16	125760	125760
-gemm m=1 n=28672 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.64x256x64.s5.pingpong.a16	127488	127584
-gemm m=1 n=28672 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.16x64x64.s10.swap_ab.a16	124832	124832
-gemm m=1 n=4096 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.16x64x64.s10.swap_ab.a16.k3	16064	16384
-gemm m=1 n=4096 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.16x64x64.s10.swap_ab.a16	15840	16384
-gemm m=1 n=4096 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.16x64x64.s10.swap_ab.a16.k3	16224	16384
-gemm m=1 n=4096 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.16x64x64.s10.swap_ab.a16	15968	16448
-gemm m=1 n=4096 k=4096 batch=1 a=float16 b=float16 d=float32 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.16x64x64.s10.swap_ab.a16.k2	16352	16736
-gemm m=1 n=4096 k=4096 batch=1 a=float32 b=float32 d=float32 layout=rcr alignment=16 sm_count=132 math=tf32	gemm.sm90.f32.tf32.rcr.16x64x32.s10.swap_ab.a16.k2	24768	25312
-gemm m=1 n=4096 k=4096 batch=1 a=float32 b=float32 d=float32 layout=rcr alignment=16 sm_count=132 math=tf32x3	gemm.sm80.f32.tf32x3.rcr.16x32x64.s8.multistage.a16	28928	28928
-gemm m=1 n=4096 k=4096 batch=1 a=float64 b=float64 d=float64 layout=rcr alignment=16 sm_count=132	gemm.sm90.f64.rcr.16x32x64.s4.multistage.a16	46656	47136
-gemm m=1 n=4096 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.16x64x64.s10.swap_ab.a16.k3	24736	25024
-gemm m=1 n=4096 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.16x64x64.s10.swap_ab.a16.k2	24800	24800
-gemm m=1 n=4096 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.16x64x64.s10.swap_ab.a16.k2	24928	24928
-gemm m=1 n=4096 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.16x64x64.s10.swap_ab.a16.k2	24864	24864
-gemm m=1 n=4096 k=8192 batch=1 a=float16 b=float16 d=float32 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.16x64x64.s10.swap_ab.a16.k2	24768	25312
-gemm m=1 n=4096 k=8192 batch=1 a=float32 b=float32 d=float32 layout=rcr alignment=16 sm_count=132 math=tf32	gemm.sm90.f32.tf32.rcr.16x64x32.s10.swap_ab.a16.k2	41856	43520
-gemm m=1 n=4096 k=8192 batch=1 a=float32 b=float32 d=float32 layout=rcr alignment=16 sm_count=132 math=tf32x3	gemm.sm80.f32.tf32x3.rcr.16x32x64.s8.multistage.a16	47616	47616
-gemm m=1 n=4096 k=8192 batch=1 a=float64 b=float64 d=float64 layout=rcr alignment=16 sm_count=132	gemm.sm90.f64.rcr.16x32x64.s4.multistage.a16	75040	77408
-gemm m=1 n=8192 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.16x64x64.s10.swap_ab.a16	24800	24800
-gemm m=1 n=8192 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.16x64x64.s10.swap_ab.a16	23360	23360
-gemm m=1 n=8192 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.16x64x64.s10.swap_ab.a16	24352	24352
-gemm m=1 n=8192 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.16x64x64.s10.swap_ab.a16	23872	23872
-gemm m=1 n=8192 k=4096 batch=1 a=float16 b=float16 d=float32 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.16x64x64.s10.swap_ab.a16	24736	24736
-gemm m=1 n=8192 k=4096 batch=1 a=float32 b=float32 d=float32 layout=rcr alignment=16 sm_count=132 math=tf32	gemm.sm90.f32.tf32.rcr.16x64x32.s10.swap_ab.a16	40864	48736
-gemm m=1 n=8192 k=4096 batch=1 a=float32 b=float32 d=float32 layout=rcr alignment=16 sm_count=132 math=tf32x3	gemm.sm80.f32.tf32x3.rcr.16x32x64.s8.multistage.a16	48352	48352
-gemm m=1 n=8192 k=4096 batch=1 a=float64 b=float64 d=float64 layout=rcr alignment=16 sm_count=132	gemm.sm90.f64.rcr.16x32x64.s4.multistage.a16	74112	75648
-gemm m=1 n=8192 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.16x64x64.s10.swap_ab.a16	41728	41728
-gemm m=1 n=8192 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.16x64x64.s10.swap_ab.a16	39424	39424
-gemm m=1 n=8192 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.16x64x64.s10.swap_ab.a16	41088	41088
-gemm m=1 n=8192 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.16x64x64.s10.swap_ab.a16	40160	40160
-gemm m=1 n=8192 k=8192 batch=1 a=float16 b=float16 d=float32 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.16x64x64.s10.swap_ab.a16	40832	40832
-gemm m=1 n=8192 k=8192 batch=1 a=float32 b=float32 d=float32 layout=rcr alignment=16 sm_count=132 math=tf32	gemm.sm90.f32.tf32.rcr.16x64x32.s10.swap_ab.a16	74016	78432
-gemm m=1 n=8192 k=8192 batch=1 a=float32 b=float32 d=float32 layout=rcr alignment=16 sm_count=132 math=tf32x3	gemm.sm80.f32.tf32x3.rcr.16x32x64.s8.multistage.a16	78656	78656
-gemm m=1 n=8192 k=8192 batch=1 a=float64 b=float64 d=float64 layout=rcr alignment=16 sm_count=132	gemm.sm90.f64.rcr.16x32x64.s4.multistage.a16	131968	134528
-gemm m=1024 n=28672 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.128x256x64.s4.c2x1.cooperative.a16	304640	310496
-gemm m=1024 n=28672 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.128x256x64.s4.c2x1.cooperative.a16	305056	315776
-gemm m=1024 n=28672 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.128x256x64.s4.c2x1.cooperative.a16	316128	321952
-gemm m=1024 n=28672 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.128x256x64.s4.c2x1.cooperative.a16	316928	323328
-gemm m=1024 n=28672 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.128x256x64.s4.c2x1.cooperative.a16	595776	599392
-gemm m=1024 n=28672 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.128x256x64.s4.c2x1.cooperative.a16	597824	606912
-gemm m=1024 n=28672 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.128x256x64.s4.c2x1.cooperative.a16	624896	635040
-gemm m=1024 n=28672 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.128x256x64.s4.c2x1.cooperative.a16	626304	633792
-gemm m=1024 n=4096 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.128x256x64.s4.cooperative.a16	51776	51936
-gemm m=1024 n=4096 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.128x256x64.s4.c2x1.cooperative.a16	52032	52032
-gemm m=1024 n=4096 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.128x128x64.s6.pingpong.a16	53536	53792
-gemm m=1024 n=4096 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.128x256x64.s4.c2x1.cooperative.a16	53344	53344
-gemm m=1024 n=4096 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.128x256x64.s4.cooperative.a16	91616	93856
-gemm m=1024 n=4096 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.128x256x64.s4.cooperative.a16	91808	93888
-gemm m=1024 n=4096 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.128x256x64.s4.cooperative.a16	95296	96832
-gemm m=1024 n=4096 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.128x256x64.s4.cooperative.a16	95456	96640
-gemm m=1024 n=5120 k=5120 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.128x128x64.s6.pingpong.a16.stream_k	85856	85856
-gemm m=1024 n=5120 k=5120 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.128x128x64.s6.pingpong.a16.stream_k	83744	83744
-gemm m=1024 n=5120 k=5120 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.128x128x64.s6.pingpong.a16.stream_k	83488	83488
-gemm m=1024 n=5120 k=5120 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.128x128x64.s6.pingpong.a16.stream_k	84672	84672
-gemm m=1024 n=8192 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.128x256x64.s4.cooperative.a16	95488	97504
-gemm m=1024 n=8192 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.128x256x64.s4.cooperative.a16	95840	97792
-gemm m=1024 n=8192 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.128x256x64.s4.cooperative.a16	98432	100128
-gemm m=1024 n=8192 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.128x256x64.s4.cooperative.a16	98656	100832
-gemm m=1024 n=8192 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.128x256x64.s4.cooperative.a16	176416	178304
-gemm m=1024 n=8192 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.128x256x64.s4.cooperative.a16	180704	185472
-gemm m=1024 n=8192 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.128x256x64.s4.cooperative.a16	188896	193632
-gemm m=1024 n=8192 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.128x256x64.s4.cooperative.a16	190688	193664
-gemm m=1536 n=3328 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.128x256x64.s4.c2x1.cooperative.a16.stream_k	127712	141856
-gemm m=1536 n=3328 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.128x128x64.s6.pingpong.a16.stream_k	127840	127840
-gemm m=1536 n=3328 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.128x256x64.s4.c2x1.cooperative.a16.stream_k	131744	137152
-gemm m=1536 n=3328 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.128x128x64.s6.pingpong.a16.stream_k	131648	131648
-gemm m=16 n=28672 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.16x64x64.s10.swap_ab.a16	68224	68224
-gemm m=16 n=28672 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.16x64x64.s10.swap_ab.a16	66048	66048
-gemm m=16 n=28672 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.16x64x64.s10.swap_ab.a16	68288	68288
-gemm m=16 n=28672 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.32x64x64.s8.swap_ab.a16	66048	66496
-gemm m=16 n=28672 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.16x64x64.s10.swap_ab.a16	125984	125984
-gemm m=16 n=28672 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.16x64x64.s10.swap_ab.a16	125280	125280
-gemm m=16 n=28672 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.16x64x64.s10.swap_ab.a16	126752	126752
-gemm m=16 n=28672 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.16x64x64.s10.swap_ab.a16	125280	125280
-gemm m=16 n=4096 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.16x64x64.s10.swap_ab.a16	16672	16736
-gemm m=16 n=4096 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.32x64x64.s8.swap_ab.a16.k2	16256	16736
-gemm m=16 n=4096 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.16x64x64.s10.swap_ab.a16.k2	16640	16640
-gemm m=16 n=4096 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.16x64x64.s10.swap_ab.a16	16032	16640
-gemm m=16 n=4096 k=4096 batch=1 a=float16 b=float16 d=float32 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.16x64x64.s10.swap_ab.a16	16480	17216
-gemm m=16 n=4096 k=4096 batch=1 a=float32 b=float32 d=float32 layout=rcr alignment=16 sm_count=132 math=tf32	gemm.sm90.f32.tf32.rcr.16x64x32.s10.swap_ab.a16.k2	25280	25856
-gemm m=16 n=4096 k=4096 batch=1 a=float32 b=float32 d=float32 layout=rcr alignment=16 sm_count=132 math=tf32x3	gemm.sm80.f32.tf32x3.rcr.16x32x64.s8.multistage.a16	28736	28736
-gemm m=16 n=4096 k=4096 batch=1 a=float64 b=float64 d=float64 layout=rcr alignment=16 sm_count=132	gemm.sm90.f64.rcr.16x32x64.s4.multistage.a16	45536	45952
-gemm m=16 n=4096 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.16x64x64.s10.swap_ab.a16.k2	25248	25248
-gemm m=16 n=4096 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.32x64x64.s8.swap_ab.a16.k2	24864	24960
-gemm m=16 n=4096 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.16x64x64.s10.swap_ab.a16.k2	25312	25312
-gemm m=16 n=4096 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.32x64x64.s8.swap_ab.a16.k2	24736	24832
-gemm m=16 n=4096 k=8192 batch=1 a=float16 b=float16 d=float32 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.16x64x64.s10.swap_ab.a16.k2	25216	25984
-gemm m=16 n=4096 k=8192 batch=1 a=float32 b=float32 d=float32 layout=rcr alignment=16 sm_count=132 math=tf32	gemm.sm90.f32.tf32.rcr.16x64x32.s10.swap_ab.a16.k2	42560	43744
-gemm m=16 n=4096 k=8192 batch=1 a=float32 b=float32 d=float32 layout=rcr alignment=16 sm_count=132 math=tf32x3	gemm.sm80.f32.tf32x3.rcr.16x32x64.s8.multistage.a16	47456	47456
-gemm m=16 n=4096 k=8192 batch=1 a=float64 b=float64 d=float64 layout=rcr alignment=16 sm_count=132	gemm.sm90.f64.rcr.16x32x64.s4.multistage.a16	76992	78080
-gemm m=16 n=8192 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.16x64x64.s10.swap_ab.a16	24256	24256
-gemm m=16 n=8192 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.16x64x64.s10.swap_ab.a16	23328	23328
-gemm m=16 n=8192 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.16x64x64.s10.swap_ab.a16	24288	24288
-gemm m=16 n=8192 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.16x64x64.s10.swap_ab.a16	23296	23296
-gemm m=16 n=8192 k=4096 batch=1 a=float16 b=float16 d=float32 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.16x64x64.s10.swap_ab.a16	24320	24320
-gemm m=16 n=8192 k=4096 batch=1 a=float32 b=float32 d=float32 layout=rcr alignment=16 sm_count=132 math=tf32	gemm.sm90.f32.tf32.rcr.16x64x32.s10.swap_ab.a16	41312	47712
-gemm m=16 n=8192 k=4096 batch=1 a=float32 b=float32 d=float32 layout=rcr alignment=16 sm_count=132 math=tf32x3	gemm.sm80.f32.tf32x3.rcr.16x32x64.s8.multistage.a16	47488	47488
-gemm m=16 n=8192 k=4096 batch=1 a=float64 b=float64 d=float64 layout=rcr alignment=16 sm_count=132	gemm.sm90.f64.rcr.16x32x64.s4.multistage.a16	74752	76224
-gemm m=16 n=8192 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.32x64x64.s8.swap_ab.a16	41440	41792
-gemm m=16 n=8192 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.16x64x64.s10.swap_ab.a16	39616	39616
-gemm m=16 n=8192 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.32x64x64.s8.swap_ab.a16	41312	41632
-gemm m=16 n=8192 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.32x64x64.s8.swap_ab.a16	39808	40544
-gemm m=16 n=8192 k=8192 batch=1 a=float16 b=float16 d=float32 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.32x64x64.s8.swap_ab.a16	41248	41856
-gemm m=16 n=8192 k=8192 batch=1 a=float32 b=float32 d=float32 layout=rcr alignment=16 sm_count=132 math=tf32	gemm.sm90.f32.tf32.rcr.16x64x32.s10.swap_ab.a16	74720	78496
-gemm m=16 n=8192 k=8192 batch=1 a=float32 b=float32 d=float32 layout=rcr alignment=16 sm_count=132 math=tf32x3	gemm.sm80.f32.tf32x3.rcr.16x32x64.s8.multistage.a16	78816	78816
-gemm m=16 n=8192 k=8192 batch=1 a=float64 b=float64 d=float64 layout=rcr alignment=16 sm_count=132	gemm.sm90.f64.rcr.16x32x64.s4.multistage.a16	135968	140576
-gemm m=2048 n=28672 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.128x256x64.s4.c2x1.cooperative.a16.stream_k	1179168	1179168
-gemm m=2048 n=28672 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.128x256x64.s4.c2x1.cooperative.a16.stream_k	1191328	1191328
-gemm m=2048 n=28672 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.128x256x64.s4.c2x1.cooperative.a16.stream_k	1251008	1251008
-gemm m=2048 n=28672 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.128x256x64.s4.c2x1.cooperative.a16.stream_k	1246784	1246784
-gemm m=2048 n=5120 k=5120 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.128x128x64.s6.pingpong.a16	146912	146912
-gemm m=2048 n=5120 k=5120 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.128x128x64.s6.pingpong.a16	146912	146912
-gemm m=2048 n=5120 k=5120 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.128x128x64.s6.pingpong.a16	151264	151264
-gemm m=2048 n=5120 k=5120 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.128x128x64.s6.pingpong.a16	152128	152128
-gemm m=256 n=28672 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.128x256x64.s4.c2x1.cooperative.a16	95296	97664
-gemm m=256 n=28672 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.128x256x64.s4.c2x1.cooperative.a16	93664	96352
-gemm m=256 n=28672 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.128x256x64.s4.c2x1.cooperative.a16	96896	100096
-gemm m=256 n=28672 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.128x256x64.s4.c2x1.cooperative.a16	95168	97792
-gemm m=256 n=28672 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.128x256x64.s4.c2x1.cooperative.a16.stream_k	177120	177120
-gemm m=256 n=28672 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.128x256x64.s4.c2x1.cooperative.a16.stream_k	174560	174560
-gemm m=256 n=28672 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.128x256x64.s4.c2x1.cooperative.a16.stream_k	182048	182048
-gemm m=256 n=28672 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.128x256x64.s4.c2x1.cooperative.a16.stream_k	183776	183776
-gemm m=256 n=4096 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.64x256x64.s5.pingpong.a16.k2	31008	33600
-gemm m=256 n=4096 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.64x64x64.s5.swap_ab.a16	30048	34144
-gemm m=256 n=4096 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.64x64x64.s5.swap_ab.a16	30592	33536
-gemm m=256 n=4096 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.64x64x64.s5.swap_ab.a16	30048	33952
-gemm m=256 n=4096 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.128x256x64.s4.c2x1.cooperative.a16.stream_k	42112	45536
-gemm m=256 n=4096 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.128x256x64.s4.c2x1.cooperative.a16.stream_k	41248	45536
-gemm m=256 n=4096 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.128x256x64.s4.c2x1.cooperative.a16.stream_k	42816	45504
-gemm m=256 n=4096 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.128x256x64.s4.c2x1.cooperative.a16.stream_k	42496	45856
-gemm m=256 n=8192 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.128x256x64.s4.c2x1.cooperative.a16.stream_k	39680	40256
-gemm m=256 n=8192 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.128x256x64.s4.c2x1.cooperative.a16.stream_k	37792	41664
-gemm m=256 n=8192 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.128x256x64.s4.c2x1.cooperative.a16.stream_k	39456	40320
-gemm m=256 n=8192 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.128x256x64.s4.c2x1.cooperative.a16.stream_k	39552	42336
-gemm m=256 n=8192 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.128x256x64.s4.c2x1.cooperative.a16.stream_k	57056	57056
-gemm m=256 n=8192 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.128x256x64.s4.c2x1.cooperative.a16.stream_k	55776	55776
-gemm m=256 n=8192 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.128x256x64.s4.c2x1.cooperative.a16.stream_k	58016	58016
-gemm m=256 n=8192 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.128x256x64.s4.c2x1.cooperative.a16.stream_k	56576	56576
-gemm m=4096 n=4096 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.128x256x64.s4.cooperative.a16	178656	184064
-gemm m=4096 n=4096 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.128x256x64.s4.c2x1.cooperative.a16	179360	185664
-gemm m=4096 n=4096 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.128x256x64.s4.c2x1.cooperative.a16	184736	190720
-gemm m=4096 n=4096 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.128x256x64.s4.c2x1.cooperative.a16	185088	190464
-gemm m=4096 n=4096 k=4096 batch=1 a=float32 b=float32 d=float32 layout=rcr alignment=16 sm_count=132 math=tf32	gemm.sm90.f32.tf32.rcr.128x256x32.s4.c2x1.cooperative.a16	336064	336064
-gemm m=4096 n=4096 k=4096 batch=1 a=float32 b=float32 d=float32 layout=rcr alignment=16 sm_count=132 math=tf32x3	gemm.sm80.f32.tf32x3.rcr.128x128x32.s3.multistage.a16	2380032	2380032
-gemm m=64 n=14336 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr gate=interleaved alignment=16 sm_count=132 activation=silu	gemm.sm90.bf16.rcr.64x64x64.s3.swap_ab.a16.gate_separate	73664	73664
-gemm m=64 n=14336 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr gate=separate alignment=16 sm_count=132 activation=silu	gemm.sm90.bf16.rcr.64x64x64.s3.swap_ab.a16.gate_separate	73472	73472
-gemm m=64 n=14336 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rcr gate=interleaved alignment=16 sm_count=132 activation=silu	gemm.sm90.f16.rcr.64x64x64.s3.swap_ab.a16.gate_separate	73984	73984
-gemm m=64 n=14336 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rcr gate=separate alignment=16 sm_count=132 activation=silu	gemm.sm90.f16.rcr.64x64x64.s3.swap_ab.a16.gate_separate	73824	73824
-gemm m=64 n=28672 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.64x64x64.s5.swap_ab.a16	69440	70400
-gemm m=64 n=28672 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.64x64x64.s5.swap_ab.a16	67840	67904
-gemm m=64 n=28672 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.64x64x64.s5.swap_ab.a16	69760	70592
-gemm m=64 n=28672 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.64x64x64.s5.swap_ab.a16	67008	68672
-gemm m=64 n=28672 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.64x256x64.s5.pingpong.a16	129056	129056
-gemm m=64 n=28672 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.64x256x64.s5.pingpong.a16	126752	126752
-gemm m=64 n=28672 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.64x256x64.s5.pingpong.a16	128608	128608
-gemm m=64 n=28672 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.64x256x64.s5.pingpong.a16	127840	127840
-gemm m=64 n=28672 k=8192 batch=1 a=float16 b=float16 d=float32 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.64x256x64.s5.pingpong.a16	129088	172256
-gemm m=64 n=28672 k=8192 batch=1 a=float32 b=float32 d=float32 layout=rcr alignment=16 sm_count=132 math=tf32	gemm.sm90.f32.tf32.rcr.64x256x32.s5.pingpong.a16	242560	324224
-gemm m=64 n=28672 k=8192 batch=1 a=float32 b=float32 d=float32 layout=rcr alignment=16 sm_count=132 math=tf32x3	gemm.sm80.f32.tf32x3.rcr.64x64x32.s4.multistage.a16.k2	587648	598944
-gemm m=64 n=28672 k=8192 batch=1 a=float64 b=float64 d=float64 layout=rcr alignment=16 sm_count=132	gemm.sm90.f64.rcr.64x64x16.s6.multistage.a16.k4	623648	623648
-gemm m=64 n=4096 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.64x64x64.s5.swap_ab.a16.k2	18432	27136
-gemm m=64 n=4096 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.64x64x64.s5.swap_ab.a16.k2	18368	27904
-gemm m=64 n=4096 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.64x64x64.s5.swap_ab.a16.k2	18592	26080
-gemm m=64 n=4096 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.64x64x64.s5.swap_ab.a16.k2	18304	28160
-gemm m=64 n=4096 k=4096 batch=1 a=float16 b=float16 d=float32 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.64x64x64.s5.swap_ab.a16.k2	18592	26528
-gemm m=64 n=4096 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.64x64x64.s5.swap_ab.a16.k3	27936	36960
-gemm m=64 n=4096 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.64x64x64.s5.swap_ab.a16.k3	28928	37856
-gemm m=64 n=4096 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.64x64x64.s5.swap_ab.a16.k3	28192	37088
-gemm m=64 n=4096 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.64x64x64.s5.swap_ab.a16.k3	28800	37792
-gemm m=64 n=4096 k=8192 batch=1 a=float16 b=float16 d=float32 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.64x64x64.s5.swap_ab.a16.k3	27616	37376
-gemm m=64 n=8192 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.64x64x64.s5.swap_ab.a16.k2	26624	26624
-gemm m=64 n=8192 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.64x64x64.s5.swap_ab.a16	26368	26496
-gemm m=64 n=8192 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.64x64x64.s5.swap_ab.a16.k2	26464	26464
-gemm m=64 n=8192 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.64x64x64.s5.swap_ab.a16	26176	26240
-gemm m=64 n=8192 k=4096 batch=1 a=float16 b=float16 d=float32 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.64x64x64.s5.swap_ab.a16.k2	26368	26368
-gemm m=64 n=8192 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.64x64x64.s5.swap_ab.a16.k2	44000	44000
-gemm m=64 n=8192 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.64x64x64.s5.swap_ab.a16.k2	44704	44704
-gemm m=64 n=8192 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.64x64x64.s5.swap_ab.a16.k2	44864	44864
-gemm m=64 n=8192 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.64x64x64.s5.swap_ab.a16.k2	44384	44384
-gemm m=64 n=8192 k=8192 batch=1 a=float16 b=float16 d=float32 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.64x64x64.s5.swap_ab.a16.k2	44160	44160
-gemm m=8192 n=8192 k=512 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.128x256x64.s4.cooperative.a16	122560	132864
-gemm m=8192 n=8192 k=512 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.128x256x64.s4.cooperative.a16	123552	132512
-gemm m=8192 n=8192 k=512 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.128x256x64.s4.cooperative.a16	124448	135008
-gemm m=8192 n=8192 k=512 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.128x256x64.s4.cooperative.a16	125440	135712
-gemm m=8192 n=8192 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.128x256x64.s4.c2x1.cooperative.a16.stream_k	1338464	1338464
-gemm m=8192 n=8192 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.128x256x64.s4.c2x1.cooperative.a16.stream_k	1345152	1345152
-gemm m=8192 n=8192 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.128x256x64.s4.c2x1.cooperative.a16.stream_k	1402624	1402624
-gemm m=8192 n=8192 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.128x256x64.s4.c2x1.cooperative.a16.stream_k	1411616	1411616
-end	194
+gemm m=1 n=28672 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.16x64x64.s10.swap_ab.a16	68288	68288
+gemm m=1 n=28672 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.16x64x64.s10.swap_ab.a16	66048	66048
+gemm m=1 n=28672 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.16x64x64.s10.swap_ab.a16	67968	67968
+gemm m=1 n=28672 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.16x64x64.s10.swap_ab.a16	66144	66144
+gemm m=1 n=28672 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.16x64x64.s10.swap_ab.a16	126656	126656
+gemm m=1 n=28672 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.16x64x64.s10.swap_ab.a16	124320	124320
+gemm m=1 n=28672 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.16x64x64.s10.swap_ab.a16	127360	127360
+gemm m=1 n=28672 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.16x64x64.s10.swap_ab.a16	125568	125568
+gemm m=1 n=4096 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.16x64x64.s10.swap_ab.a16	16608	16672
+gemm m=1 n=4096 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.16x64x64.s10.swap_ab.a16	15872	17536
+gemm m=1 n=4096 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.16x64x64.s10.swap_ab.a16.k2	16448	16448
+gemm m=1 n=4096 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.16x64x64.s10.swap_ab.a16	15872	16608
+gemm m=1 n=4096 k=4096 batch=1 a=float16 b=float16 d=float32 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.16x64x64.s10.swap_ab.a16.k2	16448	16448
+gemm m=1 n=4096 k=4096 batch=1 a=float32 b=float32 d=float32 layout=rcr alignment=16 sm_count=132 math=tf32	gemm.sm90.f32.tf32.rcr.16x64x32.s10.swap_ab.a16.k3	24960	25024
+gemm m=1 n=4096 k=4096 batch=1 a=float32 b=float32 d=float32 layout=rcr alignment=16 sm_count=132 math=tf32x3	gemm.sm80.f32.tf32x3.rcr.16x32x64.s8.multistage.a16	26976	26976
+gemm m=1 n=4096 k=4096 batch=1 a=float64 b=float64 d=float64 layout=rcr alignment=16 sm_count=132	gemm.sm90.f64.rcr.16x32x64.s4.multistage.a16	41184	41184
+gemm m=1 n=4096 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.16x64x64.s10.swap_ab.a16.k2	24992	24992
+gemm m=1 n=4096 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.16x64x64.s10.swap_ab.a16.k2	25152	25152
+gemm m=1 n=4096 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.16x64x64.s10.swap_ab.a16.k3	25056	25184
+gemm m=1 n=4096 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.16x64x64.s10.swap_ab.a16.k2	24480	24480
+gemm m=1 n=4096 k=8192 batch=1 a=float16 b=float16 d=float32 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.16x64x64.s10.swap_ab.a16.k2	25216	25216
+gemm m=1 n=4096 k=8192 batch=1 a=float32 b=float32 d=float32 layout=rcr alignment=16 sm_count=132 math=tf32	gemm.sm90.f32.tf32.rcr.16x64x32.s10.swap_ab.a16.k3	42240	42336
+gemm m=1 n=4096 k=8192 batch=1 a=float32 b=float32 d=float32 layout=rcr alignment=16 sm_count=132 math=tf32x3	gemm.sm80.f32.tf32x3.rcr.16x32x64.s8.multistage.a16	46112	46112
+gemm m=1 n=4096 k=8192 batch=1 a=float64 b=float64 d=float64 layout=rcr alignment=16 sm_count=132	gemm.sm90.f64.rcr.16x32x64.s4.multistage.a16	74944	74944
+gemm m=1 n=8192 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.16x64x64.s10.swap_ab.a16.k2	25248	25408
+gemm m=1 n=8192 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.16x64x64.s10.swap_ab.a16	24000	24000
+gemm m=1 n=8192 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.16x64x64.s10.swap_ab.a16	25280	25280
+gemm m=1 n=8192 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.16x64x64.s10.swap_ab.a16	24160	24160
+gemm m=1 n=8192 k=4096 batch=1 a=float16 b=float16 d=float32 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.16x64x64.s10.swap_ab.a16	24544	24544
+gemm m=1 n=8192 k=4096 batch=1 a=float32 b=float32 d=float32 layout=rcr alignment=16 sm_count=132 math=tf32	gemm.sm90.f32.tf32.rcr.16x64x32.s10.swap_ab.a16	41600	41600
+gemm m=1 n=8192 k=4096 batch=1 a=float32 b=float32 d=float32 layout=rcr alignment=16 sm_count=132 math=tf32x3	gemm.sm80.f32.tf32x3.rcr.16x32x64.s8.multistage.a16	44704	44704
+gemm m=1 n=8192 k=4096 batch=1 a=float64 b=float64 d=float64 layout=rcr alignment=16 sm_count=132	gemm.sm90.f64.rcr.16x32x64.s4.multistage.a16	73792	73792
+gemm m=1 n=8192 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.16x64x64.s10.swap_ab.a16	41344	41344
+gemm m=1 n=8192 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.16x64x64.s10.swap_ab.a16	40288	40288
+gemm m=1 n=8192 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.16x64x64.s10.swap_ab.a16	41696	41696
+gemm m=1 n=8192 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.16x64x64.s10.swap_ab.a16	39936	39936
+gemm m=1 n=8192 k=8192 batch=1 a=float16 b=float16 d=float32 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.16x64x64.s10.swap_ab.a16	40992	40992
+gemm m=1 n=8192 k=8192 batch=1 a=float32 b=float32 d=float32 layout=rcr alignment=16 sm_count=132 math=tf32	gemm.sm90.f32.tf32.rcr.16x64x32.s10.swap_ab.a16	74464	74464
+gemm m=1 n=8192 k=8192 batch=1 a=float32 b=float32 d=float32 layout=rcr alignment=16 sm_count=132 math=tf32x3	gemm.sm80.f32.tf32x3.rcr.16x32x64.s8.multistage.a16	76928	76928
+gemm m=1 n=8192 k=8192 batch=1 a=float64 b=float64 d=float64 layout=rcr alignment=16 sm_count=132	gemm.sm80.f64.rcr.16x32x64.s4.multistage.a8	135456	138080
+gemm m=16 n=28672 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.16x64x64.s10.swap_ab.a16	67584	67584
+gemm m=16 n=28672 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.16x64x64.s10.swap_ab.a16	66624	66624
+gemm m=16 n=28672 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.16x64x64.s10.swap_ab.a16	68096	68096
+gemm m=16 n=28672 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.16x64x64.s10.swap_ab.a16	66304	66304
+gemm m=16 n=28672 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.16x64x64.s10.swap_ab.a16	125632	125632
+gemm m=16 n=28672 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.16x64x64.s10.swap_ab.a16	125504	125504
+gemm m=16 n=28672 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.16x64x64.s10.swap_ab.a16	126144	126144
+gemm m=16 n=28672 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.16x64x64.s10.swap_ab.a16	124192	124192
+gemm m=16 n=4096 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.32x64x64.s8.swap_ab.a16.k2	16416	16608
+gemm m=16 n=4096 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.16x64x64.s10.swap_ab.a16	15936	16608
+gemm m=16 n=4096 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.32x64x64.s8.swap_ab.a16.k2	16480	16608
+gemm m=16 n=4096 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.16x64x64.s10.swap_ab.a16	15968	16704
+gemm m=16 n=4096 k=4096 batch=1 a=float16 b=float16 d=float32 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.32x64x64.s8.swap_ab.a16.k2	16544	16672
+gemm m=16 n=4096 k=4096 batch=1 a=float32 b=float32 d=float32 layout=rcr alignment=16 sm_count=132 math=tf32	gemm.sm90.f32.tf32.rcr.16x64x32.s10.swap_ab.a16.k2	25280	27200
+gemm m=16 n=4096 k=4096 batch=1 a=float32 b=float32 d=float32 layout=rcr alignment=16 sm_count=132 math=tf32x3	gemm.sm80.f32.tf32x3.rcr.16x32x64.s8.multistage.a16	27360	27360
+gemm m=16 n=4096 k=4096 batch=1 a=float64 b=float64 d=float64 layout=rcr alignment=16 sm_count=132	gemm.sm90.f64.rcr.16x32x64.s4.multistage.a16	41440	41440
+gemm m=16 n=4096 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.16x64x64.s10.swap_ab.a16.k2	25216	25216
+gemm m=16 n=4096 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.32x64x64.s8.swap_ab.a16.k2	24704	25472
+gemm m=16 n=4096 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.16x64x64.s10.swap_ab.a16.k2	25280	25280
+gemm m=16 n=4096 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.32x64x64.s8.swap_ab.a16.k2	25088	25376
+gemm m=16 n=4096 k=8192 batch=1 a=float16 b=float16 d=float32 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.32x64x64.s8.swap_ab.a16.k2	25664	25920
+gemm m=16 n=4096 k=8192 batch=1 a=float32 b=float32 d=float32 layout=rcr alignment=16 sm_count=132 math=tf32	gemm.sm90.f32.tf32.rcr.16x64x32.s10.swap_ab.a16.k2	42400	47264
+gemm m=16 n=4096 k=8192 batch=1 a=float32 b=float32 d=float32 layout=rcr alignment=16 sm_count=132 math=tf32x3	gemm.sm80.f32.tf32x3.rcr.16x32x64.s8.multistage.a16	46720	46720
+gemm m=16 n=4096 k=8192 batch=1 a=float64 b=float64 d=float64 layout=rcr alignment=16 sm_count=132	gemm.sm90.f64.rcr.16x32x64.s4.multistage.a16	75616	75616
+gemm m=16 n=8192 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.16x64x64.s10.swap_ab.a16	24672	24672
+gemm m=16 n=8192 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.16x64x64.s10.swap_ab.a16	23456	23456
+gemm m=16 n=8192 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.16x64x64.s10.swap_ab.a16	24928	24928
+gemm m=16 n=8192 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.16x64x64.s10.swap_ab.a16	23456	23456
+gemm m=16 n=8192 k=4096 batch=1 a=float16 b=float16 d=float32 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.16x64x64.s10.swap_ab.a16	24832	24832
+gemm m=16 n=8192 k=4096 batch=1 a=float32 b=float32 d=float32 layout=rcr alignment=16 sm_count=132 math=tf32	gemm.sm90.f32.tf32.rcr.16x64x32.s10.swap_ab.a16	42144	42144
+gemm m=16 n=8192 k=4096 batch=1 a=float32 b=float32 d=float32 layout=rcr alignment=16 sm_count=132 math=tf32x3	gemm.sm80.f32.tf32x3.rcr.16x32x64.s8.multistage.a16	43616	43616
+gemm m=16 n=8192 k=4096 batch=1 a=float64 b=float64 d=float64 layout=rcr alignment=16 sm_count=132	gemm.sm90.f64.rcr.16x32x64.s4.multistage.a16	73792	73792
+gemm m=16 n=8192 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.32x64x64.s8.swap_ab.a16	41568	42272
+gemm m=16 n=8192 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.16x64x64.s10.swap_ab.a16	40096	40096
+gemm m=16 n=8192 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.32x64x64.s8.swap_ab.a16	41536	41568
+gemm m=16 n=8192 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.32x64x64.s8.swap_ab.a16	40064	40832
+gemm m=16 n=8192 k=8192 batch=1 a=float16 b=float16 d=float32 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.16x64x64.s10.swap_ab.a16	41312	41312
+gemm m=16 n=8192 k=8192 batch=1 a=float32 b=float32 d=float32 layout=rcr alignment=16 sm_count=132 math=tf32	gemm.sm90.f32.tf32.rcr.16x64x32.s10.swap_ab.a16	74272	74272
+gemm m=16 n=8192 k=8192 batch=1 a=float32 b=float32 d=float32 layout=rcr alignment=16 sm_count=132 math=tf32x3	gemm.sm80.f32.tf32x3.rcr.16x32x64.s8.multistage.a16	78688	78688
+gemm m=16 n=8192 k=8192 batch=1 a=float64 b=float64 d=float64 layout=rcr alignment=16 sm_count=132	gemm.sm90.f64.rcr.16x32x64.s4.multistage.a8	138752	140608
+gemm m=256 n=28672 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.128x256x64.s4.c2x1.cooperative.a16	95008	96992
+gemm m=256 n=28672 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.128x256x64.s4.c2x1.cooperative.a16	93888	95392
+gemm m=256 n=28672 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.128x256x64.s4.c2x1.cooperative.a16	99680	100128
+gemm m=256 n=28672 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.128x256x64.s4.c2x1.cooperative.a16	98048	99104
+gemm m=256 n=28672 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.128x256x64.s4.c2x1.cooperative.a16.stream_k	174720	174720
+gemm m=256 n=28672 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.128x256x64.s4.c2x1.cooperative.a16.stream_k	173664	173664
+gemm m=256 n=28672 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.128x256x64.s4.c2x1.cooperative.a16.stream_k	187520	187520
+gemm m=256 n=28672 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.128x256x64.s4.c2x1.cooperative.a16.stream_k	182048	182048
+gemm m=256 n=4096 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.64x64x64.s5.swap_ab.a16	30240	31296
+gemm m=256 n=4096 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.64x64x64.s5.swap_ab.a16	29376	31712
+gemm m=256 n=4096 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.64x64x64.s5.swap_ab.a16	30048	30624
+gemm m=256 n=4096 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.64x64x64.s5.swap_ab.a16	29760	31520
+gemm m=256 n=4096 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.128x256x64.s4.c2x1.cooperative.a16.stream_k	43008	43712
+gemm m=256 n=4096 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.128x256x64.s4.c2x1.cooperative.a16.stream_k	42464	44000
+gemm m=256 n=4096 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.128x256x64.s4.c2x1.cooperative.a16.stream_k	43552	44000
+gemm m=256 n=4096 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.128x256x64.s4.c2x1.cooperative.a16.stream_k	42304	43936
+gemm m=256 n=8192 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.128x128x64.s6.pingpong.a16	38048	38048
+gemm m=256 n=8192 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.128x256x64.s4.c2x1.cooperative.a16.stream_k	39424	39776
+gemm m=256 n=8192 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.128x128x64.s6.pingpong.a16	37696	37696
+gemm m=256 n=8192 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.128x128x64.s6.pingpong.a16	39712	39712
+gemm m=256 n=8192 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.128x256x64.s4.c2x1.cooperative.a16.stream_k	60544	60544
+gemm m=256 n=8192 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.128x256x64.s4.c2x1.cooperative.a16.stream_k	58976	58976
+gemm m=256 n=8192 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.128x256x64.s4.c2x1.cooperative.a16.stream_k	60832	60832
+gemm m=256 n=8192 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.128x256x64.s4.c2x1.cooperative.a16.stream_k	60160	60160
+gemm m=4096 n=4096 k=4096 batch=1 a=float32 b=float32 d=float32 layout=rcr alignment=16 sm_count=132 math=tf32	gemm.sm90.f32.tf32.rcr.128x256x32.s4.c2x1.cooperative.a16	337536	341024
+gemm m=4096 n=4096 k=4096 batch=1 a=float32 b=float32 d=float32 layout=rcr alignment=16 sm_count=132 math=tf32x3	gemm.sm80.f32.tf32x3.rcr.128x128x32.s3.multistage.a16	2379424	2379424
+gemm m=64 n=14336 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr gate=interleaved alignment=16 sm_count=132 activation=silu	gemm.sm90.bf16.rcr.64x64x64.s3.swap_ab.a16.gate_separate	72576	72576
+gemm m=64 n=14336 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr gate=separate alignment=16 sm_count=132 activation=silu	gemm.sm90.bf16.rcr.64x64x64.s3.swap_ab.a16.gate_separate	73184	73184
+gemm m=64 n=14336 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rcr gate=interleaved alignment=16 sm_count=132 activation=silu	gemm.sm90.f16.rcr.64x64x64.s3.swap_ab.a16.gate_separate	73184	73184
+gemm m=64 n=14336 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rcr gate=separate alignment=16 sm_count=132 activation=silu	gemm.sm90.f16.rcr.64x64x64.s3.swap_ab.a16.gate_separate	72704	72704
+gemm m=64 n=28672 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.64x64x64.s5.swap_ab.a16	69824	72160
+gemm m=64 n=28672 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.64x64x64.s5.swap_ab.a16	67936	69632
+gemm m=64 n=28672 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.64x64x64.s5.swap_ab.a16	69792	72128
+gemm m=64 n=28672 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.64x64x64.s5.swap_ab.a16	67616	69152
+gemm m=64 n=28672 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.64x64x64.s5.swap_ab.a16	129056	130016
+gemm m=64 n=28672 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.64x256x64.s5.pingpong.a16	127744	127744
+gemm m=64 n=28672 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.64x64x64.s5.swap_ab.a16	129376	129760
+gemm m=64 n=28672 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.64x256x64.s5.pingpong.a16	126880	126880
+gemm m=64 n=28672 k=8192 batch=1 a=float16 b=float16 d=float32 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.64x256x64.s5.pingpong.a16	131840	131840
+gemm m=64 n=28672 k=8192 batch=1 a=float32 b=float32 d=float32 layout=rcr alignment=16 sm_count=132 math=tf32	gemm.sm90.f32.tf32.rcr.64x256x32.s5.pingpong.a16	244896	244896
+gemm m=64 n=28672 k=8192 batch=1 a=float32 b=float32 d=float32 layout=rcr alignment=16 sm_count=132 math=tf32x3	gemm.sm80.f32.tf32x3.rcr.64x64x32.s4.multistage.a16.k2	589920	598848
+gemm m=64 n=28672 k=8192 batch=1 a=float64 b=float64 d=float64 layout=rcr alignment=16 sm_count=132	gemm.sm90.f64.rcr.64x64x16.s6.multistage.a16.k2	631488	635552
+gemm m=64 n=4096 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.64x64x64.s5.swap_ab.a16.k2	19872	23584
+gemm m=64 n=4096 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.64x64x64.s5.swap_ab.a16.k2	18784	23296
+gemm m=64 n=4096 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.64x64x64.s5.swap_ab.a16.k2	19328	22272
+gemm m=64 n=4096 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.64x64x64.s5.swap_ab.a16.k2	18752	22944
+gemm m=64 n=4096 k=4096 batch=1 a=float16 b=float16 d=float32 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.64x64x64.s5.swap_ab.a16.k2	18816	22304
+gemm m=64 n=4096 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.64x64x64.s5.swap_ab.a16.k2	28704	37120
+gemm m=64 n=4096 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.64x64x64.s5.swap_ab.a16.k2	28320	39808
+gemm m=64 n=4096 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.64x64x64.s5.swap_ab.a16.k2	28992	37664
+gemm m=64 n=4096 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.64x64x64.s5.swap_ab.a16.k2	28608	39232
+gemm m=64 n=4096 k=8192 batch=1 a=float16 b=float16 d=float32 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.64x64x64.s5.swap_ab.a16.k2	28736	37760
+gemm m=64 n=8192 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.64x64x64.s5.swap_ab.a16.k2	26080	26080
+gemm m=64 n=8192 k=4096 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.64x64x64.s5.swap_ab.a16.k2	26624	26624
+gemm m=64 n=8192 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.64x64x64.s5.swap_ab.a16.k2	26016	26016
+gemm m=64 n=8192 k=4096 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.64x64x64.s5.swap_ab.a16.k2	26720	26720
+gemm m=64 n=8192 k=4096 batch=1 a=float16 b=float16 d=float32 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.64x64x64.s5.swap_ab.a16.k2	26336	26336
+gemm m=64 n=8192 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rcr alignment=16 sm_count=132	gemm.sm90.bf16.rcr.64x64x64.s5.swap_ab.a16.k2	44704	44704
+gemm m=64 n=8192 k=8192 batch=1 a=bfloat16 b=bfloat16 d=bfloat16 layout=rrr alignment=16 sm_count=132	gemm.sm90.bf16.rrr.64x64x64.s5.swap_ab.a16.k2	44192	44192
+gemm m=64 n=8192 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.64x64x64.s5.swap_ab.a16.k2	44320	44320
+gemm m=64 n=8192 k=8192 batch=1 a=float16 b=float16 d=float16 layout=rrr alignment=16 sm_count=132	gemm.sm90.f16.rrr.64x64x64.s5.swap_ab.a16.k2	43840	43840
+gemm m=64 n=8192 k=8192 batch=1 a=float16 b=float16 d=float32 layout=rcr alignment=16 sm_count=132	gemm.sm90.f16.rcr.64x64x64.s5.swap_ab.a16.k2	44192	44192
+end	142
 )table";
 
 }  // namespace cutplan::gemm

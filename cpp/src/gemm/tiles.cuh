@@ -18,7 +18,8 @@ struct TileGrid {
   std::uint32_t tiles_m, tiles_n;  // of one matrix of the batch; over groups of rows tiles_m counts nothing
   std::uint32_t tiles;             // of the whole batch and every slice of K; over groups of rows an upper bound
   std::uint32_t slices;            // of K
-  cutlass::FastDivmod by_matrix, by_panel, by_last_width, by_batch;  // tiles of a matrix and of a panel; the last panel's width
+  cutlass::FastDivmod by_matrix, by_panel, by_last_width,
+      by_batch;  // tiles of a matrix and of a panel; the last panel's width
   std::int64_t k_slice;
 };
 
@@ -63,45 +64,37 @@ class TileWalk {
     tile.slice = 0;
     tile.k = 0;
     tile.k_end = p_.k;
-    if (grid_.tiles == grid_.tiles_n && p_.offsets == nullptr) {
-      // One row of tiles, told first: with few rows the time until the first load counts.
-      tile.row = 0;
+    if (!groups_of_rows()) {
+      int turn, rest;
+      grid_.by_matrix(turn, rest, static_cast<int>(index));
+      place(rest, grid_.by_panel.div(rest), grid_.tiles_m, tile);
       tile.row_end = p_.m;
-      tile.col = std::int64_t{index} * kTileN;
-      tile.batch = 0;
-      return true;
-    }
-    if (groups_of_rows()) {
-      while (index - passed_ >= tiles_of_group_) {
-        if (group_ == static_cast<std::uint32_t>(p_.batch)) return false;
-        passed_ += tiles_of_group_;
-        group_begin_ = group_end_;
-        group_end_ = max(group_begin_, bounded(++group_, p_.m));
-        tiles_m_ = static_cast<std::uint32_t>((group_end_ - group_begin_ + kTileM - 1) / kTileM);
-        tiles_of_group_ = tiles_m_ * grid_.tiles_n;
+      tile.batch = turn;
+      if (grid_.slices > 1) {
+        int slice, batch;
+        grid_.by_batch(slice, batch, turn);
+        tile.slice = slice;
+        tile.batch = batch;
+        tile.k = tile.slice * grid_.k_slice;
+        tile.k_end = min(p_.k, tile.k + grid_.k_slice);
+      } else if (p_.offsets != nullptr) {
+        tile.k = bounded(tile.batch, p_.k);
+        tile.k_end = max(tile.k, bounded(tile.batch + 1, p_.k));
       }
-      tile.batch = group_ - 1;
-      place(index - passed_, (index - passed_) / (tiles_m_ * min(grid_.tiles_n, panel)), tiles_m_, tile);
-      tile.row += group_begin_;
-      tile.row_end = group_end_;
       return true;
     }
-    int turn, rest;
-    grid_.by_matrix(turn, rest, static_cast<int>(index));
-    place(rest, grid_.by_panel.div(rest), grid_.tiles_m, tile);
-    tile.row_end = p_.m;
-    tile.batch = turn;
-    if (grid_.slices > 1) {
-      int slice, batch;
-      grid_.by_batch(slice, batch, turn);
-      tile.slice = slice;
-      tile.batch = batch;
-      tile.k = tile.slice * grid_.k_slice;
-      tile.k_end = min(p_.k, tile.k + grid_.k_slice);
-    } else if (p_.offsets != nullptr) {
-      tile.k = bounded(tile.batch, p_.k);
-      tile.k_end = max(tile.k, bounded(tile.batch + 1, p_.k));
+    while (index - passed_ >= tiles_of_group_) {
+      if (group_ == static_cast<std::uint32_t>(p_.batch)) return false;
+      passed_ += tiles_of_group_;
+      group_begin_ = group_end_;
+      group_end_ = max(group_begin_, bounded(++group_, p_.m));
+      tiles_m_ = static_cast<std::uint32_t>((group_end_ - group_begin_ + kTileM - 1) / kTileM);
+      tiles_of_group_ = tiles_m_ * grid_.tiles_n;
     }
+    tile.batch = group_ - 1;
+    place(index - passed_, (index - passed_) / (tiles_m_ * min(grid_.tiles_n, panel)), tiles_m_, tile);
+    tile.row += group_begin_;
+    tile.row_end = group_end_;
     return true;
   }
 

@@ -7,7 +7,7 @@
 namespace cutplan::gemm {
 
 static constexpr Kernel kernels[] = {
-    CUTPLAN_SM90_GEMM(cutlass::bfloat16_t, DType::bf16, 64, 256, 5, 1, pingpong, 0.48, 0.5e-6, false)};
+    CUTPLAN_SM90_GEMM(cutlass::bfloat16_t, DType::bf16, 64, 256, 5, 1, pingpong, 0.88, 2e-6, false)};
 const KernelTable sm90_bf16_small = {kernels, std::size(kernels)};
 
 }  // namespace cutplan::gemm

@@ -5,11 +5,11 @@
 
 namespace cutplan::gemm {
 
-static constexpr Kernel kernels[] = {CUTPLAN_SM90_SWAP_AB(cutlass::half_t, DType::f16, 16, 10, 0.15, false),
-                                     CUTPLAN_SM90_SWAP_AB(cutlass::half_t, DType::f16, 32, 8, 0.25, false),
-                                     CUTPLAN_SM90_SWAP_AB(cutlass::half_t, DType::f16, 64, 5, 0.35, false),
-                                     CUTPLAN_SM90_SWAP_AB(cutlass::half_t, DType::f16, 16, 5, 0.15, true),
-                                     CUTPLAN_SM90_SWAP_AB(cutlass::half_t, DType::f16, 64, 3, 0.35, true)};
+static constexpr Kernel kernels[] = {CUTPLAN_SM90_SWAP_AB(cutlass::half_t, DType::f16, 16, 10, 0.10, false),
+                                     CUTPLAN_SM90_SWAP_AB(cutlass::half_t, DType::f16, 32, 8, 0.26, false),
+                                     CUTPLAN_SM90_SWAP_AB(cutlass::half_t, DType::f16, 64, 5, 0.38, false),
+                                     CUTPLAN_SM90_SWAP_AB(cutlass::half_t, DType::f16, 16, 5, 0.10, true),
+                                     CUTPLAN_SM90_SWAP_AB(cutlass::half_t, DType::f16, 64, 3, 0.38, true)};
 const KernelTable sm90_f16_few = {kernels, std::size(kernels)};
 
 }  // namespace cutplan::gemm

@@ -4,12 +4,12 @@
 // gemm.hpp has what is computed, epilogue.cuh what happens to sums, tiles.cuh which tiles there are. Groups may share out
 // rows (A row-major) or K (A column-major, B row-major).
 //
-// Data movement. A block is three warpgroups. One thread of the first issues TMA copies of A and B tiles, 128-byte swizzled,
-// into a ring of kStages slots; a slot's `full` barrier counts the bytes that arrive, its `empty` barrier the consumers that
-// are done with it. The other two warpgroups multiply with wgmma straight from shared memory, keep one wgmma group in
-// flight, and free the slot of the one before. Results go from registers to boxes in shared memory, two to a warpgroup, and
-// from there by TMA to D while the next box is filled and the next tile begins; what is no plain interior takes the other
-// ways of epilogue.cuh. Tiles that fill no whole wave may be shared out (stream_k.cuh). Cooperative: the two take half of a
+// Data movement. A block is three warpgroups. One thread of the first finds tiles, tells the others through shared memory,
+// and issues TMA copies of A and B tiles, 128-byte swizzled, into a ring of kStages slots; a slot's `full` barrier counts the
+// bytes that arrive, its `empty` barrier the consumers that are done with it. The other two warpgroups multiply with wgmma
+// straight from shared memory, keep one wgmma group in flight, and free the slot of the one before. Results go from registers
+// to boxes in shared memory, two to a warpgroup, and from there by TMA to D while the next box is filled and the next tile
+// begins; terms that are not common, or reach beyond D, take the slower way of epilogue.cuh. Tiles that fill no whole wave may be shared out (stream_k.cuh). Cooperative: the two take half of a
 // tile's rows each. Ping-pong: each takes every other tile, in turns, so that one's epilogue runs while the other multiplies.
 // With kClusterM = 2 two blocks with neighbouring rows of D share their columns of B: each loads half of the B tile and
 // multicasts it. Gated: half of the B tile's columns come from B, half from b2, and belong to the same columns of D. A TMA
@@ -19,11 +19,15 @@
 // Why these tiles. A thread has room for 128 float32 accumulators: 128 x 256 for two warpgroups, 128 x 128 for one. The
 // large tile takes 32 KiB from L2 (with multicast) for the 1024 cycles of a K step of 64, the small one 64 KiB, which costs
 // clock rate, an H200 being short of power; but the large one's epilogue is exposed, 2700 of 74000 cycles at K = 4096.
-// bfloat16, rcr, H200, one run, relative to cuBLAS: at 4096 cubed 0.970 and 0.957, at 8192 cubed 1.007 and 1.032, at 2048 x
-// 28672 x 8192 0.978 and 0.988, at 8192 x 8192 x 512 0.88 and 0.93. With stores from registers, shuffled to 16 bytes, they
-// were 0.955 and 0.947, 0.995 and 0.996, 0.968 and 0.984, 0.80 and 0.86; with bulk copies of rows instead of boxes less than
-// that. Multicast made the ping-pong kernel slower (0.90 at 4096 cubed): two blocks in step lose what two warpgroups out of
-// step gain.
+// bfloat16, rcr, H200, one run, relative to cuBLAS: at 4096 cubed 0.962 and 0.963, at 8192 cubed 1.014 and 1.034, at 2048 x
+// 28672 x 8192 0.98 and 1.00, at 8192 x 8192 x 512 0.87 and 1.04. With stores from registers, shuffled to 16 bytes, they lost
+// up to 0.08 of it, with bulk copies of rows instead of boxes more. Multicast made the ping-pong kernel slower (0.90 at 4096
+// cubed): two blocks in step lose what two warpgroups out of step gain.
+//
+// What a tile costs beside its products. Where consumers found their tiles themselves, with divisions and the sizes of
+// groups, 32 groups of K = 64 of 4096 x 4096 took 517 us instead of 359. And code is memory, too: the first wave fetches it
+// from there, at up to a microsecond a jump. Without the stores from registers, and with one jump over all that a plain
+// product does not need, 4096 x 4096 x 512 takes 35.4 us instead of 37.9, and 1024 cubed 15.5 instead of 17.7.
 #pragma once
 
 #include <cutlass/arch/reg_reconfig.h>
@@ -59,7 +63,7 @@ struct Config {
   static_assert(kTileM == 128 || (kPingPong && kTileM == 64), "64 rows or twice 64 for a warpgroup");
   // Groups cut A's rows, or K where K is the outer dimension of both A and B. A cluster's rows would often be empty there.
   static constexpr bool kGroupsOfRows = kClusterM == 1 && a_is_k_major(kLayout),
-                        kGroupsOfK = kClusterM == 1 && kLayout == GemmLayout::crr && !kGated,
+                        kGroupsOfK = kClusterM == 1 && kPingPong && kLayout == GemmLayout::crr && !kGated,
                         kGroups = kGroupsOfRows || kGroupsOfK;
   static constexpr GMMA::Major kMajorA = a_is_k_major(kLayout) ? GMMA::Major::K : GMMA::Major::MN;
   static constexpr GMMA::Major kMajorB = b_is_k_major(kLayout) ? GMMA::Major::K : GMMA::Major::MN;
@@ -164,30 +168,19 @@ __device__ __forceinline__ void sync_warpgroup() {
   asm volatile("bar.sync %0, 128;" ::"r"(3 + static_cast<int>(threadIdx.x / 128)) : "memory");
 }
 
-/// Waits for all that share the thread's tile.
-template <typename Config>
-__device__ __forceinline__ void sync_consumers() {
-  if constexpr (Config::kConsumers == 1) {
-    sync_warpgroup();
-  } else {
-    asm volatile("bar.sync 1, 256;" ::: "memory");
-  }
-}
-
 /// Clears the rows of K from k_left to k_end in a slot of column-major A and row-major B, whose boxes have a row of 128 bytes
 /// for each k: at most 16 rows.
 template <typename Config>
 __device__ __forceinline__ void clear_tail(typename Config::Storage& storage, int slot, int k_left, int k_end, int thread) {
   constexpr int kBoxesA = Config::kTileM / 64, kBoxesB = Config::kTileN / 64, kTileK = Config::kTileK;
-  const int piece = thread % 128;  // of 16 bytes, in each box
-  if (piece < (k_end - k_left) * (run_bytes / 16)) {
-    char* a = reinterpret_cast<char*>(storage.a + slot * (Config::kTileM * kTileK)) + k_left * run_bytes + piece * 16;
-    char* b = reinterpret_cast<char*>(storage.b + slot * (Config::kTileN * kTileK)) + k_left * run_bytes + piece * 16;
-    for (int i = thread / 128; i < kBoxesA + kBoxesB; i += Config::kConsumers)
-      *reinterpret_cast<uint4*>(i < kBoxesA ? a + i * box_bytes : b + (i - kBoxesA) * box_bytes) = make_uint4(0, 0, 0, 0);
+  if (thread < (k_end - k_left) * (run_bytes / 16)) {  // 16 bytes in each box
+    char* a = reinterpret_cast<char*>(storage.a + slot * (Config::kTileM * kTileK)) + k_left * run_bytes + thread * 16;
+    char* b = reinterpret_cast<char*>(storage.b + slot * (Config::kTileN * kTileK)) + k_left * run_bytes + thread * 16;
+    for (int i = 0; i < kBoxesA; ++i) *reinterpret_cast<uint4*>(a + i * box_bytes) = make_uint4(0, 0, 0, 0);
+    for (int i = 0; i < kBoxesB; ++i) *reinterpret_cast<uint4*>(b + i * box_bytes) = make_uint4(0, 0, 0, 0);
   }
   cutlass::arch::fence_view_async_shared();  // wgmma reads through another proxy
-  sync_consumers<Config>();
+  sync_warpgroup();
 }
 
 template <typename Config>
@@ -247,7 +240,7 @@ __device__ __forceinline__ void consume(typename Config::Storage& storage, const
     mma.accumulate_ = Config::kPingPong ? GMMA::ScaleOut::One : GMMA::ScaleOut::Zero;
     fence();
     const bool is_cut = Config::kGroupsOfK && k_last < kTileK;  // the last step
-    const auto finish = [&] {  // the products before, of whose slot nothing more is read
+    const auto finish = [&] {                                   // the products before, of whose slot nothing more is read
       warpgroup_wait<1>();
       if (previous >= 0) release(previous);
       previous = ring.slot;
@@ -261,7 +254,7 @@ __device__ __forceinline__ void consume(typename Config::Storage& storage, const
       finish();
       ring.advance();
     }
-    if (is_cut) {
+    if (Config::kGroupsOfK && is_cut) {
       storage.full[ring.slot].wait(ring.phase);
       const int blocks_k = (k_last + kBlockK - 1) / kBlockK;
       if (k_last % kBlockK != 0) clear_tail<Config>(storage, ring.slot, k_last, blocks_k * kBlockK, thread);
@@ -302,55 +295,85 @@ __device__ __forceinline__ void consume(typename Config::Storage& storage, const
       --other;
       add_sums<128 * Config::kConsumers>(stream, all_sums, other * kClusterM + rank, thread, sync_warpgroup);
     }
-    Epilogue epilogue(p, tile.batch, tile.slice * p.batch + tile.batch, tile.row_end);
+    const std::int64_t d_batch = tile.slice * p.batch + tile.batch;
+    Epilogue epilogue(p, tile.batch, d_batch, tile.row_end);
     constexpr int kCols = Config::kColumns / 32;
     char* staging = storage.staging[threadIdx.x / 128 - 1];
-    const int batch_d = p.batch_d == 0 ? 0 : static_cast<int>(tile.batch);  // groups of rows share D
-    // A box may reach beyond D, but not into the rows of the next group.
-    const bool in_boxes = Config::kBoxes && d_is_mapped && epilogue.template is_interior<kCols>(tile.col) &&
-                          (tile.row_end == p.m || tile.row_end - first_row >= kTileM);
+    const std::int64_t warp_row = first_row + thread / 128 * 64 + warp * 16;
+    constexpr int kBlockRows = 64 * Config::kConsumers;
+    const auto sums_of = [&](int i) -> float (&)[kTileN / 2] {
+      return reinterpret_cast<float (&)[kTileN / 2]>(acc(0, i, 0));
+    };
+    if constexpr (Config::kGated) {
 #pragma unroll
-    for (int i = 0; i < kBlocksM; ++i) {
-      auto& sums = reinterpret_cast<float (&)[kTileN / 2]>(acc(0, i, 0));
-      const std::int64_t block_row = first_row + i * 64 * Config::kConsumers + thread / 128 * 64,
-                         row = block_row + warp * 16;
-      if constexpr (Config::kGated) epilogue.template gate<kCols>(sums, row, tile.col);
-      auto& values = reinterpret_cast<float (&)[kCols * 16]>(sums);
-      if (in_boxes) {
-        epilogue.template finish_interior<1, kCols>(values, row, tile.col);
-        const auto send = [&](int c, auto stage) {
-          char* box = staging + boxes++ % 2 * box_bytes;
-          if (thread % 128 == 0) tma_store_wait<1>();  // until all but the latest have been read
-          sync_warpgroup();
-          stage(box);
-          cutlass::arch::fence_view_async_shared();
-          sync_warpgroup();
-          if (thread % 128 == 0) {
-            SM90_TMA_STORE_3D::copy(&map_d, box, static_cast<int>(tile.col) + 32 * c, static_cast<int>(block_row), batch_d);
-            tma_store_arrive();
-          }
-        };
-        if (p.d_type == DType::f32) {
+      for (int i = 0; i < kBlocksM; ++i) epilogue.template gate<kCols>(sums_of(i), warp_row + i * kBlockRows, tile.col);
+    }
+    const auto values_of = [&](int i) -> float (&)[kCols * 16] {
+      return reinterpret_cast<float (&)[kCols * 16]>(sums_of(i));
+    };
+    if constexpr (!Config::kBoxes) {
+#pragma unroll
+      for (int i = 0; i < kBlocksM; ++i) {
+        epilogue.template store_warp_tile<1, kCols>(values_of(i), staging + warp * staging_bytes, warp_row + i * kBlockRows,
+                                                    tile.col);
+      }
+    } else if (epilogue.template fits_boxes<kCols>(tile.col)) {
+      if (epilogue.has_terms()) {
+#pragma unroll
+        for (int i = 0; i < kBlocksM; ++i)
+          epilogue.template finish_interior<1, kCols>(values_of(i), warp_row + i * kBlockRows, tile.col);
+      }
+      // TMA cuts off what reaches beyond D, columns in pieces of 16 bytes, but not what reaches into the rows of the next group.
+      const bool by_tma = d_is_mapped && (p.n % 8 == 0 || epilogue.template is_inside<kCols>(tile.col)) &&
+                          (tile.row_end == p.m || tile.row_end - first_row >= kTileM);
+      const int batch_d = p.batch_d == 0 ? 0 : static_cast<int>(d_batch);  // groups of rows share D
+      const auto send = [&](int i, int col, auto stage) {
+        char* box = staging + boxes++ % 2 * box_bytes;
+        if (thread % 128 == 0) {
+          by_tma ? tma_store_wait<1>() : tma_store_wait<0>();  // until all but the latest have been read
+        }
+        sync_warpgroup();
+        stage(box);
+        if (!by_tma) {
+          epilogue.copy_box(box, warp * 16, warp_row + i * kBlockRows, tile.col + col);
+          return;
+        }
+        cutlass::arch::fence_view_async_shared();
+        sync_warpgroup();
+        if (thread % 128 == 0) {
+          SM90_TMA_STORE_3D::copy(&map_d, box, static_cast<int>(tile.col) + col, static_cast<int>(warp_row) + i * kBlockRows,
+                                  batch_d);
+          tma_store_arrive();
+        }
+      };
+      if (p.d_type == DType::f32) {
+#pragma unroll
+        for (int i = 0; i < kBlocksM; ++i) {
 #pragma unroll
           for (int c = 0; c < kCols; ++c) {
-            send(c, [&](char* box) {
-              epilogue.stage_32_bits(reinterpret_cast<float (&)[16]>(values[c * 16]), box, warp * 16);
-            });
-          }
-        } else {
-#pragma unroll
-          for (int c = 0; c < kCols; c += 2) {
-            send(c, [&](char* box) {
-              epilogue.stage_16_bits(reinterpret_cast<float (&)[32]>(values[c * 16]), box, warp * 16);
+            send(i, 32 * c, [&](char* box) {
+              epilogue.stage_32_bits(reinterpret_cast<float (&)[16]>(values_of(i)[c * 16]), box, warp * 16);
             });
           }
         }
       } else {
-        if constexpr (Config::kBoxes) {
-          if (thread % 128 == 0) tma_store_wait<0>();
-          sync_warpgroup();
+#pragma unroll
+        for (int i = 0; i < kBlocksM; ++i) {
+#pragma unroll
+          for (int c = 0; c < kCols; c += 2) {
+            send(i, 32 * c, [&](char* box) {
+              epilogue.stage_16_bits(reinterpret_cast<float (&)[32]>(values_of(i)[c * 16]), box, warp * 16);
+            });
+          }
         }
-        epilogue.template store_warp_tile<1, kCols>(values, staging + warp * staging_bytes, row, tile.col);
+      }
+    } else {
+      if (thread % 128 == 0) tma_store_wait<0>();
+      sync_warpgroup();
+#pragma unroll
+      for (int i = 0; i < kBlocksM; ++i) {
+        epilogue.template store_staged<1, kCols>(values_of(i), staging + warp * staging_bytes, warp_row + i * kBlockRows,
+                                                 tile.col);
       }
     }
   }
@@ -421,10 +444,11 @@ void run(const Kernel&, const Problem& p, const Launch& launch) {
   };
   const CUtensorMap map_b = columns(p.b, p.ldb, p.batch_b),
                     map_b2 = Config::kGated ? columns(p.b2, p.ldb2, p.batch_b2) : CUtensorMap{};
-  const bool d_is_mapped = Config::kBoxes && launch.split_k <= 1 && can_map(p.d_type, p.d, p.ldd, p.batch_d);
-  const CUtensorMap map_d =
-      d_is_mapped ? tensor_map(tma_type(p.d_type), p.d_type, p.d, p.n, p.m, p.ldd, p.batch, p.batch_d, 64) : CUtensorMap{};
   const Problem main = launch.split_k > 1 ? partial_sums(p, launch.workspace) : p;
+  const bool d_is_mapped = Config::kBoxes && can_map(main.d_type, main.d, main.ldd, main.batch_d);
+  const CUtensorMap map_d = d_is_mapped ? tensor_map(tma_type(main.d_type), main.d_type, main.d, p.n, p.m, main.ldd,
+                                                     p.batch * std::max(launch.split_k, 1), main.batch_d, 64)
+                                        : CUtensorMap{};
   const bool streams = launch.split_k == stream_k;
   const TileGrid grid =
       tile_grid(p, kClusterM * Config::kTileM, Config::kColumns, Config::kTileK, std::max(launch.split_k, 1));

@@ -67,14 +67,16 @@ class Work {
 
   __device__ __forceinline__ bool next(Piece& piece) {
     const bool shared = end_ > begin_;
-    const std::uint32_t index = shared ? (end_ - 1) / stream_.steps : index_, first = index * stream_.steps;
+    const std::uint32_t index = shared ? (end_ - 1) / stream_.steps : index_;
     if (!walk_.find(index, piece)) return false;
     piece.first_worker = worker_;
-    piece.is_beginning = shared && end_ < first + stream_.steps;
+    piece.is_beginning = false;
     if (!shared) {
       index_ += workers_;
       return true;
     }
+    const std::uint32_t first = index * stream_.steps;
+    piece.is_beginning = end_ < first + stream_.steps;
     if (piece.is_beginning) piece.k_end = std::int64_t{end_ - first} * kTileK;
     if (begin_ > first) {
       piece.k = std::int64_t{begin_ - first} * kTileK;

@@ -289,5 +289,5 @@ constexpr Kernel kernel(DType operand, double peak_fraction, double exposed_seco
 
 /// Entries of a table: one tile in both layouts. The last argument is whether it is gated.
 #define CUTPLAN_SM90_SWAP_AB(Element, operand, rows, stages, peak_fraction, gated)                      \
-  sm90::swap_ab::kernel<Element, GemmLayout::rcr, rows, stages, gated>(operand, peak_fraction, 1.5e-6), \
-      sm90::swap_ab::kernel<Element, GemmLayout::rrr, rows, stages, gated>(operand, peak_fraction, 1.5e-6)
+  sm90::swap_ab::kernel<Element, GemmLayout::rcr, rows, stages, gated>(operand, peak_fraction, 0.2e-6), \
+      sm90::swap_ab::kernel<Element, GemmLayout::rrr, rows, stages, gated>(operand, peak_fraction, 0.2e-6)
