@@ -18,8 +18,8 @@ struct TileGrid {
   std::uint32_t tiles_m, tiles_n;  // of one matrix of the batch; over groups of rows tiles_m counts nothing
   std::uint32_t tiles;             // of the whole batch and every slice of K; over groups of rows an upper bound
   std::uint32_t slices;            // of K
-  cutlass::FastDivmod by_matrix, by_panel, by_last_width,
-      by_batch;  // tiles of a matrix and of a panel; the last panel's width
+  cutlass::FastDivmod by_matrix, by_panel, by_last_width;  // tiles of a matrix and of a panel, width of the last panel
+  cutlass::FastDivmod by_batch;
   std::int64_t k_slice;
 };
 

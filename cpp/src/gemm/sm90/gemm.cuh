@@ -9,8 +9,9 @@
 // bytes that arrive, its `empty` barrier the consumers that are done with it. The other two warpgroups multiply with wgmma
 // straight from shared memory, keep one wgmma group in flight, and free the slot of the one before. Results go from registers
 // to boxes in shared memory, two to a warpgroup, and from there by TMA to D while the next box is filled and the next tile
-// begins; terms that are not common, or reach beyond D, take the slower way of epilogue.cuh. Tiles that fill no whole wave may be shared out (stream_k.cuh). Cooperative: the two take half of a
-// tile's rows each. Ping-pong: each takes every other tile, in turns, so that one's epilogue runs while the other multiplies.
+// begins; terms that are not common, or reach beyond D, take the slower way of epilogue.cuh. Tiles that fill no whole wave
+// may be shared out (stream_k.cuh). Cooperative: the two take half of a tile's rows each. Ping-pong: each takes every other
+// tile, in turns, so that one's epilogue runs while the other multiplies.
 // With kClusterM = 2 two blocks with neighbouring rows of D share their columns of B: each loads half of the B tile and
 // multicasts it. Gated: half of the B tile's columns come from B, half from b2, and belong to the same columns of D. A TMA
 // box reads beyond a group's K into the next one's: of such a step only the blocks of 16 that the group has are multiplied,
@@ -25,8 +26,8 @@
 // cubed): two blocks in step lose what two warpgroups out of step gain.
 //
 // What a tile costs beside its products. Where consumers found their tiles themselves, with divisions and the sizes of
-// groups, 32 groups of K = 64 of 4096 x 4096 took 517 us instead of 359. And code is memory, too: the first wave fetches it
-// from there, at up to a microsecond a jump. Without the stores from registers, and with one jump over all that a plain
+// groups, 32 groups of K = 64 of 4096 x 4096 took 517 us instead of 359. And code is memory, too: a first wave waits
+// for it wherever it jumps to. Without the stores from registers, and with one jump over all that a plain
 // product does not need, 4096 x 4096 x 512 takes 35.4 us instead of 37.9, and 1024 cubed 15.5 instead of 17.7.
 #pragma once
 
