@@ -180,7 +180,7 @@ def _select(case: Case, epilogue: str, device: str, arch: str | None) -> cutplan
     return cutplan.GemmPlan.select(descriptor, device, preference)
 
 
-def _scratch(plan: Any, device: torch.device) -> torch.Tensor | None:
+def workspace_of(plan: Any, device: torch.device) -> torch.Tensor | None:
     return torch.empty(plan.workspace_size, dtype=torch.uint8, device=device) if plan.workspace_size else None
 
 
@@ -188,7 +188,7 @@ def _cutplan(plan: cutplan.GemmPlan, name: str, operands: Operands, d: torch.Ten
     epilogue = plan.descriptor.epilogue
     bias = operands.bias if epilogue.bias else None
     c = operands.c if epilogue.c else None
-    scratch = _scratch(plan, d.device)
+    scratch = workspace_of(plan, d.device)
     a, b = operands.a, operands.b
     return Contender(
         name,
@@ -374,7 +374,7 @@ class Bench:
             groups=len(parts), m=f["m"], n=f["n"], k=f["k"], a=case.dtype, over=case.over, layout=f["layout"]
         )
         plan = cutplan.GroupedGemmPlan.select(descriptor, self.device)
-        scratch = _scratch(plan, d.device)
+        scratch = workspace_of(plan, d.device)
         ours = Contender(
             "cutplan",
             lambda: plan.run(a, b, d, offsets, workspace=scratch),
@@ -444,7 +444,7 @@ def _gated(
     b2: torch.Tensor | None,
     d: torch.Tensor,
 ) -> Contender:
-    scratch = _scratch(plan, d.device)
+    scratch = workspace_of(plan, d.device)
     return Contender(
         name,
         lambda: plan.run(x, b, d, b2=b2, workspace=scratch),
@@ -495,7 +495,7 @@ def _print_epilogues(entries: list[_report.Record]) -> None:
     _report.print_table(header, rows)
 
 
-def _shape(text: str) -> tuple[int, int, int]:
+def parse_shape(text: str) -> tuple[int, int, int]:
     m, n, k = (int(extent) for extent in text.split("x"))
     if min(m, n, k) < 1:
         raise ValueError("an extent below 1 takes no time")
@@ -517,7 +517,7 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, str]:
     )
     parser.add_argument("--json", type=pathlib.Path, help="file for the machine's data and every sample")
     parser.add_argument(
-        "--shapes", type=_shape, nargs="+", help="MxNxK; leaves out the standard set and the epilogues"
+        "--shapes", type=parse_shape, nargs="+", help="MxNxK; leaves out the standard set and the epilogues"
     )
     parser.add_argument("--only", type=_pattern, help="regular expression that a problem's line must hold")
     parser.add_argument("--list", action="store_true", help="print the problems and measure nothing")

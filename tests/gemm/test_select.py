@@ -308,3 +308,12 @@ def test_arch_is_honoured() -> None:
 
 def test_unknown_kernel_lists_nothing() -> None:
     assert gemm_kernels(square(512), HOST, PlanPreference(kernel="gemm.host.nonsense")) == []
+
+
+@needs_sm90
+def test_tma_coordinates_stay_in_32_bits() -> None:
+    """K is counted in whole steps, so the last of 2^31 elements are out of a TMA kernel's reach."""
+    for k, served in ((2**31 - 64, True), (2**31 - 56, False)):
+        descriptor = GemmDescriptor(m=16, n=64, k=k, a="float16")
+        archs = {str(sku.arch) for sku in gemm_kernels(descriptor, H200)}
+        assert ("sm90" in archs) == served, k

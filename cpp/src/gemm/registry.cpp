@@ -107,8 +107,8 @@ double epilogue_work(Activation activation) {
 
 /// Seconds that a kernel takes, by count of waves, tensor core work and bytes. Only the order of the answers matters: clock,
 /// latency and bandwidths are an H200's (measured), and roughly cancel on other cards. These and the 16-bit sm90 kernels'
-/// numbers are fitted to 274 problems of 1 to 16384 rows, timed with cold caches: the kernel picked took 1.02 times as long
-/// as the fastest in geometric mean.
+/// numbers are fitted to what benchmarks/results/selection-h200.json holds, 274 problems of 1 to 16384 rows: the kernel
+/// picked takes 1.02 times as long as the fastest in geometric mean (python -m benchmarks.selection --judge FILE).
 double predict(const Kernel& k, const GemmDescriptor& g, int sms, const DeviceProperties& device, int split_k) {
   constexpr double clock = 1.7e9, device_bandwidth = 3.9e12, l2_bandwidth_per_sm = 84e9, load_latency = 1.4e-6,
                    launch = 6e-6, reduction = 9e-6, meeting = 1e-6, flags = 6e-6, split_lines = 1.4;
@@ -195,8 +195,9 @@ const char* obstacle(const Kernel& k, const Request& r, const GemmDescriptor& g,
                           : static_cast<double>(tiles_m) * static_cast<double>(batch);
   if (down * static_cast<double>(ceil_div(g.n, k.tile_n)) * largest_split >= static_cast<double>(end))
     return "more tiles than 32 bits count";
-  if (k.arch == Arch::sm90 && std::max({g.m, g.n, g.k, g.batch}) > end - k.tile_k)  // K is rounded up to whole steps
-    return "an extent within a K step of 2^31, or beyond";
+  // K is counted in whole steps, of at most 64.
+  if (k.arch == Arch::sm90 && std::max({g.m, g.n, g.k, g.batch}) > end - 64)
+    return "m, n, k and batch of at most 2^31 - 64 required";
   return nullptr;
 }
 

@@ -1,0 +1,206 @@
+"""How well the cost model picks: the likely kernels of many problems against each other and against torch.
+
+    python -m benchmarks.selection [--json FILE] [--shapes MxNxK ...]    measures, then judges
+    python -m benchmarks.selection --judge FILE                          judges a measured file; needs no GPU
+
+The problems are common sizes, few rows by the usual widths of models, and extents drawn at random. Of each
+the first kernels in the cost model's order are timed, all of one architecture. The verdict is on the model of
+this build, whenever the times were taken: how much longer its choice takes than the fastest, and torch's time
+over that of its choice. What tuning tables know is left aside, and results are checked elsewhere: in
+benchmarks.gemm and the tests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import pathlib
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+import cutplan
+from benchmarks import _report
+from benchmarks._timing import WARM_UP_ROUNDS, Stopwatch
+from benchmarks.gemm import parse_shape, workspace_of
+
+CANDIDATES = 9
+ROUNDS = 11
+KINDS = (("bfloat16", "rcr"), ("float16", "rrr"))
+COMMON = (
+    (8192, 8192, 512),
+    (8192, 8192, 256),
+    (4096, 4096, 512),
+    (4096, 4096, 1024),
+    (2048, 2048, 2048),
+    (1024, 4096, 4096),
+    (512, 4096, 4096),
+    (1024, 1024, 1024),
+    (2048, 4096, 1024),
+    (256, 8192, 4096),
+    (768, 3072, 768),
+    (4096, 3072, 768),
+    (4096, 768, 3072),
+    (16384, 1024, 1024),
+    (3000, 3000, 3000),
+    (128, 4096, 4096),
+    (512, 512, 512),
+    (1536, 1536, 4096),
+    (1024, 8192, 2048),
+    (2048, 8192, 8192),
+    (4096, 11008, 4096),
+    (6144, 6144, 6144),
+)
+WIDTHS = ((4096, 4096), (28672, 8192), (8192, 8192), (4096, 14336), (1024, 8192))  # N and K
+ROWS = (1, 8, 16, 17, 24, 32, 48, 64, 80, 96, 128, 192, 256, 384)
+UNALIGNED = ((2048, 2048, 968), (2048, 2048, 1992), (4096, 4096, 200), (4096, 4104, 4096), (1111, 2048, 4096))
+RANDOM, SEED = 40, 5
+
+
+def shapes() -> list[tuple[int, int, int]]:
+    chance = random.Random(SEED)
+
+    def drawn(low: float, high: float) -> int:
+        return int(2 ** chance.uniform(low, high))
+
+    few_rows = [(m, n, k) for n, k in WIDTHS for m in ROWS]
+    anything = [(drawn(4, 13.3), drawn(8, 13.3) // 8 * 8, drawn(7, 13) // 8 * 8) for _ in range(RANDOM)]
+    return [*COMMON, *few_rows, *anything, *UNALIGNED]
+
+
+def _properties(record: _report.Record) -> cutplan.DeviceProperties:
+    fields = ("name", "compute_capability", "sm_count", "shared_memory", "l2_bytes")
+    return cutplan.DeviceProperties(**{field: record["device"][field] for field in fields})
+
+
+def _ranked(problem: _report.Record, properties: cutplan.DeviceProperties) -> list[cutplan.KernelSku]:
+    m, n, k = problem["shape"]
+    descriptor = cutplan.GemmDescriptor(m=m, n=n, k=k, a=problem["dtype"], layout=problem["layout"])
+    return cutplan.gemm_kernels(descriptor, properties, cutplan.PlanPreference(tune="off"))
+
+
+def _measure(
+    problem: _report.Record, properties: cutplan.DeviceProperties, device: str, stopwatch: Stopwatch
+) -> _report.Record:
+    """The problem with the median of each kernel and of torch, in microseconds."""
+    m, n, k = problem["shape"]
+    dtype = getattr(torch, problem["dtype"])
+    a = torch.randn(m, k, device=device).to(dtype)
+    b = torch.randn(n, k, device=device).to(dtype).T
+    if problem["layout"] == "rrr":
+        b = b.contiguous()
+    d = torch.empty(m, n, dtype=dtype, device=device)
+    descriptor = cutplan.describe(a, b, d)
+    ranked = _ranked(problem, properties)
+    contenders: dict[str, Callable[[], object]] = {"torch": lambda: torch.mm(a, b, out=d)}
+    for sku in [sku for sku in ranked if sku.arch == ranked[0].arch][:CANDIDATES]:
+        plan = cutplan.GemmPlan.select(descriptor, device, cutplan.PlanPreference(kernel=sku.name))
+        contenders[sku.name] = partial(plan.run, a, b, d, workspace=workspace_of(plan, d.device))
+    samples = stopwatch.compare(contenders, ROUNDS)
+    return {**problem, "medians": {name: statistics.median(taken) for name, taken in samples.items()}}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """On a group of problems; means are geometric."""
+
+    count: int
+    loss: float  # time of the model's choice over the fastest's
+    worst: float
+    gain: float  # torch's time over that of the choice
+
+
+def judge(record: _report.Record) -> tuple[dict[str, Verdict], list[str]]:
+    """The verdict on each group, and the choices that cannot be judged because they were not measured."""
+    properties = _properties(record)
+    groups: dict[str, list[tuple[float, float]]] = {}
+    unmeasured = []
+    for problem in record["problems"]:
+        medians = problem["medians"]
+        choice = _ranked(problem, properties)[0].name
+        if choice not in medians:
+            unmeasured.append(f"{'x'.join(map(str, problem['shape']))} {choice}")
+            continue
+        fastest = min(taken for name, taken in medians.items() if name != "torch")
+        ratios = medians[choice] / fastest, medians["torch"] / medians[choice]
+        m, n, k = problem["shape"]
+        is_aligned = all(extent % 64 == 0 for extent in ((k,) if problem["layout"] == "rcr" else (k, n)))
+        for group in (
+            "all",
+            "up to 16 rows" if m <= 16 else "up to 384 rows" if m <= 384 else "more rows",
+            "rows of whole lines" if is_aligned else "rows of parts of lines",
+            "torch below 20 us" if medians["torch"] < 20 else "torch 20 us or more",
+        ):
+            groups.setdefault(group, []).append(ratios)
+
+    def mean(values: Sequence[float]) -> float:
+        return math.exp(statistics.fmean(map(math.log, values)))
+
+    verdicts = {}
+    for group, found in groups.items():
+        losses, gains = zip(*found, strict=True)
+        verdicts[group] = Verdict(len(found), mean(losses), max(losses), mean(gains))
+    return verdicts, unmeasured
+
+
+def report(record: _report.Record) -> None:
+    verdicts, unmeasured = judge(record)
+    header = ["problems", "count", "choice / fastest", "at most", "torch / choice"]
+    rows = [
+        [group, str(v.count), f"{v.loss:.3f}", f"{v.worst:.3f}", f"{v.gain:.3f}"]
+        for group, v in verdicts.items()
+    ]
+    _report.print_table(header, rows)
+    for choice in unmeasured:
+        print(f"not measured: {choice}")
+
+
+def main(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.selection",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--json", type=pathlib.Path, help="file for the machine's data and the medians")
+    parser.add_argument("--judge", type=pathlib.Path, help="a file that --json made")
+    parser.add_argument("--shapes", type=parse_shape, nargs="+", help="MxNxK instead of the standard set")
+    parser.add_argument("--device", help='"cuda:1", or "cpu" for the host backend (default: cuda:0)')
+    options = parser.parse_args(arguments)
+    if options.judge:
+        report(json.loads(options.judge.read_text()))
+        return
+    device = _report.choose_device(parser, options.device)
+    if device == "cpu" and not options.shapes:
+        parser.error("the standard shapes take hours on a host: name smaller ones with --shapes")
+    start = time.perf_counter()
+    stopwatch = Stopwatch(device, SEED)
+    record = _report.begin(
+        "selection",
+        arguments,
+        device,
+        seed=SEED,
+        rounds=ROUNDS,
+        warm_up_rounds=WARM_UP_ROUNDS,
+        flush_bytes=stopwatch.flush_bytes,
+    )
+    properties = cutplan.device_properties(device)
+    record["device"]["shared_memory"] = properties.shared_memory
+    record["problems"] = []
+    for dtype, layout in KINDS:
+        for shape in options.shapes or shapes():
+            problem = {"shape": list(shape), "dtype": dtype, "layout": layout}
+            record["problems"].append(_measure(problem, properties, device, stopwatch))
+            print(".", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    _report.finish(record, device, start, options.json, report)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
