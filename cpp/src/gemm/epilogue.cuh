@@ -365,7 +365,7 @@ class Epilogue {
   __device__ __forceinline__ void store_warp_tile(float (&acc)[kRows * kCols * 16], void* staging, std::int64_t first_row,
                                                   std::int64_t first_col) const {
     if (first_row >= m_ || first_col >= n_) return;
-    if (fits_boxes<kCols>(first_col) && is_inside<kCols>(first_col)) {
+    if (finishes_in_registers<kCols>(first_col) && is_inside<kCols>(first_col)) {
       if (has_terms()) finish_interior<kRows, kCols>(acc, first_row, first_col);
       store_interior<kRows, kCols>(acc, first_row, first_col);
     } else {
@@ -378,14 +378,16 @@ class Epilogue {
     return alpha_ != 1.0f || has_c_ || has_bias_ || activation_ != Activation::none;
   }
 
-  /// Whether 32 kCols columns can go through boxes: aligned, and with nothing but the common terms, all of them inside D.
+  /// Whether 32 kCols columns need no more than finish_interior: D is aligned, and there are only common terms, aligned too
+  /// and for columns all inside D.
   template <int kCols>
-  __device__ __forceinline__ bool fits_boxes(std::int64_t first_col) const {
+  __device__ __forceinline__ bool finishes_in_registers(std::int64_t first_col) const {
     const bool common = (gated_ || p_.row_scale == nullptr) && p_.column_scale == nullptr && p_.residual == nullptr &&
                         p_.auxiliary == Auxiliary::none && !(has_bias_ && p_.bias_over_m);
     return common && d_.wide &&
            (!has_terms() || (is_inside<kCols>(first_col) && (!has_c_ || c_.wide) && (!has_bias_ || bias_.wide)));
   }
+  /// Whether 32 kCols columns lie inside D.
   template <int kCols>
   __device__ __forceinline__ bool is_inside(std::int64_t first_col) const {
     return first_col + 32 * kCols <= n_;

@@ -9,8 +9,9 @@
 // bytes that arrive, its `empty` barrier the consumers that are done with it. The other two warpgroups multiply with wgmma
 // straight from shared memory, keep one wgmma group in flight, and free the slot of the one before. Results go from registers
 // to boxes in shared memory, two to a warpgroup, and from there by TMA to D while the next box is filled and the next tile
-// begins; terms that are not common, or reach beyond D, take the slower way of epilogue.cuh. Tiles that fill no whole wave
-// may be shared out (stream_k.cuh). Cooperative: the two take half of a tile's rows each. Ping-pong: each takes every other
+// begins; TMA does not know where a group's rows end, and there warps copy the box. Terms of the epilogue that are not
+// common, or reach beyond D, take the slower way of epilogue.cuh. Tiles that fill no whole wave may be shared out
+// (stream_k.cuh). Cooperative: the two take half of a tile's rows each. Ping-pong: each takes every other
 // tile, in turns, so that one's epilogue runs while the other multiplies.
 // With kClusterM = 2 two blocks with neighbouring rows of D share their columns of B: each loads half of the B tile and
 // multicasts it. Gated: half of the B tile's columns come from B, half from b2, and belong to the same columns of D. A TMA
@@ -26,9 +27,10 @@
 // cubed): two blocks in step lose what two warpgroups out of step gain.
 //
 // What a tile costs beside its products. Where consumers found their tiles themselves, with divisions and the sizes of
-// groups, 32 groups of K = 64 of 4096 x 4096 took 517 us instead of 359. And code is memory, too: a first wave waits
-// for it wherever it jumps to. Without the stores from registers, and with one jump over all that a plain
-// product does not need, 4096 x 4096 x 512 takes 35.4 us instead of 37.9, and 1024 cubed 15.5 instead of 17.7.
+// groups, 32 groups of K = 64 of 4096 x 4096 took 517 us instead of 359. And a first wave waits for code wherever it jumps
+// to. Without stores from registers, and with one jump over all that a plain product does not need, warps stalled for want
+// of an instruction 3000 cycles instead of 4300 at 1024 cubed, which took 15.5 us instead of 17.7 with cold caches, and 4096 x
+// 4096 x 512 took 35.4 instead of 37.9.
 #pragma once
 
 #include <cutlass/arch/reg_reconfig.h>
@@ -78,24 +80,24 @@ struct Config {
 
   static constexpr std::uint32_t kSlotBytes = (kTileM + kTileN) * run_bytes;
 
-  // Results inside D leave through shared memory, each warpgroup's in boxes of 64 rows of 128 bytes, of which it has two.
+  // Results leave through shared memory, each warpgroup's in boxes of 64 rows of 128 bytes, of which it has two.
   static constexpr bool kBoxes = kTileM == 128;
   static constexpr int kStagingBytes = kBoxes ? 2 * box_bytes : 4 * staging_bytes;
 
   /// What the producer tells the consumers: which piece comes next, and where its first step lies.
-  struct Order : Piece {
+  struct WorkTile : Piece {
     int steps;  // -1: there is no piece
     RingPosition<kStages> ring;
   };
-  static constexpr int kOrders = 4;  // that the producer may be ahead
+  static constexpr int kWorkTiles = 4;  // that the producer may be ahead
 
   struct Storage {
     alignas(1024) Element a[cosize_v<SmemA>];
     alignas(1024) Element b[cosize_v<SmemB>];
     alignas(1024) char staging[2][kStagingBytes];  // of each consumer warpgroup
-    alignas(16) Order orders[kOrders];
+    alignas(16) WorkTile work_tiles[kWorkTiles];
     cutlass::arch::ClusterTransactionBarrier full[kStages];
-    cutlass::arch::ClusterBarrier empty[kStages], given[kOrders], taken[kOrders];
+    cutlass::arch::ClusterBarrier empty[kStages], work_full[kWorkTiles], work_empty[kWorkTiles];
   };
   static constexpr std::size_t kSharedMemory = sizeof(Storage);
   static_assert(kSharedMemory <= 227 * 1024);
@@ -110,18 +112,18 @@ __device__ __forceinline__ void produce(typename Config::Storage& storage, const
   const std::uint64_t hint_b = grid.tiles_m == 1 ? read_once : keep;  // read once, B must not drive out what is in L2
   const int rank = kClusterM == 1 ? 0 : static_cast<int>(block_rank_in_cluster());
   RingPosition<Config::kStages> ring;
-  RingPosition<Config::kOrders> orders;
+  RingPosition<Config::kWorkTiles> next;
   Work<kTileM * kClusterM, Config::kColumns, kTileK> work(p, grid, stream, blockIdx.x / kClusterM, gridDim.x / kClusterM);
-  const auto give = [&](const Piece& tile, int steps) {
-    storage.taken[orders.slot].wait(orders.phase ^ 1);
-    storage.orders[orders.slot] = {tile, steps, ring};
-    storage.given[orders.slot].arrive();
-    orders.advance();
+  const auto publish = [&](const Piece& tile, int steps) {
+    storage.work_empty[next.slot].wait(next.phase ^ 1);
+    storage.work_tiles[next.slot] = {tile, steps, ring};
+    storage.work_full[next.slot].arrive();
+    next.advance();
   };
   Piece tile;
   while (work.next(tile)) {
     const int steps = static_cast<int>((tile.k_end - tile.k + kTileK - 1) / kTileK);
-    give(tile, steps);
+    publish(tile, steps);
     const int m0 = static_cast<int>(tile.row) + rank * kTileM, n0 = static_cast<int>(tile.col);
     const int batch_a = p.batch_a == 0 ? 0 : static_cast<int>(tile.batch),
               batch_b = p.batch_b == 0 ? 0 : static_cast<int>(tile.batch);
@@ -157,7 +159,7 @@ __device__ __forceinline__ void produce(typename Config::Storage& storage, const
       ring.advance();
     }
   }
-  for (int i = 0; i < 2 / Config::kConsumers; ++i) give({}, -1);
+  for (int i = 0; i < 2 / Config::kConsumers; ++i) publish({}, -1);
 }
 
 /// Two warpgroups that take turns at the main loop. A turn is also what keeps a warpgroup from waiting for a lap of the ring
@@ -209,14 +211,14 @@ __device__ __forceinline__ void consume(typename Config::Storage& storage, const
   RingPosition<Config::kStages> ring;
   const std::uint32_t worker = blockIdx.x / kClusterM;
   // Ping-pong: of two tiles each warpgroup takes one.
-  RingPosition<Config::kOrders> orders{group};
-  typename Config::Order tile;
-  const auto take = [&] {
-    storage.given[orders.slot].wait(orders.phase);
-    tile = storage.orders[orders.slot];
+  RingPosition<Config::kWorkTiles> next{group};
+  typename Config::WorkTile tile;
+  const auto fetch = [&] {
+    storage.work_full[next.slot].wait(next.phase);
+    tile = storage.work_tiles[next.slot];
     __syncwarp();
-    if (thread % 32 == 0) storage.taken[orders.slot].arrive();
-    orders.advance(2 / Config::kConsumers);
+    if (thread % 32 == 0) storage.work_empty[next.slot].arrive();
+    next.advance(2 / Config::kConsumers);
     ring = tile.ring;
     return tile.steps >= 0;
   };
@@ -241,7 +243,7 @@ __device__ __forceinline__ void consume(typename Config::Storage& storage, const
     mma.accumulate_ = Config::kPingPong ? GMMA::ScaleOut::One : GMMA::ScaleOut::Zero;
     fence();
     const bool is_cut = Config::kGroupsOfK && k_last < kTileK;  // the last step
-    const auto finish = [&] {                                   // the products before, of whose slot nothing more is read
+    const auto await_previous = [&] {                           // products, of whose slot nothing more is read then
       warpgroup_wait<1>();
       if (previous >= 0) release(previous);
       previous = ring.slot;
@@ -252,10 +254,10 @@ __device__ __forceinline__ void consume(typename Config::Storage& storage, const
 #pragma unroll
       for (int k = 0; k < kBlocksK; ++k) multiply_block(k);
       warpgroup_commit_batch();
-      finish();
+      await_previous();
       ring.advance();
     }
-    if (Config::kGroupsOfK && is_cut) {
+    if (is_cut) {
       storage.full[ring.slot].wait(ring.phase);
       const int blocks_k = (k_last + kBlockK - 1) / kBlockK;
       if (k_last % kBlockK != 0) clear_tail<Config>(storage, ring.slot, k_last, blocks_k * kBlockK, thread);
@@ -264,7 +266,7 @@ __device__ __forceinline__ void consume(typename Config::Storage& storage, const
         warpgroup_arrive();
         multiply_block(k);
         warpgroup_commit_batch();
-        if (k == 0) finish();
+        if (k == 0) await_previous();
       }
       ring.advance();
     }
@@ -274,7 +276,7 @@ __device__ __forceinline__ void consume(typename Config::Storage& storage, const
     if (previous >= 0) release(previous);
   };
   if (group == 1) pass_turn(0);
-  while (take()) {
+  while (fetch()) {
     const int steps = tile.steps;
     // Ping-pong clears the sums under the other's products; cooperative, the first products do not add to what they hold.
     if (Config::kPingPong || steps == 0) clear(acc);
@@ -318,7 +320,7 @@ __device__ __forceinline__ void consume(typename Config::Storage& storage, const
         epilogue.template store_warp_tile<1, kCols>(values_of(i), staging + warp * staging_bytes, warp_row + i * kBlockRows,
                                                     tile.col);
       }
-    } else if (epilogue.template fits_boxes<kCols>(tile.col)) {
+    } else if (epilogue.template finishes_in_registers<kCols>(tile.col)) {
       if (epilogue.has_terms()) {
 #pragma unroll
         for (int i = 0; i < kBlocksM; ++i)
@@ -401,9 +403,9 @@ __global__ __launch_bounds__(threads, 1) void sm90_gemm(
       storage.full[i].init(1);
       storage.empty[i].init(Config::kConsumers * Config::kClusterM);
     }
-    for (int i = 0; i < Config::kOrders; ++i) {
-      storage.given[i].init(1);
-      storage.taken[i].init(4 * Config::kConsumers);  // warps
+    for (int i = 0; i < Config::kWorkTiles; ++i) {
+      storage.work_full[i].init(1);
+      storage.work_empty[i].init(4 * Config::kConsumers);  // warps
     }
     cutlass::arch::fence_barrier_init();
   }
