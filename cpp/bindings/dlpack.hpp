@@ -5,6 +5,7 @@
 #include <nanobind/nanobind.h>
 
 #include <cstdint>
+#include <initializer_list>
 
 #include "cutplan/tensor.hpp"
 
@@ -16,6 +17,8 @@ namespace nb = nanobind;
 enum class Framework : std::uint8_t { other, torch, numpy, cupy, jax };
 
 const char* name(Framework framework) noexcept;
+/// The name as Python has it, made once for each: it is compared on the way of every call.
+nb::object to_python(Framework framework);
 
 /// The library that a tensor's type comes from; found once per type. A TensorViewObject answers for what it wraps.
 Framework framework_of(nb::handle object);
@@ -30,6 +33,20 @@ struct TensorViewObject {
   std::int64_t shape[max_rank] = {};
   std::int64_t strides[max_rank] = {};
 };
+
+/// What an import found, for Python code that arranges operands. It can stand for the tensor where none is computed with:
+/// describe() and its like then need not ask the tensor's library again.
+struct TensorInfo {
+  TensorView view;
+  Framework framework;
+};
+
+/// An attribute; None where there is none. What else goes wrong in looking for it is raised.
+nb::object find_attribute(nb::handle object, const char* attribute);
+
+/// Tells torch that these tensors, where they are its own, have been written: one that autograd has saved for a backward pass
+/// is then refused there. None is skipped.
+void mark_written(std::initializer_list<nb::handle> outputs);
 
 /// Imports the operands of one call. Must be destroyed with the GIL held.
 class Importer {
@@ -54,6 +71,7 @@ class Importer {
 
  private:
   enum class Order : std::uint8_t { unordered, host, on_stream };
+  enum class Tangents : std::uint8_t { not_asked, none, possible };
   struct Loan {
     void* managed;
     bool versioned;
@@ -65,9 +83,11 @@ class Importer {
   void import_view(const TensorViewObject& object, const char* name, TensorView& view);
   void import_as(nb::handle object, const char* name, DType dtype, TensorView& view);
   void lend(void* managed, bool versioned);
+  bool check_torch(nb::handle object, const char* name);
 
   Order order_ = Order::unordered;
   bool explicit_stream_ = false;
+  Tangents tangents_ = Tangents::not_asked;
   int loan_count_ = 0;
   void* stream_ = nullptr;
   const void* stream_api_ = nullptr;  // exchange API of the producer whose current stream this is

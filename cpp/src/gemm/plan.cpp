@@ -94,6 +94,7 @@ Selection select(const Request& request, Device device, const PlanPreference& pr
   s.sku = sku(*best.kernel, best.split_k, request);
   s.precision = precision(*best.kernel, best.split_k, request);
   s.precision.batch_invariant = device.type == DeviceType::cpu || preference.batch_invariant;
+  s.preference = preference;
 #if CUTPLAN_WITH_CUDA
   if (best.kernel->prepare != nullptr) {
     DeviceGuard guard(device.id);
@@ -157,6 +158,7 @@ const KernelSku& GemmPlan::sku() const noexcept { return impl_->selection.sku; }
 const PrecisionGuarantee& GemmPlan::precision_guarantee() const noexcept { return impl_->selection.precision; }
 const GemmDescriptor& GemmPlan::descriptor() const noexcept { return impl_->descriptor; }
 Device GemmPlan::device() const noexcept { return impl_->selection.device; }
+const PlanPreference& GemmPlan::preference() const noexcept { return impl_->selection.preference; }
 
 void GemmPlan::run(const GemmArguments& arguments, Stream stream, Workspace workspace) const {
   launch(*impl_, arguments, stream, workspace, 1);
