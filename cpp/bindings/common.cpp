@@ -328,14 +328,14 @@ nb::dict fields(const PlanPreference& p) {
 
 void bind_preference(nb::module_& m) {
   nb::class_<PlanPreference> preference(
-      m, "PlanPreference", "What the caller insists on. select() refuses a field that it cannot honour, by name.");
+      m, "PlanPreference", value_slots<PlanPreference, &operator_equal, &operator<< >(),
+      "What the caller insists on. select() refuses a field that it cannot honour, by name.");
   bind_keywords(preference, "PlanPreference", &make_preference, &fields,
                 "def __init__(self, *, max_workspace_bytes: int | None = None, deterministic: bool = False, "
                 "batch_invariant: bool = False, arch: cutplan._typing.ArchLike | None = None, kernel: str | None = None, "
                 "sm_count: int = 0, math: cutplan._typing.MathLike = 'tf32x3', tune: cutplan._typing.TuneLike = 'cached') "
                 "-> None",
                 "Fields are those of the same names.");
-  bind_value(preference, &operator_equal, &operator<<);
   preference
       .def_prop_ro(
           "max_workspace_bytes",

@@ -74,7 +74,7 @@ Framework find_framework(nb::handle type) {
 
 /// The GIL guards the cache. It holds its types strongly, so that an address in it is never another type's; a program meets
 /// few tensor types, and one that makes them without end only loses the oldest entries.
-Producer producer_of(nb::handle object) {
+const Producer& producer_of(nb::handle object) {
   struct Entry {
     PyObject* type;
     Producer producer;
@@ -96,10 +96,11 @@ Producer producer_of(nb::handle object) {
 
   nb::object evicted = size == capacity ? nb::steal(cache[next].type) : nb::object();
   Py_INCREF(type);
-  cache[next] = {type, producer};
+  Entry& entry = cache[next];
+  entry = {type, producer};
   if (size < capacity) ++size;
   next = (next + 1) % capacity;
-  return producer;
+  return entry.producer;
 }
 
 /// The type code's element type; none where cutplan has none.
@@ -216,6 +217,23 @@ bool ask(nb::handle object, PyObject* method) {
   return answer.ptr() == Py_True;
 }
 
+/// An attribute of every torch tensor, read by the descriptor's own function: the look-up by name takes as long again.
+class Getter {
+ public:
+  explicit Getter(const char* name)
+      : descriptor_(nb::object(nb::module_::import_("torch").attr("Tensor").attr(name)).release().ptr()),
+        get_(reinterpret_cast<descrgetfunc>(PyType_GetSlot(Py_TYPE(descriptor_), Py_tp_descr_get))) {}
+  nb::object operator()(nb::handle object) const {
+    const nb::object value = nb::steal(get_(descriptor_, object.ptr(), reinterpret_cast<PyObject*>(Py_TYPE(object.ptr()))));
+    if (!value.is_valid()) throw nb::python_error();
+    return value;
+  }
+
+ private:
+  PyObject* descriptor_;
+  descrgetfunc get_;
+};
+
 bool is_functorch_wrapper(nb::handle object) {
   const nb::object functorch = find_attribute(nb::module_::import_("torch").attr("_C"), "_functorch");
   return !functorch.is_none() && nb::cast<bool>(functorch.attr("is_functorch_wrapped_tensor")(object));
@@ -259,9 +277,8 @@ void check_memory(nb::handle object, const char* name, const TensorView& view) {
 /// torch itself records no gradients, so that parameters can be used under torch.no_grad(). Returns whether the tensor
 /// requires grad.
 bool check_gradient(nb::handle object, const char* name) {
-  static PyObject* const requires_grad_name = PyUnicode_InternFromString("requires_grad");
-  const nb::object requires_grad = nb::steal(PyObject_GetAttr(object.ptr(), requires_grad_name));
-  if (!requires_grad.is_valid()) throw nb::python_error();
+  static const Getter get("requires_grad");
+  const nb::object requires_grad = get(object);
   if (requires_grad.ptr() != Py_True) return false;
   if (nb::cast<bool>(nb::module_::import_("torch").attr("is_grad_enabled")())) {
     if (is_functorch_wrapper(object)) refuse_functorch_wrapper(name);
@@ -365,8 +382,9 @@ void mark_written(std::initializer_list<nb::handle> outputs) {
   nb::handle tensors[6];  // an attention backward writes that many
   int count = 0;
   for (nb::handle output : outputs) {
-    while (!output.is_none() && producer_of(output).is_view) output = nb::cast<const TensorViewObject&>(output).tensor;
-    if (!output.is_none() && producer_of(output).framework == Framework::torch) tensors[count++] = output;
+    if (output.is_none()) continue;
+    while (producer_of(output).is_view) output = nb::cast<const TensorViewObject&>(output).tensor;
+    if (producer_of(output).framework == Framework::torch) tensors[count++] = output;
   }
   if (count == 0) return;
   // torch.autograd.graph.increment_version() is this function and 100 ns more. Before torch 2.1 there is none.
@@ -389,8 +407,7 @@ void mark_written(std::initializer_list<nb::handle> outputs) {
   const nb::object all = nb::steal(PyTuple_New(count));
   if (!all.is_valid()) throw nb::python_error();
   for (int i = 0; i < count; ++i) PyTuple_SetItem(all.ptr(), i, tensors[i].inc_ref().ptr());
-  const nb::object done = nb::steal(PyObject_CallFunctionObjArgs(increment, all.ptr(), nullptr));
-  if (!done.is_valid()) throw nb::python_error();
+  nb::borrow(increment)(all);
 }
 
 Framework framework_of(nb::handle object) {

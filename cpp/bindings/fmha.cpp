@@ -250,7 +250,7 @@ void can_implement_backward(const FmhaBackwardPlan& plan, nb::handle grad, nb::h
 
 void bind_descriptor(nb::module_& m) {
   nb::class_<FmhaDescriptor> descriptor(
-      m, "FmhaDescriptor",
+      m, "FmhaDescriptor", value_slots<FmhaDescriptor, &operator_equal, &operator<< >(),
       "One attention problem: O = softmax(scores) V for `heads` heads of `batch` sequences, `heads_k` heads of K and V.\n\n"
       "Score of query i and key j, in this order: scale q_i . k_j; softcap tanh(score / softcap); minus slope |i + off - "
       "j|\n"
@@ -270,7 +270,6 @@ void bind_descriptor(nb::module_& m) {
       "`dtype` is the type of Q, K and V, and O's unless `o` is given; `bias` is the bias's type, None without one.\n"
       "`packed`: the sequences lie one after the other, and seq_q and seq_k count the rows of all together. `align` is\n"
       "for window and ALiBi without causal, bottom_right unless given; with causal, that sets it.");
-  bind_value(descriptor, &operator_equal, &operator<<);
   descriptor.def_ro("batch", &FmhaDescriptor::batch, "Sequences.")
       .def_ro("heads", &FmhaDescriptor::heads, "Of Q and O.")
       .def_ro("heads_k", &FmhaDescriptor::heads_k, "Of K and V; a divisor of heads.")
@@ -303,13 +302,13 @@ void bind_descriptor(nb::module_& m) {
       .def_ro("lse", &FmhaDescriptor::lse, "Whether run() writes LSE.");
 
   nb::class_<FmhaBackwardDescriptor> backward(m, "FmhaBackwardDescriptor",
+                                              value_slots<FmhaBackwardDescriptor, &operator_equal, &operator<< >(),
                                               "The gradients of one attention problem. They need LSE, so `forward` has it.");
   bind_keywords(backward, "FmhaBackwardDescriptor", &make_backward_descriptor, &fields,
                 "def __init__(self, forward: cutplan.FmhaDescriptor, *, grad: cutplan._typing.DTypeLike | None = None, "
                 "dbias: bool = False, dalibi_slopes: bool = False, dsink: bool = False) -> None",
                 "`grad` is the type of dQ, dK and dV, the operands' unless given; the gradient of O has the operands' type.",
                 "forward");
-  bind_value(backward, &operator_equal, &operator<<);
   backward.def_ro("forward", &FmhaBackwardDescriptor::forward)
       .def_prop_ro(
           "grad", [](const FmhaBackwardDescriptor& self) { return self.grad; }, nb::sig("def grad(self) -> cutplan.DType"),

@@ -192,7 +192,7 @@ GemmDescriptor describe_operands(nb::handle a, nb::handle b, nb::handle d, nb::h
 
 void bind_epilogue(nb::module_& m) {
   nb::class_<Epilogue> epilogue(
-      m, "Epilogue",
+      m, "Epilogue", value_slots<Epilogue, &operator_equal, &operator<< >(),
       "What is done to A B before it is stored.\n\n"
       "    x = alpha row_scale_i column_scale_j (A B)_ij + beta C_ij + bias\n"
       "    D = activation(x) + residual                                  aux=\"store\": also writes x to aux\n"
@@ -207,7 +207,6 @@ void bind_epilogue(nb::module_& m) {
       "\"gradient\". `gate`\n"
       "is \"separate\", with B and b2 two matrices, or \"interleaved\", with the columns of both taking turns in one B "
       "[k, 2 n].");
-  bind_value(epilogue, &operator_equal, &operator<<);
   epilogue
       .def_prop_ro(
           "bias", [](const Epilogue& self) { return name_or_none(self.bias, BiasOver::none); },
@@ -230,7 +229,8 @@ void bind_epilogue(nb::module_& m) {
 
 void bind_descriptor(nb::module_& m) {
   nb::class_<GemmDescriptor> descriptor(
-      m, "GemmDescriptor", "One problem: D [m, n] = epilogue(A [m, k] B [k, n]), `batch` times. Epilogue has the formula.");
+      m, "GemmDescriptor", value_slots<GemmDescriptor, &operator_equal, &operator<< >(),
+      "One problem: D [m, n] = epilogue(A [m, k] B [k, n]), `batch` times. Epilogue has the formula.");
   bind_keywords(
       descriptor, "GemmDescriptor", &make_descriptor, &fields,
       "def __init__(self, *, m: int, n: int, k: int, a: cutplan._typing.DTypeLike, "
@@ -242,7 +242,6 @@ void bind_descriptor(nb::module_& m) {
       "B's and D's types are A's unless given; those of C, bias, residual and aux are D's. `alignment` is in bytes and\n"
       "covers A's and B's addresses, leading dimensions and batch strides; None takes what contiguous operands have, 16 at\n"
       "most.");
-  bind_value(descriptor, &operator_equal, &operator<<);
   descriptor.def_ro("m", &GemmDescriptor::m)
       .def_ro("n", &GemmDescriptor::n)
       .def_ro("k", &GemmDescriptor::k)

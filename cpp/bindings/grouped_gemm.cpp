@@ -119,7 +119,7 @@ GroupedGemmDescriptor describe_operands(nb::handle a, nb::handle b, nb::handle d
 
 void bind_descriptor(nb::module_& m) {
   nb::class_<GroupedGemmDescriptor> descriptor(
-      m, "GroupedGemmDescriptor",
+      m, "GroupedGemmDescriptor", value_slots<GroupedGemmDescriptor, &operator_equal, &operator<< >(),
       "`groups` products of different sizes, which lie in device memory: offsets, int32 [groups + 1].\n\n"
       "Over m: rows offsets[g] to offsets[g + 1] of A times B[g] are those rows of D; `m` counts the rows of all. Over k:\n"
       "columns offsets[g] to offsets[g + 1] of A times those rows of B are D[g]; `k` counts the columns of all.");
@@ -133,7 +133,6 @@ void bind_descriptor(nb::module_& m) {
       "`over` is \"m\" or \"k\". Types and alignment are as in GemmDescriptor. Over m an epilogue may have a bias over n, "
       "scales,\n"
       "an activation and a gate; over k nothing. Over m A is row-major, over k the layout is crr.");
-  bind_value(descriptor, &operator_equal, &operator<<);
   descriptor.def_ro("groups", &GroupedGemmDescriptor::groups)
       .def_ro("m", &GroupedGemmDescriptor::m)
       .def_ro("n", &GroupedGemmDescriptor::n)

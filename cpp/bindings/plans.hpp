@@ -2,8 +2,6 @@
 // have in common.
 #pragma once
 
-#include <nanobind/operators.h>
-
 #include <optional>
 #include <string>
 #include <type_traits>
@@ -90,16 +88,25 @@ void bind_plan_members(nb::class_<Plan>& plan, const char* type) {
           nb::sig("def __setstate__(self, state: tuple[object, ...], /) -> None"));
 }
 
-/// Makes a class a value: equal and hashed by its fields.
-template <typename T>
-void bind_value(nb::class_<T>& type, bool (*equal)(const T&, const T&), Hash& (*mix)(Hash&, const T&)) {
-  type.def(
-          "__eq__", [equal](const T& x, const T& y) { return equal(x, y); }, nb::is_operator(),
-          nb::sig("def __eq__(self, other: object, /) -> bool"))
-      .def("__hash__", [mix](const T& self) {
-        Hash h;
-        return mix(h, self).value();
-      });
+/// Makes a class a value: equal and hashed by its fields, `operator_equal` and `operator<<` of its namespace. In type slots,
+/// where nothing stands between a dict and these: every call of a function looks a descriptor up.
+template <typename T, bool (*equal)(const T&, const T&), Hash& (*mix)(Hash&, const T&)>
+nb::type_slots value_slots() {
+  static PyType_Slot slots[] = {
+      {Py_tp_hash, reinterpret_cast<void*>(+[](PyObject* self) -> Py_hash_t {
+         Hash h;
+         return mix(h, *nb::inst_ptr<T>(nb::handle(self))).value();
+       })},
+      {Py_tp_richcompare, reinterpret_cast<void*>(+[](PyObject* self, PyObject* other, int operation) -> PyObject* {
+         if (Py_TYPE(self) != Py_TYPE(other) || (operation != Py_EQ && operation != Py_NE)) {
+           Py_INCREF(Py_NotImplemented);
+           return Py_NotImplemented;
+         }
+         const bool same = equal(*nb::inst_ptr<T>(nb::handle(self)), *nb::inst_ptr<T>(nb::handle(other)));
+         return PyBool_FromLong(same == (operation == Py_EQ));
+       })},
+      {0, nullptr}};
+  return nb::type_slots(slots);
 }
 
 }  // namespace cutplan::bindings

@@ -46,9 +46,10 @@ void check_supported(const GemmDescriptor& g, const DeviceProperties& device, co
          {std::tuple("c", e.c, g.c), std::tuple("bias", e.bias != BiasOver::none, g.bias),
           std::tuple("residual", e.residual, g.residual), std::tuple("aux", e.aux != Auxiliary::none, g.aux)}) {
       if (used && !is_epilogue_input(g.a, g.d, type)) {
-        throw Unsupported(text("operand ", operand, ": dtype ", name(g.d), g.a == g.d ? "" : std::string(", ") + name(g.a),
-                               g.a == DType::f64 ? "" : " or float32", " required beside a ", name(g.a), " and d ",
-                               name(g.d), ", got ", name(type)));
+        const bool f32_too = g.a != DType::f64 && g.a != DType::f32 && g.d != DType::f32;
+        throw Unsupported(text("operand ", operand, ": dtype ", name(g.d), g.a == g.d ? "" : std::string(" or ") + name(g.a),
+                               f32_too ? " or float32" : "", " required beside a ", name(g.a), " and d ", name(g.d),
+                               ", got ", name(type)));
       }
     }
     return;
