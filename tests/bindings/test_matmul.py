@@ -506,7 +506,7 @@ SMALLER = [
     *((1, 1, 1), (4, 1, 1), (1, 3, 1), (1, 3, 5), (4, 1, 5), (4, 3, 1), (4, 3, 5)),
     *((2, 1, 1, 1), (2, 1, 3, 5), (1, 4, 1, 5), (2, 4, 1, 1), (2, 4, 3, 1), (2, 4, 3, 5)),
 ]
-# Batches of a and of b, and a shape that broadcasts to the result. Where b has no batch, batches may be rows of a.
+# Batches of a and of b, and a shape that broadcasts to the result. Without b's, batches may be rows of a.
 BROADCAST = [
     (batch, b_batch, shape)
     for batch, b_batch in (((), ()), ((4,), ()), ((4,), (4,)), ((2, 4), ()), ((2, 4), (2, 4)))

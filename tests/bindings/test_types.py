@@ -17,7 +17,8 @@ from cutplan import _typing
 from tests.environment import note_not_run
 
 GOOD = """
-from typing import Any, Literal, assert_type
+from typing import Any, Literal
+from typing_extensions import assert_type
 import cutplan
 
 class T:
@@ -99,9 +100,10 @@ def test_names_are_checked(tmp_path: pathlib.Path) -> None:
         assert number in lines and (f'"{argument}"' in lines[number] or "overload" in lines[number]), call
 
 
-@pytest.mark.parametrize(
-    "name", ["Activation", "Align", "Arch", "Causal", "FmhaLayout", "GemmLayout", "Math", "Tune"]
-)
+NAMED = ["Activation", "Align", "Arch", "Causal", "FmhaLayout", "GemmLayout", "Math", "Tune"]
+
+
+@pytest.mark.parametrize("name", NAMED)
 def test_names_are_those_of_the_members(name: str) -> None:
     alias, kind = getattr(_typing, f"{name}Like"), getattr(cutplan, name)
     (literal,) = (x for x in typing.get_args(alias) if typing.get_origin(x) is typing.Literal)

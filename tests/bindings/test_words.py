@@ -1,4 +1,4 @@
-"""Errors are in the words of who called: of a function its own operands and remedies, of a constructor one line."""
+"""Errors are in the words of who called: of a function its own operands, of a constructor one line."""
 
 from __future__ import annotations
 
