@@ -31,25 +31,13 @@ struct CudaDevices {
     if (status != cudaSuccess) {
       properties.clear();
       cudaGetLastError();
-      unavailable = reason(status);
+      unavailable = text("the CUDA runtime answers ", cudaGetErrorName(status), " (", cudaGetErrorString(status), ")");
     } else if (count == 0) {
       unavailable = "the machine has no CUDA device";
     }
   }
 
  private:
-  /// Without a driver the runtime says that the driver is too old.
-  static std::string reason(cudaError_t status) {
-    int driver = 0;
-    if (cudaDriverGetVersion(&driver) == cudaSuccess && driver == 0)
-      return "no NVIDIA driver is installed (libcuda.so.1 is not found), or the machine has no GPU";
-    const auto version = [](int v) { return text(v / 1000, ".", v % 1000 / 10); };
-    if (status == cudaErrorInsufficientDriver)
-      return text("the NVIDIA driver serves CUDA up to ", version(driver), ", and this build needs ",
-                  version(CUDART_VERSION), ": update the driver");
-    return text("the CUDA runtime answers ", cudaGetErrorName(status), " (", cudaGetErrorString(status), ")");
-  }
-
   cudaError_t append(int id) {
     cudaDeviceProp cuda;
     if (cudaError_t status = cudaGetDeviceProperties(&cuda, id)) return status;
