@@ -164,35 +164,37 @@ class Call {
   }
 
   /// Slopes or their gradient: [H] or [B, H]. `batched` says which; strides are 0 where there is nothing to step over.
-  float* slopes(const char* operand, const TensorView& t, bool written, bool& batched, int64_t& batch, int64_t& head) {
-    check_side(operand, DType::f32, t);
+  void* slopes(const char* operand, const TensorView& t, bool written, bool& batched, int64_t& batch, int64_t& head) {
+    check_wide(operand, t);
     batched = t.rank == 2;
     if ((t.rank != 1 && t.rank != 2) || t.shape[t.rank - 1] != g_.heads || (batched && t.shape[0] != g_.batch))
       refuse_shape(operand, text("[", g_.heads, "] or [", g_.batch, ", ", g_.heads, "] (heads, or batch and heads)"), t);
     batch = batched && g_.batch > 1 ? t.strides[0] : 0;
     head = g_.heads > 1 ? t.strides[t.rank - 1] : 0;
-    if (g_.heads == 0 || (batched && g_.batch == 0)) return static_cast<float*>(t.data);
+    if (g_.heads == 0 || (batched && g_.batch == 0)) return t.data;
     if (batch < 0 || head < 0) refuse_negative(operand, t);
     if (t.data == nullptr) refuse_null(operand, t);
-    Footprint f = footprint(t, 4);
-    if (batched) f.repeat(g_.batch, batch * 4);
-    f.repeat(g_.heads, head * 4);
+    const int64_t bytes = bits(t.dtype) / 8;
+    Footprint f = footprint(t, bytes);
+    if (batched) f.repeat(g_.batch, batch * bytes);
+    f.repeat(g_.heads, head * bytes);
     touch(operand, f, t, written);
-    return static_cast<float*>(t.data);
+    return t.data;
   }
 
   /// The sink or its gradient: [H].
-  float* sink(const char* operand, const TensorView& t, bool written, int64_t& head) {
-    check_side(operand, DType::f32, t);
+  void* sink(const char* operand, const TensorView& t, bool written, int64_t& head) {
+    check_wide(operand, t);
     if (t.rank != 1 || t.shape[0] != g_.heads) refuse_shape(operand, text("[", g_.heads, "] (heads)"), t);
     head = g_.heads > 1 ? t.strides[0] : 0;
-    if (g_.heads == 0) return static_cast<float*>(t.data);
+    if (g_.heads == 0) return t.data;
     if (head < 0) refuse_negative(operand, t);
     if (t.data == nullptr) refuse_null(operand, t);
-    Footprint f = footprint(t, 4);
-    f.repeat(g_.heads, head * 4);
+    const int64_t bytes = bits(t.dtype) / 8;
+    Footprint f = footprint(t, bytes);
+    f.repeat(g_.heads, head * bytes);
     touch(operand, f, t, written);
-    return static_cast<float*>(t.data);
+    return t.data;
   }
 
   /// A contiguous vector of integers.
@@ -229,6 +231,13 @@ class Call {
   void check_operand(const char* operand, DType dtype, const TensorView& t) const {
     check_given(operand, t);
     check_element_type(operand, dtype, t);
+    check_device(operand, device_, t);
+  }
+
+  /// Operands that may come in float32 or in the operands' own type, whatever the descriptor.
+  void check_wide(const char* operand, const TensorView& t) const {
+    check_given(operand, t);
+    if (t.dtype != g_.dtype) check_fixed_type(operand, DType::f32, t);
     check_device(operand, device_, t);
   }
 
@@ -344,11 +353,13 @@ Problem check_inputs(Call& call, const FmhaDescriptor& g, Device device, const F
   }
   if (g.alibi) {
     bool batched;
+    p.alibi_type = args.alibi_slopes.dtype;
     p.alibi_slopes = call.slopes("alibi_slopes", args.alibi_slopes, false, batched, p.alibi_batch, p.alibi_head);
   } else if (args.alibi_slopes.present()) {
     refuse_given("alibi_slopes", "FmhaDescriptor(alibi=True)");
   }
   if (g.sink) {
+    p.sink_type = args.sink.dtype;
     p.sink = call.sink("sink", args.sink, false, p.sink_head);
   } else if (args.sink.present()) {
     refuse_given("sink", "FmhaDescriptor(sink=True)");
@@ -519,6 +530,7 @@ BackwardProblem check(const FmhaBackwardDescriptor& descriptor, Device device, c
   }
   if (descriptor.dalibi_slopes) {
     bool batched;
+    b.dalibi_type = args.dalibi_slopes.dtype;
     b.dalibi_slopes = call.slopes("dalibi_slopes", args.dalibi_slopes, true, batched, b.dalibi_batch, b.dalibi_head);
     b.alibi_sums_batch = !batched;
     if (args.dalibi_slopes.rank != args.forward.alibi_slopes.rank)
@@ -529,6 +541,7 @@ BackwardProblem check(const FmhaBackwardDescriptor& descriptor, Device device, c
     refuse_given("dalibi_slopes", "FmhaBackwardDescriptor(dalibi_slopes=True)");
   }
   if (descriptor.dsink) {
+    b.dsink_type = args.dsink.dtype;
     b.dsink = call.sink("dsink", args.dsink, true, b.dsink_head);
   } else if (args.dsink.present()) {
     refuse_given("dsink", "FmhaBackwardDescriptor(dsink=True)");
