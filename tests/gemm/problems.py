@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import cutplan
+from tests.bindings.producers import BFLOAT, CPU, CUDA, FLOAT, INT, Producer
 from tests.oracle import OutputBound, Product, Reference, before_activation, complaint, inexact, reference
 
 TORCH = {
@@ -301,6 +302,15 @@ class Memory:
     def touched(self) -> bool:
         """Whether anything at all has changed."""
         return bool((self.integers != self.poison).any())
+
+
+def askew(x: torch.Tensor) -> Producer:
+    """A view of the tensor's memory that begins one byte late, which torch itself cannot have."""
+    code = BFLOAT if x.dtype == torch.bfloat16 else FLOAT if x.is_floating_point() else INT
+    device = (CUDA, x.device.index) if x.is_cuda else (CPU, 0)
+    late = Producer(tuple(x.shape), strides=x.stride(), code=code, bits=8 * x.itemsize, device=device)
+    late.managed.tensor.data = x.data_ptr() + 1
+    return late
 
 
 def generator(device: str, seed: int) -> torch.Generator:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import cutplan
-from tests.gemm.problems import Options, Problem, Shape, generator
+from tests.gemm.problems import TORCH, Options, Problem, Shape, askew, generator
 from tests.oracle import complaint
 
 M, N, K = 48, 40, 32
@@ -837,11 +837,12 @@ def test_bad_call(bad: Bad, device: str, seed: int) -> None:
     refused(bad, device, seed)
 
 
-@pytest.mark.cuda
-@pytest.mark.parametrize(
+# Every operand, and the epilogue of a plan that takes it.
+each_operand = pytest.mark.parametrize(
     ("operand", "epilogue"),
     [
         *((name, {**WITH_BIAS, **WITH_C}) for name in ("a", "b", "d", "c", "bias")),
+        ("bias", WITH_BIAS_OVER_M),
         ("residual", WITH_RESIDUAL),
         ("row_scale", WITH_SCALES),
         ("column_scale", WITH_SCALES),
@@ -852,6 +853,33 @@ def test_bad_call(bad: Bad, device: str, seed: int) -> None:
     ],
     ids=lambda x: x if isinstance(x, str) else "-".join(x),
 )
+
+
+@each_operand
+def test_an_address_within_an_element(operand: str, epilogue: dict[str, Any], device: str, seed: int) -> None:
+    """On a GPU a kernel that read there would end the context, and every later call with it."""
+    element = 4 if "scale" in operand else 2
+    says = (f"operand {operand}:", f"multiple of {element} bytes", "1 past one")
+    bad = Bad("address", "Misaligned", says, replace(**{operand: lambda x: askew(x[operand])}), epilogue)
+    refused(bad, device, seed)
+
+
+@pytest.mark.parametrize("operand", TORCH)
+def test_an_address_within_an_element_is_no_alignment(operand: str, device: str, seed: int) -> None:
+    """A descriptor cannot be read off it, whatever the type."""
+    problem = Problem(Shape(M, N, K), operand, "rrr", device, generator(device, seed))
+    other = problem.extra("b2", operand)
+    assert other is not None
+    factors, d = {"a": problem.a, "b": problem.b, "b2": other}, problem.output(Options(operand)).view
+    for name, x in factors.items():
+        with pytest.raises(cutplan.Misaligned, match=f"operand {name}: .*multiple of {x.itemsize} bytes"):
+            cutplan.describe(**{**factors, "d": d, name: askew(x)})
+        with pytest.raises(cutplan.Misaligned, match=f"operand {name}: .*multiple of {x.itemsize} bytes"):
+            cutplan.matmul(**{"a": problem.a, "b": problem.b, "out": d, name: askew(x)})
+
+
+@pytest.mark.cuda
+@each_operand
 def test_wrong_device(operand: str, epilogue: dict[str, Any], device: str, seed: int) -> None:
     kind = "cpu" if device == "cuda" else "cuda"
     says = (f"operand {operand}", f"must be on {device}", f"got {kind}")

@@ -253,10 +253,10 @@ GemmDescriptor describe(const GemmArguments& args, const Epilogue& epilogue) {
     if (t->present() && t->rank >= 2) d_row = reads_row_major(*t, d_row);
   }
   g.layout = layout_of(a_row, b_row, d_row);
-  g.alignment = std::min(alignment_of(args.a, a_row), alignment_of(args.b, b_row));
+  g.alignment = std::min(alignment_of("a", args.a, a_row), alignment_of("b", args.b, b_row));
   if (args.b2.present()) {
     check_rank("b2", args.b2, 2, 3);
-    g.alignment = std::min(g.alignment, alignment_of(args.b2, b_row));
+    g.alignment = std::min(g.alignment, alignment_of("b2", args.b2, b_row));
   }
   Epilogue& e = g.epilogue;
   if (args.bias.present()) e.bias = args.bias.rank == 2 ? BiasOver::m : BiasOver::n;

@@ -47,6 +47,7 @@ Placed place(const Matrix& e, Device device, int alignment, const TensorView& t)
   check_given(e.operand, t);
   check_element_type(e.operand, e.dtype, t);
   check_device(e.operand, device, t);
+  check_address(e.operand, t);
   if (e.rank != 0 && t.rank != e.rank) refuse_shape(e, t);
   int first = 0;
   Placed p;
@@ -82,6 +83,7 @@ Placed place(const Vector& e, Device device, const TensorView& t) {
   check_given(e.operand, t);
   check_element_type(e.operand, e.dtype, t);
   check_device(e.operand, device, t);
+  check_address(e.operand, t);
   if (t.rank != (e.column ? 2 : 1) || t.shape[0] != e.count || (e.column && t.shape[1] != 1)) refuse_shape(e, t);
   if (e.count > 1 && t.strides[0] != 1)
     throw LayoutMismatch(
@@ -188,7 +190,8 @@ void set_gate(Problem& p, Gate gate, bool b_row_major) {
   p.bias_step = 2;
 }
 
-int alignment_of(const TensorView& t, bool row_major) {
+int alignment_of(const char* operand, const TensorView& t, bool row_major) {
+  check_address(operand, t);
   const int step = t.rank - (row_major ? 2 : 1);
   std::uint64_t all = reinterpret_cast<std::uintptr_t>(t.data) | 16;
   const auto bytes = static_cast<std::uint64_t>(bits(t.dtype) / 8);

@@ -98,7 +98,8 @@ Gate gate_of(const TensorView& b2, Gate asked, std::int64_t* n);
 /// Sets what kernels see of a gate's B and bias; an interleaved one becomes two views.
 void set_gate(Problem& problem, Gate gate, bool b_row_major);
 
-/// Largest power of two of bytes, 16 at most, that divides the address and every stride that a kernel follows.
-int alignment_of(const TensorView& view, bool row_major);
+/// Largest power of two of bytes, 16 at most, that divides the address and every stride that a kernel follows. Refuses an
+/// address within an element.
+int alignment_of(const char* operand, const TensorView& view, bool row_major);
 
 }  // namespace cutplan::gemm
