@@ -304,13 +304,28 @@ class Memory:
         return bool((self.integers != self.poison).any())
 
 
-def askew(x: torch.Tensor) -> Producer:
-    """A view of the tensor's memory that begins one byte late, which torch itself cannot have."""
+def lend(x: torch.Tensor, strides: tuple[int, ...], byte_offset: int = 0) -> Producer:
+    """The tensor's memory by DLPack, `byte_offset` beyond its first element and with other strides: such as
+    torch itself cannot have."""
     code = BFLOAT if x.dtype == torch.bfloat16 else FLOAT if x.is_floating_point() else INT
     device = (CUDA, x.device.index) if x.is_cuda else (CPU, 0)
-    late = Producer(tuple(x.shape), strides=x.stride(), code=code, bits=8 * x.itemsize, device=device)
-    late.managed.tensor.data = x.data_ptr() + 1
-    return late
+    lent = Producer(tuple(x.shape), strides=strides, code=code, bits=8 * x.itemsize, device=device)
+    lent.managed.tensor.data = x.data_ptr() + byte_offset
+    lent.memory = x  # which is to live as long
+    return lent
+
+
+def askew(x: torch.Tensor) -> Producer:
+    """One byte late."""
+    return lend(x, x.stride(), 1)
+
+
+def flipped(x: torch.Tensor, wrapped: bool = False) -> Producer:
+    """What x.flip(0) has, without a copy. `wrapped`: as CuPy exports it, its negative step divided by the
+    size of an element without a sign."""
+    step = x.stride(0)
+    back = (2**64 - step * x.itemsize) // x.itemsize if wrapped else -step
+    return lend(x, (back, *x.stride()[1:]), (x.shape[0] - 1) * step * x.itemsize)
 
 
 def generator(device: str, seed: int) -> torch.Generator:

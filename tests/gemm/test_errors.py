@@ -13,8 +13,18 @@ import pytest
 import torch
 
 import cutplan
-from tests.gemm.problems import TORCH, Options, Problem, Shape, askew, generator
-from tests.oracle import complaint
+from tests.gemm.problems import (
+    TORCH,
+    Options,
+    Problem,
+    Shape,
+    askew,
+    flipped,
+    generator,
+    lend,
+    random_values,
+)
+from tests.oracle import Product, complaint, reference
 
 M, N, K = 48, 40, 32
 Call = dict[str, Any]
@@ -876,6 +886,51 @@ def test_an_address_within_an_element_is_no_alignment(operand: str, device: str,
             cutplan.describe(**{**factors, "d": d, name: askew(x)})
         with pytest.raises(cutplan.Misaligned, match=f"operand {name}: .*multiple of {x.itemsize} bytes"):
             cutplan.matmul(**{"a": problem.a, "b": problem.b, "out": d, name: askew(x)})
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_flipped_batch(wrapped: bool, device: str, seed: int) -> None:
+    """No kernel steps backwards: matmul() runs over such a batch, and a plan names the operand."""
+    source = generator(device, seed)
+    x, w, c = (random_values(s, False, source).half() for s in ((3, 16, 32), (3, 32, 8), (3, 16, 8)))
+    bound = cutplan.GemmPlan.select(
+        cutplan.GemmDescriptor(m=16, n=8, k=32, a="float16", epilogue=cutplan.Epilogue(c=True)), device
+    ).precision_guarantee
+    for backwards in ("a", "b", "c", "ab", "abc"):
+        there = {name: t.flip(0) if name in backwards else t for name, t in (("a", x), ("b", w), ("c", c))}
+        lent = {
+            name: flipped(t, wrapped) if name in backwards else t
+            for name, t in (("a", x), ("b", w), ("c", c))
+        }
+        out = torch.full((3, 16, 8), torch.nan, dtype=torch.float16, device=device)
+        cutplan.matmul(**lent, out=out)
+        expected = reference(Product.of(there["a"], there["b"]), c=there["c"], beta=1.0)
+        assert (what := complaint(out, expected, bound)) is None, f"{backwards}: {what}"
+    d = torch.full((3, 16, 8), torch.nan, dtype=torch.float16, device=device)
+    plan = cutplan.GemmPlan.select(cutplan.describe(x, w, d), device)
+    for name, t in (("a", x), ("b", w), ("d", d)):
+        with pytest.raises(cutplan.LayoutMismatch, match=f"operand {name}: .*a stride is negative"):
+            plan.run(**{"a": x, "b": w, "d": d, name: flipped(t, wrapped)})
+    assert d.isnan().all()
+
+
+@pytest.mark.parametrize("dimension", [0, 1])
+def test_strides_beyond_all_memory(dimension: int, device: str, seed: int) -> None:
+    """A tensor map counts a step in 40 bits: a plan refuses a longer one by name, and not while it runs."""
+    options = Options("float16", c="float16", beta=1.0, residual="float16")
+    shape = Shape(M, N, K, batch=2)
+    problem = Problem(shape, "float16", "rrr", device, generator(device, seed), 16)
+    plan, out = problem.select(options), problem.output(options)
+    good = {"a": problem.a, "b": problem.b, "d": out.view, **problem.operands(options)}
+    limit = 56 if device == "cpu" else 39
+    for operand in ("a", "b", "d", "c", "residual"):
+        strides = list(good[operand].stride())
+        strides[dimension] = 2 ** (limit - 1)
+        far = lend(good[operand], tuple(strides))
+        with pytest.raises(cutplan.LayoutMismatch, match=rf"operand {operand}: .*2\^{limit} bytes or more"):
+            plan.run(**{**good, operand: far})
+    assert not out.touched()
+    assert problem.complaint(plan, options) is None
 
 
 @pytest.mark.cuda

@@ -41,6 +41,10 @@ using std::int64_t;
                         " bytes; select with alignment=", bytes, " for a kernel that reads any alignment"));
 }
 
+/// Bytes that steps stay below, powers of two: those of a process's memory; on a device the 2^40 that a tensor map counts,
+/// halved because an interleaved gate steps over two columns at once.
+constexpr std::uint64_t end_of_memory = std::uint64_t{1} << 56, end_of_steps = std::uint64_t{1} << 39;
+
 }  // namespace
 
 Placed place(const Matrix& e, Device device, int alignment, const TensorView& t) {
@@ -68,10 +72,16 @@ Placed place(const Matrix& e, Device device, int alignment, const TensorView& t)
   if (run_length > 1 && t.strides[run] != 1) refuse_layout(e, t, "the elements of a run are not adjacent");
   p.ld = t.strides[step];
   if (runs == 1) p.ld = (run_length + 63) / 64 * 64;  // never followed: any aligned value will do
-  if (p.ld < 0 || p.batch_stride < 0) refuse_layout(e, t, "a stride is negative");
+  const auto bytes = static_cast<std::uint64_t>(bits(e.dtype) / 8);
+  const bool on_host = device.type == DeviceType::cpu;
+  if (static_cast<std::uint64_t>(p.ld | p.batch_stride) >= (on_host ? end_of_memory : end_of_steps) / bytes) {
+    refuse_layout(e, t,
+                  p.ld < 0 || p.batch_stride < 0 ? "a stride is negative"
+                  : on_host                      ? "a stride takes 2^56 bytes or more"
+                                                 : "a stride takes 2^39 bytes or more");
+  }
   if (p.data == nullptr) refuse_null(e.operand, t);
   if (alignment > 1) {
-    const auto bytes = static_cast<std::uint64_t>(bits(e.dtype) / 8);
     const std::uint64_t all = reinterpret_cast<std::uintptr_t>(p.data) | static_cast<std::uint64_t>(p.ld) * bytes |
                               static_cast<std::uint64_t>(p.batch_stride) * bytes;
     if (all & static_cast<std::uint64_t>(alignment - 1)) refuse_alignment(e, p, alignment);
