@@ -80,6 +80,7 @@ class Shape:
     offset: int = 0  # elements by which A and B start beyond an aligned address
     d_pad: int = 0
     d_offset: int = 0
+    repeats: str = ""  # m: one row of c, residual and a gradient's aux serves for all; n: one column does
     integers: bool = False
 
     def __str__(self) -> str:
@@ -386,6 +387,9 @@ class Problem:
         batch = None if kind in s.shared else s.batch
         align = self.alignment // dtype.itemsize if is_operand else 1
         offset = s.offset if is_operand else 0
+        whole = (rows, cols)
+        if kind == "c":
+            rows, cols = (1 if "m" in s.repeats else rows), (1 if "n" in s.repeats else cols)
         memory = Memory(
             batch, rows, cols, dtype, self.device, row_major=row_major, pad=s.pad, offset=offset, align=align
         )
@@ -396,8 +400,8 @@ class Problem:
             view.copy_(values[0])
         else:
             view.copy_(random_values(view.shape, s.integers, self.source))
-        # A shared operand comes with a batch dimension of stride 0.
-        return view if s.batch is None or batch is not None else view.expand(s.batch, rows, cols)
+        # What is shared or repeated comes with dimensions of stride 0.
+        return view.expand(*whole) if s.batch is None else view.expand(s.batch, *whole)
 
     def _vector(self, extent: int, dtype: torch.dtype, values: torch.Tensor | None = None) -> torch.Tensor:
         made = Memory(None, 1, extent, dtype, self.device).view[0]

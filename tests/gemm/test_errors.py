@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Callable
@@ -242,6 +243,40 @@ BAD_CALLS = [
         ("operand d", "operand c"),
         replace(c=lambda x: x["d"].view(-1).as_strided((M, N), (N, 1), x["d"].storage_offset() + 8)),
         WITH_C,
+    ),
+    Bad(
+        "d_on_one_element_of_c",
+        "Overlap",
+        ("operand d", "operand c"),
+        replace(c=lambda x: x["d"][5:6, 7:8].expand(M, N)),
+        WITH_C,
+    ),
+    Bad(
+        "d_on_one_column_of_c",
+        "Overlap",
+        ("operand d", "operand c"),
+        replace(c=lambda x: x["d"][:, :1].expand(M, N)),
+        WITH_C,
+    ),
+    Bad(
+        "d_on_every_second_of_a_row_of_residual",
+        "Overlap",
+        ("operand d", "operand residual"),
+        replace(residual=lambda x: x["d"].view(-1)[: 2 * N : 2].expand(M, N)),
+        WITH_RESIDUAL,
+    ),
+    Bad(
+        "c_every_second",
+        "LayoutMismatch",
+        ("operand c", "row-major", "or of stride 0", "not adjacent"),
+        replace(c=lambda x: every_second(x["c"])),
+        WITH_C,
+    ),
+    Bad(
+        "d_of_one_column",
+        "LayoutMismatch",
+        ("operand d", "row-major", "not adjacent"),
+        replace(d=lambda x: x["d"][:, :1].expand(M, N)),
     ),
     Bad("d_on_itself", "Overlap", ("operand d",), replace(d=lambda x: x["d"][:1].expand(M, N))),
     Bad(
@@ -1175,3 +1210,33 @@ def test_legal_neighbours_of_overlap(device: str, seed: int) -> None:
     plan.run(wide[:, :K], problem.b, wide[:, K:])
     assert complaint(wide[:, K:], problem.expected(Options("float16")), plan.precision_guarantee) is None
     assert torch.equal(wide[:, :K], problem.a)
+
+
+@pytest.mark.parametrize("layout", ["rrr", "rrc"])
+@pytest.mark.parametrize("step", [0, 1, 3])
+def test_a_vector_as_a_matrix(step: int, layout: str, device: str, seed: int) -> None:
+    """A row or a column of any step, repeated, is c, residual and a gradient's aux for either order of D; one
+    between the columns that D writes shares no memory with it."""
+    source = generator(device, seed)
+    problem = Problem(Shape(M, N, K), "float16", layout, device, source, 16)
+    room = random_values((3 * max(M, N),), False, source).half()
+    wide = torch.zeros(M, 2 * N, dtype=torch.float16, device=device)
+    wide.copy_(random_values(wide.shape, False, source))
+    row, column = room.as_strided((M, N), (0, step)), room.as_strided((M, N), (step, 0))
+    for x, y in itertools.product((row, column), repeat=2):
+        d = problem.output(Options("float16")).view
+        operands = {"c": x, "residual": y, "aux": x}
+        descriptor = cutplan.describe(
+            problem.a, problem.b, d, **operands, aux_mode="gradient", activation="gelu_tanh"
+        )
+        assert str(descriptor.layout) == layout
+        plan = cutplan.GemmPlan.select(descriptor, device)
+        plan.run(problem.a, problem.b, d, **operands, beta=2.0)
+        expected = reference(problem.product, **operands, beta=2.0, activation="gelu_tanh")
+        assert (what := complaint(d, expected, plan.precision_guarantee)) is None, what
+    if layout == "rrr":
+        left, behind = wide[:, :N], wide[:, N : N + 1].expand(M, N)
+        expected = reference(problem.product, c=behind, beta=1.0)
+        plan = cutplan.GemmPlan.select(cutplan.describe(problem.a, problem.b, left, c=behind), device)
+        plan.run(problem.a, problem.b, left, c=behind)
+        assert complaint(left, expected, plan.precision_guarantee) is None

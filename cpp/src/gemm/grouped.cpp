@@ -200,6 +200,7 @@ Problem check(const GroupedGemmDescriptor& g, Device device, int alignment, cons
   p.grouped_over = g.over;
   p.batch_bias = pbias.ld;
   p.batch_column_scale = pcolumn.ld;
+  p.c_step = p.residual_step = p.aux_step = 1;
   set_gate(p, e.gate, b.row_major);
   return p;
 }

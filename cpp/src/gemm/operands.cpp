@@ -27,9 +27,9 @@ using std::int64_t;
 [[noreturn, gnu::cold]] void refuse_layout(const Matrix& e, const TensorView& t, const char* why) {
   throw LayoutMismatch(
       text("operand ", e.operand, ": ",
-           e.row_major ? "row-major (last dimension contiguous)" : "column-major (first dimension contiguous)",
-           " with strides >= 0 required by the plan's layout, got ", describe(t), ": ", why,
-           "; select the layout that its strides have, or pass a contiguous copy"));
+           e.row_major ? "row-major (last dimension contiguous" : "column-major (first dimension contiguous",
+           e.broadcasts ? ", or of stride 0)" : ")", " with strides >= 0 required by the plan's layout, got ", describe(t),
+           ": ", why, "; select the layout that its strides have, or pass a contiguous copy"));
 }
 
 [[noreturn, gnu::cold]] void refuse_alignment(const Matrix& e, const Placed& p, int alignment) {
@@ -69,16 +69,18 @@ Placed place(const Matrix& e, Device device, int alignment, const TensorView& t)
   const int run = first + (e.row_major ? 1 : 0), step = first + (e.row_major ? 0 : 1);
   const int64_t run_length = t.shape[run], runs = t.shape[step];
   if (run_length == 0 || runs == 0 || e.batch == 0) return p;
-  if (run_length > 1 && t.strides[run] != 1) refuse_layout(e, t, "the elements of a run are not adjacent");
-  p.ld = t.strides[step];
+  p.ld = runs == 1 ? 0 : t.strides[step];
+  if (run_length > 1) p.step = t.strides[run];
+  if (p.step != 1 && !(e.broadcasts && (p.step == 0 || p.ld == 0)))
+    refuse_layout(e, t, "the elements of a run are not adjacent");
   if (runs == 1) p.ld = (run_length + 63) / 64 * 64;  // never followed: any aligned value will do
   const auto bytes = static_cast<std::uint64_t>(bits(e.dtype) / 8);
   const bool on_host = device.type == DeviceType::cpu;
-  if (static_cast<std::uint64_t>(p.ld | p.batch_stride) >= (on_host ? end_of_memory : end_of_steps) / bytes) {
+  if (static_cast<std::uint64_t>(p.ld | p.batch_stride | p.step) >= (on_host ? end_of_memory : end_of_steps) / bytes) {
     refuse_layout(e, t,
-                  p.ld < 0 || p.batch_stride < 0 ? "a stride is negative"
-                  : on_host                      ? "a stride takes 2^56 bytes or more"
-                                                 : "a stride takes 2^39 bytes or more");
+                  p.ld < 0 || p.batch_stride < 0 || p.step < 0 ? "a stride is negative"
+                  : on_host                                    ? "a stride takes 2^56 bytes or more"
+                                                               : "a stride takes 2^39 bytes or more");
   }
   if (p.data == nullptr) refuse_null(e.operand, t);
   if (alignment > 1) {
@@ -118,7 +120,9 @@ Footprint footprint(const Matrix& e, const Placed& p) {
   const int64_t bytes = bits(e.dtype) / 8;
   Footprint f;
   f.begin = reinterpret_cast<std::uintptr_t>(p.data);
-  f.run = (e.row_major ? e.cols : e.rows) * bytes;
+  const int64_t run_length = e.row_major ? e.cols : e.rows;
+  f.run = p.step == 1 ? run_length * bytes : bytes;
+  if (p.step > 1) f.repeat(run_length, p.step * bytes);
   f.repeat(e.row_major ? e.rows : e.cols, p.ld * bytes);
   f.repeat(e.batch, p.batch_stride * bytes);
   return f;
@@ -166,10 +170,13 @@ void check_rank(const char* operand, const TensorView& t, int least, int most) {
                              " required, got ", extents(t.shape, t.rank)));
 }
 
-bool reads_row_major(const TensorView& t, bool preferred) {
+bool reads_row_major(const TensorView& t, bool preferred, bool broadcasts) {
+  const int row = t.rank - 2, column = t.rank - 1;
+  const auto repeats = [&](int dimension) { return t.shape[dimension] <= 1 || t.strides[dimension] == 0; };
   const auto runs_along = [&](int dimension) { return t.shape[dimension] <= 1 || t.strides[dimension] == 1; };
-  const bool by_rows = runs_along(t.rank - 1), by_columns = runs_along(t.rank - 2);
-  return by_rows == by_columns ? preferred : by_rows;
+  const bool either = broadcasts && (repeats(row) || repeats(column));
+  const bool by_rows = runs_along(column), by_columns = runs_along(row);
+  return either || by_rows == by_columns ? preferred : by_rows;
 }
 
 Gate gate_of(const TensorView& b2, Gate asked, int64_t* n) {
