@@ -135,6 +135,15 @@ void unpack_nibbles(const char* name, DType dtype, TensorView& view) {
   view.strides[last] = 1;
 }
 
+/// CuPy divides a step in bytes by the size of an element, and without a sign: a negative one comes as a step beyond any
+/// memory, of as many bytes modulo 2^64.
+std::int64_t signed_stride(std::int64_t stride, int element_bits) {
+  constexpr std::int64_t end_of_memory = std::int64_t{1} << 56;
+  if (stride < end_of_memory || element_bits < 8) return stride;
+  const std::int64_t bytes = element_bits / 8;
+  return static_cast<std::int64_t>(static_cast<std::uint64_t>(stride) * static_cast<std::uint64_t>(bytes)) / bytes;
+}
+
 /// `wanted`: the type that raw bytes stand for, or none to take the producer's word.
 void decode(const dlpack::Tensor& t, std::uint64_t flags, bool immutable, const char* name, DType wanted, TensorView& view) {
   DType dtype = decode(t.dtype);
@@ -170,7 +179,7 @@ void decode(const dlpack::Tensor& t, std::uint64_t flags, bool immutable, const 
   view.rank = t.rank;
   for (int i = 0; i < t.rank; ++i) view.shape[i] = t.shape[i];
   if (t.strides != nullptr) {
-    for (int i = 0; i < t.rank; ++i) view.strides[i] = t.strides[i];
+    for (int i = 0; i < t.rank; ++i) view.strides[i] = signed_stride(t.strides[i], t.dtype.bits);
   } else {
     std::int64_t stride = 1;
     for (int i = t.rank - 1; i >= 0; --i) {

@@ -15,7 +15,16 @@ import torch
 import cutplan
 from tests.environment import has_cuda, note_not_run
 from tests.gemm.groups import GROUPED_LAYOUTS, GroupedProblem, Groups, grouped_options
-from tests.gemm.problems import GATES, TORCH, Options, generator, poisoned_workspace, random_values, report
+from tests.gemm.problems import (
+    GATES,
+    TORCH,
+    Options,
+    askew,
+    generator,
+    poisoned_workspace,
+    random_values,
+    report,
+)
 from tests.oracle import Product, complaint, reference
 
 SIXTEEN_BITS = ("float16", "bfloat16")
@@ -337,7 +346,19 @@ WITH_BIAS = {"bias": "float16"}
 WITH_SCALES = {"row_scale": True, "column_scale": True}
 GATED = {"gate": "separate", "bias": "float16"}
 
+
+def misplaced(operand: str, epilogue: dict[str, Any] | None = None) -> Bad:
+    """The operand at an address within an element."""
+    element = 4 if operand == "offsets" or "scale" in operand else 2
+    says = (f"operand {operand}:", f"multiple of {element} bytes", "1 past one")
+    change = put(**{operand: lambda x: askew(x[operand])})
+    return Bad(f"{operand}_address", "Misaligned", says, change, epilogue or {})
+
+
 BAD_CALLS = [
+    *(misplaced(operand) for operand in ("a", "b", "d", "offsets")),
+    *(misplaced(operand, GATED) for operand in ("b2", "bias", "bias2")),
+    *(misplaced(operand, WITH_SCALES) for operand in ("row_scale", "column_scale")),
     Bad(
         "a_rank_3",
         "ShapeMismatch",

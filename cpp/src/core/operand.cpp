@@ -61,6 +61,13 @@ void refuse_device(const char* operand, Device expected, const TensorView& t) {
                             describe(t.device), "; move it, or select a plan for that device"));
 }
 
+void refuse_address(const char* operand, const TensorView& t) {
+  const int element = bits(t.dtype) / 8;
+  throw Misaligned(text("operand ", operand, ": an address that is a multiple of ", element, " bytes, one ", name(t.dtype),
+                        ", required, got ", t.data, ", ", reinterpret_cast<std::uintptr_t>(t.data) % element,
+                        " past one; pass a copy, whose elements begin at such addresses"));
+}
+
 void refuse_null(const char* operand, const TensorView& t) {
   throw InvalidProblem(text("operand ", operand, ": null data for ", describe(t)));
 }

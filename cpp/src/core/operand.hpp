@@ -2,6 +2,7 @@
 // throws builds strings.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 
@@ -16,6 +17,7 @@ std::string describe(const TensorView& view);
 [[noreturn]] void refuse_element_type(const char* operand, DType expected, const TensorView& view);
 [[noreturn]] void refuse_fixed_type(const char* operand, DType required, const TensorView& view);
 [[noreturn]] void refuse_device(const char* operand, Device expected, const TensorView& view);
+[[noreturn]] void refuse_address(const char* operand, const TensorView& view);
 [[noreturn]] void refuse_null(const char* operand, const TensorView& view);
 [[noreturn]] void refuse_read_only(const char* operand, const TensorView& view);
 [[noreturn]] void refuse_workspace(const Workspace& workspace, std::size_t needed);
@@ -35,6 +37,13 @@ inline void check_fixed_type(const char* operand, DType required, const TensorVi
 
 inline void check_device(const char* operand, Device expected, const TensorView& view) {
   if (view.device != expected) refuse_device(operand, expected, view);
+}
+
+/// Elements are read whole: on a CUDA device an address within one is a fault that ends the context. Strides count elements,
+/// so that the others begin where elements may, if the first does.
+inline void check_address(const char* operand, const TensorView& view) {
+  const auto element = static_cast<std::uintptr_t>(std::max(bits(view.dtype), 8) / 8);  // a power of two
+  if ((reinterpret_cast<std::uintptr_t>(view.data) & (element - 1)) != 0) refuse_address(operand, view);
 }
 
 inline void check_writable(const char* operand, const TensorView& view) {

@@ -304,8 +304,9 @@ void finish(const Problem& p, const Blocks::Block& block, std::int64_t ld, const
     const std::int64_t row = part.first_row + block.first_m + i;
     T factor = static_cast<T>(p.alpha);
     if (p.row_scale != nullptr) factor *= static_cast<T>(p.row_scale[row]);
-    const auto add = [&](const void* matrix, DType type, std::int64_t batch_stride, std::int64_t matrix_ld, T scale, T* x) {
-      load(matrix, type, part.batch * batch_stride + row * matrix_ld + first_n, n, other);
+    const auto add = [&](const void* matrix, DType type, std::int64_t batch_stride, std::int64_t matrix_ld,
+                         std::int64_t step, T scale, T* x) {
+      load(matrix, type, part.batch * batch_stride + row * matrix_ld + first_n * step, n, other, step);
       for (std::int64_t j = 0; j < n; ++j) x[j] += scale * other[j];
     };
     const auto add_bias = [&](const void* bias, T* x) {
@@ -319,7 +320,7 @@ void finish(const Problem& p, const Blocks::Block& block, std::int64_t ld, const
       const float* scale = p.column_scale + part.batch * p.batch_column_scale + first_n;
       for (std::int64_t j = 0; j < n; ++j) x[j] *= static_cast<T>(scale[j]);
     }
-    if (p.c != nullptr) add(p.c, p.c_type, p.batch_c, p.ldc, beta, x);
+    if (p.c != nullptr) add(p.c, p.c_type, p.batch_c, p.ldc, p.c_step, beta, x);
     if (p.bias != nullptr && p.bias_over_m) {
       load(p.bias, p.bias_type, row, 1, other);
       for (std::int64_t j = 0; j < n; ++j) x[j] += other[0];
@@ -327,10 +328,10 @@ void finish(const Problem& p, const Blocks::Block& block, std::int64_t ld, const
       add_bias(p.bias, x);
     }
 
-    const std::int64_t first_aux = part.batch * p.batch_aux + row * p.ld_aux + first_n;
+    const std::int64_t first_aux = part.batch * p.batch_aux + row * p.ld_aux + first_n * p.aux_step;
     if (p.auxiliary == Auxiliary::store) store(p.aux, p.aux_type, first_aux, n, x);
     if (p.auxiliary == Auxiliary::gradient) {
-      load(p.aux, p.aux_type, first_aux, n, other);
+      load(p.aux, p.aux_type, first_aux, n, other, p.aux_step);
       for (std::int64_t j = 0; j < n; ++j) x[j] *= derivative(p.activation, other[j]);
     } else if (p.activation != Activation::none) {
       for (std::int64_t j = 0; j < n; ++j) x[j] = activate(p.activation, x[j]);
@@ -341,7 +342,9 @@ void finish(const Problem& p, const Blocks::Block& block, std::int64_t ld, const
       if (p.bias2 != nullptr) add_bias(p.bias2, x2);
       for (std::int64_t j = 0; j < n; ++j) x[j] *= x2[j];
     }
-    if (p.residual != nullptr) add(p.residual, p.residual_type, p.batch_residual, p.ld_residual, T(1), x);
+    if (p.residual != nullptr) {
+      add(p.residual, p.residual_type, p.batch_residual, p.ld_residual, p.residual_step, T(1), x);
+    }
     store(p.d, p.d_type, part.batch * p.batch_d + row * p.ldd + first_n, n, x);
   }
 }

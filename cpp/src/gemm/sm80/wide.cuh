@@ -486,14 +486,14 @@ class WideEpilogue {
         if (i < count) f(i);
       }
     };
-    const auto read = [&](const void* data, std::int64_t ld, std::int64_t stride, double (&to)[kCount]) {
-      const double* from = static_cast<const double*>(data) + batch_ * stride + row * ld + col;
+    const auto read = [&](const void* data, std::int64_t ld, std::int64_t step, std::int64_t stride, double (&to)[kCount]) {
+      const double* from = static_cast<const double*>(data) + batch_ * stride + row * ld + col * step;
       each([&](int i) { to[i] = from[i * ld]; });
     };
     double y[kCount] = {};
     each([&](int i) { x[i] *= p_.alpha; });
     if (p_.c) {
-      read(p_.c, p_.ldc, p_.batch_c, y);
+      read(p_.c, p_.ldc, p_.c_step, p_.batch_c, y);
       each([&](int i) { x[i] = fma(p_.beta, y[i], x[i]); });
     }
     if (p_.bias) {
@@ -501,7 +501,7 @@ class WideEpilogue {
       each([&](int i) { x[i] += bias[p_.bias_over_m ? i : 0]; });
     }
     if (p_.auxiliary == Auxiliary::gradient) {
-      read(p_.aux, p_.ld_aux, p_.batch_aux, y);
+      read(p_.aux, p_.ld_aux, p_.aux_step, p_.batch_aux, y);
       each([&](int i) { x[i] *= derivative(p_.activation, y[i]); });
     } else {
       if (p_.auxiliary == Auxiliary::store) {
@@ -511,7 +511,7 @@ class WideEpilogue {
       if (p_.activation != Activation::none) each([&](int i) { x[i] = activation(p_.activation, x[i]); });
     }
     if (p_.residual) {
-      read(p_.residual, p_.ld_residual, p_.batch_residual, y);
+      read(p_.residual, p_.ld_residual, p_.residual_step, p_.batch_residual, y);
       each([&](int i) { x[i] += y[i]; });
     }
     double* d = static_cast<double*>(p_.d) + d_batch_ * p_.batch_d + row * p_.ldd + col;
