@@ -1,8 +1,11 @@
 #include "dlpack.hpp"
 
 #include <cstring>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "common.hpp"
 #include "dlpack_abi.hpp"
@@ -311,6 +314,7 @@ Importer::Importer(Device device, nb::handle stream, nb::handle first, const cha
   }
   while (nb::isinstance<TensorViewObject>(first)) first = nb::cast<const TensorViewObject&>(first).tensor;
   const Producer producer = producer_of(first);
+  stream_framework_ = producer.framework;
   if (producer.api != nullptr) {
     if (producer.api->current_stream(dlpack::device_cuda, device.id, &stream_) != 0) refuse_pending(first, first_name);
     stream_api_ = producer.api;
@@ -322,15 +326,29 @@ Importer::Importer(Device device, nb::handle stream, nb::handle first, const cha
 }
 
 Importer::~Importer() {
+  for (int i = 0; i < loan_count_; ++i) loans_[i].give_back();
+}
+
+void Importer::enqueued(Device device) {
+  if (kept_ == 0) return;
+  std::optional<StreamEvent> event;
+  {
+    const nb::gil_scoped_release release;
+    event = StreamEvent::record(device, stream_);
+  }
+  if (!event) return;
+  std::vector<Loan> kept;
+  int rest = 0;
   for (int i = 0; i < loan_count_; ++i) {
-    if (loans_[i].versioned) {
-      auto* managed = static_cast<dlpack::VersionedManagedTensor*>(loans_[i].managed);
-      if (managed->deleter != nullptr) managed->deleter(managed);
+    if (kept_ >> i & 1) {
+      kept.push_back(loans_[i]);
     } else {
-      auto* managed = static_cast<dlpack::ManagedTensor*>(loans_[i].managed);
-      if (managed->deleter != nullptr) managed->deleter(managed);
+      loans_[rest++] = loans_[i];
     }
   }
+  loan_count_ = rest;
+  kept_ = 0;
+  keep_loans(*std::move(event), std::move(kept));
 }
 
 void Importer::import(nb::handle object, const char* name, TensorView& view) {
@@ -353,7 +371,7 @@ void Importer::import_as(nb::handle object, const char* name, DType dtype, Tenso
     }
     dlpack::VersionedManagedTensor* managed = nullptr;
     if (producer.api->export_managed(object.ptr(), &managed) != 0 || managed == nullptr) refuse_pending(object, name);
-    lend(managed, true);
+    lend(managed, true, outlasts_call(producer.framework));
     decode(managed->tensor, managed->flags, producer.framework == Framework::jax, name, dtype, view);
     if (producer.framework == Framework::torch) check_negation(object, name, view);
     return;
@@ -422,7 +440,7 @@ void Importer::import_capsule(nb::handle object, Framework framework, const char
     auto* managed =
         static_cast<dlpack::VersionedManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), dlpack::versioned_capsule_name));
     if (PyCapsule_SetName(capsule.ptr(), dlpack::used_versioned_capsule_name) != 0) throw nb::python_error();
-    lend(managed, true);
+    lend(managed, true, outlasts_call(framework));
     if (managed->version.major != dlpack::major_version) {
       raise_export_refused(operand(name) + type_of(object) + " exported DLPack " + std::to_string(managed->version.major) +
                            "." + std::to_string(managed->version.minor) + "; cutplan reads 1.x and asked for 1.1");
@@ -431,7 +449,7 @@ void Importer::import_capsule(nb::handle object, Framework framework, const char
   } else if (PyCapsule_IsValid(capsule.ptr(), dlpack::capsule_name)) {
     auto* managed = static_cast<dlpack::ManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), dlpack::capsule_name));
     if (PyCapsule_SetName(capsule.ptr(), dlpack::used_capsule_name) != 0) throw nb::python_error();
-    lend(managed, false);
+    lend(managed, false, outlasts_call(framework));
     decode(managed->tensor, 0, immutable, name, dtype, view);
   } else {
     raise_export_refused(operand(name) + "__dlpack__ of " + type_of(object) + " must return a fresh DLPack capsule, got " +
@@ -439,6 +457,17 @@ void Importer::import_capsule(nb::handle object, Framework framework, const char
   }
 }
 
-void Importer::lend(void* managed, bool versioned) { loans_[loan_count_++] = {managed, versioned}; }
+/// torch and CuPy reuse memory in the order of the stream that it was allocated on: on their own current stream nothing can
+/// go wrong, and who passes a stream answers for it, as with their own functions. Of others nothing is known.
+bool Importer::outlasts_call(Framework framework) const noexcept {
+  if (order_ != Order::on_stream) return false;
+  const bool by_stream = framework == Framework::torch || framework == Framework::cupy;
+  return !(by_stream && (explicit_stream_ || framework == stream_framework_));
+}
+
+void Importer::lend(void* managed, bool versioned, bool kept) {
+  kept_ |= static_cast<std::uint32_t>(kept) << loan_count_;
+  loans_[loan_count_++] = {managed, versioned};
+}
 
 }  // namespace cutplan::bindings

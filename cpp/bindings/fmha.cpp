@@ -344,11 +344,7 @@ void bind_plans(nb::module_& m) {
       "An attention kernel chosen for one descriptor and device. Holds no device memory; safe to share between threads.");
   forward
       .def_static(
-          "select",
-          [](const FmhaDescriptor& descriptor, nb::handle device, std::optional<PlanPreference> preference) {
-            return FmhaPlan::select(descriptor, to_device(device), preference ? *preference : PlanPreference());
-          },
-          "descriptor"_a, "device"_a, "preference"_a = nb::none(),
+          "select", &select_plan<FmhaPlan>, "descriptor"_a, "device"_a, "preference"_a = nb::none(),
           nb::sig("def select(descriptor: cutplan.FmhaDescriptor, device: cutplan._typing.DeviceLike, "
                   "preference: cutplan.PlanPreference | None = None) -> cutplan.FmhaPlan"),
           "Chooses a kernel for `descriptor` on `device` (\"cpu\", \"cuda:0\", a DLPack pair, or a tensor on it).\n\n"
@@ -389,11 +385,7 @@ void bind_plans(nb::module_& m) {
                                         "A kernel for the gradients of attention, chosen for one descriptor and device.");
   backward
       .def_static(
-          "select",
-          [](const FmhaBackwardDescriptor& descriptor, nb::handle device, std::optional<PlanPreference> preference) {
-            return FmhaBackwardPlan::select(descriptor, to_device(device), preference ? *preference : PlanPreference());
-          },
-          "descriptor"_a, "device"_a, "preference"_a = nb::none(),
+          "select", &select_plan<FmhaBackwardPlan>, "descriptor"_a, "device"_a, "preference"_a = nb::none(),
           nb::sig("def select(descriptor: cutplan.FmhaBackwardDescriptor, device: cutplan._typing.DeviceLike, "
                   "preference: cutplan.PlanPreference | None = None) -> cutplan.FmhaBackwardPlan"),
           "Chooses a kernel, as FmhaPlan.select does. PlanPreference(deterministic=True) gives gradients whose bits repeat.")

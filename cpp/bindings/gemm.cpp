@@ -139,7 +139,9 @@ double measure_launch(const GemmPlan& plan, nb::handle a, nb::handle b, nb::hand
   Importer importer(plan.device(), stream, d, "d");
   GemmArguments arguments;
   import(importer, {a, b, d, c, bias, b2, bias2, residual, aux, row_scale, column_scale}, alpha, beta, arguments);
-  return plan.measure_launch(arguments, launches, importer.stream(), to_workspace(importer, workspace, plan.device()));
+  const Workspace scratch = to_workspace(importer, workspace, plan.device());
+  const nb::gil_scoped_release release;
+  return plan.measure_launch(arguments, launches, importer.stream(), scratch);
 }
 
 GemmDescriptor describe_operands(nb::handle a, nb::handle b, nb::handle d, nb::handle c, nb::handle bias, nb::handle b2,

@@ -22,13 +22,12 @@ template <typename Plan, typename Arguments>
 void run_plan(const Plan& plan, const Arguments& arguments, Importer& importer, nb::handle workspace) {
   const Device device = plan.device();
   const Workspace scratch = to_workspace(importer, workspace, device);
-  if (device.type == DeviceType::cpu) {
-    // a launch takes less time than giving up the GIL does; a computation on the host does not
-    nb::gil_scoped_release release;
-    plan.run(arguments, nullptr, scratch);
-  } else {
+  {
+    // The host computes here, and a launch waits where the stream's queue is full, perhaps for a callback into Python.
+    const nb::gil_scoped_release release;
     plan.run(arguments, importer.stream(), scratch);
   }
+  importer.enqueued(device);
 }
 
 template <typename Plan>

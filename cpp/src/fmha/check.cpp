@@ -231,21 +231,26 @@ class Call {
   void check_operand(const char* operand, DType dtype, const TensorView& t) const {
     check_given(operand, t);
     check_element_type(operand, dtype, t);
-    check_device(operand, device_, t);
+    check_place(operand, t);
   }
 
   /// Operands that may come in float32 or in the operands' own type, whatever the descriptor.
   void check_wide(const char* operand, const TensorView& t) const {
     check_given(operand, t);
     if (t.dtype != g_.dtype) check_fixed_type(operand, DType::f32, t);
-    check_device(operand, device_, t);
+    check_place(operand, t);
   }
 
   /// Operands whose type does not depend on the descriptor.
   void check_side(const char* operand, DType dtype, const TensorView& t) const {
     check_given(operand, t);
     check_fixed_type(operand, dtype, t);
+    check_place(operand, t);
+  }
+
+  void check_place(const char* operand, const TensorView& t) const {
     check_device(operand, device_, t);
+    check_address(operand, t);
   }
 
   static Footprint footprint(const TensorView& t, int64_t run) {

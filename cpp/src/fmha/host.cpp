@@ -108,6 +108,25 @@ Rows<S> rows_of(P* base, const Strides& strides, std::int64_t batch, std::int64_
   return {static_cast<S*>(base) + batch * strides.batch + head * strides.head + first * strides.row, strides.row};
 }
 
+/// One element of a sink, of slopes, or of a gradient of theirs.
+double load_scalar(const void* data, DType type, std::int64_t i) {
+  switch (type) {
+    case DType::f64: return static_cast<const double*>(data)[i];
+    case DType::f16: return static_cast<double>(static_cast<float>(static_cast<const Half*>(data)[i]));
+    case DType::bf16: return static_cast<double>(static_cast<float>(static_cast<const BFloat16*>(data)[i]));
+    default: return static_cast<double>(static_cast<const float*>(data)[i]);  // check.cpp admits no other type
+  }
+}
+
+void store_scalar(void* data, DType type, std::int64_t i, double x) {
+  switch (type) {
+    case DType::f64: static_cast<double*>(data)[i] = x; break;
+    case DType::f16: static_cast<Half*>(data)[i] = Half(static_cast<float>(x)); break;
+    case DType::bf16: static_cast<BFloat16*>(data)[i] = BFloat16(static_cast<float>(x)); break;
+    default: static_cast<float*>(data)[i] = static_cast<float>(x);
+  }
+}
+
 /// Widens `count` rows from `first` on into out[count, columns].
 template <typename S, typename T>
 void widen(Rows<const S> rows, std::int64_t first, std::int64_t count, std::int64_t columns, T* out, std::int64_t ld) {
@@ -173,8 +192,9 @@ struct Head {
         v(rows_of<const S>(p.v, p.v_strides, batch, head / (p.heads / p.heads_k), sequence.first_k)),
         scale(static_cast<T>(p.scale)),
         softcap(static_cast<T>(p.softcap)),
-        slope(p.alibi_slopes == nullptr ? T(0)
-                                        : static_cast<T>(p.alibi_slopes[batch * p.alibi_batch + head * p.alibi_head])) {
+        slope(p.alibi_slopes == nullptr
+                  ? T(0)
+                  : static_cast<T>(load_scalar(p.alibi_slopes, p.alibi_type, batch * p.alibi_batch + head * p.alibi_head))) {
     if (p.rng_state == nullptr) return;
     dropout = Dropout::of(p.rng_state, batch * p.heads + head);
     keep_factor = T(65536) / static_cast<T>(p.keep_threshold);  // p.keep_scale, in the accumulator's precision
@@ -349,7 +369,7 @@ float finish_row(const Problem& p, std::int64_t head, const RowState<T>& state, 
   const double reference = static_cast<double>(state.finite_reference()), keys = static_cast<double>(state.sum);
   double total = keys, lse = keys == 0 ? -infinity<double> : reference * ln_2 + std::log(keys);
   if (p.sink != nullptr) {
-    const double sink = static_cast<double>(p.sink[head * p.sink_head]);
+    const double sink = load_scalar(p.sink, p.sink_type, head * p.sink_head);
     total += std::exp2(sink * log2_e - reference);
     const double larger = std::max(lse, sink);
     if (larger > -infinity<double>) lse = larger + std::log1p(std::exp(std::min(lse, sink) - larger));
@@ -554,7 +574,7 @@ double delta_block(Backward<T>& run, std::int64_t batch, std::int64_t head, std:
         sum += static_cast<double>(grad.row(i)[c]) * static_cast<double>(o.row(i)[c]);
       delta[i] = static_cast<T>(sum);
       if (p.sink != nullptr && lse[i] != -infinity<float>)
-        dsink -= std::exp(static_cast<double>(p.sink[head * p.sink_head]) - static_cast<double>(lse[i])) * sum;
+        dsink -= std::exp(load_scalar(p.sink, p.sink_type, head * p.sink_head) - static_cast<double>(lse[i])) * sum;
     }
   });
   return dsink;
@@ -753,17 +773,20 @@ void run_backward(const Kernel&, const BackwardProblem& b, const Launch& launch)
   const auto sum_blocks = [&](const std::vector<double>& shares, std::int64_t head, std::int64_t first, std::int64_t end) {
     double sum = 0;
     for (std::int64_t n = first; n < end; ++n) sum += shares[static_cast<std::size_t>(n * p.heads + head)];
-    return static_cast<float>(sum);
+    return sum;
   };
   for (std::int64_t head = 0; head < p.heads; ++head) {
-    if (b.dsink != nullptr) b.dsink[head * b.dsink_head] = sum_blocks(dsink, head, 0, blocks.size());
+    if (b.dsink != nullptr)
+      store_scalar(b.dsink, b.dsink_type, head * b.dsink_head, sum_blocks(dsink, head, 0, blocks.size()));
     if (b.dalibi_slopes == nullptr) continue;
-    float* out = b.dalibi_slopes + head * b.dalibi_head;
+    const std::int64_t at = head * b.dalibi_head;
     if (b.alibi_sums_batch) {
-      *out = sum_blocks(dslopes, head, 0, blocks.size());
+      store_scalar(b.dalibi_slopes, b.dalibi_type, at, sum_blocks(dslopes, head, 0, blocks.size()));
     } else {
-      for (std::int64_t batch = 0; batch < p.batch; ++batch)
-        out[batch * b.dalibi_batch] = sum_blocks(dslopes, head, blocks.first(batch), blocks.first(batch + 1));
+      for (std::int64_t batch = 0; batch < p.batch; ++batch) {
+        store_scalar(b.dalibi_slopes, b.dalibi_type, at + batch * b.dalibi_batch,
+                     sum_blocks(dslopes, head, blocks.first(batch), blocks.first(batch + 1)));
+      }
     }
   }
 }
