@@ -75,6 +75,12 @@ struct Placed {
   throw LayoutMismatch(text("operand ", operand, ": contiguous required, got ", describe(t), "; pass a contiguous copy"));
 }
 
+[[noreturn, gnu::cold]] void refuse_side_type(const char* operand, DType type, const TensorView& t) {
+  throw DTypeMismatch(text("operand ", operand, ": dtype float32", type == DType::f32 ? "" : " or ",
+                           type == DType::f32 ? "" : name(type), " required beside ", name(type), " operands, got ",
+                           name(t.dtype), "; cutplan never casts: convert it"));
+}
+
 [[noreturn, gnu::cold]] void refuse_given(const char* operand, const char* option) {
   throw MissingOperand(text("operand ", operand, ": given, but the plan was selected without it; select with ", option));
 }
@@ -237,7 +243,7 @@ class Call {
   /// Operands that may come in float32 or in the operands' own type, whatever the descriptor.
   void check_wide(const char* operand, const TensorView& t) const {
     check_given(operand, t);
-    if (t.dtype != g_.dtype) check_fixed_type(operand, DType::f32, t);
+    if (t.dtype != g_.dtype && t.dtype != DType::f32) refuse_side_type(operand, g_.dtype, t);
     check_place(operand, t);
   }
 
