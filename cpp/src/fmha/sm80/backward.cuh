@@ -318,6 +318,8 @@ __device__ __forceinline__ void weigh(const Problem& p, const BackwardGrid& grid
                                       std::uint32_t (&weight)[Config::kMmaN][Config::kMmaQ][2],
                                       std::uint32_t (&slope)[Config::kMmaN][Config::kMmaQ][2]) {
   constexpr int kMmaN = Config::kMmaN, kMmaQ = Config::kMmaQ;
+  float some_far;
+  asm volatile("ld.shared.f32 %0, [%1];" : "=f"(some_far) : "r"(far));
   float x[kMmaN][kMmaQ][4];
   clear(x);
   multiply_rows<typename Config::Element, typename Config::TileK, typename Config::TileQ>(k_first, q_first, x);
@@ -325,7 +327,7 @@ __device__ __forceinline__ void weigh(const Problem& p, const BackwardGrid& grid
   const int last_query = min(piece.query0 + Config::kQueries, static_cast<int>(s.len_q)) - 1;
   const bool edge = piece.query0 > last_query || piece.key0 < first_key(p, s, last_query) ||
                     piece.key0 + Config::kKeys > end_key(p, s, piece.query0);
-  if (edge) {
+  if (edge || some_far != 0) {  // one branch, so that products and exponentials overlap elsewhere
 #pragma unroll
     for (int i = 0; i < kMmaN; ++i) {
 #pragma unroll
@@ -342,21 +344,19 @@ __device__ __forceinline__ void weigh(const Problem& p, const BackwardGrid& grid
         }
       }
     }
-  }
-  float some_far;
-  asm volatile("ld.shared.f32 %0, [%1];" : "=f"(some_far) : "r"(far));
-  if (some_far != 0) {
-    const float* rows = grid.reference + padded_row<Config>(p, grid, s, piece.batch, piece.head);
+    if (some_far != 0) {
+      const float* rows = grid.reference + padded_row<Config>(p, grid, s, piece.batch, piece.head);
 #pragma unroll
-    for (int j = 0; j < kMmaQ; ++j) {
+      for (int j = 0; j < kMmaQ; ++j) {
 #pragma unroll
-      for (int e = 0; e < 2; ++e) {
-        const float reference = rows[piece.query(j, e)];
-        if (reference == INFINITY) continue;
+        for (int e = 0; e < 2; ++e) {
+          const float reference = rows[piece.query(j, e)];
+          if (reference == INFINITY) continue;
 #pragma unroll
-        for (int i = 0; i < kMmaN; ++i) {
-          x[i][j][e] = fminf(x[i][j][e] - reference, 0);
-          x[i][j][2 + e] = fminf(x[i][j][2 + e] - reference, 0);
+          for (int i = 0; i < kMmaN; ++i) {
+            x[i][j][e] = fminf(x[i][j][e] - reference, 0);
+            x[i][j][2 + e] = fminf(x[i][j][2 + e] - reference, 0);
+          }
         }
       }
     }

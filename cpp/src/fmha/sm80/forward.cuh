@@ -45,7 +45,8 @@ struct ForwardConfig {
   static constexpr int kColumns = kTileN / 4;  // adjacent keys of a thread
   using TileQ = Tile<kTileM, kDim, Adjacent>;
   using TileKV = Tile<kTileN, kDim, Dealt<kTileN>>;
-  static constexpr std::size_t kSharedMemory = TileQ::kBytes + kSlots * TileKV::kBytes;
+  static constexpr int kTileBytes = TileQ::kBytes + kSlots * TileKV::kBytes;
+  static constexpr std::size_t kSharedMemory = kTileBytes + kTileM * sizeof(float);  // tiles, and anchors of rows
   static_assert(kTileN % 32 == 0 && kTileM % (16 * kWarps) == 0 && kSlots >= 2);
 };
 
@@ -97,14 +98,40 @@ inline constexpr float kNoMaximum = -1e30f;  // of a row that has seen no key; f
 /// Base-2 scores beyond this magnitude anchor their row: up to it their rounding changes a weight by less than 2^0.5.
 inline constexpr float kFarScore = 4194304;
 
-/// Which of a thread's rows are anchored, one bit each, and to which score, in the units of the products. The weights of
-/// such a row are relative to its anchor, and its maximum is constant.
-template <int kRows>
-struct Anchors {
-  std::uint32_t rows = 0;
-  float score[kRows];
+/// Whether a row's new largest score, in the units of the products, anchors it: it is far from 0, and becomes the maximum.
+__device__ __forceinline__ bool is_far(float score, float to_base2, float maximum, float threshold) {
+  const float scaled = score * to_base2;
+  return fabsf(scaled) > kFarScore && score > -INFINITY && (scaled > maximum + threshold || maximum == kNoMaximum);
+}
 
-  __device__ bool has(int r) const { return rows >> r & 1; }
+/// A thread's rows that are not done with when no score exceeds their maximum: those that are anchored, one bit each, and
+/// those without a maximum, one bit for all. To which score a row is anchored, in the units of the products, lies in shared
+/// memory, for it is hardly ever needed.
+template <typename Config>
+struct Anchors {
+  static constexpr std::uint32_t kNone = 1u << 31;
+  std::uint32_t watched = kNone;
+  std::uint32_t tiles;  // where shared memory begins
+
+  __device__ bool any() const { return (watched & ~kNone) != 0; }
+  __device__ bool has(int r) const { return watched >> r & 1; }
+  __device__ float score(int r) const {
+    float x;
+    asm volatile("ld.shared.f32 %0, [%1];" : "=f"(x) : "r"(address(r)) : "memory");
+    return x;
+  }
+  /// The four threads that share a row set it together, each for itself.
+  __device__ void set(int r, float score) {
+    watched |= 1u << r;
+    asm volatile("st.shared.f32 [%0], %1;" ::"r"(address(r)), "f"(score) : "memory");
+  }
+
+ private:
+  __device__ std::uint32_t address(int r) const {
+    const int row = static_cast<int>(threadIdx.x) / 32 * 16 * Config::kMmaM + r / 2 * 16 + r % 2 * 8 +
+                    static_cast<int>(threadIdx.x) % 32 / 4;
+    return tiles + Config::kTileBytes + row * 4;
+  }
 };
 
 /// Number of one row of O among all of them: [B, H, Sq], packed [H, Tq].
@@ -222,21 +249,23 @@ __device__ __forceinline__ void score(const Problem& p, const Sequence& s, const
         narrow<Element>(lane / 4 == lane % 4 * 2 ? 1.0f : 0.0f, lane / 4 == lane % 4 * 2 + 1 ? 1.0f : 0.0f);
 #pragma unroll
     for (int i = 0; i < Config::kMmaM; ++i) {
-      std::uint32_t raw[2][kColumns / 2], finite[2][kColumns / 2], changed = 0;
+      std::uint32_t raw[2][kColumns / 2], magnitude = 0;
       fetch_rows<Config, 2>(p.bias, p.bias_strides, tile, rows, 2 * i, own, valid, raw);
 #pragma unroll
-      for (int w = 0; w < kColumns; ++w) {
-        finite[w % 2][w / 2] = made_finite<Element>(raw[w % 2][w / 2]);
-        changed |= raw[w % 2][w / 2] ^ finite[w % 2][w / 2];
+      for (int w = 0; w < kColumns; ++w) magnitude = larger_magnitude<Element>(magnitude, raw[w % 2][w / 2]);
+      const bool finite = !__any_sync(~0u, !isfinite(widen_low<Element>(magnitude) + widen_high<Element>(magnitude)));
+      if (!finite) {
+#pragma unroll
+        for (int w = 0; w < kColumns; ++w) raw[w % 2][w / 2] = made_finite<Element>(raw[w % 2][w / 2]);
       }
 #pragma unroll
       for (int step = 0; step < Config::kTileN / 16; ++step) {
-        const std::uint32_t a[4] = {finite[0][2 * step], finite[1][2 * step], finite[0][2 * step + 1],
-                                    finite[1][2 * step + 1]};
+        const std::uint32_t a[4] = {raw[0][2 * step], raw[1][2 * step], raw[0][2 * step + 1], raw[1][2 * step + 1]};
         multiply<Element>(x[i][2 * step], a, one, 0);
         multiply<Element>(x[i][2 * step + 1], a, 0, one);
       }
-      if (__any_sync(~0u, changed != 0)) {
+      if (!finite) {
+        fetch_rows<Config, 2>(p.bias, p.bias_strides, tile, rows, 2 * i, own, valid, raw);
 #pragma unroll
         for (int c = 0; c < 2 * kColumns; ++c) {
           const float element = widen_low<Element>(raw[c / kColumns][c % kColumns / 2] >> c % 2 * 16 & 0xffffu);
@@ -304,13 +333,48 @@ __device__ __forceinline__ void draw(const Problem& p, const ForwardTile& tile, 
   }
 }
 
+/// Anchors rows whose new largest score is far from 0, and takes off the anchors of those that are. `largest` of these rows
+/// becomes -inf: there is nothing more to do for them in this step.
+template <typename Config>
+__device__ __forceinline__ void anchor(Anchors<Config>& anchors, float to_base2, float threshold, float headroom,
+                                       float (&largest)[Config::kRows], float (&row_max)[Config::kRows],
+                                       float (&row_sum)[Config::kRows], float (&o)[Config::kMmaM][Config::kDim / 8][4],
+                                       float (&x)[Config::kMmaM][Config::kTileN / 8][4]) {
+#pragma unroll
+  for (int r = 0; r < Config::kRows; ++r) {
+    float score = largest[r], factor;
+    if (anchors.has(r)) {
+      const float before = anchors.score(r);
+      score = fmaxf(before, score);
+      factor = exp2_approx((before - score) * to_base2);
+    } else {
+      if (!is_far(score, to_base2, row_max[r], threshold)) continue;
+      factor = row_max[r] == kNoMaximum ? 0 : exp2_approx(headroom - fmaf(score, to_base2, -row_max[r]));
+      row_max[r] = -headroom;
+    }
+    anchors.set(r, score);
+    largest[r] = -INFINITY;
+    row_sum[r] *= factor;
+#pragma unroll
+    for (int j = 0; j < Config::kDim / 8; ++j) {
+      o[r / 2][j][r % 2 * 2] *= factor;
+      o[r / 2][j][r % 2 * 2 + 1] *= factor;
+    }
+#pragma unroll
+    for (int j = 0; j < Config::kTileN / 8; ++j) {
+      x[r / 2][j][r % 2 * 2] -= score;
+      x[r / 2][j][r % 2 * 2 + 1] -= score;
+    }
+  }
+}
+
 /// Divides by the sums, adds the sink, and stores O and LSE, or this split's share of them. `to_base2` and `to_natural`: of
 /// the anchors.
 template <typename Config>
 __device__ __forceinline__ void store(const Problem& p, const ForwardGrid& grid, const Sequence& s, const ForwardTile& tile,
                                       const ForwardRows& rows, float (&o)[Config::kMmaM][Config::kDim / 8][4],
                                       float (&row_max)[Config::kRows], float (&row_sum)[Config::kRows],
-                                      const Anchors<Config::kRows>& anchors, float to_base2, float to_natural,
+                                      const Anchors<Config>& anchors, float to_base2, float to_natural,
                                       std::uint32_t shared_q) {
   using Element = typename Config::Element;
   using TileQ = typename Config::TileQ;
@@ -324,11 +388,11 @@ __device__ __forceinline__ void store(const Problem& p, const ForwardGrid& grid,
     const int row = rows.row(r);
     const std::int64_t head = tile.head + rows.head(row), i = rows.query(row);
     float factor = 1, lse = (row_max[r] + log2_approx(row_sum[r])) * kLn2;
-    if (anchors.has(r)) lse = fmaf(anchors.score[r], to_natural, lse);
+    if (anchors.has(r)) lse = fmaf(anchors.score(r), to_natural, lse);
     if (p.sink != nullptr && !split) {
       const auto sink = load<float>(p.sink, p.sink_type, head * p.sink_head);
       float ahead = fmaf(sink, kLog2e, -row_max[r]);  // of the reference, in base 2
-      if (anchors.has(r)) ahead = fmaf(-anchors.score[r], to_base2, ahead);
+      if (anchors.has(r)) ahead = fmaf(-anchors.score(r), to_base2, ahead);
       if (row_sum[r] == 0) ahead = sink == -INFINITY ? -INFINITY : INFINITY;
       if (ahead > 0) {
         factor = exp2_approx(-ahead);
@@ -351,7 +415,7 @@ __device__ __forceinline__ void store(const Problem& p, const ForwardGrid& grid,
     if (split) {
       if (writes) {
         const std::int64_t at = tile.split * grid.rows + row_index(p, s, tile.batch, head, i);
-        const double anchor = anchors.has(r) ? anchors.score[r] : 0;
+        const double anchor = anchors.has(r) ? anchors.score(r) : 0;
         grid.partial_reference[at] = fma(anchor, static_cast<double>(to_base2), static_cast<double>(row_max[r]));
         grid.partial_sum[at] = row_sum[r];
       }
@@ -396,6 +460,7 @@ __global__ __launch_bounds__(Config::kThreads,
   constexpr bool kScored = kScores != Scores::scale;
   // float16 has few exponents: its weights are 2^7 times what they are elsewhere, 2^15 at most, so that small ones count.
   constexpr float kHeadroom = std::is_same_v<Element, cutlass::half_t> ? 7 : 0;
+  constexpr float kThreshold = 8 + kHeadroom;  // by which a score exceeds the maximum that it becomes
   constexpr int kDim = Config::kDim, kTileM = Config::kTileM, kTileN = Config::kTileN, kMmaM = Config::kMmaM,
                 kRows = Config::kRows, kColumns = Config::kColumns, kSlots = Config::kSlots, kThreads = Config::kThreads;
   constexpr int kMmaN = kTileN / 8, kMmaD = kDim / 8, kStepsD = kDim / 16, kStepsN = kTileN / 16;
@@ -469,7 +534,8 @@ __global__ __launch_bounds__(Config::kThreads,
 
   float o[kMmaM][kMmaD][4];
   float row_max[kRows], row_sum[kRows];  // base 2; the sum is this thread's share
-  Anchors<kRows> anchors;
+  Anchors<Config> anchors;
+  anchors.tiles = shared_q;
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
     row_max[r] = kNoMaximum;
@@ -560,55 +626,38 @@ __global__ __launch_bounds__(Config::kThreads,
         }
       }
       float largest[kRows];
-      const auto grows =
-          [&](float score, float maximum) {  // any score is a maximum where there is none yet, even one far below kNoMaximum
-            return score * to_base2 > maximum + (8 + kHeadroom) || (maximum == kNoMaximum && score > -INFINITY);
-          };
-      bool some = anchors.rows != 0;
+      bool grows = anchors.watched != 0;
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {
         largest[r] = x[r / 2][0][r % 2 * 2];
 #pragma unroll
         for (int j = 0; j < kMmaN; ++j)
           largest[r] = fmaxf(largest[r], fmaxf(x[r / 2][j][r % 2 * 2], x[r / 2][j][r % 2 * 2 + 1]));
-        some = some || grows(largest[r], row_max[r]);
+        grows = grows || largest[r] * to_base2 > row_max[r] + kThreshold;
       }
-      if (__any_sync(~0u, some)) {
+      if (__any_sync(~0u, grows)) {
+        bool far = anchors.any();
 #pragma unroll
         for (int r = 0; r < kRows; ++r) {
           largest[r] = fmaxf(largest[r], __shfl_xor_sync(~0u, largest[r], 1));
           largest[r] = fmaxf(largest[r], __shfl_xor_sync(~0u, largest[r], 2));
+          far = far || is_far(largest[r], to_base2, row_max[r], kThreshold);
+        }
+        if (__any_sync(~0u, far)) anchor<Config>(anchors, to_base2, kThreshold, kHeadroom, largest, row_max, row_sum, o, x);
+        anchors.watched &= ~anchors.kNone;
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) {
           // By row, so that no row's bits depend on its neighbours.
-          float factor = 1, now = largest[r] * to_base2 - kHeadroom;
-          if (anchors.has(r)) {
-            const float anchor = fmaxf(anchors.score[r], largest[r]);
-            factor = exp2_approx((anchors.score[r] - anchor) * to_base2);
-            anchors.score[r] = anchor;
-          } else if (grows(largest[r], row_max[r]) && !(fabsf(now) <= kFarScore)) {
-            factor = row_max[r] == kNoMaximum ? 0 : exp2_approx(-fmaf(largest[r], to_base2, -row_max[r]) + kHeadroom);
-            row_max[r] = -kHeadroom;
-            anchors.score[r] = largest[r];
-            anchors.rows |= 1u << r;
-          } else if (grows(largest[r], row_max[r])) {
-            factor = exp2_approx(row_max[r] - now);
-            row_max[r] = now;
-          }
+          const float scaled = largest[r] * to_base2,
+                      now = scaled > row_max[r] + kThreshold ? scaled - kHeadroom : row_max[r],
+                      factor = exp2_approx(row_max[r] - now);
+          row_max[r] = now;
           row_sum[r] *= factor;
+          if (now == kNoMaximum) anchors.watched |= anchors.kNone;
 #pragma unroll
           for (int j = 0; j < kMmaD; ++j) {
             o[r / 2][j][r % 2 * 2] *= factor;
             o[r / 2][j][r % 2 * 2 + 1] *= factor;
-          }
-        }
-        if (__any_sync(~0u, anchors.rows != 0)) {
-#pragma unroll
-          for (int r = 0; r < kRows; ++r) {
-            const float anchor = anchors.has(r) ? anchors.score[r] : 0;
-#pragma unroll
-            for (int j = 0; j < kMmaN; ++j) {
-              x[r / 2][j][r % 2 * 2] -= anchor;
-              x[r / 2][j][r % 2 * 2 + 1] -= anchor;
-            }
           }
         }
       }

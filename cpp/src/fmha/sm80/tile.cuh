@@ -113,6 +113,18 @@ __device__ __forceinline__ float widen_high(std::uint32_t r) {
   }
 }
 
+/// Of two pairs, the larger magnitudes; NaN is the largest.
+template <typename Element>
+__device__ __forceinline__ std::uint32_t larger_magnitude(std::uint32_t x, std::uint32_t y) {
+  std::uint32_t r;
+  if constexpr (std::is_same_v<Element, cutlass::half_t>) {
+    asm("{.reg .b32 m; abs.f16x2 m, %2; max.NaN.f16x2 %0, %1, m;}" : "=r"(r) : "r"(x), "r"(y));
+  } else {
+    asm("{.reg .b32 m; abs.bf16x2 m, %2; max.NaN.bf16x2 %0, %1, m;}" : "=r"(r) : "r"(x), "r"(y));
+  }
+  return r;
+}
+
 /// A pair with what is not finite replaced by the lowest or the highest number.
 template <typename Element>
 __device__ __forceinline__ std::uint32_t made_finite(std::uint32_t pair) {

@@ -61,7 +61,7 @@ struct Square {
 template <typename T>
 struct CudaCores : Square<T> {
   using S = Square<T>;
-  static constexpr T kRounding = sizeof(T) == 8 ? T(0x1p-46) : T(0x1p-19);  // of a dot product, as far_row() has it
+  static constexpr T kRounding = sizeof(T) == 8 ? T(0x1p-46) : T(0x1p-18);  // of a dot product, as far_row() has it
   static constexpr int kVector = 8 / static_cast<int>(sizeof(T));           // along the inner extent, read together
   static constexpr int kPitch = S::kSide + kVector;                         // a column of vectors lies in all banks
   static constexpr int kPitchAcross = kPitch;
@@ -136,7 +136,7 @@ struct Tf32Pair {
 /// product of the small halves, 2^-22 of the whole. Warps stand 4 x 2, each on 16 rows and 32 columns.
 template <bool kSplit>
 struct Tf32 : Square<float> {
-  static constexpr float kRounding = kSplit ? 0x1p-19f : 0x1p-9f;
+  static constexpr float kRounding = kSplit ? 0x1p-18f : 0x1p-9f;
   static constexpr int kPitch = kSide + 4;        // eight rows of four neighbours lie in all banks
   static constexpr int kPitchAcross = kSide + 8;  // four rows of eight neighbours do
 
