@@ -77,7 +77,7 @@ lint: $(VENV)/.lint
 	@$(bin)/ruff format --check .
 	@$(bin)/ruff check .
 	@$(bin)/mypy
-	@$(bin)/python -m benchmarks.readme --check results
+	@$(bin)/python -m benchmarks.readme --check results speed plots
 
 format: $(VENV)/.lint
 	@$(bin)/clang-format -i $(native_sources)
@@ -90,7 +90,7 @@ stubs: install
 	$(say) "writing $(STUBS)"
 	@$(bin)/python .ci/stubs.py $(STUBS)
 
-# The README's tables, from the support table of a build of all SKUs and from benchmarks/results.
+# Tables, figures and plots of the pages, from a build of all SKUs and from benchmarks/results.
 readme: install
 	@$(bin)/python -m benchmarks.readme
 

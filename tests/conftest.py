@@ -62,6 +62,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
         hypothesis.core.global_force_seed = config.option.seed
     config.addinivalue_line("markers", "built(arch): needs the kernels of an architecture in the build")
+    config.addinivalue_line("markers", "torch: needs torch, in a file that does not import it")
     config.addinivalue_line("markers", "cuda: needs a GPU")
     config.addinivalue_line("markers", "two_gpus: needs two GPUs")
     config.addinivalue_line("markers", "large: needs 40 GB of GPU memory")
@@ -83,6 +84,8 @@ def _obstacle(item: pytest.Item) -> str | None:
         if mark.args[0] not in cutplan.built_architectures():
             return f"tests of {mark.args[0]} kernels (not in this build)"
     marks = {mark.name for mark in item.iter_markers()}
+    if "torch" in marks and not HAS_TORCH:
+        return "tests that run programs with torch (not installed)"
     if not marks & {"cuda", "two_gpus", "large"}:
         return None
     if not has_cuda():
