@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import re
 import subprocess
 import sys
 
@@ -39,12 +40,14 @@ def is_there() -> bool:
 
 
 def install(requirement: str, *options: str) -> str | None:
-    """None, or pip's last word on why it failed."""
+    """None, or why it failed: the broken connection, which pip only warns of, else its last error."""
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--retries", "1"]
     command = [*pip, "install", "--only-binary", ":all:", *options, requirement]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode == 0:
         return None
+    if broken := re.search(r"connection broken by '(.+)'", done.stdout):
+        return broken[1]
     lines = [line for line in done.stdout.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("ERROR")]
     return (errors or lines or [f"pip exits with {done.returncode}"])[-1]
