@@ -25,7 +25,10 @@ def faults(path: pathlib.Path) -> list[str]:
         names = wheel.namelist()
         (dist_info,) = {name.split("/")[0] for name in names if ".dist-info/" in name}
         metadata = Metadata.from_email(wheel.read(f"{dist_info}/METADATA"), validate=True)
-        with_kernels = b".nv_fatbin" in wheel.read("cutplan/lib/libcutplan.so")
+        libraries = [name for name in names if name.startswith("cutplan/lib/libcutplan.so")]
+        with_kernels = any(b".nv_fatbin" in wheel.read(name) for name in libraries)
+        if not libraries:
+            found.append("cutplan/lib/libcutplan.so*: missing")
         for name, words in {**LICENCES, **(OF_KERNELS if with_kernels else {})}.items():
             text = f"{dist_info}/licenses/{name}"
             if text not in names or words not in wheel.read(text).decode():

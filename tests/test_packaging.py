@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+import cutplan
+
 ROOT = pathlib.Path(__file__).parent.parent
 
 
@@ -127,3 +129,19 @@ def test_the_licence_is_whole() -> None:
     text = (ROOT / "LICENSE").read_text()
     assert "TERMS AND CONDITIONS FOR USE, REPRODUCTION, AND DISTRIBUTION" in text
     assert "9. Accepting Warranty or Additional Liability." in text
+
+
+def test_the_metadata_of_what_is_installed() -> None:
+    installed = importlib.metadata.distribution("cutplan")
+    fields = installed.metadata
+    assert fields["License-Expression"] == "Apache-2.0 AND BSD-3-Clause AND LicenseRef-NVIDIA-CUDA-EULA"
+    assert "attention" in fields["Summary"] and "matmul" in fields["Summary"]
+    assert not [word for word in fields.get_all("Classifier") if word.startswith("License ::")]
+    assert not re.search(r"\]\((?!https?:|#)", str(installed.read_text("METADATA")))
+    licences = {path.name: path.locate() for path in installed.files or () if "licenses" in path.parts}
+    assert pathlib.Path(licences["LICENSE"]).read_text() == (ROOT / "LICENSE").read_text()
+    linked_in = {"nanobind.txt"}
+    if list(cutplan.built_architectures()) != ["host"]:
+        linked_in |= {"CUTLASS.txt", "CUDA.txt"}
+    for name in linked_in:
+        assert pathlib.Path(licences[name]).stat().st_size > 500
