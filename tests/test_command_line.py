@@ -8,6 +8,7 @@ import pathlib
 import random
 import subprocess
 import sys
+import types
 from typing import Any
 
 import numpy as np
@@ -211,6 +212,37 @@ def test_a_gpu_without_a_library_that_times_it(monkeypatch: pytest.MonkeyPatch) 
     assert str(refused.value) == (
         "cuda:0 is timed with torch's events or CuPy's: torch is not installed, CuPy is not installed"
     )
+
+
+def test_cupy_times_with_its_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NumPy in CuPy's clothes: what is done on the device, in which order, and what the clock is of."""
+    done: list[str] = []
+
+    class Event:
+        def record(self) -> None:
+            done.append("record")
+
+        def synchronize(self) -> None:
+            done.append("synchronize")
+
+    class Flush:
+        def fill(self, value: int) -> None:
+            done.append("flush")
+
+    cuda = types.ModuleType("cupy.cuda")
+    cuda.Event = Event
+    cuda.Device = lambda index: types.SimpleNamespace(use=lambda: done.append(f"device {index}"))
+    cuda.get_elapsed_time = lambda start, end: 3.0  # milliseconds
+    cupy = types.ModuleType("cupy")
+    cupy.random, cupy.empty, cupy.cuda = np.random, lambda shape, dtype: Flush(), cuda
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setitem(sys.modules, "cupy.cuda", cuda)
+    monkeypatch.setattr(
+        _attention_bench._core, "device_properties", lambda device: cutplan.DeviceProperties(l2_bytes=1)
+    )
+    library = _attention_bench._CuPy("cuda:1")
+    assert library.seconds(lambda: done.append("run")) == pytest.approx(3e-3)
+    assert done == ["device 1", "flush", "record", "run", "record", "synchronize"]
 
 
 def test_a_torch_that_sees_no_gpu_does_not_time_one() -> None:
