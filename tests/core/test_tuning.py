@@ -634,6 +634,14 @@ def test_tune_on_the_command_line(
     assert main(["tune", "--import", str(exported), "--show"]) == 0
     out = capsys.readouterr().out
     assert "4 entries imported" in out and str(folder) in out and out.count("(imported)") == 4
+    shipped = [entry for entry in cutplan.tuning_cache().entries if entry.source == "shipped"]
+    here = {cutplan.device_properties(f"cuda:{i}").name for i in range(cutplan.cuda_device_count())}
+    elsewhere = sum(entry.device not in here for entry in shipped)
+    assert elsewhere == 0 or f"\n{elsewhere} entries of devices that are not here: --show --all\n" in out
+    assert out.count("(shipped)") == len(shipped) - elsewhere
+    assert main(["tune", "--show", "--all"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("(shipped)") == len(shipped) > 0 and "not here" not in out
     with pytest.raises(SystemExit):
         main(["tune", "--import", str(header)])
     assert "not a tuning table" in capsys.readouterr().err
@@ -696,6 +704,13 @@ def test_bench_on_the_command_line(capsys: pytest.CaptureFixture[str], folder: p
             "a: must be an element type",
         ),
         (["bench"], "required: family"),
+        (["bench", "conv"], "invalid choice: 'conv'"),
+        (["tune", "--all"], "--all goes with --show"),
+        (
+            ["bench", "gemm", "--m", "8", "--n", "8", "--k", "8", "--device", "cuda:99"],
+            "cuda:99 is not there",
+        ),
+        (["tune", "gemm", "--m", "8", "--n", "8", "--k", "8", "--device", "cuda:99"], "cuda:99 is not there"),
     ],
 )
 def test_bad_command_lines(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ import torch
 
 import cutplan
 from tests.environment import has_cuda, note_not_run
+from tests.fmha import is_backward
 from tests.fmha.oracle import Guarantee, Operands, Results, attention
 from tests.gemm.problems import TORCH, generator, output_types, random_values, report, round_up
 from tests.oracle import complaint
@@ -492,10 +493,6 @@ def poisoned_workspace(plan: Any, device: str) -> torch.Tensor:
     workspace = torch.full((plan.workspace_size,), 0xFF, dtype=torch.uint8, device=device)
     assert workspace.data_ptr() % 256 == 0
     return workspace
-
-
-def is_backward(sku: cutplan.KernelSku) -> bool:
-    return "backward" in sku.op
 
 
 def serves(sku: cutplan.KernelSku, problem: Problem | Case, device: str, **preference: Any) -> bool:
