@@ -1,6 +1,7 @@
 #include "dlpack.hpp"
 
 #include <cstring>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 
@@ -430,6 +431,9 @@ void Importer::import_capsule(nb::handle object, Framework framework, const char
   }
 }
 
-void Importer::lend(void* managed, bool versioned) { loans_[loan_count_++] = {managed, versioned}; }
+void Importer::lend(void* managed, bool versioned) {
+  if (loan_count_ == max_loans) throw std::length_error("cutplan: internal error: more operands than a call has");
+  loans_[loan_count_++] = {managed, versioned};
+}
 
 }  // namespace cutplan::bindings
