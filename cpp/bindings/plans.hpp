@@ -11,6 +11,7 @@
 
 #include "common.hpp"
 #include "dlpack.hpp"
+#include "gil.hpp"
 
 #define CUTPLAN_TENSOR "cutplan._typing.Tensor"
 #define CUTPLAN_OPTIONAL CUTPLAN_TENSOR " | None = None"
@@ -24,7 +25,7 @@ void run_plan(const Plan& plan, const Arguments& arguments, Importer& importer, 
   const Workspace scratch = to_workspace(importer, workspace, device);
   if (device.type == DeviceType::cpu) {
     // a launch takes less time than giving up the GIL does; a computation on the host does not
-    nb::gil_scoped_release release;
+    const GilRelease release;
     plan.run(arguments, nullptr, scratch);
   } else {
     plan.run(arguments, importer.stream(), scratch);
@@ -40,7 +41,7 @@ Plan select_plan(const DescriptorOf<Plan>& descriptor, nb::handle device, const 
   const Device where = to_device(device);
   std::optional<Plan> plan;
   {
-    const nb::gil_scoped_release release;
+    const GilRelease release;
     plan = Plan::select(descriptor, where, preference ? *preference : PlanPreference());
   }
   warn_tuning_problems();

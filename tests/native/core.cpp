@@ -35,7 +35,7 @@ void lists_of_operands_are_never_overrun() {
 }
 
 void failures_are_not_remembered() {
-  cutplan::Remembered<int> answer;
+  static cutplan::Remembered<int> answer;
   int asked = 0;
   const auto fails = [&]() -> std::optional<int> { return ++asked, std::nullopt; };
   const auto succeeds = [&]() -> std::optional<int> { return ++asked, 42; };
@@ -45,11 +45,11 @@ void failures_are_not_remembered() {
   CHECK(first != nullptr && *first == 42 && asked == 3);
   CHECK(answer.get(fails) == first && asked == 3);
   throws<std::runtime_error>("driver", [] {
-    cutplan::Remembered<int> other;
+    static cutplan::Remembered<int> other;
     other.get([]() -> std::optional<int> { throw std::runtime_error("driver"); });
   });
 
-  cutplan::Remembered<int> shared;
+  static cutplan::Remembered<int> shared;
   std::atomic<int> questions{0};
   std::vector<std::thread> threads;
   for (int i = 0; i < 8; ++i) {
