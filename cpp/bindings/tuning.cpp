@@ -31,7 +31,7 @@ auto with_os_errors(const Function& function) {
 TuningProgress to_progress(nb::object callback) {
   if (callback.is_none()) return {};
   return [callback](int done, int total) {
-    const nb::gil_scoped_acquire gil;
+    const GilAcquire gil;
     without_unwinding([&] { callback(done, total); });
   };
 }
