@@ -1,4 +1,4 @@
-# make demo | test | wheel | sdist | lint | stubs | readme | machine_code | format | clean. Every target sets itself up in a
+# make demo | test | wheel | sdist | lint | stubs | readme | machine_code | asan | tsan | format | clean. Every target sets itself up in a
 # private environment and needs no more than Python 3.10, make and a C++ compiler. Useful variables:
 #   CUTPLAN_SKUS=native|all|none|<list>   kernels to build (default: native; wheel: all)
 #   CUTPLAN_CUDA=registry|system          CUDA compiler: the pinned one, downloaded (default), or the machine's
@@ -9,7 +9,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .NOTPARALLEL:  # every target changes the one environment; the builds themselves are parallel
-.PHONY: demo test wheel sdist lint stubs readme machine_code format clean install
+.PHONY: demo test wheel sdist lint stubs readme machine_code asan tsan format clean install
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -69,7 +69,7 @@ sdist: $(VENV)/.wheel
 	@$(bin)/python -m twine check --strict dist/*.tar.gz
 	@ls -lh dist/*.tar.gz
 
-native_sources = $(shell find cpp tests -name '*.[ch]pp' -o -name '*.cu' -o -name '*.cuh')
+native_sources = $(shell find cpp tests examples -name '*.[ch]pp' -o -name '*.cu' -o -name '*.cuh')
 lint: $(VENV)/.lint
 	$(say) "checking format, style and types"
 	@said=$$($(bin)/clang-format --dry-run --Werror $(native_sources) 2>&1) \
@@ -98,6 +98,37 @@ readme: install
 machine_code: $(VENV)/.audit install
 	$(say) "reading the machine code of $(build_dir) and writing docs/machine-code.md"
 	@$(bin)/python .ci/machine_code.py $(build_dir)
+
+# Host code under sanitizers. With CMake and not with pip: what is built here is for no user.
+sanitized = build_dir=build/$@; mkdir -p $$build_dir; { $(bin)/cmake -S . -B $$build_dir -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+    -DCUTPLAN_SKUS=none -DCUTPLAN_TESTS=ON -DCUTPLAN_SANITIZE=$(1) -DPython_EXECUTABLE=$(bin)/python $(2) \
+    && $(bin)/cmake --build $$build_dir --parallel; } > $$build_dir.log 2>&1 \
+  || { tail -n 60 $$build_dir.log; echo "cutplan: failed; all of it is in $$build_dir.log"; exit 1; }; \
+  $(bin)/ctest --test-dir $$build_dir --output-on-failure
+
+# Threads that select, run, tune and read the tuning cache at once.
+tsan: $(VENV)/.build
+	$(say) "building for the thread sanitizer and running the tests in C++ (progress: build/$@.log)"
+	@$(call sanitized,thread)
+
+# Addresses and undefined behaviour: the tests in C++, and those in Python that reach the bindings and the host backend with
+# problems that are small. Left out: grouped products of many sizes, which take minutes, and how fast an import is.
+asan_tests = tests/bindings tests/core tests/gemm/test_errors.py tests/gemm/test_host.py tests/gemm/test_backward.py \
+  tests/gemm/test_grouped.py tests/gemm/test_properties.py tests/fmha/test_errors.py tests/fmha/test_host.py \
+  tests/fmha/test_dropout.py tests/fmha/test_edges.py tests/fmha/test_properties.py \
+  --deselect tests/gemm/test_grouped.py::test_epilogues --deselect tests/gemm/test_grouped.py::test_groups \
+  --deselect tests/bindings/test_api.py::test_import_is_light
+# The interpreter is not built with it: the sanitizer's runtime has to be loaded first, and the C++ library whose exceptions
+# it watches. Python itself frees little of what it has at its end, so leaks are not looked for.
+preloaded = LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)"
+asan: $(VENV)/.test
+	$(say) "building for the address and undefined-behaviour sanitizers and running tests (progress: build/$@.log)"
+	@$(call sanitized,address$(comma)undefined,-DCUTPLAN_PYTHON=ON)
+	@rm -rf build/asan/python
+	@$(bin)/cmake --install build/asan --component cutplan --prefix $(CURDIR)/build/asan/python/cutplan > /dev/null
+	@cp -r python/cutplan/. build/asan/python/cutplan
+	@PYTHONPATH=$(CURDIR)/build/asan/python ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 $(preloaded) \
+	  $(bin)/python -m pytest -q $(asan_tests) $(PYTEST_FLAGS)
 
 clean:
 	rm -rf build dist $(VENV) third_party/*.whl

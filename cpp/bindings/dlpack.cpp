@@ -2,6 +2,7 @@
 
 #include <cstring>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -9,6 +10,7 @@
 
 #include "common.hpp"
 #include "dlpack_abi.hpp"
+#include "gil.hpp"
 
 namespace cutplan::bindings {
 namespace {
@@ -333,7 +335,7 @@ void Importer::enqueued(Device device) {
   if (kept_ == 0) return;
   std::optional<StreamEvent> event;
   {
-    const nb::gil_scoped_release release;
+    const GilRelease release;
     event = StreamEvent::record(device, stream_);
   }
   if (!event) return;
@@ -466,6 +468,7 @@ bool Importer::outlasts_call(Framework framework) const noexcept {
 }
 
 void Importer::lend(void* managed, bool versioned, bool kept) {
+  if (loan_count_ == max_loans) throw std::length_error("cutplan: internal error: more operands than a call has");
   kept_ |= static_cast<std::uint32_t>(kept) << loan_count_;
   loans_[loan_count_++] = {managed, versioned};
 }

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "gemm.hpp"
+#include "gil.hpp"
 
 namespace cutplan::bindings {
 
@@ -140,7 +141,7 @@ double measure_launch(const GemmPlan& plan, nb::handle a, nb::handle b, nb::hand
   GemmArguments arguments;
   import(importer, {a, b, d, c, bias, b2, bias2, residual, aux, row_scale, column_scale}, alpha, beta, arguments);
   const Workspace scratch = to_workspace(importer, workspace, plan.device());
-  const nb::gil_scoped_release release;
+  const GilRelease release;
   return plan.measure_launch(arguments, launches, importer.stream(), scratch);
 }
 

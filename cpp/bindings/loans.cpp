@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "dlpack_abi.hpp"
+#include "gil.hpp"
 
 namespace cutplan::bindings {
 
@@ -56,7 +57,7 @@ class Keeper {
       }
       for (const Kept& kept : taken) {
         kept.event.wait();
-        const nb::gil_scoped_acquire gil;
+        const GilAcquire gil;
         for (const Loan& loan : kept.loans) loan.give_back();
       }
     }
@@ -75,7 +76,7 @@ Keeper& keeper() {
     auto* made = new Keeper;
     // Called before the interpreter is taken down, when threads can still take the GIL.
     nb::module_::import_("atexit").attr("register")(nb::cpp_function([made] {
-      const nb::gil_scoped_release release;
+      const GilRelease release;
       made->close();
     }));
     return made;

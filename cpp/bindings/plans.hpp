@@ -11,6 +11,7 @@
 
 #include "common.hpp"
 #include "dlpack.hpp"
+#include "gil.hpp"
 
 #define CUTPLAN_TENSOR "cutplan._typing.Tensor"
 #define CUTPLAN_OPTIONAL CUTPLAN_TENSOR " | None = None"
@@ -24,7 +25,7 @@ void run_plan(const Plan& plan, const Arguments& arguments, Importer& importer, 
   const Workspace scratch = to_workspace(importer, workspace, device);
   {
     // The host computes here, and a launch waits where the stream's queue is full, perhaps for a callback into Python.
-    const nb::gil_scoped_release release;
+    const GilRelease release;
     plan.run(arguments, importer.stream(), scratch);
   }
   importer.enqueued(device);
@@ -39,7 +40,7 @@ Plan select_plan(const DescriptorOf<Plan>& descriptor, nb::handle device, const 
   const Device where = to_device(device);
   std::optional<Plan> plan;
   {
-    const nb::gil_scoped_release release;
+    const GilRelease release;
     plan = Plan::select(descriptor, where, preference ? *preference : PlanPreference());
   }
   warn_tuning_problems();

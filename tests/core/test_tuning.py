@@ -438,6 +438,67 @@ def test_many_threads_write_at_once(folder: pathlib.Path) -> None:
     assert len(kept()) == 24 and cutplan.tuning_cache().problems == []
 
 
+def test_a_callback_may_tune(folder: pathlib.Path) -> None:
+    """Also in another thread that it waits for: nothing of the outer measurement is being timed meanwhile."""
+    code = """
+import threading
+import cutplan
+
+def tiny(m):
+    return cutplan.GemmDescriptor(m=m, n=8, k=8, a="float32")
+
+def inner(done, total):
+    if done == 0:
+        cutplan.tune_gemm(tiny(9), "cpu")
+        cutplan.GemmPlan.select(tiny(10), "cpu", cutplan.PlanPreference(tune="measure"))
+        thread = threading.Thread(target=cutplan.tune_gemm, args=(tiny(11), "cpu"))
+        thread.start()
+        thread.join()
+
+cutplan.tune_gemm(tiny(8), "cpu", progress=inner)
+entries = cutplan.tuning_cache().entries
+print(sorted(entry.problem.split()[1] for entry in entries if entry.source == "measured"))
+"""
+    # select() has one kernel to choose from on the host, and then it measures nothing.
+    assert fresh_python(code) == "['m=11', 'm=8', 'm=9']\n"
+
+
+# Threads that want the GIL back from a run, a selection, a measurement and its callback while Python ends.
+BUSY_TO_THE_END = """
+import random, sys, threading, time
+import numpy
+import cutplan
+
+random.seed(int(sys.argv[1]))
+first = cutplan.GemmDescriptor(m=8, n=8, k=8, a="float32", layout="rrr")
+a, d = numpy.ones((8, 8), numpy.float32), [numpy.empty((8, 8), numpy.float32) for _ in range(4)]
+
+def work(i):
+    plan = cutplan.GemmPlan.select(first, "cpu")
+    while True:
+        plan.run(a, a, d[i])
+        g = cutplan.GemmDescriptor(m=random.randint(1, 32), n=8, k=8, a="float32")
+        cutplan.tune_gemm(g, "cpu", progress=(lambda done, total: None) if i % 2 else None)
+        cutplan.GemmPlan.select(g, "cpu", cutplan.PlanPreference(tune="measure"))
+
+for i in range(4):
+    threading.Thread(target=work, args=(i,), daemon=True).start()
+time.sleep(random.random() * 0.1)
+sys.exit(7)
+"""
+
+
+def test_threads_still_tuning_when_the_process_ends(folder: pathlib.Path, seed: int) -> None:
+    for attempt in range(12):
+        done = subprocess.run(
+            [sys.executable, "-c", BUSY_TO_THE_END, str(seed + attempt)],
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (7, "", ""), f"seed {seed + attempt}"
+
+
 def test_a_file_cut_off_anywhere(folder: pathlib.Path) -> None:
     for m in (8, 16, 24):
         cutplan.tune_gemm(tiny(m), "cpu")

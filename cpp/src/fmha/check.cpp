@@ -216,11 +216,10 @@ class Call {
   }
 
   void finish() const {
-    for (int i = 0; i < outputs_; ++i) {
-      for (int j = 0; j < inputs_; ++j)
-        check_apart(output_[i].operand, output_[i].memory, input_[j].operand, input_[j].memory, "");
-      for (int j = 0; j < i; ++j)
-        check_apart(output_[i].operand, output_[i].memory, output_[j].operand, output_[j].memory, "");
+    for (const Touched& output : outputs_) {
+      for (const Touched& input : inputs_) check_apart(output.operand, output.memory, input.operand, input.memory, "");
+      for (const Touched* other = outputs_.begin(); other != &output; ++other)
+        check_apart(output.operand, output.memory, other->operand, other->memory, "");
     }
   }
 
@@ -232,7 +231,6 @@ class Call {
     const char* operand;
     Footprint memory;
   };
-  static constexpr int max_inputs = 14, max_outputs = 6;  // of a backward call, which has more than a forward one
 
   void check_operand(const char* operand, DType dtype, const TensorView& t) const {
     check_given(operand, t);
@@ -268,20 +266,21 @@ class Call {
 
   void touch(const char* operand, const Footprint& f, const TensorView& t, bool written) {
     if (!written) {
-      input_[inputs_++] = {operand, f};
+      inputs_.push_back({operand, f});
       return;
     }
     check_writable(operand, t);
     check_elements_apart(operand, f, t);
-    output_[outputs_++] = {operand, f};
+    outputs_.push_back({operand, f});
   }
 
   const FmhaDescriptor& g_;
   Axes axes_;
   Device device_;
   std::uint64_t units_ = 0;
-  int inputs_ = 0, outputs_ = 0;
-  Touched input_[max_inputs], output_[max_outputs];
+  // As many as a backward call has, more than a forward one.
+  FixedVector<Touched, 14> inputs_;
+  FixedVector<Touched, 6> outputs_;
 };
 
 void check_offsets(const char* operand, const std::int32_t* offsets, int64_t sequences, int64_t rows) {

@@ -27,6 +27,7 @@
 #include <vector>
 
 #include "core/half.hpp"
+#include "core/kernels.hpp"
 #include "core/parallel.hpp"
 #include "core/register_tile.hpp"
 #include "fmha/score.hpp"
@@ -152,6 +153,12 @@ void narrow(const T* values, std::int64_t count, F factor, D* out) {
     out[c] = D(static_cast<std::conditional_t<sizeof(D) == 2, float, D>>(static_cast<T>(values[c] * factor)));
 }
 
+template <typename S>
+constexpr DType type_of = std::is_same_v<S, Half>       ? DType::f16
+                          : std::is_same_v<S, BFloat16> ? DType::bf16
+                          : std::is_same_v<S, float>    ? DType::f32
+                                                        : DType::f64;
+
 /// Calls `f` with `data` as what it is: the operand type S, or float.
 template <typename S, typename V, typename F>
 void typed(DType type, V* data, F&& f) {
@@ -159,8 +166,10 @@ void typed(DType type, V* data, F&& f) {
   using Float = std::conditional_t<std::is_const_v<V>, const float, float>;
   if (type == DType::f32) {
     f(static_cast<Float*>(data));
-  } else {
+  } else if (type == type_of<S>) {
     f(static_cast<Operand*>(data));
+  } else {
+    refuse_unexpected_type(type);
   }
 }
 

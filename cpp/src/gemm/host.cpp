@@ -125,7 +125,8 @@ void load(const void* base, DType type, std::int64_t first, std::int64_t count, 
     case DType::f16: return widen(reinterpret_cast<const Half*>(data));
     case DType::bf16: return widen(reinterpret_cast<const BFloat16*>(data));
     case DType::f32: return widen(reinterpret_cast<const float*>(data));
-    default: return widen(reinterpret_cast<const double*>(data));
+    case DType::f64: return widen(reinterpret_cast<const double*>(data));
+    default: refuse_unexpected_type(type);
   }
 }
 
@@ -141,7 +142,8 @@ void store(void* base, DType type, std::int64_t first, std::int64_t count, const
     case DType::f16: return narrow(reinterpret_cast<Half*>(data));
     case DType::bf16: return narrow(reinterpret_cast<BFloat16*>(data));
     case DType::f32: return narrow(reinterpret_cast<float*>(data));
-    default: return narrow(reinterpret_cast<double*>(data));
+    case DType::f64: return narrow(reinterpret_cast<double*>(data));
+    default: refuse_unexpected_type(type);
   }
 }
 

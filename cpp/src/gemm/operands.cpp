@@ -130,16 +130,14 @@ Footprint footprint(const Matrix& e, const Placed& p) {
 
 void Inputs::add(const Matrix& e, const Placed& p) {
   if (e.rows == 0 || e.cols == 0 || e.batch == 0) return;
-  inputs_[count_].operand = e.operand;
-  inputs_[count_++].memory = footprint(e, p);
+  inputs_.push_back({e.operand, footprint(e, p)});
 }
 
 void Inputs::add(const Vector& e, const Placed& p) { add({e.operand, 1, e.count, 1, true, true, e.dtype}, p); }
 
 void Inputs::check_apart(const Matrix& output, const Placed& placed, const char* advice) const {
   const Footprint written = footprint(output, placed);
-  for (int i = 0; i < count_; ++i)
-    cutplan::check_apart(output.operand, written, inputs_[i].operand, inputs_[i].memory, advice);
+  for (const Input& input : inputs_) cutplan::check_apart(output.operand, written, input.operand, input.memory, advice);
 }
 
 void check_extent(const char* extent, int64_t value) {
@@ -165,6 +163,7 @@ int resolve_alignment(int alignment, int operand_bits, int64_t a_run, int64_t b_
 
 void check_rank(const char* operand, const TensorView& t, int least, int most) {
   if (!t.present()) throw MissingOperand(text("operand ", operand, ": not given"));
+  check_given(operand, t);
   if (t.rank < least || t.rank > most)
     throw ShapeMismatch(text("operand ", operand, ": rank ", least, most > least ? text(" or ", most) : "",
                              " required, got ", extents(t.shape, t.rank)));

@@ -69,13 +69,11 @@ class Inputs {
   void check_apart(const Matrix& output, const Placed& placed, const char* advice) const;
 
  private:
-  static constexpr int most = 12;
   struct Input {
     const char* operand;
     Footprint memory;
   };
-  Input inputs_[most];
-  int count_ = 0;
+  FixedVector<Input, 12> inputs_;
 };
 
 Footprint footprint(const Matrix& matrix, const Placed& placed);
