@@ -796,7 +796,7 @@ __global__ __launch_bounds__(Config::kThreads, Config::kBlocksOnSm) void wide_ge
         if (!whole && incoming < steps) start_ragged_copy(incoming, ring + free_slot);
 #pragma unroll
         for (int k_block = 0; k_block < kBlocksK; ++k_block) {
-          const typename Arithmetic::Columns columns(b[k_block % 2]);
+          typename Arithmetic::Columns columns(b[k_block % 2]);
 #pragma unroll
           for (int row = 0; row < kRows; ++row) {
             const int place = k_block * kRows + row, ahead = (place + kAhead) % kPlaces;
@@ -831,8 +831,6 @@ __global__ __launch_bounds__(Config::kThreads, Config::kBlocksOnSm) void wide_ge
     if constexpr (kSplit) {
       const bool found = Arithmetic::has_nan(sums, tile.row_end - tile.row - warp_m, p.n - tile.col - warp_n);
       if (__syncthreads_or(found)) {
-        // Seldom needed: computed anew rather than kept in registers through the loop above.
-        asm volatile("" : "+l"(tile.row), "+l"(tile.col), "+l"(tile.k));
         for (float& x : acc.x) x = 0;
         multiply(std::true_type{});
         Arithmetic::replace_nan(acc);
