@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <stdexcept>
 
 #include "core/text.hpp"
 #include "cutplan/error.hpp"
@@ -130,6 +131,7 @@ Footprint footprint(const Matrix& e, const Placed& p) {
 
 void Inputs::add(const Matrix& e, const Placed& p) {
   if (e.rows == 0 || e.cols == 0 || e.batch == 0) return;
+  if (count_ == most) throw std::logic_error("gemm: a plan reads more operands than Inputs has room for");
   inputs_[count_].operand = e.operand;
   inputs_[count_++].memory = footprint(e, p);
 }
