@@ -265,6 +265,25 @@ def test_mixed_epilogue_types(sku: cutplan.KernelSku, device: str, gates: Gates,
 
 
 @kernels
+def test_repeated_factors(sku: cutplan.KernelSku, device: str, gates: Gates, seed: int) -> None:
+    """One row or column of A and of B again and again: a leading dimension of 0, in a tensor map too."""
+    tm, tn, tk = sku.tile
+    source = generator(device, seed)
+    failures = []
+    for gate in gates:
+        options = Options(str(sku.a), gate=gate)
+        for layout in layouts_of(sku, options):
+            shape = Shape(tm + 8, tn + 16, 2 * tk, batch=2)
+            problem = Problem(shape, str(sku.a), layout, device, source, sku.alignment)
+            a, b = problem.a, problem.b
+            problem.a = (a[:, :1] if layout[0] == "r" else a[..., :1]).expand_as(a)
+            problem.b = (b[:, :1] if layout[1] == "r" else b[..., :1]).expand_as(b)
+            what = problem.complaint(select(problem, options, sku.name), options)
+            failures += [what] if what is not None else []
+    report(failures)
+
+
+@kernels
 def test_broadcast_terms(sku: cutplan.KernelSku, device: str, gates: Gates, seed: int) -> None:
     """One row, one column or one element for all of c, residual and a gradient's aux, of any type, inside D
     and at its edges, through the registers and the longer way."""

@@ -140,8 +140,8 @@ struct RowVectors {
         }
       } else {
 #pragma unroll
-        for (int i = 0; i < 8; ++i) {
-          if (i < count) x[i] = fmaf(scale, from[i * step], x[i]);
+        for (int i = 0; i < 8; ++i, from += step) {
+          if (i < count) x[i] = fmaf(scale, *from, x[i]);
         }
       }
     } else {
@@ -152,8 +152,8 @@ struct RowVectors {
         packed = *reinterpret_cast<const uint4*>(from);
       } else {
 #pragma unroll
-        for (int i = 0; i < 8; ++i) {
-          if (i < count) word[i / 2] |= static_cast<std::uint32_t>(from[i * step]) << (16 * (i % 2));
+        for (int i = 0; i < 8; ++i, from += step) {
+          if (i < count) word[i / 2] |= static_cast<std::uint32_t>(*from) << (16 * (i % 2));
         }
       }
 #pragma unroll
