@@ -99,6 +99,15 @@ def test_infinities_and_nan_spread_as_in_ieee_arithmetic() -> None:
 
 
 @pytest.mark.parametrize("activation", ["gelu_erf", "gelu_tanh", "silu", "relu"])
+@pytest.mark.parametrize("operand", TORCH)
+def test_nan_has_no_activation_and_no_derivative(operand: str, activation: str) -> None:
+    one, nan = torch.ones(1, 1, dtype=TORCH[operand]), torch.full((1, 1), torch.nan, dtype=TORCH[operand])
+    assert cutplan.matmul(one, nan, activation=activation).isnan().all()
+    gradients = cutplan.matmul_backward(one, one, one, activation=activation, aux=nan)
+    assert gradients.da.isnan().all() and gradients.db.isnan().all()
+
+
+@pytest.mark.parametrize("activation", ["gelu_erf", "gelu_tanh", "silu", "relu"])
 @pytest.mark.parametrize("operand", ["float32", "float64"])
 def test_activations_of_large_arguments(operand: str, activation: str) -> None:
     """Far from zero every activation is x or nothing, with no overflow in between."""

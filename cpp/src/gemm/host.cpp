@@ -86,7 +86,7 @@ T derivative(Activation activation, T x) {
   const auto clamped = [x](T flat) { return std::clamp(x, -flat, flat); };
   switch (activation) {
     case Activation::none: break;
-    case Activation::relu: return x > T(0) ? T(1) : T(0);
+    case Activation::relu: return x > T(0) ? T(1) : x <= T(0) ? T(0) : x;  // of a NaN: a NaN
     case Activation::gelu_erf: {
       const T y = clamped(T(40));
       return T(0.5) * std::erfc(y * T(-0.70710678118654752440)) + T(0.39894228040143267794) * y * std::exp(T(-0.5) * y * y);
