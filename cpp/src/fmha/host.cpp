@@ -54,7 +54,7 @@ constexpr std::int64_t round_up(std::int64_t x, std::int64_t to) { return divide
 enum class Left { plain, transposed };
 
 /// sums[rows, columns] = or += left[rows, k] right[k, columns], in slices of `block` of k. Rows and columns are rounded up
-/// to whole register tiles: what lies beyond them must be readable and is written.
+/// to whole register tiles, rows to low ones: what lies beyond them must be readable and is written.
 template <typename T>
 void multiply(Left layout, std::int64_t rows, std::int64_t columns, std::int64_t k, const T* left, const T* right,
               std::int64_t ld_right, T* sums, std::int64_t ld, bool accumulate) {
@@ -65,9 +65,10 @@ void multiply(Left layout, std::int64_t rows, std::int64_t columns, std::int64_t
   for (std::int64_t first = 0; first < k; first += block) {
     const std::int64_t slice = std::min(block, k - first);
     for (std::int64_t j = 0; j < columns; j += tile.columns) {
-      for (std::int64_t i = 0; i < rows; i += tile.rows) {
-        tile.multiply(slice, left + i * row_stride + first * k_stride, right + first * ld_right + j, ld_right,
-                      sums + i * ld + j, ld, accumulate || first > 0);
+      for (std::int64_t i = 0, height; i < rows; i += height) {
+        height = tile.height(rows - i);
+        tile.multiply(static_cast<int>(height), slice, left + i * row_stride + first * k_stride,
+                      right + first * ld_right + j, ld_right, sums + i * ld + j, ld, accumulate || first > 0);
       }
     }
   }
