@@ -89,12 +89,26 @@ __attribute__((always_inline)) inline void pack(const S* source, std::int64_t st
     }
     return;
   }
+  if (stride == 1 && used > lanes) {  // the second vector ends where the line does, over a part of the first
+    using Anywhere = typename Vector<T, kBytes>::anywhere;
+    std::fill_n(packed, k * width, T(0));
+    for (std::int64_t p = 0; p < k; ++p, packed += width) {
+      V first, second;
+      load<S, T, kBytes>(source + p * stride_k, first);
+      load<S, T, kBytes>(source + p * stride_k + used - lanes, second);
+      *reinterpret_cast<Anywhere*>(packed) = first;
+      *reinterpret_cast<Anywhere*>(packed + used - lanes) = second;
+    }
+    return;
+  }
   if (stride_k != 1) {
     for (std::int64_t p = 0; p < k; ++p, packed += width) {
       for (int i = 0; i < width; ++i) packed[i] = i < used ? static_cast<T>(source[p * stride_k + i * stride]) : T(0);
     }
     return;
   }
+  // Each column is a stream of its own, too many for the processor to read ahead in: asked for, 256 bytes ahead, a matrix that
+  // is not in the caches comes twice as fast.
   for (int half = 0; half < 2; ++half) {
     const auto column = [&](int i) { return source + std::min(half * lanes + i, used - 1) * stride; };
     // Of bfloat16 two neighbours in k travel as one lane, and part afterwards.
@@ -104,6 +118,7 @@ __attribute__((always_inline)) inline void pack(const S* source, std::int64_t st
       V x[lanes];
       CUTPLAN_UNROLL
       for (int i = 0; i < lanes; ++i) {
+        __builtin_prefetch(column(i) + p + 256 / sizeof(S), 0, 2);
         x[i] = *reinterpret_cast<const typename Vector<T, kBytes>::anywhere*>(column(i) + p);
       }
       transpose<T, kBytes>(x);
@@ -124,7 +139,6 @@ __attribute__((always_inline)) inline void pack(const S* source, std::int64_t st
   }
 }
 
-/// Widens `count` elements that lie side by side.
 inline void widen(const Half* source, std::int64_t count, float* out) {
   for (std::int64_t i = 0; i < count; ++i) out[i] = static_cast<float>(source[i]);
 }
@@ -147,6 +161,7 @@ __attribute__((always_inline)) inline void pack_half(const Half* source, std::in
     const std::int64_t slice = std::min(depth, k);
     for (int i = 0; i < used; ++i) {
       if (stride_k == 1) {
+        __builtin_prefetch(source + i * stride + 2 * depth, 0, 2);
         kWiden(source + i * stride, slice, lines + i * depth);
       } else {
         for (std::int64_t p = 0; p < slice; ++p)
@@ -211,13 +226,34 @@ void pack_128_bit(const S* source, std::int64_t stride, std::int64_t stride_k, i
 template <typename S, typename T>
 PackPanel<S, T> choose() {
 #if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx512f")) return pack_avx512<S, T>;
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return pack_avx2<S, T>;
+  const InstructionSet set = instruction_set();
+  if (set == InstructionSet::avx512) return pack_avx512<S, T>;
+  if (set == InstructionSet::avx2) return pack_avx2<S, T>;
 #endif
   return pack_128_bit<S, T>;
 }
 
+inline void (*choose_widen())(const Half*, std::int64_t, float*) {
+#if defined(__x86_64__)
+  const InstructionSet set = instruction_set();
+  if (set == InstructionSet::avx512) return widen_avx512;
+  if (set == InstructionSet::avx2) return widen_avx2;
+#endif
+  return widen;
+}
+
 }  // namespace panel_detail
+
+/// Widens `count` elements that lie side by side.
+template <typename S, typename T>
+void widen(const S* source, std::int64_t count, T* out) {
+  if constexpr (std::is_same_v<S, Half> && std::is_same_v<T, float>) {
+    static const auto chosen = panel_detail::choose_widen();
+    chosen(source, count, out);
+  } else {
+    for (std::int64_t i = 0; i < count; ++i) out[i] = static_cast<T>(source[i]);
+  }
+}
 
 /// The one for this machine's register tiles.
 template <typename S, typename T>

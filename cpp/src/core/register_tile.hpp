@@ -5,12 +5,34 @@
 
 #include <cstdint>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 namespace cutplan {
+
+/// What this machine's vectors are: of 16 bytes, of 32 with multiply-add and float16 conversions, or of 64.
+enum class InstructionSet { baseline, avx2, avx512 };
+
+inline InstructionSet instruction_set() {
+#if defined(__x86_64__)
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (__builtin_cpu_supports("avx512f")) return InstructionSet::avx512;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __get_cpuid(1, &a, &b, &c, &d) != 0 &&
+      (c & bit_F16C) != 0)
+    return InstructionSet::avx2;
+#endif
+  return InstructionSet::baseline;
+}
+
+/// What becomes of the sums that are there: nothing is left of them, the new sum is added, or it goes on from them, adding one
+/// product after another.
+enum class Sums { set, add, resume };
 
 template <typename T>
 struct RegisterTile {
   using Multiply = void (*)(std::int64_t k, const T* left, const T* right, std::int64_t ld_right, T* sums, std::int64_t ld,
-                            bool accumulate);
+                            Sums how);
   int rows, columns;
   Multiply full, third, one;  // by their height: `rows`, a third of it, 1
 
@@ -20,8 +42,8 @@ struct RegisterTile {
   /// sums[height, columns] (leading dimension ld) = or += left right: right[k, columns] has leading dimension ld_right and
   /// may lie anywhere, sums are aligned to vectors.
   void multiply(int height, std::int64_t k, const T* left, const T* right, std::int64_t ld_right, T* sums, std::int64_t ld,
-                bool accumulate) const {
-    (height == rows ? full : height == 1 ? one : third)(k, left, right, ld_right, sums, ld, accumulate);
+                Sums how) const {
+    (height == rows ? full : height == 1 ? one : third)(k, left, right, ld_right, sums, ld, how);
   }
 };
 
@@ -59,12 +81,20 @@ struct Vector {
 
 template <typename T, typename Left, int kBytes, int kRows>
 __attribute__((always_inline)) inline void multiply(std::int64_t k, const T* left, const T* right, std::int64_t ld_right,
-                                                    T* sums, std::int64_t ld, bool accumulate) {
+                                                    T* sums, std::int64_t ld, Sums how) {
   using V = typename Vector<T, kBytes>::type;
   using Anywhere = typename Vector<T, kBytes>::anywhere;
   constexpr int lanes = kBytes / static_cast<int>(sizeof(T));
   constexpr std::int64_t row_stride = Left::row_stride, k_stride = Left::k_stride(kRows);
   V sum[kRows][2] = {};
+  if (how == Sums::resume) {
+    CUTPLAN_UNROLL
+    for (int i = 0; i < kRows; ++i) {
+      const V* out = reinterpret_cast<const V*>(sums + i * ld);
+      sum[i][0] = out[0];
+      sum[i][1] = out[1];
+    }
+  }
   for (std::int64_t p = 0; p < k; ++p) {
     const V b0 = *reinterpret_cast<const Anywhere*>(right);
     const V b1 = *reinterpret_cast<const Anywhere*>(right + lanes);
@@ -79,8 +109,8 @@ __attribute__((always_inline)) inline void multiply(std::int64_t k, const T* lef
   CUTPLAN_UNROLL
   for (int i = 0; i < kRows; ++i) {
     V* out = reinterpret_cast<V*>(sums + i * ld);
-    out[0] = accumulate ? out[0] + sum[i][0] : sum[i][0];
-    out[1] = accumulate ? out[1] + sum[i][1] : sum[i][1];
+    out[0] = how == Sums::add ? out[0] + sum[i][0] : sum[i][0];
+    out[1] = how == Sums::add ? out[1] + sum[i][1] : sum[i][1];
   }
 }
 
@@ -88,28 +118,29 @@ __attribute__((always_inline)) inline void multiply(std::int64_t k, const T* lef
 
 template <typename T, typename Left, int kRows>
 __attribute__((target("avx512f"))) void multiply_avx512(std::int64_t k, const T* left, const T* right, std::int64_t ld_right,
-                                                        T* sums, std::int64_t ld, bool accumulate) {
-  multiply<T, Left, 64, kRows>(k, left, right, ld_right, sums, ld, accumulate);
+                                                        T* sums, std::int64_t ld, Sums how) {
+  multiply<T, Left, 64, kRows>(k, left, right, ld_right, sums, ld, how);
 }
 
 template <typename T, typename Left, int kRows>
 __attribute__((target("avx2,fma"))) void multiply_avx2(std::int64_t k, const T* left, const T* right, std::int64_t ld_right,
-                                                       T* sums, std::int64_t ld, bool accumulate) {
-  multiply<T, Left, 32, kRows>(k, left, right, ld_right, sums, ld, accumulate);
+                                                       T* sums, std::int64_t ld, Sums how) {
+  multiply<T, Left, 32, kRows>(k, left, right, ld_right, sums, ld, how);
 }
 
 template <typename T, typename Left, int kRows>
 void multiply_sse2(std::int64_t k, const T* left, const T* right, std::int64_t ld_right, T* sums, std::int64_t ld,
-                   bool accumulate) {
-  multiply<T, Left, 16, kRows>(k, left, right, ld_right, sums, ld, accumulate);
+                   Sums how) {
+  multiply<T, Left, 16, kRows>(k, left, right, ld_right, sums, ld, how);
 }
 
 template <typename T, typename Left>
 RegisterTile<T> choose() {
   constexpr int size = static_cast<int>(sizeof(T));
-  if (__builtin_cpu_supports("avx512f"))
+  const InstructionSet set = instruction_set();
+  if (set == InstructionSet::avx512)
     return {12, 128 / size, multiply_avx512<T, Left, 12>, multiply_avx512<T, Left, 4>, multiply_avx512<T, Left, 1>};
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+  if (set == InstructionSet::avx2)
     return {6, 64 / size, multiply_avx2<T, Left, 6>, multiply_avx2<T, Left, 2>, multiply_avx2<T, Left, 1>};
   return {6, 32 / size, multiply_sse2<T, Left, 6>, multiply_sse2<T, Left, 2>, multiply_sse2<T, Left, 1>};
 }
@@ -118,8 +149,8 @@ RegisterTile<T> choose() {
 
 template <typename T, typename Left, int kRows>
 void multiply_128_bit(std::int64_t k, const T* left, const T* right, std::int64_t ld_right, T* sums, std::int64_t ld,
-                      bool accumulate) {
-  multiply<T, Left, 16, kRows>(k, left, right, ld_right, sums, ld, accumulate);
+                      Sums how) {
+  multiply<T, Left, 16, kRows>(k, left, right, ld_right, sums, ld, how);
 }
 
 template <typename T, typename Left>

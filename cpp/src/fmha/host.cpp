@@ -30,6 +30,7 @@
 #include <vector>
 
 #include "core/half.hpp"
+#include "core/panel.hpp"
 #include "core/parallel.hpp"
 #include "core/register_tile.hpp"
 #include "fmha/score.hpp"
@@ -68,7 +69,8 @@ void multiply(Left layout, std::int64_t rows, std::int64_t columns, std::int64_t
       for (std::int64_t i = 0, height; i < rows; i += height) {
         height = tile.height(rows - i);
         tile.multiply(static_cast<int>(height), slice, left + i * row_stride + first * k_stride,
-                      right + first * ld_right + j, ld_right, sums + i * ld + j, ld, accumulate || first > 0);
+                      right + first * ld_right + j, ld_right, sums + i * ld + j, ld,
+                      accumulate || first > 0 ? Sums::add : Sums::set);
       }
     }
   }
@@ -117,10 +119,7 @@ Rows<S> rows_of(P* base, const Strides& strides, std::int64_t batch, std::int64_
 /// Widens `count` rows from `first` on into out[count, columns].
 template <typename S, typename T>
 void widen(Rows<const S> rows, std::int64_t first, std::int64_t count, std::int64_t columns, T* out, std::int64_t ld) {
-  for (std::int64_t i = 0; i < count; ++i) {
-    const S* row = rows.row(first + i);
-    for (std::int64_t c = 0; c < columns; ++c) out[i * ld + c] = static_cast<T>(row[c]);
-  }
+  for (std::int64_t i = 0; i < count; ++i) cutplan::widen(rows.row(first + i), columns, out + i * ld);
 }
 
 /// out[columns, block] = the transpose of in[count, columns], padded with zeros.

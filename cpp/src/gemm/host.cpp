@@ -239,11 +239,9 @@ class Blocks {
 
 // ---- the blocked product ----
 
-/// Whether A and B change places: where D's columns are so few that a register tile's width would be mostly padding.
-template <typename T>
-bool turned(const Problem& problem, const RegisterTile<T>& tile) {
-  return problem.n <= 2 * tile.rows && problem.n < problem.m;
-}
+/// Whether A and B change places: where D has few columns, so that a register tile's width may be mostly padding, and packing
+/// A, which the wider panels do faster, is most of the work.
+bool turned(const Problem& problem) { return problem.n <= 64 && problem.n < problem.m; }
 
 /// A thread's panels, sums and one row for the epilogue, in one cache-line aligned allocation.
 template <typename T>
@@ -253,46 +251,74 @@ class Scratch {
   Scratch(std::int64_t m, std::int64_t n, std::int64_t k, const RegisterTile<T>& tile, bool turned, bool gated) {
     const std::int64_t left = padded(round_up(turned ? n : m, tile.rows) * k), right = padded(tile.columns * k),
                        size = padded(round_up(m, tile.rows) * round_up(n, tile.columns)),
-                       turned_size = turned ? padded(round_up(n, tile.rows) * round_up(m, tile.columns)) : 0;
+                       turned_size = turned ? padded(round_up(n, tile.rows) * round_up(m, tile.columns)) : 0,
+                       slice_size = padded(tile.rows * round_up(turned ? m : n, tile.columns));
     const int products = gated ? 2 : 1;
-    const auto count = static_cast<std::size_t>(left + right + products * (size + turned_size) + n);
+    const auto count = static_cast<std::size_t>(left + right + products * (size + turned_size) + slice_size + n);
     panel_left = static_cast<T*>(::operator new(count * sizeof(T), alignment));
     panel_right = panel_left + left;
     T* next = panel_right + right;
     for (int i = 0; i < products; ++i, next += size) sums[i] = next;
     for (int i = 0; i < products; ++i, next += turned_size) turned_sums[i] = next;
-    row = next;
+    slice = next;
+    row = next + slice_size;
   }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
   ~Scratch() { ::operator delete(panel_left, alignment); }
 
-  T *panel_left, *panel_right, *sums[2] = {}, *turned_sums[2] = {}, *row;  // sums: of A B, and of a gate's other product
+  T *panel_left, *panel_right, *sums[2] = {}, *turned_sums[2] = {};  // sums: of A B, and of a gate's other product
+  T *slice, *row;  // the sums of one slice of k, as many rows as a register tile has; a row of the epilogue
 
  private:
   static constexpr std::align_val_t alignment{64};
   static std::int64_t padded(std::int64_t count) { return round_up(count, 64 / static_cast<std::int64_t>(sizeof(T))); }
 };
 
+/// Lines of B that are read together where each begins a page of memory of its own and is read once: as many streams as a
+/// processor can follow, as wide as the block, and not 256 that it leaves after two cache lines each.
+constexpr std::int64_t streams = 16, page = 4096;
+
 /// sums[left, right] = or += the products of all lines, over one slice of k. The left ones have been packed.
 template <typename S, typename T>
-void sum_slice(const RegisterTile<T>& tile, std::int64_t left, const T* panel_left, const Lines<S>& right,
-               std::int64_t first_k, std::int64_t k, T* panel_right, T* sums, std::int64_t ld) {
-  const bool once = tile.height(left) >= left;
-  for (std::int64_t j = 0; j < right.count; j += tile.columns) {
-    const int used = static_cast<int>(std::min<std::int64_t>(tile.columns, right.count - j));
-    const T* panel = panel_right;
-    std::int64_t ld_panel = tile.columns;
-    bool in_place = false;
-    if constexpr (std::is_same_v<S, T>) {
-      in_place = once && right.stride == 1 && used == tile.columns;
-      if (in_place) panel = right.at(j, first_k), ld_panel = right.stride_k;
+void sum_slice(const RegisterTile<T>& tile, std::int64_t left, const Lines<S>& right, std::int64_t first_k, std::int64_t k,
+               const Scratch<T>& scratch, T* sums, std::int64_t ld) {
+  const std::int64_t only = tile.height(left);  // height, where all lines on the left fit one tile
+  const bool once = only >= left && right.stride == 1,
+             streamed = once && right.stride_k * static_cast<std::int64_t>(sizeof(S)) >= page;
+  const bool add = first_k > 0;
+  // A slice of its own is summed in pieces, so it can be added to the sums only when it is whole.
+  T* const whole = streamed && add ? scratch.slice : sums;
+  const std::int64_t depth = streamed ? streams : k;
+  for (std::int64_t p = 0; p < k; p += depth) {
+    const std::int64_t piece = std::min(depth, k - p);
+    for (std::int64_t j = 0; j < right.count; j += tile.columns) {
+      const int used = static_cast<int>(std::min<std::int64_t>(tile.columns, right.count - j));
+      const T* panel = scratch.panel_right;
+      std::int64_t ld_panel = tile.columns;
+      bool in_place = false;
+      if constexpr (std::is_same_v<S, T>) {
+        in_place = once && used == tile.columns;
+        if (in_place) panel = right.at(j, first_k + p), ld_panel = right.stride_k;
+      }
+      if (!in_place) {
+        pack_panel<S, T>()(right.at(j, first_k + p), right.stride, right.stride_k, used, piece, scratch.panel_right);
+      }
+      if (streamed) {
+        tile.multiply(static_cast<int>(only), piece, scratch.panel_left + p * only, panel, ld_panel, whole + j, ld,
+                      p > 0 ? Sums::resume : Sums::set);
+        continue;
+      }
+      for (std::int64_t i = 0, height; i < left; i += height) {
+        height = tile.height(left - i);
+        tile.multiply(static_cast<int>(height), k, scratch.panel_left + i * k, panel, ld_panel, sums + i * ld + j, ld,
+                      add ? Sums::add : Sums::set);
+      }
     }
-    if (!in_place) pack_panel<S, T>()(right.at(j, first_k), right.stride, right.stride_k, used, k, panel_right);
-    for (std::int64_t i = 0, height; i < left; i += height) {
-      height = tile.height(left - i);
-      tile.multiply(static_cast<int>(height), k, panel_left + i * k, panel, ld_panel, sums + i * ld + j, ld, first_k > 0);
-    }
+  }
+  if (whole == sums) return;
+  for (std::int64_t i = 0; i < left; ++i) {
+    for (std::int64_t j = 0; j < right.count; ++j) sums[i * ld + j] += whole[i * ld + j];
   }
 }
 
@@ -320,15 +346,15 @@ void sum_products(const Problem& problem, GemmLayout layout, const RegisterTile<
     for (int i = 0; i < products; ++i) std::fill_n(scratch.sums[i], block.m * ld, T(0));
     return;
   }
-  const bool turn = turned(problem, tile);
+  const bool turn = turned(problem);
   const std::int64_t ld_turned = round_up(block.m, tile.columns);
   for (std::int64_t first_k = 0; first_k < part.k; first_k += host_slice_k) {
     const std::int64_t k = std::min(host_slice_k, part.k - first_k);
     for (int i = 0; i < products; ++i) {
       const Lines<S>&left = turn ? b[i] : a, &right = turn ? a : b[i];
       if (turn || i == 0) pack(left, first_k, k, tile, scratch.panel_left);
-      sum_slice(tile, left.count, scratch.panel_left, right, first_k, k, scratch.panel_right,
-                turn ? scratch.turned_sums[i] : scratch.sums[i], turn ? ld_turned : ld);
+      sum_slice(tile, left.count, right, first_k, k, scratch, turn ? scratch.turned_sums[i] : scratch.sums[i],
+                turn ? ld_turned : ld);
     }
   }
   for (int product = 0; turn && product < products; ++product) {
@@ -410,7 +436,7 @@ void run(const Kernel& kernel, const Problem& problem, const Launch& launch) {
   const Blocks blocks(problem, threads, tile.rows, tile.columns);
   const std::int64_t slice = std::min(problem.k, host_slice_k);
   parallel_tasks(blocks.count(), threads, [&](const std::function<std::int64_t()>& next) {
-    const Scratch<T> scratch(blocks.m, blocks.n, slice, tile, turned(problem, tile), problem.gate != Gate::none);
+    const Scratch<T> scratch(blocks.m, blocks.n, slice, tile, turned(problem), problem.gate != Gate::none);
     for (std::int64_t task = next(); task >= 0; task = next()) {
       const Blocks::Block block = blocks.block(task);
       const std::int64_t ld = round_up(block.n, tile.columns);
