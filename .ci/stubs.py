@@ -7,16 +7,20 @@ defines carries the public name, cutplan, so the generator is told that name.
 from __future__ import annotations
 
 import pathlib
+import re
 import sys
 
-from nanobind.stubgen import StubGen
+from nanobind.stubgen import ReplacePattern, StubGen
 
 import cutplan._core
+
+# Comparison and hash of values are type slots, which tell no types; object's own declarations serve.
+_SLOTS = re.compile(r"\.__(eq|ne|lt|le|gt|ge|hash)__$")
 
 
 def main() -> None:
     cutplan._core.__name__ = "cutplan"
-    generator = StubGen(cutplan._core)
+    generator = StubGen(cutplan._core, patterns=[ReplacePattern(_SLOTS, [], 0)])
     generator.put(cutplan._core)
     pathlib.Path(sys.argv[1]).write_text(generator.get())
 

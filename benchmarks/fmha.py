@@ -21,7 +21,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -74,7 +74,7 @@ class Case:
         return (int(self.mask.split()[1]), 0) if self.mask.startswith("window") else (-1, -1)
 
     @property
-    def causal(self) -> str | None:
+    def causal(self) -> Literal["bottom_right"] | None:
         return "bottom_right" if self.mask == "causal" else None
 
 

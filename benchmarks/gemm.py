@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -73,7 +73,7 @@ class Case:
 class Grouped:
     """Products of uneven sizes, which share out m (an expert's tokens) or k (its weights' gradient)."""
 
-    over: str
+    over: Literal["m", "k"]
     sizes: tuple[int, ...]
     n: int
     other: int  # k, or m over k
@@ -171,10 +171,12 @@ def _select(case: Case, epilogue: str, device: str, arch: str | None) -> cutplan
         d=case.d,
         c=case.dtype,
         bias=case.dtype,
-        layout=case.layout,
-        epilogue=cutplan.Epilogue(bias=bias, c=c, activation=activation),
+        layout=cutplan.GemmLayout(case.layout),
+        epilogue=cutplan.Epilogue(bias=bias, c=c, activation=cutplan.Activation(activation)),
     )
-    preference = cutplan.PlanPreference(arch=arch, math=case.math or "tf32x3")
+    preference = cutplan.PlanPreference(
+        arch=cutplan.Arch(arch) if arch else None, math=cutplan.Math(case.math or "tf32x3")
+    )
     if arch and not cutplan.gemm_kernels(descriptor, cutplan.device_properties(device), preference):
         return None
     return cutplan.GemmPlan.select(descriptor, device, preference)
@@ -323,7 +325,11 @@ class Bench:
         expected = reference(Product.of(x, w1.T), product2=Product.of(x, w2.T), activation="silu")
         fields: _report.Record = {**vars(case), "products": 2, "epilogue": "silu(x w1) * (x w2)"}
         contenders = []
-        for gate, b, b2 in (("separate", w1.T, w2.T), ("interleaved", both.T, None)):
+        gates: tuple[tuple[Literal["separate", "interleaved"], Any, Any], ...] = (
+            ("separate", w1.T, w2.T),
+            ("interleaved", both.T, None),
+        )
+        for gate, b, b2 in gates:
             descriptor = cutplan.GemmDescriptor(
                 m=m, n=n, k=k, a=dtype, epilogue=cutplan.Epilogue(activation="silu", gate=gate)
             )

@@ -62,7 +62,7 @@ def _measure(
         if arch not in cutplan.built_architectures():
             continue
         # With no workspace K is not split, as it is not in the stock kernels.
-        preference = cutplan.PlanPreference(arch=arch, max_workspace_bytes=0)
+        preference = cutplan.PlanPreference(arch=cutplan.Arch(arch), max_workspace_bytes=0)
         plan = cutplan.GemmPlan.select(cutplan.describe(a, b, d), device, preference)
         d.fill_(torch.nan)
         plan.run(a, b, d)

@@ -71,7 +71,9 @@ def _measure(extents: tuple[int, int, int], device: str, arch: str | None) -> _r
     descriptor = cutplan.describe(a, b, d)
     # Without split K: one launch, as the floor's.
     plan = cutplan.GemmPlan.select(
-        descriptor, device, cutplan.PlanPreference(max_workspace_bytes=0, arch=arch)
+        descriptor,
+        device,
+        cutplan.PlanPreference(max_workspace_bytes=0, arch=cutplan.Arch(arch) if arch else None),
     )
     stream = torch.cuda.current_stream().cuda_stream if device != "cpu" else None
     names = {
@@ -125,7 +127,7 @@ def _architectures(device: str) -> list[str | None]:
     return [
         arch
         for arch in ARCHITECTURES
-        if cutplan.gemm_kernels(descriptor, properties, cutplan.PlanPreference(arch=arch))
+        if cutplan.gemm_kernels(descriptor, properties, cutplan.PlanPreference(arch=cutplan.Arch(arch)))
     ]
 
 

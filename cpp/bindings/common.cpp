@@ -10,6 +10,8 @@
 
 #include "dlpack.hpp"
 #include "dlpack_abi.hpp"
+#include "keywords.hpp"
+#include "plans.hpp"
 
 namespace cutplan::bindings {
 
@@ -72,17 +74,31 @@ Option to_option(nb::handle object, const Option (&options)[kSize], const char* 
   refuse_option(object, options, argument);
 }
 
+/// What Enum(value) says of a value that is none.
+template <typename Option, std::size_t kSize>
+[[noreturn]] void refuse_member(nb::handle value, const Option (&options)[kSize], const char* type) {
+  std::string text = nb::cast<std::string>(nb::repr(value)) + " is not a valid " + type + "; must be one of ";
+  for (Option option : options) text += std::string(option == options[0] ? "'" : ", '") + name(option) + "'";
+  throw nb::value_error(text.c_str());
+}
+
 /// An enum whose members are found by name, so that Enum("name") works; str() gives the name.
 template <typename Option, std::size_t kSize>
 void bind_option(nb::module_& m, const char* type, const Option (&options)[kSize], const char* doc) {
   nb::enum_<Option> binding(m, type, doc);
   for (Option option : options) binding.value(name(option), option);
-  binding.def_static("_missing_", [&options](nb::handle value) { return find_option(value, options); }, "value"_a.none());
+  binding.def_static(
+      "_missing_",
+      [&options, type](nb::handle value) {
+        if (const std::optional<Option> option = find_option(value, options)) return *option;
+        refuse_member(value, options, type);
+      },
+      "value"_a.none());
   binding.def("__str__", [](Option option) { return name(option); });
 }
 
 nb::object text_attribute(nb::handle object, const char* attribute) {
-  nb::object value = nb::getattr(object, attribute, nb::none());
+  nb::object value = find_attribute(object, attribute);
   return nb::isinstance<nb::str>(value) ? value : nb::none();
 }
 
@@ -115,12 +131,6 @@ nb::tuple extents(const std::int64_t* values, int rank) {
   return nb::borrow<nb::tuple>(tuple);
 }
 
-/// What an import found, for Python code that arranges operands.
-struct TensorInfo {
-  TensorView view;
-  Framework framework;
-};
-
 void bind_dtype(nb::module_& m) {
   nb::enum_<DType> dtype(
       m, "DType",
@@ -128,7 +138,13 @@ void bind_dtype(nb::module_& m) {
       "and ml_dtypes.");
   // `bool` would hide the built-in inside the class
   for (DType member : dtypes) dtype.value(member == DType::boolean ? "boolean" : name(member), member);
-  dtype.def_static("_missing_", &find_dtype, "value"_a.none());
+  dtype.def_static(
+      "_missing_",
+      [](nb::handle value) {
+        if (const std::optional<DType> found = find_dtype(value)) return *found;
+        refuse_member(value, dtypes, "DType");
+      },
+      "value"_a.none());
   dtype.def("__str__", [](DType self) { return name(self); });
   dtype.def_prop_ro("bits", [](DType self) { return bits(self); }, "Width of one element.");
 }
@@ -173,7 +189,11 @@ void bind_tensor(nb::module_& m) {
       .def_prop_ro("dtype", [](const TensorViewObject& self) { return optional(self.dtype); })
       .def("__repr__", [](const TensorViewObject& self) {
         return "TensorView(" + nb::cast<std::string>(nb::str(self.tensor.type().attr("__name__"))) +
-               ", dtype=" + text(self.dtype) + ")";
+               ", dtype=" + text(self.dtype) +
+               (self.rank < 0 ? std::string()
+                              : ", shape=" + nb::cast<std::string>(nb::repr(extents(self.shape, self.rank))) +
+                                    ", strides=" + nb::cast<std::string>(nb::repr(extents(self.strides, self.rank)))) +
+               (self.offset == 0 ? std::string() : ", offset=" + std::to_string(self.offset)) + ")";
       });
 
   nb::class_<TensorInfo>(m, "TensorInfo", "What DLPack says of a tensor. Strides count elements.")
@@ -184,14 +204,24 @@ void bind_tensor(nb::module_& m) {
           "strides", [](const TensorInfo& self) { return extents(self.view.strides, self.view.rank); },
           nb::sig("def strides(self) -> tuple[int, ...]"))
       .def_prop_ro("dtype", [](const TensorInfo& self) { return self.view.dtype; })
-      .def_prop_ro("device", [](const TensorInfo& self) { return to_string(self.view.device); })
+      .def_prop_ro(
+          "device", [](const TensorInfo& self) { return to_python(self.view.device); }, nb::sig("def device(self) -> str"),
+          "\"cpu\" or \"cuda:N\".")
       .def_prop_ro("read_only", [](const TensorInfo& self) { return self.view.read_only; })
       .def_prop_ro(
           "data", [](const TensorInfo& self) { return reinterpret_cast<std::uintptr_t>(self.view.data); },
           "Address of element [0, ..., 0].")
       .def_prop_ro(
-          "framework", [](const TensorInfo& self) { return name(self.framework); },
-          "\"torch\", \"numpy\", \"cupy\", \"jax\" or \"other\".");
+          "framework", [](const TensorInfo& self) { return to_python(self.framework); },
+          nb::sig("def framework(self) -> typing.Literal['torch', 'numpy', 'cupy', 'jax', 'other']"),
+          "\"torch\", \"numpy\", \"cupy\", \"jax\" or \"other\".")
+      .def("__repr__", [](const TensorInfo& self) {
+        const TensorView& view = self.view;
+        return "TensorInfo(shape=" + nb::cast<std::string>(nb::repr(extents(view.shape, view.rank))) +
+               ", strides=" + nb::cast<std::string>(nb::repr(extents(view.strides, view.rank))) +
+               ", dtype=" + text(view.dtype) + ", device='" + to_string(view.device) +
+               "', read_only=" + text(view.read_only) + ", framework='" + name(self.framework) + "')";
+      });
 
   m.def(
       "inspect",
@@ -255,30 +285,58 @@ void bind_device(nb::module_& m) {
       "Architectures whose kernels are built in, \"host\" among them.");
 }
 
+constexpr std::size_t unlimited = std::numeric_limits<std::size_t>::max();
+
+bool operator_equal(const PlanPreference& x, const PlanPreference& y) {
+  return x.max_workspace_bytes == y.max_workspace_bytes && x.deterministic == y.deterministic &&
+         x.batch_invariant == y.batch_invariant && x.arch == y.arch && x.kernel == y.kernel && x.sm_count == y.sm_count &&
+         x.math == y.math && x.tune == y.tune;
+}
+
+Hash& operator<<(Hash& h, const PlanPreference& p) {
+  return h << p.max_workspace_bytes << p.deterministic << p.batch_invariant << (p.arch ? static_cast<int>(*p.arch) : -1)
+           << std::hash<std::string>()(p.kernel) << p.sm_count << p.math << p.tune;
+}
+
+PlanPreference make_preference(Keywords& arguments) {
+  PlanPreference preference;
+  const std::int64_t bytes = arguments.integer("max_workspace_bytes", -1);
+  if (bytes < -1) throw nb::value_error("max_workspace_bytes: a count of bytes or None required, got less than 0");
+  if (bytes != -1) preference.max_workspace_bytes = static_cast<std::size_t>(bytes);
+  preference.deterministic = arguments.flag("deterministic");
+  preference.batch_invariant = arguments.flag("batch_invariant");
+  if (const nb::object arch = arguments.take("arch"); !arch.is_none()) preference.arch = to_arch(arch);
+  preference.kernel = arguments.string("kernel").value_or("");
+  preference.sm_count = static_cast<int>(arguments.integer("sm_count", 0));
+  if (const nb::object math = arguments.take("math"); !math.is_none()) preference.math = to_math(math);
+  if (const nb::object tune = arguments.take("tune"); !tune.is_none()) preference.tune = to_option(tune, tunes, "tune");
+  return preference;
+}
+
+nb::dict fields(const PlanPreference& p) {
+  nb::dict d;
+  d["max_workspace_bytes"] = p.max_workspace_bytes == unlimited ? nb::none() : nb::object(nb::int_(p.max_workspace_bytes));
+  d["deterministic"] = p.deterministic;
+  d["batch_invariant"] = p.batch_invariant;
+  d["arch"] = p.arch ? nb::object(nb::str(name(*p.arch))) : nb::none();
+  d["kernel"] = p.kernel.empty() ? nb::none() : nb::object(nb::str(p.kernel.c_str()));
+  d["sm_count"] = p.sm_count;
+  d["math"] = name(p.math);
+  d["tune"] = name(p.tune);
+  return d;
+}
+
 void bind_preference(nb::module_& m) {
-  constexpr std::size_t unlimited = std::numeric_limits<std::size_t>::max();
-  nb::class_<PlanPreference>(m, "PlanPreference",
-                             "What the caller insists on. select() refuses a field that it cannot honour, by name.")
-      .def(
-          "__init__",
-          [](PlanPreference* self, std::optional<std::size_t> max_workspace_bytes, bool deterministic, bool batch_invariant,
-             nb::handle arch, std::optional<std::string> kernel, int sm_count, nb::handle math, nb::handle tune) {
-            PlanPreference preference;
-            if (max_workspace_bytes) preference.max_workspace_bytes = *max_workspace_bytes;
-            preference.deterministic = deterministic;
-            preference.batch_invariant = batch_invariant;
-            if (!arch.is_none()) preference.arch = to_arch(arch);
-            if (kernel) preference.kernel = std::move(*kernel);
-            preference.sm_count = sm_count;
-            preference.math = to_math(math);
-            preference.tune = to_option(tune, tunes, "tune");
-            new (self) PlanPreference(std::move(preference));
-          },
-          nb::kw_only(), "max_workspace_bytes"_a = nb::none(), "deterministic"_a = false, "batch_invariant"_a = false,
-          "arch"_a = nb::none(), "kernel"_a = nb::none(), "sm_count"_a = 0, "math"_a = "tf32x3", "tune"_a = "cached",
-          nb::sig("def __init__(self, *, max_workspace_bytes: int | None = None, deterministic: bool = False, "
-                  "batch_invariant: bool = False, arch: str | cutplan.Arch | None = None, kernel: str | None = None, "
-                  "sm_count: int = 0, math: str | cutplan.Math = 'tf32x3', tune: str | cutplan.Tune = 'cached') -> None"))
+  nb::class_<PlanPreference> preference(
+      m, "PlanPreference", value_slots<PlanPreference, &operator_equal, &operator<< >(),
+      "What the caller insists on. select() refuses a field that it cannot honour, by name.");
+  bind_keywords(preference, "PlanPreference", &make_preference, &fields,
+                "def __init__(self, *, max_workspace_bytes: int | None = None, deterministic: bool = False, "
+                "batch_invariant: bool = False, arch: cutplan._typing.ArchLike | None = None, kernel: str | None = None, "
+                "sm_count: int = 0, math: cutplan._typing.MathLike = 'tf32x3', tune: cutplan._typing.TuneLike = 'cached') "
+                "-> None",
+                "Fields are those of the same names.");
+  preference
       .def_prop_ro(
           "max_workspace_bytes",
           [](const PlanPreference& self) {
@@ -296,16 +354,7 @@ void bind_preference(nb::module_& m) {
           "Only the kernel of this SKU name; None: any.")
       .def_ro("sm_count", &PlanPreference::sm_count, "Use at most this many SMs (threads on the host); 0: all.")
       .def_ro("math", &PlanPreference::math, "Least accuracy of products of float32 operands.")
-      .def_ro("tune", &PlanPreference::tune, "Whether measured times choose the kernel.")
-      .def("__repr__", [](const PlanPreference& self) {
-        return "PlanPreference(max_workspace_bytes=" +
-               (self.max_workspace_bytes == unlimited ? "None" : std::to_string(self.max_workspace_bytes)) +
-               ", deterministic=" + text(self.deterministic) + ", batch_invariant=" + text(self.batch_invariant) +
-               ", arch=" + (self.arch ? std::string("'") + name(*self.arch) + "'" : "None") +
-               ", kernel=" + (self.kernel.empty() ? "None" : "'" + self.kernel + "'") +
-               ", sm_count=" + std::to_string(self.sm_count) + ", math='" + name(self.math) + "', tune='" + name(self.tune) +
-               "')";
-      });
+      .def_ro("tune", &PlanPreference::tune, "Whether measured times choose the kernel.");
 }
 
 void bind_sku(nb::module_& m) {
@@ -400,7 +449,7 @@ std::optional<DType> find_dtype(nb::handle object) {
   // numpy.dtype, and so ml_dtypes' and CuPy's; JAX's scalar types keep one in `dtype`
   if (const nb::object text = text_attribute(object, "name"); !text.is_none())
     return dtype_of_name(nb::cast<std::string>(text));
-  const nb::object inner = nb::getattr(object, "dtype", nb::none());
+  const nb::object inner = find_attribute(object, "dtype");
   if (const nb::object text = text_attribute(inner, "name"); !text.is_none())
     return dtype_of_name(nb::cast<std::string>(text));
   // numpy.float16, ml_dtypes.bfloat16; Python's own float names no width and is not in the table
@@ -437,8 +486,7 @@ Device to_device(nb::handle object) {
     return to_device(nb::cast<int>(object[0]), nb::cast<int>(object[1]), "device: ");
   }
   if (nb::isinstance<TensorViewObject>(object)) return to_device(nb::cast<const TensorViewObject&>(object).tensor);
-  if (const nb::object pair = nb::getattr(object, "__dlpack_device__", nb::none()); !pair.is_none())
-    return to_device(pair());
+  if (const nb::object pair = find_attribute(object, "__dlpack_device__"); !pair.is_none()) return to_device(pair());
   // also torch.device, whose str() is such a name
   const auto text = nb::cast<std::string>(nb::str(object));
   if (text == "cpu") return {DeviceType::cpu, 0};
@@ -450,6 +498,15 @@ Device to_device(nb::handle object) {
   throw nb::value_error(("device: must be 'cpu', 'cuda', 'cuda:N', a DLPack (type, id) pair or a tensor, got " +
                          nb::cast<std::string>(nb::repr(object)))
                             .c_str());
+}
+
+nb::object to_python(Device device) {
+  constexpr int most = 64;
+  static PyObject* names[most + 1] = {};
+  if (device.type != DeviceType::cpu && (device.id < 0 || device.id >= most)) return nb::str(to_string(device).c_str());
+  PyObject*& found = names[device.type == DeviceType::cpu ? most : device.id];
+  if (found == nullptr) found = PyUnicode_InternFromString(to_string(device).c_str());
+  return nb::borrow(found);
 }
 
 std::string to_string(Device device) { return device.type == DeviceType::cpu ? "cpu" : "cuda:" + std::to_string(device.id); }
@@ -480,9 +537,21 @@ Workspace to_workspace(Importer& importer, nb::handle object, Device device) {
 
 GemmLayout to_layout(nb::handle object) { return to_option(object, layouts, "layout"); }
 FmhaLayout to_fmha_layout(nb::handle object) { return to_option(object, fmha_layouts, "layout"); }
-Causal to_causal(nb::handle object) { return object.is_none() ? Causal::none : to_option(object, causals, "causal"); }
+Causal to_causal(nb::handle object) {
+  if (object.is_none()) return Causal::none;
+  if (const std::optional<Causal> causal = find_option(object, causals)) return *causal;
+  refuse_option(object, causals, "causal", "None");
+}
 std::optional<Align> to_align(nb::handle object) {
-  return object.is_none() ? std::nullopt : std::optional(to_option(object, aligns, "align"));
+  if (object.is_none()) return std::nullopt;
+  if (const std::optional<Align> align = find_option(object, aligns)) return align;
+  refuse_option(object, aligns, "align", "None");
+}
+PlanPreference to_preference(nb::handle object) {
+  if (object.is_none()) return {};
+  if (nb::isinstance<PlanPreference>(object)) return nb::cast<PlanPreference>(object);
+  throw nb::type_error(
+      ("preference: a PlanPreference or None required, got " + nb::cast<std::string>(nb::repr(object))).c_str());
 }
 Math to_math(nb::handle object) { return to_option(object, maths, "math"); }
 BiasOver to_bias_over(nb::handle object) {

@@ -43,6 +43,8 @@ Device to_device(nb::handle object);
 /// DLPack's device pair in cutplan's terms; the DeviceMismatch for memory that no plan reads begins with `what`.
 Device to_device(std::int32_t dlpack_type, std::int32_t id, const std::string& what);
 std::string to_string(Device device);
+/// The same as Python has it, made once for each device.
+nb::object to_python(Device device);
 
 /// A member of an option enum, or its name. Raises ValueError listing the names.
 GemmLayout to_layout(nb::handle object);
@@ -55,6 +57,8 @@ Gate to_gate(nb::handle object);
 GroupedOver to_grouped_over(nb::handle object);
 Arch to_arch(nb::handle object);
 Math to_math(nb::handle object);
+/// None: the default.
+PlanPreference to_preference(nb::handle object);
 FmhaLayout to_fmha_layout(nb::handle object);
 /// None: no causal mask.
 Causal to_causal(nb::handle object);

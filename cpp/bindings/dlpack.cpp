@@ -19,7 +19,9 @@ namespace {
 struct Producer {
   dlpack::ExchangeApi* api = nullptr;
   Framework framework = Framework::other;
-  bool is_view = false;  // a TensorViewObject
+  bool is_view = false;           // a TensorViewObject
+  bool is_info = false;           // a TensorInfo
+  const char* refusal = nullptr;  // why no tensor of this type is read
 };
 
 std::string operand(const char* name) { return std::string("operand ") + name + ": "; }
@@ -32,18 +34,41 @@ std::string type_of(nb::handle object) {
 }
 
 dlpack::ExchangeApi* find_exchange_api(nb::handle type) {
-  nb::object capsule = nb::getattr(type, dlpack::exchange_attribute, nb::none());
+  const nb::object capsule = find_attribute(type, dlpack::exchange_attribute);
   if (!PyCapsule_IsValid(capsule.ptr(), dlpack::exchange_capsule)) return nullptr;
   auto* api = static_cast<dlpack::ExchangeApi*>(PyCapsule_GetPointer(capsule.ptr(), dlpack::exchange_capsule));
   while (api != nullptr && api->version.major != dlpack::major_version) api = api->previous;
   return api;
 }
 
+std::string module_of(nb::handle type) { return nb::cast<std::string>(nb::str(find_attribute(type, "__module__"))); }
+
+/// Types whose memory is not what they stand for; null for others. What follows is the operand's name.
+const char* find_refusal(nb::handle type, Framework framework) {
+  if (framework == Framework::numpy) {
+    for (nb::handle base : nb::borrow<nb::tuple>(type.attr("__mro__"))) {
+      const std::string module = module_of(base);
+      if (module == "numpy.ma" || module.rfind("numpy.ma.", 0) == 0)
+        return "a masked array, whose mask a plan would not see; fill it, x.filled(value), or pass x.data to read what is "
+               "masked";
+    }
+  }
+  if (framework != Framework::torch) return nullptr;
+  // What handles every operation of torch itself stands for more, or for less, than the memory that it shows.
+  const nb::object own = find_attribute(type, "__torch_dispatch__");
+  const nb::object plain = find_attribute(nb::module_::import_("torch").attr("Tensor"), "__torch_dispatch__");
+  if (own.is(plain)) return nullptr;
+  if (nb::cast<std::string>(nb::str(type.attr("__name__"))) == "FakeTensor")
+    return "a fake tensor, which has a shape and no memory; call outside of tracing, or make the call a custom operator";
+  return "a tensor that stands for others (its type handles operations by __torch_dispatch__), so that its memory is not "
+         "its "
+         "value; pass the plain tensor inside it, such as x.to_local() of a DTensor";
+}
+
 /// By the module of the type or of one of its bases, so that subclasses are treated as what they derive from.
 Framework find_framework(nb::handle type) {
   for (nb::handle base : nb::borrow<nb::tuple>(type.attr("__mro__"))) {
-    const auto module = nb::cast<std::string>(nb::str(nb::getattr(base, "__module__", nb::str(""))));
-    const std::string root = module.substr(0, module.find('.'));
+    const std::string module = module_of(base), root = module.substr(0, module.find('.'));
     if (root == "torch") return Framework::torch;
     if (root == "numpy") return Framework::numpy;
     if (root == "cupy") return Framework::cupy;
@@ -54,7 +79,7 @@ Framework find_framework(nb::handle type) {
 
 /// The GIL guards the cache. It holds its types strongly, so that an address in it is never another type's; a program meets
 /// few tensor types, and one that makes them without end only loses the oldest entries.
-Producer producer_of(nb::handle object) {
+const Producer& producer_of(nb::handle object) {
   struct Entry {
     PyObject* type;
     Producer producer;
@@ -69,15 +94,18 @@ Producer producer_of(nb::handle object) {
   }
   Producer producer;
   producer.is_view = nb::isinstance<TensorViewObject>(object);
+  producer.is_info = nb::isinstance<TensorInfo>(object);
   producer.api = find_exchange_api(type);
   producer.framework = find_framework(type);
+  producer.refusal = find_refusal(type, producer.framework);
 
   nb::object evicted = size == capacity ? nb::steal(cache[next].type) : nb::object();
   Py_INCREF(type);
-  cache[next] = {type, producer};
+  Entry& entry = cache[next];
+  entry = {type, producer};
   if (size < capacity) ++size;
   next = (next + 1) % capacity;
-  return producer;
+  return entry.producer;
 }
 
 /// The type code's element type; none where cutplan has none.
@@ -203,27 +231,85 @@ bool ask(nb::handle object, PyObject* method) {
   return answer.ptr() == Py_True;
 }
 
+/// An attribute of every torch tensor, read by the descriptor's own function: the look-up by name takes as long again.
+class Getter {
+ public:
+  explicit Getter(const char* name)
+      : descriptor_(nb::object(nb::module_::import_("torch").attr("Tensor").attr(name)).release().ptr()),
+        get_(reinterpret_cast<descrgetfunc>(PyType_GetSlot(Py_TYPE(descriptor_), Py_tp_descr_get))) {}
+  nb::object operator()(nb::handle object) const {
+    const nb::object value = nb::steal(get_(descriptor_, object.ptr(), reinterpret_cast<PyObject*>(Py_TYPE(object.ptr()))));
+    if (!value.is_valid()) throw nb::python_error();
+    return value;
+  }
+
+ private:
+  PyObject* descriptor_;
+  descrgetfunc get_;
+};
+
+bool is_functorch_wrapper(nb::handle object) {
+  const nb::object functorch = find_attribute(nb::module_::import_("torch").attr("_C"), "_functorch");
+  return !functorch.is_none() && nb::cast<bool>(functorch.attr("is_functorch_wrapped_tensor")(object));
+}
+
+[[noreturn]] void refuse_functorch_wrapper(const char* name) {
+  raise_export_refused(operand(name) +
+                       "a tensor that torch.func transforms (vmap, grad, jvp and their kin) has no memory of its own to "
+                       "read; call outside of the transform, or make the call a custom operator with rules for it");
+}
+
+/// The level of torch's forward-mode differentiation, -1 outside of it: no tensor has a tangent then.
+bool may_have_tangents() {
+  static PyObject* const module = PyImport_ImportModule("torch.autograd.forward_ad");
+  static PyObject* const level_name = PyUnicode_InternFromString("_current_level");
+  if (module == nullptr) throw nb::python_error();
+  PyObject* const level = PyDict_GetItemWithError(PyModule_GetDict(module), level_name);
+  return level == nullptr || PyLong_AsLong(level) >= 0;
+}
+
+void check_tangent(nb::handle object, const char* name) {
+  const nb::object dual = nb::module_::import_("torch.autograd.forward_ad").attr("unpack_dual")(object);
+  if (nb::object(dual.attr("tangent")).is_none()) return;
+  raise_export_refused(operand(name) + "the tensor has a forward-mode tangent, and a plan's result carries none; pass " +
+                       "torch.autograd.forward_ad.unpack_dual(" + name + ").primal");
+}
+
+/// Memory that is not there, as of tensors under torch.func.functionalize and torch's own zeros that were never written.
+void check_memory(nb::handle object, const char* name, const TensorView& view) {
+  if (view.data != nullptr) return;
+  for (int i = 0; i < view.rank; ++i) {
+    if (view.shape[i] == 0) return;
+  }
+  if (is_functorch_wrapper(object)) refuse_functorch_wrapper(name);
+  raise_export_refused(operand(name) + type_of(object) +
+                       " has no memory to read, as tensors that torch traces or that stand " +
+                       "for zeros have none; pass a copy, " + name + ".clone(), made outside of tracing");
+}
+
 /// What torch's exchange functions do not look at: a gradient that the result would silently drop. It does not matter where
 /// torch itself records no gradients, so that parameters can be used under torch.no_grad(). Returns whether the tensor
 /// requires grad.
 bool check_gradient(nb::handle object, const char* name) {
-  static PyObject* const requires_grad_name = PyUnicode_InternFromString("requires_grad");
-  const nb::object requires_grad = nb::steal(PyObject_GetAttr(object.ptr(), requires_grad_name));
-  if (!requires_grad.is_valid()) throw nb::python_error();
+  static const Getter get("requires_grad");
+  const nb::object requires_grad = get(object);
   if (requires_grad.ptr() != Py_True) return false;
   if (nb::cast<bool>(nb::module_::import_("torch").attr("is_grad_enabled")())) {
+    if (is_functorch_wrapper(object)) refuse_functorch_wrapper(name);
     raise_export_refused(operand(name) + "the tensor requires grad, and a plan's result carries no gradient; pass " + name +
                          ".detach(), or call under torch.no_grad()");
   }
   return true;
 }
 
-/// And a pending negation, which only real views into conjugated complex tensors have. (The conjugation itself is met by the
-/// refusal of complex types.) Such a view steps over pairs of reals, so that a tensor with an odd stride need not be asked:
-/// 75 ns each.
+/// And a pending negation, which only imaginary parts of conjugated complex tensors have. (The conjugation itself is met by
+/// the refusal of complex types.) They step over pairs of reals and begin at the second of one, so that a tensor with an odd
+/// stride at an even address, which most are, need not be asked: 75 ns each.
 void check_negation(nb::handle object, const char* name, const TensorView& view) {
-  for (int i = 0; i < view.rank; ++i) {
-    if (view.shape[i] > 1 && view.strides[i] % 2 != 0) return;
+  if (reinterpret_cast<std::uintptr_t>(view.data) % (2 * static_cast<unsigned>(bits(view.dtype)) / 8) == 0) {
+    for (int i = 0; i < view.rank; ++i) {
+      if (view.shape[i] > 1 && view.strides[i] % 2 != 0) return;
+    }
   }
   static PyObject* const is_neg_name = PyUnicode_InternFromString("is_neg");
   if (ask(object, is_neg_name)) {
@@ -233,8 +319,16 @@ void check_negation(nb::handle object, const char* name, const TensorView& view)
   }
 }
 
-/// The pending Python error, raised again as ExportRefused with the operand's name.
+/// The pending Python error, raised again as ExportRefused with the operand's name; what is no refusal passes unchanged.
 [[noreturn]] void refuse(nb::python_error& cause, nb::handle object, const char* name) {
+  if (!cause.matches(PyExc_Exception) || cause.matches(PyExc_MemoryError)) {  // KeyboardInterrupt and its kin
+    cause.restore();
+    throw nb::python_error();
+  }
+  if (producer_of(object).framework == Framework::torch && is_functorch_wrapper(object)) {
+    cause.restore();
+    refuse_functorch_wrapper(name);
+  }
   const std::string text = nb::cast<std::string>(nb::str(cause.value()));
   const std::string message = operand(name) + type_of(object) + " refused to lend its memory through DLPack: " +
                               text.substr(0, text.find('\n'));  // torch appends its C++ stack
@@ -283,6 +377,53 @@ const char* name(Framework framework) noexcept {
   return "other";
 }
 
+nb::object to_python(Framework framework) {
+  static PyObject* names[5] = {};
+  PyObject*& found = names[static_cast<int>(framework)];
+  if (found == nullptr) found = PyUnicode_InternFromString(name(framework));
+  return nb::borrow(found);
+}
+
+nb::object find_attribute(nb::handle object, const char* attribute) {
+  PyObject* const found = PyObject_GetAttrString(object.ptr(), attribute);
+  if (found != nullptr) return nb::steal(found);
+  if (!PyErr_ExceptionMatches(PyExc_AttributeError)) throw nb::python_error();
+  PyErr_Clear();
+  return nb::none();
+}
+
+void mark_written(std::initializer_list<nb::handle> outputs) {
+  nb::handle tensors[6];  // an attention backward writes that many
+  int count = 0;
+  for (nb::handle output : outputs) {
+    if (output.is_none()) continue;
+    while (producer_of(output).is_view) output = nb::cast<const TensorViewObject&>(output).tensor;
+    if (producer_of(output).framework == Framework::torch) tensors[count++] = output;
+  }
+  if (count == 0) return;
+  // torch.autograd.graph.increment_version() is this function and 100 ns more. Before torch 2.1 there is none.
+  static PyObject* const increment =
+      find_attribute(nb::module_::import_("torch").attr("_C"), "_increment_version").release().ptr();
+  if (increment == Py_None) return;
+  static const bool takes_many = [] {  // since torch 2.6; before, one tensor
+    try {
+      const nb::object none = nb::borrow(increment)(nb::tuple());
+      return none.is_valid();
+    } catch (nb::python_error& error) {
+      if (!error.matches(PyExc_TypeError)) throw;
+      return false;
+    }
+  }();
+  if (!takes_many) {
+    for (int i = 0; i < count; ++i) nb::borrow(increment)(tensors[i]);
+    return;
+  }
+  const nb::object all = nb::steal(PyTuple_New(count));
+  if (!all.is_valid()) throw nb::python_error();
+  for (int i = 0; i < count; ++i) PyTuple_SetItem(all.ptr(), i, tensors[i].inc_ref().ptr());
+  nb::borrow(increment)(all);
+}
+
 Framework framework_of(nb::handle object) {
   const Producer producer = producer_of(object);
   return producer.is_view ? framework_of(nb::cast<const TensorViewObject&>(object).tensor) : producer.framework;
@@ -302,7 +443,7 @@ Importer::Importer(Device device, nb::handle stream, nb::handle first, const cha
     explicit_stream_ = true;
     nb::object handle = nb::borrow(stream);
     if (!PyLong_Check(stream.ptr())) {
-      nb::object protocol = nb::getattr(stream, "__cuda_stream__", nb::none());
+      nb::object protocol = find_attribute(stream, "__cuda_stream__");
       if (protocol.is_none()) {
         throw nb::type_error(
             ("stream: must be None, an integer (cudaStream_t) or an object with __cuda_stream__, got " + type_of(stream))
@@ -359,15 +500,17 @@ void Importer::import(nb::handle object, const char* name, TensorView& view) {
 
 void Importer::import_as(nb::handle object, const char* name, DType dtype, TensorView& view) {
   const Producer producer = producer_of(object);
+  if (producer.refusal != nullptr) raise_export_refused(operand(name) + "got " + producer.refusal);
   // Without synchronisation an operand is in order only on its producer's own stream, or on one that the caller vouches for.
   const bool in_order = order_ != Order::on_stream || explicit_stream_ || producer.api == stream_api_;
   if (producer.api != nullptr && in_order) {
     if (producer.framework == Framework::torch) {
-      check_gradient(object, name);
+      check_torch(object, name);
       if (producer.api->export_borrowed != nullptr) {  // says nothing of read-only memory, which torch does not have
         dlpack::Tensor tensor;
         if (producer.api->export_borrowed(object.ptr(), &tensor) != 0) refuse_pending(object, name);
         decode(tensor, 0, false, name, dtype, view);
+        check_memory(object, name, view);
         return check_negation(object, name, view);
       }
     }
@@ -375,17 +518,34 @@ void Importer::import_as(nb::handle object, const char* name, DType dtype, Tenso
     if (producer.api->export_managed(object.ptr(), &managed) != 0 || managed == nullptr) refuse_pending(object, name);
     lend(managed, true, outlasts_call(producer.framework));
     decode(managed->tensor, managed->flags, producer.framework == Framework::jax, name, dtype, view);
-    if (producer.framework == Framework::torch) check_negation(object, name, view);
+    if (producer.framework == Framework::torch) {
+      check_memory(object, name, view);
+      check_negation(object, name, view);
+    }
+    return;
+  }
+  if (producer.is_info && order_ == Order::unordered) {
+    view = nb::cast<const TensorInfo&>(object).view;
     return;
   }
   if (producer.is_view) return import_view(nb::cast<const TensorViewObject&>(object), name, view);
-  if (producer.framework == Framework::torch && check_gradient(object, name)) {
+  if (producer.framework == Framework::torch && check_torch(object, name)) {
     const nb::object detached = object.attr("detach")();  // __dlpack__ would refuse; the capsule keeps it alive
     import_capsule(detached, producer.framework, name, dtype, view);
   } else {
     import_capsule(object, producer.framework, name, dtype, view);
   }
-  if (producer.framework == Framework::torch) check_negation(object, name, view);
+  if (producer.framework == Framework::torch) {
+    check_memory(object, name, view);
+    check_negation(object, name, view);
+  }
+}
+
+/// Whether the tensor requires grad. Refuses derivatives that the result would silently drop.
+bool Importer::check_torch(nb::handle object, const char* name) {
+  if (tangents_ == Tangents::not_asked) tangents_ = may_have_tangents() ? Tangents::possible : Tangents::none;
+  if (tangents_ == Tangents::possible) check_tangent(object, name);
+  return check_gradient(object, name);
 }
 
 void Importer::import_view(const TensorViewObject& object, const char* name, TensorView& view) {
@@ -398,7 +558,7 @@ void Importer::import_view(const TensorViewObject& object, const char* name, Ten
 }
 
 nb::object Importer::export_capsule(nb::handle object, Framework framework, const char* name) {
-  nb::object method = nb::getattr(object, "__dlpack__", nb::none());
+  const nb::object method = find_attribute(object, "__dlpack__");
   if (method.is_none()) {
     raise_export_refused(operand(name) + type_of(object) + " does not speak DLPack (it has no __dlpack__); pass an array " +
                          "of NumPy, torch, CuPy, JAX or any other library that does");

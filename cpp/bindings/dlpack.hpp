@@ -5,6 +5,7 @@
 #include <nanobind/nanobind.h>
 
 #include <cstdint>
+#include <initializer_list>
 
 #include "cutplan/tensor.hpp"
 #include "loans.hpp"
@@ -17,6 +18,8 @@ namespace nb = nanobind;
 enum class Framework : std::uint8_t { other, torch, numpy, cupy, jax };
 
 const char* name(Framework framework) noexcept;
+/// The name as Python has it, made once for each: it is compared on the way of every call.
+nb::object to_python(Framework framework);
 
 /// The library that a tensor's type comes from; found once per type. A TensorViewObject answers for what it wraps.
 Framework framework_of(nb::handle object);
@@ -31,6 +34,20 @@ struct TensorViewObject {
   std::int64_t shape[max_rank] = {};
   std::int64_t strides[max_rank] = {};
 };
+
+/// What an import found, for Python code that arranges operands. It can stand for the tensor where none is computed with:
+/// describe() and its like then need not ask the tensor's library again.
+struct TensorInfo {
+  TensorView view;
+  Framework framework;
+};
+
+/// An attribute; None where there is none. What else goes wrong in looking for it is raised.
+nb::object find_attribute(nb::handle object, const char* attribute);
+
+/// Tells torch that these tensors, where they are its own, have been written: one that autograd has saved for a backward pass
+/// is then refused there. None is skipped.
+void mark_written(std::initializer_list<nb::handle> outputs);
 
 /// Imports the operands of one call. Must be destroyed with the GIL held.
 class Importer {
@@ -60,6 +77,7 @@ class Importer {
 
  private:
   enum class Order : std::uint8_t { unordered, host, on_stream };
+  enum class Tangents : std::uint8_t { not_asked, none, possible };
   static constexpr int max_loans = 21;  // an attention backward: 9 operands, 8 of options, 3 more gradients, workspace
 
   void import_capsule(nb::handle object, Framework framework, const char* name, DType dtype, TensorView& view);
@@ -68,9 +86,11 @@ class Importer {
   void import_as(nb::handle object, const char* name, DType dtype, TensorView& view);
   bool outlasts_call(Framework framework) const noexcept;
   void lend(void* managed, bool versioned, bool kept);
+  bool check_torch(nb::handle object, const char* name);
 
   Order order_ = Order::unordered;
   bool explicit_stream_ = false;
+  Tangents tangents_ = Tangents::not_asked;
   int loan_count_ = 0;
   std::uint32_t kept_ = 0;                         // loans, one bit each, that outlast the call
   Framework stream_framework_ = Framework::other;  // whose current stream this is

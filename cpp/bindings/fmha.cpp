@@ -1,6 +1,5 @@
 // FmhaDescriptor, FmhaPlan and their backward counterparts.
 #include <nanobind/nanobind.h>
-#include <nanobind/stl/pair.h>
 
 #include <cstdint>
 #include <new>
@@ -56,39 +55,6 @@ Hash& operator<<(Hash& h, const FmhaBackwardDescriptor& d) {
   return h << d.forward << d.grad << d.dbias << d.dalibi_slopes << d.dsink;
 }
 
-std::string repr(const FmhaDescriptor& d) {
-  std::string out = "FmhaDescriptor(batch=" + std::to_string(d.batch) + ", heads=" + std::to_string(d.heads) +
-                    ", heads_k=" + std::to_string(d.heads_k) + ", seq_q=" + std::to_string(d.seq_q) +
-                    ", seq_k=" + std::to_string(d.seq_k) + ", dim=" + std::to_string(d.dim) +
-                    ", dim_v=" + std::to_string(d.dim_v) + ", dtype=" + text(d.dtype) + ", o=" + text(d.o) + ", layout='" +
-                    name(d.layout) + "'";
-  if (d.causal != Causal::none) {
-    out += std::string(", causal='") + name(d.causal) + "'";
-  } else if (d.align != Align::bottom_right) {
-    out += std::string(", align='") + name(d.align) + "'";
-  }
-  if (d.window_left != -1 || d.window_right != -1)
-    out += ", window=(" + std::to_string(d.window_left) + ", " + std::to_string(d.window_right) + ")";
-  if (d.softcap != 0) out += ", softcap=" + text(d.softcap);
-  if (d.bias != DType::none) out += ", bias=" + text(d.bias);
-  const std::pair<const char*, bool> flags[] = {{"packed", d.packed}, {"alibi", d.alibi},         {"mask", d.mask},
-                                                {"sink", d.sink},     {"seqused_k", d.seqused_k}, {"dropout", d.dropout},
-                                                {"lse", d.lse}};
-  for (const auto& [flag, set] : flags) {
-    if (set) out += std::string(", ") + flag + "=True";
-  }
-  return out + ")";
-}
-
-std::string repr(const FmhaBackwardDescriptor& d) {
-  std::string out = "FmhaBackwardDescriptor(" + repr(d.forward) + ", grad=" + text(d.grad);
-  const std::pair<const char*, bool> flags[] = {{"dbias", d.dbias}, {"dalibi_slopes", d.dalibi_slopes}, {"dsink", d.dsink}};
-  for (const auto& [flag, set] : flags) {
-    if (set) out += std::string(", ") + flag + "=True";
-  }
-  return out + ")";
-}
-
 /// What tensors do not tell. `align` alone is for window and ALiBi without a causal mask, which has an alignment of its own.
 void set_masks(FmhaDescriptor& d, nb::handle causal, nb::handle align, std::pair<std::int64_t, std::int64_t> window,
                double softcap) {
@@ -106,6 +72,85 @@ void set_masks(FmhaDescriptor& d, nb::handle causal, nb::handle align, std::pair
   d.window_left = window.first;
   d.window_right = window.second;
   d.softcap = softcap;
+}
+
+FmhaDescriptor make_descriptor(Keywords& arguments) {
+  FmhaDescriptor d;
+  d.batch = arguments.integer("batch", 1);
+  d.heads = arguments.integer("heads");
+  d.heads_k = arguments.integer("heads_k", d.heads);
+  d.seq_q = arguments.integer("seq_q");
+  d.seq_k = arguments.integer("seq_k");
+  d.dim = arguments.integer("dim");
+  d.dim_v = arguments.integer("dim_v", d.dim);
+  d.dtype = arguments.dtype("dtype");
+  d.o = arguments.dtype("o", d.dtype);
+  if (const nb::object layout = arguments.take("layout"); !layout.is_none()) d.layout = to_fmha_layout(layout);
+  d.packed = arguments.flag("packed");
+  const nb::object causal = arguments.take("causal"), align = arguments.take("align");
+  const auto window = arguments.integers("window", {-1, -1});
+  set_masks(d, causal, align, window, arguments.number("softcap", 0));
+  d.alibi = arguments.flag("alibi");
+  d.bias = arguments.dtype("bias", DType::none);
+  d.mask = arguments.flag("mask");
+  d.sink = arguments.flag("sink");
+  d.seqused_k = arguments.flag("seqused_k");
+  d.dropout = arguments.flag("dropout");
+  d.lse = arguments.flag("lse");
+  return d;
+}
+
+nb::dict fields(const FmhaDescriptor& g) {
+  nb::dict d;
+  d["batch"] = g.batch;
+  d["heads"] = g.heads;
+  d["heads_k"] = g.heads_k;
+  d["seq_q"] = g.seq_q;
+  d["seq_k"] = g.seq_k;
+  d["dim"] = g.dim;
+  d["dim_v"] = g.dim_v;
+  d["dtype"] = name(g.dtype);
+  d["o"] = name(g.o);
+  d["layout"] = name(g.layout);
+  if (g.causal != Causal::none) {
+    d["causal"] = name(g.causal);
+  } else if (g.align != Align::bottom_right) {
+    d["align"] = name(g.align);
+  }
+  if (g.window_left != -1 || g.window_right != -1) d["window"] = nb::make_tuple(g.window_left, g.window_right);
+  if (g.softcap != 0) d["softcap"] = g.softcap;
+  if (g.bias != DType::none) d["bias"] = name(g.bias);
+  const std::pair<const char*, bool> flags[] = {{"packed", g.packed}, {"alibi", g.alibi},         {"mask", g.mask},
+                                                {"sink", g.sink},     {"seqused_k", g.seqused_k}, {"dropout", g.dropout},
+                                                {"lse", g.lse}};
+  for (const auto& [flag, set] : flags) {
+    if (set) d[flag] = true;
+  }
+  return d;
+}
+
+FmhaBackwardDescriptor make_backward_descriptor(Keywords& arguments) {
+  FmhaBackwardDescriptor d;
+  const nb::object forward = arguments.take("forward");
+  if (!nb::isinstance<FmhaDescriptor>(forward)) arguments.refuse("forward", "an FmhaDescriptor", forward);
+  d.forward = nb::cast<FmhaDescriptor>(forward);
+  d.forward.lse = true;
+  d.grad = arguments.dtype("grad", d.forward.dtype);
+  d.dbias = arguments.flag("dbias");
+  d.dalibi_slopes = arguments.flag("dalibi_slopes");
+  d.dsink = arguments.flag("dsink");
+  return d;
+}
+
+nb::dict fields(const FmhaBackwardDescriptor& g) {
+  nb::dict d;
+  d["forward"] = g.forward;
+  d["grad"] = name(g.grad);
+  const std::pair<const char*, bool> flags[] = {{"dbias", g.dbias}, {"dalibi_slopes", g.dalibi_slopes}, {"dsink", g.dsink}};
+  for (const auto& [flag, set] : flags) {
+    if (set) d[flag] = true;
+  }
+  return d;
 }
 
 /// The operands that both passes read when the descriptor asks for them.
@@ -130,6 +175,11 @@ void import(Importer& importer, nb::handle q, nb::handle k, nb::handle v, nb::ha
   importer.import(options.rng_state, "rng_state", arguments.rng_state);
 }
 
+void set_scalars(FmhaArguments& arguments, nb::handle scale, nb::handle dropout_p) {
+  if (!scale.is_none()) arguments.scale = to_number(scale, "scale");
+  arguments.dropout_p = to_number(dropout_p, "dropout_p");
+}
+
 struct Gradients {
   nb::handle grad, dq, dk, dv, dbias, dalibi_slopes, dsink;
 };
@@ -146,27 +196,26 @@ void import(Importer& importer, const Gradients& gradients, FmhaBackwardArgument
 
 void run(const FmhaPlan& plan, nb::handle q, nb::handle k, nb::handle v, nb::handle o, nb::handle lse, nb::handle bias,
          nb::handle mask, nb::handle alibi_slopes, nb::handle sink, nb::handle seqused_k, nb::handle cu_seqlens_q,
-         nb::handle cu_seqlens_k, nb::handle rng_state, std::optional<double> scale, double dropout_p, nb::handle stream,
+         nb::handle cu_seqlens_k, nb::handle rng_state, nb::handle scale, nb::handle dropout_p, nb::handle stream,
          nb::handle workspace) {
   Importer importer(plan.device(), stream, o, "o");
   FmhaArguments arguments;
   import(importer, q, k, v, o, lse, {bias, mask, alibi_slopes, sink, seqused_k, cu_seqlens_q, cu_seqlens_k, rng_state},
          arguments);
-  arguments.scale = scale;
-  arguments.dropout_p = dropout_p;
+  set_scalars(arguments, scale, dropout_p);
   run_plan(plan, arguments, importer, workspace);
+  mark_written({o, lse});
 }
 
 void can_implement(const FmhaPlan& plan, nb::handle q, nb::handle k, nb::handle v, nb::handle o, nb::handle lse,
                    nb::handle bias, nb::handle mask, nb::handle alibi_slopes, nb::handle sink, nb::handle seqused_k,
-                   nb::handle cu_seqlens_q, nb::handle cu_seqlens_k, nb::handle rng_state, std::optional<double> scale,
-                   double dropout_p) {
+                   nb::handle cu_seqlens_q, nb::handle cu_seqlens_k, nb::handle rng_state, nb::handle scale,
+                   nb::handle dropout_p) {
   Importer importer;
   FmhaArguments arguments;
   import(importer, q, k, v, o, lse, {bias, mask, alibi_slopes, sink, seqused_k, cu_seqlens_q, cu_seqlens_k, rng_state},
          arguments);
-  arguments.scale = scale;
-  arguments.dropout_p = dropout_p;
+  set_scalars(arguments, scale, dropout_p);
   plan.can_implement(arguments);
 }
 
@@ -174,35 +223,34 @@ void run_backward(const FmhaBackwardPlan& plan, nb::handle grad, nb::handle q, n
                   nb::handle lse, nb::handle dq, nb::handle dk, nb::handle dv, nb::handle bias, nb::handle mask,
                   nb::handle alibi_slopes, nb::handle sink, nb::handle seqused_k, nb::handle cu_seqlens_q,
                   nb::handle cu_seqlens_k, nb::handle rng_state, nb::handle dbias, nb::handle dalibi_slopes,
-                  nb::handle dsink, std::optional<double> scale, double dropout_p, nb::handle stream, nb::handle workspace) {
+                  nb::handle dsink, nb::handle scale, nb::handle dropout_p, nb::handle stream, nb::handle workspace) {
   Importer importer(plan.device(), stream, dq, "dq");
   FmhaBackwardArguments arguments;
   import(importer, q, k, v, o, lse, {bias, mask, alibi_slopes, sink, seqused_k, cu_seqlens_q, cu_seqlens_k, rng_state},
          arguments.forward);
   import(importer, {grad, dq, dk, dv, dbias, dalibi_slopes, dsink}, arguments);
-  arguments.forward.scale = scale;
-  arguments.forward.dropout_p = dropout_p;
+  set_scalars(arguments.forward, scale, dropout_p);
   run_plan(plan, arguments, importer, workspace);
+  mark_written({dq, dk, dv, dbias, dalibi_slopes, dsink});
 }
 
 void can_implement_backward(const FmhaBackwardPlan& plan, nb::handle grad, nb::handle q, nb::handle k, nb::handle v,
                             nb::handle o, nb::handle lse, nb::handle dq, nb::handle dk, nb::handle dv, nb::handle bias,
                             nb::handle mask, nb::handle alibi_slopes, nb::handle sink, nb::handle seqused_k,
                             nb::handle cu_seqlens_q, nb::handle cu_seqlens_k, nb::handle rng_state, nb::handle dbias,
-                            nb::handle dalibi_slopes, nb::handle dsink, std::optional<double> scale, double dropout_p) {
+                            nb::handle dalibi_slopes, nb::handle dsink, nb::handle scale, nb::handle dropout_p) {
   Importer importer;
   FmhaBackwardArguments arguments;
   import(importer, q, k, v, o, lse, {bias, mask, alibi_slopes, sink, seqused_k, cu_seqlens_q, cu_seqlens_k, rng_state},
          arguments.forward);
   import(importer, {grad, dq, dk, dv, dbias, dalibi_slopes, dsink}, arguments);
-  arguments.forward.scale = scale;
-  arguments.forward.dropout_p = dropout_p;
+  set_scalars(arguments.forward, scale, dropout_p);
   plan.can_implement(arguments);
 }
 
 void bind_descriptor(nb::module_& m) {
   nb::class_<FmhaDescriptor> descriptor(
-      m, "FmhaDescriptor",
+      m, "FmhaDescriptor", value_slots<FmhaDescriptor, &operator_equal, &operator<< >(),
       "One attention problem: O = softmax(scores) V for `heads` heads of `batch` sequences, `heads_k` heads of K and V.\n\n"
       "Score of query i and key j, in this order: scale q_i . k_j; softcap tanh(score / softcap); minus slope |i + off - "
       "j|\n"
@@ -210,52 +258,19 @@ void bind_descriptor(nb::module_& m) {
       "these hold: causal: j <= i + off; window (left, right): i + off - left <= j <= i + off + right, -1 being no limit; "
       "the\n"
       "mask is true; j is within the sequence. The sink is one more logit, without a value.");
-  descriptor
-      .def(
-          "__init__",
-          [](FmhaDescriptor* self, std::int64_t batch, std::int64_t heads, std::optional<std::int64_t> heads_k,
-             std::int64_t seq_q, std::int64_t seq_k, std::int64_t dim, std::optional<std::int64_t> dim_v, nb::handle dtype,
-             nb::handle o, nb::handle layout, bool packed, nb::handle causal, nb::handle align,
-             std::pair<std::int64_t, std::int64_t> window, double softcap, bool alibi, nb::handle bias, bool mask, bool sink,
-             bool seqused_k, bool dropout, bool lse) {
-            FmhaDescriptor d;
-            d.batch = batch;
-            d.heads = heads;
-            d.heads_k = heads_k.value_or(heads);
-            d.seq_q = seq_q;
-            d.seq_k = seq_k;
-            d.dim = dim;
-            d.dim_v = dim_v.value_or(dim);
-            d.dtype = to_dtype(dtype, "dtype");
-            d.o = o.is_none() ? d.dtype : to_dtype(o, "o");
-            d.layout = to_fmha_layout(layout);
-            d.packed = packed;
-            set_masks(d, causal, align, window, softcap);
-            d.alibi = alibi;
-            if (!bias.is_none()) d.bias = to_dtype(bias, "bias");
-            d.mask = mask;
-            d.sink = sink;
-            d.seqused_k = seqused_k;
-            d.dropout = dropout;
-            d.lse = lse;
-            new (self) FmhaDescriptor(d);
-          },
-          nb::kw_only(), "batch"_a = 1, "heads"_a, "heads_k"_a = nb::none(), "seq_q"_a, "seq_k"_a, "dim"_a,
-          "dim_v"_a = nb::none(), "dtype"_a, "o"_a = nb::none(), "layout"_a = "bhsd", "packed"_a = false,
-          "causal"_a = nb::none(), "align"_a = nb::none(), "window"_a = nb::make_tuple(-1, -1), "softcap"_a = 0.0,
-          "alibi"_a = false, "bias"_a = nb::none(), "mask"_a = false, "sink"_a = false, "seqused_k"_a = false,
-          "dropout"_a = false, "lse"_a = false,
-          nb::sig("def __init__(self, *, batch: int = 1, heads: int, heads_k: int | None = None, seq_q: int, seq_k: int, "
-                  "dim: int, dim_v: int | None = None, dtype: cutplan._typing.DTypeLike, "
-                  "o: cutplan._typing.DTypeLike | None = None, layout: str | cutplan.FmhaLayout = 'bhsd', "
-                  "packed: bool = False, causal: str | cutplan.Causal | None = None, "
-                  "align: str | cutplan.Align | None = None, window: tuple[int, int] = (-1, -1), softcap: float = 0.0, "
-                  "alibi: bool = False, bias: cutplan._typing.DTypeLike | None = None, mask: bool = False, "
-                  "sink: bool = False, seqused_k: bool = False, dropout: bool = False, lse: bool = False) -> None"),
-          "`dtype` is the type of Q, K and V, and O's unless `o` is given; `bias` is the bias's type, None without one.\n"
-          "`packed`: the sequences lie one after the other, and seq_q and seq_k count the rows of all together. `align` is\n"
-          "for window and ALiBi without causal, bottom_right unless given; with causal, that sets it.")
-      .def_ro("batch", &FmhaDescriptor::batch, "Sequences.")
+  bind_keywords(
+      descriptor, "FmhaDescriptor", &make_descriptor, &fields,
+      "def __init__(self, *, batch: int = 1, heads: int, heads_k: int | None = None, seq_q: int, seq_k: int, "
+      "dim: int, dim_v: int | None = None, dtype: cutplan._typing.DTypeLike, "
+      "o: cutplan._typing.DTypeLike | None = None, layout: cutplan._typing.FmhaLayoutLike = 'bhsd', "
+      "packed: bool = False, causal: cutplan._typing.CausalLike | None = None, "
+      "align: cutplan._typing.AlignLike | None = None, window: tuple[int, int] = (-1, -1), softcap: float = 0.0, "
+      "alibi: bool = False, bias: cutplan._typing.DTypeLike | None = None, mask: bool = False, "
+      "sink: bool = False, seqused_k: bool = False, dropout: bool = False, lse: bool = False) -> None",
+      "`dtype` is the type of Q, K and V, and O's unless `o` is given; `bias` is the bias's type, None without one.\n"
+      "`packed`: the sequences lie one after the other, and seq_q and seq_k count the rows of all together. `align` is\n"
+      "for window and ALiBi without causal, bottom_right unless given; with causal, that sets it.");
+  descriptor.def_ro("batch", &FmhaDescriptor::batch, "Sequences.")
       .def_ro("heads", &FmhaDescriptor::heads, "Of Q and O.")
       .def_ro("heads_k", &FmhaDescriptor::heads_k, "Of K and V; a divisor of heads.")
       .def_ro("seq_q", &FmhaDescriptor::seq_q)
@@ -285,55 +300,45 @@ void bind_descriptor(nb::module_& m) {
       .def_ro("seqused_k", &FmhaDescriptor::seqused_k)
       .def_ro("dropout", &FmhaDescriptor::dropout)
       .def_ro("lse", &FmhaDescriptor::lse, "Whether run() writes LSE.");
-  bind_value(descriptor, &operator_equal, &operator<<, &repr);
 
   nb::class_<FmhaBackwardDescriptor> backward(m, "FmhaBackwardDescriptor",
+                                              value_slots<FmhaBackwardDescriptor, &operator_equal, &operator<< >(),
                                               "The gradients of one attention problem. They need LSE, so `forward` has it.");
-  backward
-      .def(
-          "__init__",
-          [](FmhaBackwardDescriptor* self, const FmhaDescriptor& forward, nb::handle grad, bool dbias, bool dalibi_slopes,
-             bool dsink) {
-            FmhaBackwardDescriptor d{forward, grad.is_none() ? forward.dtype : to_dtype(grad, "grad"), dbias, dalibi_slopes,
-                                     dsink};
-            d.forward.lse = true;
-            new (self) FmhaBackwardDescriptor(d);
-          },
-          "forward"_a, nb::kw_only(), "grad"_a = nb::none(), "dbias"_a = false, "dalibi_slopes"_a = false, "dsink"_a = false,
-          nb::sig("def __init__(self, forward: cutplan.FmhaDescriptor, *, grad: cutplan._typing.DTypeLike | None = None, "
-                  "dbias: bool = False, dalibi_slopes: bool = False, dsink: bool = False) -> None"),
-          "`grad` is the type of dQ, dK and dV, the operands' unless given; the gradient of O has the operands' type.")
-      .def_ro("forward", &FmhaBackwardDescriptor::forward)
+  bind_keywords(backward, "FmhaBackwardDescriptor", &make_backward_descriptor, &fields,
+                "def __init__(self, forward: cutplan.FmhaDescriptor, *, grad: cutplan._typing.DTypeLike | None = None, "
+                "dbias: bool = False, dalibi_slopes: bool = False, dsink: bool = False) -> None",
+                "`grad` is the type of dQ, dK and dV, the operands' unless given; the gradient of O has the operands' type.",
+                "forward");
+  backward.def_ro("forward", &FmhaBackwardDescriptor::forward)
       .def_prop_ro(
           "grad", [](const FmhaBackwardDescriptor& self) { return self.grad; }, nb::sig("def grad(self) -> cutplan.DType"),
           "Of dQ, dK and dV.")
       .def_ro("dbias", &FmhaBackwardDescriptor::dbias)
       .def_ro("dalibi_slopes", &FmhaBackwardDescriptor::dalibi_slopes)
       .def_ro("dsink", &FmhaBackwardDescriptor::dsink);
-  bind_value(backward, &operator_equal, &operator<<, &repr);
 
   m.def(
       "describe_attention",
       [](nb::handle q, nb::handle k, nb::handle v, nb::handle o, nb::handle lse, nb::handle bias, nb::handle mask,
          nb::handle alibi_slopes, nb::handle sink, nb::handle seqused_k, nb::handle cu_seqlens_q, nb::handle cu_seqlens_k,
-         nb::handle rng_state, nb::handle layout, nb::handle causal, nb::handle align,
-         std::pair<std::int64_t, std::int64_t> window, double softcap) {
+         nb::handle rng_state, nb::handle layout, nb::handle causal, nb::handle align, nb::handle window,
+         nb::handle softcap) {
         Importer importer;
         FmhaArguments arguments;
         import(importer, q, k, v, o, lse, {bias, mask, alibi_slopes, sink, seqused_k, cu_seqlens_q, cu_seqlens_k, rng_state},
                arguments);
         FmhaDescriptor options;
         options.layout = to_fmha_layout(layout);
-        set_masks(options, causal, align, window, softcap);
+        set_masks(options, causal, align, to_integers(window, "window"), to_number(softcap, "softcap"));
         return describe(arguments, options);
       },
-      "q"_a.none(), "k"_a.none(), "v"_a.none(), "o"_a = nb::none(), nb::kw_only(), "lse"_a = nb::none(),
+      "q"_a = nb::none(), "k"_a = nb::none(), "v"_a = nb::none(), "o"_a = nb::none(), nb::kw_only(), "lse"_a = nb::none(),
       CUTPLAN_OPTION_ARGUMENTS, "layout"_a = "bhsd", "causal"_a = nb::none(), "align"_a = nb::none(),
       "window"_a = nb::make_tuple(-1, -1), "softcap"_a = 0.0,
       nb::sig("def describe_attention(q: " CUTPLAN_TENSOR ", k: " CUTPLAN_TENSOR ", v: " CUTPLAN_TENSOR
               ", o: " CUTPLAN_OPTIONAL ", *, lse: " CUTPLAN_OPTIONAL ", " CUTPLAN_OPTIONS
-              ", layout: str | cutplan.FmhaLayout = 'bhsd', causal: str | cutplan.Causal | None = None, "
-              "align: str | cutplan.Align | None = None, window: tuple[int, int] = (-1, -1), softcap: float = 0.0) -> "
+              ", layout: cutplan._typing.FmhaLayoutLike = 'bhsd', causal: cutplan._typing.CausalLike | None = None, "
+              "align: cutplan._typing.AlignLike | None = None, window: tuple[int, int] = (-1, -1), softcap: float = 0.0) -> "
               "cutplan.FmhaDescriptor"),
       "The descriptor that these operands fit: extents, types and options read off the tensors.");
 }
@@ -344,15 +349,15 @@ void bind_plans(nb::module_& m) {
       "An attention kernel chosen for one descriptor and device. Holds no device memory; safe to share between threads.");
   forward
       .def_static(
-          "select", &select_plan<FmhaPlan>, "descriptor"_a, "device"_a, "preference"_a = nb::none(),
+          "select", &select<FmhaPlan>, CUTPLAN_SELECT_ARGUMENTS,
           nb::sig("def select(descriptor: cutplan.FmhaDescriptor, device: cutplan._typing.DeviceLike, "
                   "preference: cutplan.PlanPreference | None = None) -> cutplan.FmhaPlan"),
           "Chooses a kernel for `descriptor` on `device` (\"cpu\", \"cuda:0\", a DLPack pair, or a tensor on it).\n\n"
           "Raises InvalidProblem or Unsupported with the reason; succeeds only if run() can.")
       .def(
-          "run", &run, "q"_a.none(), "k"_a.none(), "v"_a.none(), "o"_a.none(), nb::kw_only(), "lse"_a = nb::none(),
-          CUTPLAN_OPTION_ARGUMENTS, "scale"_a = nb::none(), "dropout_p"_a = 0.0, "stream"_a = nb::none(),
-          "workspace"_a = nb::none(),
+          "run", &run, "q"_a = nb::none(), "k"_a = nb::none(), "v"_a = nb::none(), "o"_a = nb::none(), nb::kw_only(),
+          "lse"_a = nb::none(), CUTPLAN_OPTION_ARGUMENTS, "scale"_a = nb::none(), "dropout_p"_a = 0.0,
+          "stream"_a = nb::none(), "workspace"_a = nb::none(),
           nb::sig("def run(" CUTPLAN_FORWARD "lse: " CUTPLAN_OPTIONAL ", " CUTPLAN_OPTIONS ", " CUTPLAN_SCALARS
                   ", " CUTPLAN_LAUNCH ") -> None"),
           "O = softmax(scores) V, written into `o`, and the natural logarithm of the sum of exponentials into `lse`.\n\n"
@@ -375,25 +380,26 @@ void bind_plans(nb::module_& m) {
           "Raises the error that names the operand at fault, and writes nothing then: MissingOperand, DTypeMismatch,\n"
           "ShapeMismatch, LayoutMismatch, DeviceMismatch, ReadOnly, Overlap, WorkspaceTooSmall, InvalidProblem (dropout_p,\n"
           "lengths), ExportRefused (a tensor that requires grad), DeviceError.")
-      .def("can_implement", &can_implement, "q"_a.none(), "k"_a.none(), "v"_a.none(), "o"_a.none(), nb::kw_only(),
-           "lse"_a = nb::none(), CUTPLAN_OPTION_ARGUMENTS, "scale"_a = nb::none(), "dropout_p"_a = 0.0,
+      .def("can_implement", &can_implement, "q"_a = nb::none(), "k"_a = nb::none(), "v"_a = nb::none(), "o"_a = nb::none(),
+           nb::kw_only(), "lse"_a = nb::none(), CUTPLAN_OPTION_ARGUMENTS, "scale"_a = nb::none(), "dropout_p"_a = 0.0,
            nb::sig("def can_implement(" CUTPLAN_FORWARD "lse: " CUTPLAN_OPTIONAL ", " CUTPLAN_OPTIONS ", " CUTPLAN_SCALARS
                    ") -> None"),
            "Raises what run() would raise for these operands; touches no device.");
-  bind_plan_members(forward, "FmhaPlan", &repr);
+  bind_plan_members(forward, "FmhaPlan");
 
   nb::class_<FmhaBackwardPlan> backward(m, "FmhaBackwardPlan",
                                         "A kernel for the gradients of attention, chosen for one descriptor and device.");
   backward
       .def_static(
-          "select", &select_plan<FmhaBackwardPlan>, "descriptor"_a, "device"_a, "preference"_a = nb::none(),
+          "select", &select<FmhaBackwardPlan>, CUTPLAN_SELECT_ARGUMENTS,
           nb::sig("def select(descriptor: cutplan.FmhaBackwardDescriptor, device: cutplan._typing.DeviceLike, "
                   "preference: cutplan.PlanPreference | None = None) -> cutplan.FmhaBackwardPlan"),
           "Chooses a kernel, as FmhaPlan.select does. PlanPreference(deterministic=True) gives gradients whose bits repeat.")
-      .def("run", &run_backward, "grad"_a.none(), "q"_a.none(), "k"_a.none(), "v"_a.none(), "o"_a.none(), "lse"_a.none(),
-           "dq"_a.none(), "dk"_a.none(), "dv"_a.none(), nb::kw_only(), CUTPLAN_OPTION_ARGUMENTS, "dbias"_a = nb::none(),
-           "dalibi_slopes"_a = nb::none(), "dsink"_a = nb::none(), "scale"_a = nb::none(), "dropout_p"_a = 0.0,
-           "stream"_a = nb::none(), "workspace"_a = nb::none(),
+      .def("run", &run_backward, "grad"_a = nb::none(), "q"_a = nb::none(), "k"_a = nb::none(), "v"_a = nb::none(),
+           "o"_a = nb::none(), "lse"_a = nb::none(), "dq"_a = nb::none(), "dk"_a = nb::none(), "dv"_a = nb::none(),
+           nb::kw_only(), CUTPLAN_OPTION_ARGUMENTS, "dbias"_a = nb::none(), "dalibi_slopes"_a = nb::none(),
+           "dsink"_a = nb::none(), "scale"_a = nb::none(), "dropout_p"_a = 0.0, "stream"_a = nb::none(),
+           "workspace"_a = nb::none(),
            nb::sig("def run(" CUTPLAN_BACKWARD CUTPLAN_OPTIONS ", " CUTPLAN_FURTHER_GRADIENTS ", " CUTPLAN_SCALARS
                    ", " CUTPLAN_LAUNCH ") -> None"),
            "Gradients of q, k and v into `dq`, `dk` and `dv`, given `grad`, the gradient of o.\n\n"
@@ -402,14 +408,14 @@ void bind_plans(nb::module_& m) {
            "shape\n"
            "and type, and is summed where the bias is broadcast; dalibi_slopes and dsink have the shapes of\n"
            "alibi_slopes and sink, and one of their types. Stream, workspace and errors are FmhaPlan.run's.")
-      .def("can_implement", &can_implement_backward, "grad"_a.none(), "q"_a.none(), "k"_a.none(), "v"_a.none(), "o"_a.none(),
-           "lse"_a.none(), "dq"_a.none(), "dk"_a.none(), "dv"_a.none(), nb::kw_only(), CUTPLAN_OPTION_ARGUMENTS,
-           "dbias"_a = nb::none(), "dalibi_slopes"_a = nb::none(), "dsink"_a = nb::none(), "scale"_a = nb::none(),
-           "dropout_p"_a = 0.0,
+      .def("can_implement", &can_implement_backward, "grad"_a = nb::none(), "q"_a = nb::none(), "k"_a = nb::none(),
+           "v"_a = nb::none(), "o"_a = nb::none(), "lse"_a = nb::none(), "dq"_a = nb::none(), "dk"_a = nb::none(),
+           "dv"_a = nb::none(), nb::kw_only(), CUTPLAN_OPTION_ARGUMENTS, "dbias"_a = nb::none(),
+           "dalibi_slopes"_a = nb::none(), "dsink"_a = nb::none(), "scale"_a = nb::none(), "dropout_p"_a = 0.0,
            nb::sig("def can_implement(" CUTPLAN_BACKWARD CUTPLAN_OPTIONS ", " CUTPLAN_FURTHER_GRADIENTS ", " CUTPLAN_SCALARS
                    ") -> None"),
            "Raises what run() would raise for these operands; touches no device.");
-  bind_plan_members(backward, "FmhaBackwardPlan", &repr);
+  bind_plan_members(backward, "FmhaBackwardPlan");
 }
 
 void bind_registry(nb::module_& m) {
@@ -419,7 +425,19 @@ void bind_registry(nb::module_& m) {
       .def_ro("o", &FmhaSupport::o, "Output types, and those of dQ, dK and dV.")
       .def_ro("largest_dim", &FmhaSupport::largest_dim, "Largest head dimension.")
       .def_ro("minimum_compute_capability", &FmhaSupport::minimum_compute_capability, "0: none needed.")
-      .def_ro("note", &FmhaSupport::note);
+      .def_ro("note", &FmhaSupport::note)
+      .def("__repr__", [](const FmhaSupport& self) {
+        nb::dict d;
+        d["arch"] = name(self.arch);
+        d["operand"] = name(self.operand);
+        nb::list outputs;
+        for (DType type : self.o) outputs.append(name(type));
+        d["o"] = outputs;
+        d["largest_dim"] = self.largest_dim;
+        d["minimum_compute_capability"] = self.minimum_compute_capability;
+        d["note"] = self.note;
+        return print_call("FmhaSupport", d);
+      });
 
   m.def("fmha_support", &fmha_support, "The rows of the support table that this build holds.");
   m.def("fmha_registry", &fmha_registry, "Every attention kernel of this build.");

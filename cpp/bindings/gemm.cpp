@@ -28,22 +28,32 @@ Hash& operator<<(Hash& h, const Epilogue& e) {
   return h << 256 * packed + static_cast<int>(e.activation);
 }
 
-std::string repr(const Epilogue& e) {
-  std::string out;
-  const auto option = [&](const char* field, const std::string& value) {
-    out += std::string(out.empty() ? "" : ", ") + field + "=" + value;
-  };
-  const auto quoted = [](const char* name) { return "'" + std::string(name) + "'"; };
-  if (e.bias != BiasOver::none) option("bias", quoted(name(e.bias)));
+static Epilogue make_epilogue(Keywords& arguments) {
+  Epilogue e;
+  e.bias = to_bias_over(arguments.take("bias"));
+  e.c = arguments.flag("c");
+  e.residual = arguments.flag("residual");
+  e.row_scale = arguments.flag("row_scale");
+  e.column_scale = arguments.flag("column_scale");
+  if (const nb::object activation = arguments.take("activation"); !activation.is_none())
+    e.activation = to_activation(activation);
+  e.aux = to_auxiliary(arguments.take("aux"), "aux");
+  e.gate = to_gate(arguments.take("gate"));
+  return e;
+}
+
+static nb::dict fields(const Epilogue& e) {
+  nb::dict d;
+  if (e.bias != BiasOver::none) d["bias"] = name(e.bias);
   const std::pair<const char*, bool> flags[] = {
       {"c", e.c}, {"residual", e.residual}, {"row_scale", e.row_scale}, {"column_scale", e.column_scale}};
   for (const auto& [flag, set] : flags) {
-    if (set) option(flag, "True");
+    if (set) d[flag] = true;
   }
-  if (e.activation != Activation::none) option("activation", quoted(name(e.activation)));
-  if (e.aux != Auxiliary::none) option("aux", quoted(name(e.aux)));
-  if (e.gate != Gate::none) option("gate", quoted(name(e.gate)));
-  return "Epilogue(" + out + ")";
+  if (e.activation != Activation::none) d["activation"] = name(e.activation);
+  if (e.aux != Auxiliary::none) d["aux"] = name(e.aux);
+  if (e.gate != Gate::none) d["gate"] = name(e.gate);
+  return d;
 }
 
 static bool operator_equal(const GemmDescriptor& x, const GemmDescriptor& y) {
@@ -58,16 +68,42 @@ static Hash& operator<<(Hash& h, const GemmDescriptor& d) {
   return h << d.m << d.n << d.k << d.batch << types << d.layout << d.epilogue << d.alignment;
 }
 
-static std::string repr(const GemmDescriptor& d) {
-  std::string out = "GemmDescriptor(m=" + std::to_string(d.m) + ", n=" + std::to_string(d.n) + ", k=" + std::to_string(d.k) +
-                    ", a=" + text(d.a) + ", b=" + text(d.b) + ", d=" + text(d.d) + ", layout='" + name(d.layout) +
-                    "', epilogue=" + repr(d.epilogue) + ", batch=" + std::to_string(d.batch);
-  const std::pair<const char*, DType> types[] = {{"c", d.c}, {"bias", d.bias}, {"residual", d.residual}, {"aux", d.aux}};
+static GemmDescriptor make_descriptor(Keywords& arguments) {
+  GemmDescriptor g;
+  g.m = arguments.integer("m");
+  g.n = arguments.integer("n");
+  g.k = arguments.integer("k");
+  g.a = arguments.dtype("a");
+  g.b = arguments.dtype("b", g.a);
+  g.d = arguments.dtype("d", g.a);
+  if (const nb::object layout = arguments.take("layout"); !layout.is_none()) g.layout = to_layout(layout);
+  g.epilogue = arguments.value("epilogue", g.epilogue, "an Epilogue");
+  g.batch = arguments.integer("batch", 1);
+  g.c = arguments.dtype("c", DType::none);
+  g.bias = arguments.dtype("bias", DType::none);
+  g.residual = arguments.dtype("residual", DType::none);
+  g.aux = arguments.dtype("aux", DType::none);
+  g.alignment = static_cast<int>(arguments.integer("alignment", 0));
+  return g;
+}
+
+static nb::dict fields(const GemmDescriptor& g) {
+  nb::dict d;
+  d["m"] = g.m;
+  d["n"] = g.n;
+  d["k"] = g.k;
+  d["a"] = name(g.a);
+  d["b"] = name(g.b);
+  d["d"] = name(g.d);
+  d["layout"] = name(g.layout);
+  d["epilogue"] = g.epilogue;
+  d["batch"] = g.batch;
+  const std::pair<const char*, DType> types[] = {{"c", g.c}, {"bias", g.bias}, {"residual", g.residual}, {"aux", g.aux}};
   for (const auto& [operand, type] : types) {
-    if (type != DType::none) out += std::string(", ") + operand + "=" + text(type);
+    if (type != DType::none) d[operand] = name(type);
   }
-  if (d.alignment != 0) out += ", alignment=" + std::to_string(d.alignment);
-  return out + ")";
+  if (g.alignment != 0) d["alignment"] = g.alignment;
+  return d;
 }
 
 namespace {
@@ -77,10 +113,10 @@ namespace {
   "a: " CUTPLAN_TENSOR ", b: " CUTPLAN_TENSOR ", d: " CUTPLAN_TENSOR ", *, c: " CUTPLAN_OPTIONAL                     \
   ", bias: " CUTPLAN_OPTIONAL ", b2: " CUTPLAN_OPTIONAL ", bias2: " CUTPLAN_OPTIONAL ", residual: " CUTPLAN_OPTIONAL \
   ", aux: " CUTPLAN_OPTIONAL ", row_scale: " CUTPLAN_OPTIONAL ", column_scale: " CUTPLAN_OPTIONAL
-#define CUTPLAN_OPERAND_ARGUMENTS                                                                                        \
-  "a"_a.none(), "b"_a.none(), "d"_a.none(), nb::kw_only(),                                                               \
-      "c"_a = nb::none(), "bias"_a = nb::none(), "b2"_a = nb::none(), "bias2"_a = nb::none(), "residual"_a = nb::none(), \
-      "aux"_a = nb::none(), "row_scale"_a = nb::none(), "column_scale"_a = nb::none()
+#define CUTPLAN_OPERAND_ARGUMENTS                                                                                           \
+  "a"_a = nb::none(), "b"_a = nb::none(), "d"_a = nb::none(), nb::kw_only(), "c"_a = nb::none(), "bias"_a = nb::none(),     \
+  "b2"_a = nb::none(), "bias2"_a = nb::none(), "residual"_a = nb::none(), "aux"_a = nb::none(), "row_scale"_a = nb::none(), \
+  "column_scale"_a = nb::none()
 #define CUTPLAN_SCALARS "alpha: float = 1.0, beta: float | None = None"
 
 struct Operands {
@@ -104,29 +140,28 @@ void import(Importer& importer, const Operands& operands, GemmArguments& argumen
 /// beta is 1 where there is a C, as in numpy's `a @ b + c`, unless the caller says otherwise.
 double to_beta(nb::handle beta, nb::handle c) {
   if (beta.is_none()) return c.is_none() ? 0.0 : 1.0;
-  const double value = PyFloat_AsDouble(beta.ptr());
-  if (value == -1.0 && PyErr_Occurred() != nullptr) throw nb::python_error();
-  return value;
+  return to_number(beta, "beta");
 }
 
-void import(Importer& importer, const Operands& operands, double alpha, nb::handle beta, GemmArguments& arguments) {
+void import(Importer& importer, const Operands& operands, nb::handle alpha, nb::handle beta, GemmArguments& arguments) {
   import(importer, operands, arguments);
-  arguments.alpha = alpha;
+  arguments.alpha = to_number(alpha, "alpha");
   arguments.beta = to_beta(beta, operands.c);
 }
 
 void run(const GemmPlan& plan, nb::handle a, nb::handle b, nb::handle d, nb::handle c, nb::handle bias, nb::handle b2,
-         nb::handle bias2, nb::handle residual, nb::handle aux, nb::handle row_scale, nb::handle column_scale, double alpha,
-         nb::handle beta, nb::handle stream, nb::handle workspace) {
+         nb::handle bias2, nb::handle residual, nb::handle aux, nb::handle row_scale, nb::handle column_scale,
+         nb::handle alpha, nb::handle beta, nb::handle stream, nb::handle workspace) {
   Importer importer(plan.device(), stream, d, "d");
   GemmArguments arguments;
   import(importer, {a, b, d, c, bias, b2, bias2, residual, aux, row_scale, column_scale}, alpha, beta, arguments);
   run_plan(plan, arguments, importer, workspace);
+  mark_written({d, plan.descriptor().epilogue.aux == Auxiliary::store ? aux : nb::handle(Py_None)});
 }
 
 void can_implement(const GemmPlan& plan, nb::handle a, nb::handle b, nb::handle d, nb::handle c, nb::handle bias,
                    nb::handle b2, nb::handle bias2, nb::handle residual, nb::handle aux, nb::handle row_scale,
-                   nb::handle column_scale, double alpha, nb::handle beta) {
+                   nb::handle column_scale, nb::handle alpha, nb::handle beta) {
   Importer importer;
   GemmArguments arguments;
   import(importer, {a, b, d, c, bias, b2, bias2, residual, aux, row_scale, column_scale}, alpha, beta, arguments);
@@ -135,7 +170,7 @@ void can_implement(const GemmPlan& plan, nb::handle a, nb::handle b, nb::handle 
 
 double measure_launch(const GemmPlan& plan, nb::handle a, nb::handle b, nb::handle d, nb::handle c, nb::handle bias,
                       nb::handle b2, nb::handle bias2, nb::handle residual, nb::handle aux, nb::handle row_scale,
-                      nb::handle column_scale, double alpha, nb::handle beta, int launches, nb::handle stream,
+                      nb::handle column_scale, nb::handle alpha, nb::handle beta, int launches, nb::handle stream,
                       nb::handle workspace) {
   Importer importer(plan.device(), stream, d, "d");
   GemmArguments arguments;
@@ -160,40 +195,26 @@ GemmDescriptor describe_operands(nb::handle a, nb::handle b, nb::handle d, nb::h
 
 void bind_epilogue(nb::module_& m) {
   nb::class_<Epilogue> epilogue(
-      m, "Epilogue",
+      m, "Epilogue", value_slots<Epilogue, &operator_equal, &operator<< >(),
       "What is done to A B before it is stored.\n\n"
       "    x = alpha row_scale_i column_scale_j (A B)_ij + beta C_ij + bias\n"
       "    D = activation(x) + residual                                  aux=\"store\": also writes x to aux\n"
       "    D = x activation'(aux) + residual                             aux=\"gradient\", for a backward pass\n"
       "    D = activation(x) x2 + residual                               gated: x2 is x of b2 and bias2");
+  bind_keywords(
+      epilogue, "Epilogue", &make_epilogue, &fields,
+      "def __init__(self, *, bias: cutplan._typing.BiasLike | None = False, c: bool = False, residual: bool = False, "
+      "row_scale: bool = False, column_scale: bool = False, activation: cutplan._typing.ActivationLike = 'none', "
+      "aux: cutplan._typing.AuxLike | None = None, gate: cutplan._typing.GateLike | None = None) -> None",
+      "`bias` is True or \"n\" for one value per column of D, \"m\" for one per row. `aux` is \"store\" or "
+      "\"gradient\". `gate`\n"
+      "is \"separate\", with B and b2 two matrices, or \"interleaved\", with the columns of both taking turns in one B "
+      "[k, 2 n].");
   epilogue
-      .def(
-          "__init__",
-          [](Epilogue* self, nb::handle bias, bool c, bool residual, bool row_scale, bool column_scale,
-             nb::handle activation, nb::handle aux, nb::handle gate) {
-            Epilogue e;
-            e.bias = to_bias_over(bias);
-            e.c = c;
-            e.residual = residual;
-            e.row_scale = row_scale;
-            e.column_scale = column_scale;
-            e.activation = to_activation(activation);
-            e.aux = to_auxiliary(aux, "aux");
-            e.gate = to_gate(gate);
-            new (self) Epilogue(e);
-          },
-          nb::kw_only(), "bias"_a.none() = false, "c"_a = false, "residual"_a = false, "row_scale"_a = false,
-          "column_scale"_a = false, "activation"_a = "none", "aux"_a = nb::none(), "gate"_a = nb::none(),
-          nb::sig("def __init__(self, *, bias: bool | str | None = False, c: bool = False, residual: bool = False, "
-                  "row_scale: bool = False, column_scale: bool = False, activation: str | cutplan.Activation = 'none', "
-                  "aux: str | None = None, gate: str | None = None) -> None"),
-          "`bias` is True or \"n\" for one value per column of D, \"m\" for one per row. `aux` is \"store\" or "
-          "\"gradient\". `gate`\n"
-          "is \"separate\", with B and b2 two matrices, or \"interleaved\", with the columns of both taking turns in one B "
-          "[k, 2 n].")
       .def_prop_ro(
           "bias", [](const Epilogue& self) { return name_or_none(self.bias, BiasOver::none); },
-          nb::sig("def bias(self) -> str | None"), "\"n\": one value per column of D; \"m\": one per row.")
+          nb::sig("def bias(self) -> typing.Literal['n', 'm'] | None"),
+          "\"n\": one value per column of D; \"m\": one per row.")
       .def_ro("c", &Epilogue::c, "A matrix of D's shape, scaled by beta.")
       .def_ro("residual", &Epilogue::residual, "A matrix of D's shape, added last.")
       .def_ro("row_scale", &Epilogue::row_scale, "A float32 factor per row of D.")
@@ -201,55 +222,30 @@ void bind_epilogue(nb::module_& m) {
       .def_ro("activation", &Epilogue::activation)
       .def_prop_ro(
           "aux", [](const Epilogue& self) { return name_or_none(self.aux, Auxiliary::none); },
-          nb::sig("def aux(self) -> str | None"),
+          nb::sig("def aux(self) -> typing.Literal['store', 'gradient'] | None"),
           "\"store\": the value before the activation is written; \"gradient\": the activation's derivative there is a "
           "factor.")
       .def_prop_ro(
           "gate", [](const Epilogue& self) { return name_or_none(self.gate, Gate::none); },
-          nb::sig("def gate(self) -> str | None"), "\"separate\" or \"interleaved\".");
-  bind_value(epilogue, &operator_equal, &operator<<, &repr);
+          nb::sig("def gate(self) -> typing.Literal['separate', 'interleaved'] | None"), "\"separate\" or \"interleaved\".");
 }
 
 void bind_descriptor(nb::module_& m) {
   nb::class_<GemmDescriptor> descriptor(
-      m, "GemmDescriptor", "One problem: D [m, n] = epilogue(A [m, k] B [k, n]), `batch` times. Epilogue has the formula.");
-  descriptor
-      .def(
-          "__init__",
-          [](GemmDescriptor* self, std::int64_t m, std::int64_t n, std::int64_t k, nb::handle a, nb::handle b, nb::handle d,
-             nb::handle layout, std::optional<Epilogue> epilogue, std::int64_t batch, nb::handle c, nb::handle bias,
-             nb::handle residual, nb::handle aux, std::optional<int> alignment) {
-            GemmDescriptor descriptor;
-            descriptor.m = m;
-            descriptor.n = n;
-            descriptor.k = k;
-            descriptor.batch = batch;
-            descriptor.a = to_dtype(a, "a");
-            descriptor.b = b.is_none() ? descriptor.a : to_dtype(b, "b");
-            descriptor.d = d.is_none() ? descriptor.a : to_dtype(d, "d");
-            if (!c.is_none()) descriptor.c = to_dtype(c, "c");
-            if (!bias.is_none()) descriptor.bias = to_dtype(bias, "bias");
-            if (!residual.is_none()) descriptor.residual = to_dtype(residual, "residual");
-            if (!aux.is_none()) descriptor.aux = to_dtype(aux, "aux");
-            descriptor.layout = to_layout(layout);
-            if (epilogue) descriptor.epilogue = *epilogue;
-            if (alignment) descriptor.alignment = *alignment;
-            new (self) GemmDescriptor(descriptor);
-          },
-          nb::kw_only(), "m"_a, "n"_a, "k"_a, "a"_a, "b"_a = nb::none(), "d"_a = nb::none(), "layout"_a = "rcr",
-          "epilogue"_a = nb::none(), "batch"_a = 1, "c"_a = nb::none(), "bias"_a = nb::none(), "residual"_a = nb::none(),
-          "aux"_a = nb::none(), "alignment"_a = nb::none(),
-          nb::sig("def __init__(self, *, m: int, n: int, k: int, a: cutplan._typing.DTypeLike, "
-                  "b: cutplan._typing.DTypeLike | None = None, d: cutplan._typing.DTypeLike | None = None, "
-                  "layout: str | cutplan.GemmLayout = 'rcr', epilogue: cutplan.Epilogue | None = None, batch: int = 1, "
-                  "c: cutplan._typing.DTypeLike | None = None, bias: cutplan._typing.DTypeLike | None = None, "
-                  "residual: cutplan._typing.DTypeLike | None = None, aux: cutplan._typing.DTypeLike | None = None, "
-                  "alignment: int | None = None) -> None"),
-          "B's and D's types are A's unless given; those of C, bias, residual and aux are D's. `alignment` is in bytes and\n"
-          "covers A's and B's addresses, leading dimensions and batch strides; None takes what contiguous operands have, "
-          "16 at\n"
-          "most.")
-      .def_ro("m", &GemmDescriptor::m)
+      m, "GemmDescriptor", value_slots<GemmDescriptor, &operator_equal, &operator<< >(),
+      "One problem: D [m, n] = epilogue(A [m, k] B [k, n]), `batch` times. Epilogue has the formula.");
+  bind_keywords(
+      descriptor, "GemmDescriptor", &make_descriptor, &fields,
+      "def __init__(self, *, m: int, n: int, k: int, a: cutplan._typing.DTypeLike, "
+      "b: cutplan._typing.DTypeLike | None = None, d: cutplan._typing.DTypeLike | None = None, "
+      "layout: cutplan._typing.GemmLayoutLike = 'rcr', epilogue: cutplan.Epilogue | None = None, batch: int = 1, "
+      "c: cutplan._typing.DTypeLike | None = None, bias: cutplan._typing.DTypeLike | None = None, "
+      "residual: cutplan._typing.DTypeLike | None = None, aux: cutplan._typing.DTypeLike | None = None, "
+      "alignment: int | None = None) -> None",
+      "B's and D's types are A's unless given; those of C, bias, residual and aux are D's. `alignment` is in bytes and\n"
+      "covers A's and B's addresses, leading dimensions and batch strides; None takes what contiguous operands have, 16 at\n"
+      "most.");
+  descriptor.def_ro("m", &GemmDescriptor::m)
       .def_ro("n", &GemmDescriptor::n)
       .def_ro("k", &GemmDescriptor::k)
       .def_ro("batch", &GemmDescriptor::batch)
@@ -271,13 +267,12 @@ void bind_descriptor(nb::module_& m) {
       .def_ro("epilogue", &GemmDescriptor::epilogue)
       .def_ro("alignment", &GemmDescriptor::alignment,
               "Bytes; 0: what contiguous operands of these extents have, 16 at most.");
-  bind_value(descriptor, &operator_equal, &operator<<, &repr);
 
   m.def("describe", &describe_operands, CUTPLAN_OPERAND_ARGUMENTS, "activation"_a = "none", "aux_mode"_a = nb::none(),
         "gate"_a = nb::none(),
         nb::sig("def describe(" CUTPLAN_OPERANDS
-                ", activation: str | cutplan.Activation = 'none', aux_mode: str | None = None, gate: str | None = None) -> "
-                "cutplan.GemmDescriptor"),
+                ", activation: cutplan._typing.ActivationLike = 'none', aux_mode: cutplan._typing.AuxLike | None = None, "
+                "gate: cutplan._typing.GateLike | None = None) -> cutplan.GemmDescriptor"),
         "The descriptor that these operands fit: extents, layout, types and alignment read off the tensors.\n\n"
         "A bias [n] is one value per column of D, a bias [m, 1] one per row. `aux_mode` says what aux is for, \"store\" or\n"
         "\"gradient\"; b2 makes the gate \"separate\"; a b that holds the columns of both needs gate=\"interleaved\".");
@@ -288,7 +283,7 @@ void bind_plan(nb::module_& m) {
       m, "GemmPlan",
       "A kernel chosen for one descriptor and device. Holds no device memory; safe to share between threads.");
   plan.def_static(
-          "select", &select_plan<GemmPlan>, "descriptor"_a, "device"_a, "preference"_a = nb::none(),
+          "select", &select<GemmPlan>, CUTPLAN_SELECT_ARGUMENTS,
           nb::sig("def select(descriptor: cutplan.GemmDescriptor, device: cutplan._typing.DeviceLike, "
                   "preference: cutplan.PlanPreference | None = None) -> cutplan.GemmPlan"),
           "Chooses a kernel for `descriptor` on `device` (\"cpu\", \"cuda:0\", a DLPack pair, or a tensor on it).\n\n"
@@ -323,7 +318,7 @@ void bind_plan(nb::module_& m) {
            "Host seconds that one bare launch of the plan's kernel takes: the operands are imported, checked and packed "
            "once, the\n"
            "kernel is enqueued `launches` times. What run() costs beyond this is cutplan's own.");
-  bind_plan_members(plan, "GemmPlan", &repr);
+  bind_plan_members(plan, "GemmPlan");
 }
 
 void bind_registry(nb::module_& m) {
@@ -333,7 +328,20 @@ void bind_registry(nb::module_& m) {
       .def_ro("d", &GemmSupport::d, "Output types.")
       .def_ro("layouts", &GemmSupport::layouts)
       .def_ro("minimum_compute_capability", &GemmSupport::minimum_compute_capability, "0: none needed.")
-      .def_ro("note", &GemmSupport::note);
+      .def_ro("note", &GemmSupport::note)
+      .def("__repr__", [](const GemmSupport& self) {
+        nb::dict d;
+        d["arch"] = name(self.arch);
+        d["operand"] = name(self.operand);
+        nb::list outputs, layouts;
+        for (DType type : self.d) outputs.append(name(type));
+        for (GemmLayout layout : self.layouts) layouts.append(name(layout));
+        d["d"] = outputs;
+        d["layouts"] = layouts;
+        d["minimum_compute_capability"] = self.minimum_compute_capability;
+        d["note"] = self.note;
+        return print_call("GemmSupport", d);
+      });
 
   m.def("gemm_support", &gemm_support, "The rows of the support table that this build holds.");
   m.def("gemm_registry", &gemm_registry, "Every GEMM kernel of this build.");

@@ -9,6 +9,5 @@ namespace cutplan::bindings {
 
 bool operator_equal(const Epilogue& x, const Epilogue& y);
 Hash& operator<<(Hash& h, const Epilogue& e);
-std::string repr(const Epilogue& e);
 
 }  // namespace cutplan::bindings

@@ -22,14 +22,38 @@ static Hash& operator<<(Hash& h, const GroupedGemmDescriptor& d) {
            << d.alignment;
 }
 
-static std::string repr(const GroupedGemmDescriptor& d) {
-  std::string out = "GroupedGemmDescriptor(groups=" + std::to_string(d.groups) + ", m=" + std::to_string(d.m) +
-                    ", n=" + std::to_string(d.n) + ", k=" + std::to_string(d.k) + ", a=" + text(d.a) + ", b=" + text(d.b) +
-                    ", d=" + text(d.d) + ", over='" + name(d.over) + "', layout='" + name(d.layout) +
-                    "', epilogue=" + repr(d.epilogue);
-  if (d.bias != DType::none) out += ", bias=" + text(d.bias);
-  if (d.alignment != 0) out += ", alignment=" + std::to_string(d.alignment);
-  return out + ")";
+static GroupedGemmDescriptor make_descriptor(Keywords& arguments) {
+  GroupedGemmDescriptor g;
+  g.groups = arguments.integer("groups");
+  g.m = arguments.integer("m");
+  g.n = arguments.integer("n");
+  g.k = arguments.integer("k");
+  g.a = arguments.dtype("a");
+  g.b = arguments.dtype("b", g.a);
+  g.d = arguments.dtype("d", g.a);
+  if (const nb::object over = arguments.take("over"); !over.is_none()) g.over = to_grouped_over(over);
+  if (const nb::object layout = arguments.take("layout"); !layout.is_none()) g.layout = to_layout(layout);
+  g.epilogue = arguments.value("epilogue", g.epilogue, "an Epilogue");
+  g.bias = arguments.dtype("bias", DType::none);
+  g.alignment = static_cast<int>(arguments.integer("alignment", 0));
+  return g;
+}
+
+static nb::dict fields(const GroupedGemmDescriptor& g) {
+  nb::dict d;
+  d["groups"] = g.groups;
+  d["m"] = g.m;
+  d["n"] = g.n;
+  d["k"] = g.k;
+  d["a"] = name(g.a);
+  d["b"] = name(g.b);
+  d["d"] = name(g.d);
+  d["over"] = name(g.over);
+  d["layout"] = name(g.layout);
+  d["epilogue"] = g.epilogue;
+  if (g.bias != DType::none) d["bias"] = name(g.bias);
+  if (g.alignment != 0) d["alignment"] = g.alignment;
+  return d;
 }
 
 namespace {
@@ -39,10 +63,10 @@ namespace {
   "a: " CUTPLAN_TENSOR ", b: " CUTPLAN_TENSOR ", d: " CUTPLAN_TENSOR ", offsets: " CUTPLAN_TENSOR                        \
   ", *, bias: " CUTPLAN_OPTIONAL ", b2: " CUTPLAN_OPTIONAL ", bias2: " CUTPLAN_OPTIONAL ", row_scale: " CUTPLAN_OPTIONAL \
   ", column_scale: " CUTPLAN_OPTIONAL
-#define CUTPLAN_OPERAND_ARGUMENTS                                                                     \
-  "a"_a.none(), "b"_a.none(), "d"_a.none(), "offsets"_a.none(), nb::kw_only(),                        \
-      "bias"_a = nb::none(), "b2"_a = nb::none(), "bias2"_a = nb::none(), "row_scale"_a = nb::none(), \
-      "column_scale"_a = nb::none()
+#define CUTPLAN_OPERAND_ARGUMENTS                                                                      \
+  "a"_a = nb::none(), "b"_a = nb::none(), "d"_a = nb::none(), "offsets"_a = nb::none(), nb::kw_only(), \
+  "bias"_a = nb::none(), "b2"_a = nb::none(), "bias2"_a = nb::none(), "row_scale"_a = nb::none(),      \
+  "column_scale"_a = nb::none()
 
 struct Operands {
   nb::handle a, b, d, offsets, bias, b2, bias2, row_scale, column_scale;
@@ -61,22 +85,23 @@ void import(Importer& importer, const Operands& operands, GroupedGemmArguments& 
 }
 
 void run(const GroupedGemmPlan& plan, nb::handle a, nb::handle b, nb::handle d, nb::handle offsets, nb::handle bias,
-         nb::handle b2, nb::handle bias2, nb::handle row_scale, nb::handle column_scale, double alpha, nb::handle stream,
+         nb::handle b2, nb::handle bias2, nb::handle row_scale, nb::handle column_scale, nb::handle alpha, nb::handle stream,
          nb::handle workspace) {
   Importer importer(plan.device(), stream, d, "d");
   GroupedGemmArguments arguments;
   import(importer, {a, b, d, offsets, bias, b2, bias2, row_scale, column_scale}, arguments);
-  arguments.alpha = alpha;
+  arguments.alpha = to_number(alpha, "alpha");
   run_plan(plan, arguments, importer, workspace);
+  mark_written({d});
 }
 
 void can_implement(const GroupedGemmPlan& plan, nb::handle a, nb::handle b, nb::handle d, nb::handle offsets,
                    nb::handle bias, nb::handle b2, nb::handle bias2, nb::handle row_scale, nb::handle column_scale,
-                   double alpha) {
+                   nb::handle alpha) {
   Importer importer;
   GroupedGemmArguments arguments;
   import(importer, {a, b, d, offsets, bias, b2, bias2, row_scale, column_scale}, arguments);
-  arguments.alpha = alpha;
+  arguments.alpha = to_number(alpha, "alpha");
   plan.can_implement(arguments);
 }
 
@@ -94,48 +119,27 @@ GroupedGemmDescriptor describe_operands(nb::handle a, nb::handle b, nb::handle d
 
 void bind_descriptor(nb::module_& m) {
   nb::class_<GroupedGemmDescriptor> descriptor(
-      m, "GroupedGemmDescriptor",
+      m, "GroupedGemmDescriptor", value_slots<GroupedGemmDescriptor, &operator_equal, &operator<< >(),
       "`groups` products of different sizes, which lie in device memory: offsets, int32 [groups + 1].\n\n"
       "Over m: rows offsets[g] to offsets[g + 1] of A times B[g] are those rows of D; `m` counts the rows of all. Over k:\n"
       "columns offsets[g] to offsets[g + 1] of A times those rows of B are D[g]; `k` counts the columns of all.");
-  descriptor
-      .def(
-          "__init__",
-          [](GroupedGemmDescriptor* self, std::int64_t groups, std::int64_t m, std::int64_t n, std::int64_t k, nb::handle a,
-             nb::handle b, nb::handle d, nb::handle over, nb::handle layout, std::optional<Epilogue> epilogue,
-             nb::handle bias, std::optional<int> alignment) {
-            GroupedGemmDescriptor descriptor;
-            descriptor.groups = groups;
-            descriptor.m = m;
-            descriptor.n = n;
-            descriptor.k = k;
-            descriptor.over = to_grouped_over(over);
-            descriptor.a = to_dtype(a, "a");
-            descriptor.b = b.is_none() ? descriptor.a : to_dtype(b, "b");
-            descriptor.d = d.is_none() ? descriptor.a : to_dtype(d, "d");
-            if (!bias.is_none()) descriptor.bias = to_dtype(bias, "bias");
-            descriptor.layout = to_layout(layout);
-            if (epilogue) descriptor.epilogue = *epilogue;
-            if (alignment) descriptor.alignment = *alignment;
-            new (self) GroupedGemmDescriptor(descriptor);
-          },
-          nb::kw_only(), "groups"_a, "m"_a, "n"_a, "k"_a, "a"_a, "b"_a = nb::none(), "d"_a = nb::none(), "over"_a = "m",
-          "layout"_a = "rcr", "epilogue"_a = nb::none(), "bias"_a = nb::none(), "alignment"_a = nb::none(),
-          nb::sig("def __init__(self, *, groups: int, m: int, n: int, k: int, a: cutplan._typing.DTypeLike, "
-                  "b: cutplan._typing.DTypeLike | None = None, d: cutplan._typing.DTypeLike | None = None, over: str = 'm', "
-                  "layout: str | cutplan.GemmLayout = 'rcr', epilogue: cutplan.Epilogue | None = None, "
-                  "bias: cutplan._typing.DTypeLike | None = None, alignment: int | None = None) -> None"),
-          "`over` is \"m\" or \"k\". Types and alignment are as in GemmDescriptor. Over m an epilogue may have a bias over "
-          "n, "
-          "scales,\n"
-          "an activation and a gate; over k nothing. Over m A is row-major, over k the layout is crr.")
-      .def_ro("groups", &GroupedGemmDescriptor::groups)
+  bind_keywords(
+      descriptor, "GroupedGemmDescriptor", &make_descriptor, &fields,
+      "def __init__(self, *, groups: int, m: int, n: int, k: int, a: cutplan._typing.DTypeLike, "
+      "b: cutplan._typing.DTypeLike | None = None, d: cutplan._typing.DTypeLike | None = None, "
+      "over: cutplan._typing.GroupedOverLike = 'm', layout: cutplan._typing.GemmLayoutLike = 'rcr', "
+      "epilogue: cutplan.Epilogue | None = None, bias: cutplan._typing.DTypeLike | None = None, "
+      "alignment: int | None = None) -> None",
+      "`over` is \"m\" or \"k\". Types and alignment are as in GemmDescriptor. Over m an epilogue may have a bias over n, "
+      "scales,\n"
+      "an activation and a gate; over k nothing. Over m A is row-major, over k the layout is crr.");
+  descriptor.def_ro("groups", &GroupedGemmDescriptor::groups)
       .def_ro("m", &GroupedGemmDescriptor::m)
       .def_ro("n", &GroupedGemmDescriptor::n)
       .def_ro("k", &GroupedGemmDescriptor::k)
       .def_prop_ro(
-          "over", [](const GroupedGemmDescriptor& self) { return name(self.over); }, nb::sig("def over(self) -> str"),
-          "\"m\" or \"k\": the extent that the groups share out.")
+          "over", [](const GroupedGemmDescriptor& self) { return name(self.over); },
+          nb::sig("def over(self) -> typing.Literal['m', 'k']"), "\"m\" or \"k\": the extent that the groups share out.")
       .def_prop_ro(
           "a", [](const GroupedGemmDescriptor& self) { return self.a; }, nb::sig("def a(self) -> cutplan.DType"))
       .def_prop_ro(
@@ -148,11 +152,10 @@ void bind_descriptor(nb::module_& m) {
       .def_ro("epilogue", &GroupedGemmDescriptor::epilogue)
       .def_ro("alignment", &GroupedGemmDescriptor::alignment,
               "Bytes; 0: what contiguous operands of these extents have, 16 at most.");
-  bind_value(descriptor, &operator_equal, &operator<<, &repr);
 
   m.def("describe_grouped", &describe_operands, CUTPLAN_OPERAND_ARGUMENTS, "activation"_a = "none", "gate"_a = nb::none(),
         nb::sig("def describe_grouped(" CUTPLAN_OPERANDS
-                ", activation: str | cutplan.Activation = 'none', gate: str | None = None) -> "
+                ", activation: cutplan._typing.ActivationLike = 'none', gate: cutplan._typing.GateLike | None = None) -> "
                 "cutplan.GroupedGemmDescriptor"),
         "The descriptor that these operands fit: over m where b has three dimensions, over k where d has.\n\n"
         "`offsets` are not read, only counted. b2 makes the gate \"separate\"; a b that holds the columns of both needs "
@@ -163,7 +166,7 @@ void bind_plan(nb::module_& m) {
   nb::class_<GroupedGemmPlan> plan(
       m, "GroupedGemmPlan",
       "A kernel for products of different sizes, chosen for one descriptor and device. The host never reads the sizes.");
-  plan.def_static("select", &select_plan<GroupedGemmPlan>, "descriptor"_a, "device"_a, "preference"_a = nb::none(),
+  plan.def_static("select", &select<GroupedGemmPlan>, CUTPLAN_SELECT_ARGUMENTS,
                   nb::sig("def select(descriptor: cutplan.GroupedGemmDescriptor, device: cutplan._typing.DeviceLike, "
                           "preference: cutplan.PlanPreference | None = None) -> cutplan.GroupedGemmPlan"),
                   "Chooses a kernel, as GemmPlan.select does.")
@@ -184,7 +187,7 @@ void bind_plan(nb::module_& m) {
       .def("can_implement", &can_implement, CUTPLAN_OPERAND_ARGUMENTS, "alpha"_a = 1.0,
            nb::sig("def can_implement(self, " CUTPLAN_OPERANDS ", alpha: float = 1.0) -> None"),
            "Raises what run() would raise for these operands; touches no device.");
-  bind_plan_members(plan, "GroupedGemmPlan", &repr);
+  bind_plan_members(plan, "GroupedGemmPlan");
 
   m.def(
       "grouped_gemm_kernels",

@@ -2,8 +2,6 @@
 // have in common.
 #pragma once
 
-#include <nanobind/operators.h>
-
 #include <optional>
 #include <string>
 #include <type_traits>
@@ -12,6 +10,7 @@
 #include "common.hpp"
 #include "dlpack.hpp"
 #include "gil.hpp"
+#include "keywords.hpp"
 
 #define CUTPLAN_TENSOR "cutplan._typing.Tensor"
 #define CUTPLAN_OPTIONAL CUTPLAN_TENSOR " | None = None"
@@ -47,34 +46,67 @@ Plan select_plan(const DescriptorOf<Plan>& descriptor, nb::handle device, const 
   return *std::move(plan);
 }
 
+/// select(), with refusals of wrong arguments that fit a line.
 template <typename Plan>
-void bind_plan_members(nb::class_<Plan>& plan, const char* type, std::string (*repr)(const DescriptorOf<Plan>&)) {
+Plan select(nb::handle descriptor, nb::handle device, nb::handle preference) {
+  using Descriptor = DescriptorOf<Plan>;
+  if (!nb::isinstance<Descriptor>(descriptor)) {
+    const auto wanted = nb::cast<std::string>(nb::str(nb::type<Descriptor>().attr("__name__")));
+    throw nb::type_error(
+        ("descriptor: a " + wanted + " required, got " + nb::cast<std::string>(nb::repr(descriptor))).c_str());
+  }
+  return select_plan<Plan>(nb::cast<const Descriptor&>(descriptor), device, to_preference(preference));
+}
+
+/// Arguments of select(), which names what is missing itself.
+#define CUTPLAN_SELECT_ARGUMENTS "descriptor"_a = nb::none(), "device"_a = nb::none(), "preference"_a = nb::none()
+
+/// A pickle holds what the plan was selected with, and selects again.
+template <typename Plan>
+void bind_plan_members(nb::class_<Plan>& plan, const char* type) {
   plan.def_prop_ro("workspace_size", &Plan::workspace_size, "Bytes of scratch that run() needs, 256-byte aligned.")
       .def_prop_ro("sku", &Plan::sku, nb::rv_policy::reference_internal, "The kernel that runs.")
       .def_prop_ro("precision_guarantee", &Plan::precision_guarantee, nb::rv_policy::reference_internal,
                    "How exact the results are.")
       .def_prop_ro("descriptor", &Plan::descriptor, nb::rv_policy::reference_internal)
       .def_prop_ro(
-          "device", [](const Plan& self) { return to_string(self.device()); }, "\"cpu\" or \"cuda:N\".")
-      .def("__repr__", [type, repr](const Plan& self) {
-        return std::string(type) + "(" + self.sku().name + " on " + to_string(self.device()) + " for " +
-               repr(self.descriptor()) + ")";
-      });
+          "device", [](const Plan& self) { return to_python(self.device()); }, nb::sig("def device(self) -> str"),
+          "\"cpu\" or \"cuda:N\".")
+      .def_prop_ro("preference", &Plan::preference, nb::rv_policy::reference_internal, "What it was selected with.")
+      .def("__repr__",
+           [type](const Plan& self) {
+             return std::string(type) + "(" + self.sku().name + " on " + to_string(self.device()) + " for " +
+                    nb::cast<std::string>(nb::repr(nb::cast(self.descriptor()))) + ")";
+           })
+      .def(
+          "__getstate__",
+          [](const Plan& self) { return nb::make_tuple(self.descriptor(), to_python(self.device()), self.preference()); },
+          nb::sig("def __getstate__(self) -> tuple[object, ...]"))
+      .def(
+          "__setstate__",
+          [](Plan* self, const nb::tuple& state) { new (self) Plan(select<Plan>(state[0], state[1], state[2])); },
+          nb::sig("def __setstate__(self, state: tuple[object, ...], /) -> None"));
 }
 
-/// Makes a class a value: equal and hashed by its fields, printed as what makes it again.
-template <typename T>
-void bind_value(nb::class_<T>& type, bool (*equal)(const T&, const T&), Hash& (*mix)(Hash&, const T&),
-                std::string (*repr)(const T&)) {
-  type.def(
-          "__eq__", [equal](const T& x, const T& y) { return equal(x, y); }, nb::is_operator(),
-          nb::sig("def __eq__(self, other: object, /) -> bool"))
-      .def("__hash__",
-           [mix](const T& self) {
-             Hash h;
-             return mix(h, self).value();
-           })
-      .def("__repr__", [repr](const T& self) { return repr(self); });
+/// Makes a class a value: equal and hashed by its fields, `operator_equal` and `operator<<` of its namespace. In type slots,
+/// where nothing stands between a dict and these: every call of a function looks a descriptor up.
+template <typename T, bool (*equal)(const T&, const T&), Hash& (*mix)(Hash&, const T&)>
+nb::type_slots value_slots() {
+  static PyType_Slot slots[] = {
+      {Py_tp_hash, reinterpret_cast<void*>(+[](PyObject* self) -> Py_hash_t {
+         Hash h;
+         return mix(h, *nb::inst_ptr<T>(nb::handle(self))).value();
+       })},
+      {Py_tp_richcompare, reinterpret_cast<void*>(+[](PyObject* self, PyObject* other, int operation) -> PyObject* {
+         if (Py_TYPE(self) != Py_TYPE(other) || (operation != Py_EQ && operation != Py_NE)) {
+           Py_INCREF(Py_NotImplemented);
+           return Py_NotImplemented;
+         }
+         const bool same = equal(*nb::inst_ptr<T>(nb::handle(self)), *nb::inst_ptr<T>(nb::handle(other)));
+         return PyBool_FromLong(same == (operation == Py_EQ));
+       })},
+      {0, nullptr}};
+  return nb::type_slots(slots);
 }
 
 }  // namespace cutplan::bindings

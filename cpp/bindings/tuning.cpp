@@ -112,6 +112,7 @@ void bind_entries(nb::module_& m) {
       .def_ro("model_seconds", &TuningEntry::model_seconds, "That the cost model's choice took.")
       .def_prop_ro(
           "source", [](const TuningEntry& self) { return name(self.source); },
+          nb::sig("def source(self) -> typing.Literal['shipped', 'imported', 'measured']"),
           "By growing precedence: 'shipped' with cutplan, 'imported', 'measured' on this machine.")
       .def("__repr__", [](const TuningEntry& self) {
         return "TuningEntry(device='" + self.device + "', compute_capability=" + std::to_string(self.compute_capability) +
@@ -133,6 +134,9 @@ void bind_entries(nb::module_& m) {
 
 void bind_table(nb::module_& m) {
   m.def("tuning_cache", &tuning_cache, "Reads the files of measured kernels again, and tells what there is.");
+  m.def("tuning_generation", &tuning_generation,
+        "Grows whenever what is known of measured kernels may have changed in this process: select() may now choose\n"
+        "another kernel. For caches of plans.");
   m.def("export_tuning", &export_tuning, "What was measured and imported, as text for import_tuning().");
   m.def(
       "import_tuning", [](const std::string& table) { return with_os_errors([&] { return import_tuning(table); }); },

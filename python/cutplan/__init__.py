@@ -84,11 +84,13 @@ from ._core import (
     tune_gemm,
     tuned_gemm,
     tuning_cache,
+    tuning_generation,
     version,
 )
 from ._dtypes import as_dtype
 from ._functional import MatmulGradients, matmul, matmul_backward
 from ._grouped import grouped_matmul
+from ._plans import last_kernels
 
 __version__ = version()
 
@@ -162,11 +164,13 @@ __all__ = [
     "grouped_matmul",
     "import_tuning",
     "inspect",
+    "last_kernels",
     "matmul",
     "matmul_backward",
     "measure_gemm",
     "tune_gemm",
     "tuned_gemm",
     "tuning_cache",
+    "tuning_generation",
     "version",
 ]

@@ -5,12 +5,21 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, TypeVar, overload
 
-from . import _core, _frameworks
+from . import _core, _errors, _frameworks, _plans
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from ._typing import Array, DTypeLike, StreamLike, SupportsDLPack, Tensor
+    from ._typing import (
+        AlignLike,
+        Array,
+        CausalLike,
+        DTypeLike,
+        FmhaLayoutLike,
+        StreamLike,
+        SupportsDLPack,
+        Tensor,
+    )
 
 _TensorT = TypeVar("_TensorT", bound="SupportsDLPack | Array")
 
@@ -18,11 +27,11 @@ _TensorT = TypeVar("_TensorT", bound="SupportsDLPack | Array")
 class _Options(TypedDict, total=False):
     """What both passes take, for type checkers."""
 
-    causal: str | _core.Causal | None
+    causal: CausalLike | None
     scale: float | None
     window: tuple[int, int]
     softcap: float
-    align: str | _core.Align | None
+    align: AlignLike | None
     alibi_slopes: Tensor | None
     bias: Tensor | None
     mask: Tensor | None
@@ -33,7 +42,8 @@ class _Options(TypedDict, total=False):
     dropout_p: float
     rng_state: Tensor | None
     out_dtype: DTypeLike | None
-    layout: str | _core.FmhaLayout
+    layout: FmhaLayoutLike
+    preference: _core.PlanPreference | None
     stream: StreamLike | None
 
 
@@ -86,6 +96,18 @@ def attention(
 
 @overload
 def attention(
+    q: _TensorT,
+    k: Tensor,
+    v: Tensor,
+    *,
+    return_lse: bool,
+    out: None = None,
+    **options: Unpack[_Options],
+) -> _TensorT | tuple[_TensorT, _TensorT]: ...
+
+
+@overload
+def attention(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -108,16 +130,28 @@ def attention(
 ) -> tuple[_TensorT, Any]: ...
 
 
+@overload
 def attention(
     q: Tensor,
     k: Tensor,
     v: Tensor,
     *,
-    causal: str | _core.Causal | None = None,
+    return_lse: bool,
+    out: _TensorT,
+    **options: Unpack[_Options],
+) -> _TensorT | tuple[_TensorT, Any]: ...
+
+
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    causal: CausalLike | None = None,
     scale: float | None = None,
     window: tuple[int, int] = (-1, -1),
     softcap: float = 0.0,
-    align: str | _core.Align | None = None,
+    align: AlignLike | None = None,
     alibi_slopes: Tensor | None = None,
     bias: Tensor | None = None,
     mask: Tensor | None = None,
@@ -130,7 +164,8 @@ def attention(
     return_lse: bool = False,
     out: Tensor | None = None,
     out_dtype: DTypeLike | None = None,
-    layout: str | _core.FmhaLayout = "bhsd",
+    layout: FmhaLayoutLike = "bhsd",
+    preference: _core.PlanPreference | None = None,
     stream: StreamLike | None = None,
 ) -> Any:
     """``softmax(scores) v`` for every head, in memory that is linear in the sequence length.
@@ -154,60 +189,66 @@ def attention(
     exponentials. A row that sees no key has 0 in o and -inf in lse. o has `out_dtype`, or q's type; it is
     `out`, or a new tensor of q's library (NumPy, torch, CuPy, or JAX on the host). `stream` is None (the
     current stream of the output's library), an integer, or an object with ``__cuda_stream__``; the call does
-    not wait for the GPU.
+    not wait for the GPU. `preference`, a PlanPreference, insists on how it is computed.
 
-    The plan is chosen once per kind of problem and kept. Errors are those of FmhaPlan.select and
-    FmhaPlan.run.
+    The plan is chosen once per kind of problem and kept; last_kernels() names it. Errors are those of
+    FmhaPlan.select and FmhaPlan.run, in terms of these arguments.
     """
     _check_random(dropout_p, rng_state)
     q_info, v_info = _core.inspect(q, "q"), _core.inspect(v, "v")
     shape = q_info.shape[:-1] + v_info.shape[-1:]
-    o, lender, lender_info = _frameworks.target(q_info, q, shape, out, out_dtype, stream)
+    o, o_info, lender, lender_info, allocates = _frameworks.target(q_info, q, shape, out, out_dtype, stream)
     lse = None
     if return_lse:
         rows = _rows(q_info.shape, _core.FmhaLayout(layout))
         lse = _frameworks.empty(lender_info, lender, rows, _core.DType.float32, stream)
-    descriptor = _core.describe_attention(
-        q,
-        k,
-        v,
-        o,
-        lse=lse,
-        bias=bias,
-        mask=mask,
-        alibi_slopes=alibi_slopes,
-        sink=sink,
-        seqused_k=seqused_k,
-        cu_seqlens_q=cu_seqlens_q,
-        cu_seqlens_k=cu_seqlens_k,
-        rng_state=rng_state,
-        layout=layout,
-        causal=causal,
-        align=align,
-        window=window,
-        softcap=softcap,
-    )
-    plan = _select(descriptor, q_info.device, _frameworks.allocates(lender_info))
-    # Scratch may go as soon as run() returns: on a GPU its library reuses it in the order of the stream.
-    plan.run(
-        q,
-        k,
-        v,
-        o,
-        lse=lse,
-        bias=bias,
-        mask=mask,
-        alibi_slopes=alibi_slopes,
-        sink=sink,
-        seqused_k=seqused_k,
-        cu_seqlens_q=cu_seqlens_q,
-        cu_seqlens_k=cu_seqlens_k,
-        rng_state=rng_state,
-        scale=scale,
-        dropout_p=dropout_p,
-        stream=stream,
-        workspace=_frameworks.scratch(lender_info, lender, plan.workspace_size, stream),
-    )
+    try:
+        descriptor = _core.describe_attention(
+            q_info,
+            k,
+            v_info,
+            o_info,
+            lse=lse,
+            bias=bias,
+            mask=mask,
+            alibi_slopes=alibi_slopes,
+            sink=sink,
+            seqused_k=seqused_k,
+            cu_seqlens_q=cu_seqlens_q,
+            cu_seqlens_k=cu_seqlens_k,
+            rng_state=rng_state,
+            layout=layout,
+            causal=causal,
+            align=align,
+            window=window,
+            softcap=softcap,
+        )
+        generation = _core.tuning_generation()
+        plan = _select(descriptor, q_info.device, allocates, preference, generation)
+        _plans.of_thread.plans = (plan,)
+        # Scratch may go as soon as run() returns: on a GPU its library reuses it in the order of the stream.
+        plan.run(
+            q,
+            k,
+            v,
+            o,
+            lse=lse,
+            bias=bias,
+            mask=mask,
+            alibi_slopes=alibi_slopes,
+            sink=sink,
+            seqused_k=seqused_k,
+            cu_seqlens_q=cu_seqlens_q,
+            cu_seqlens_k=cu_seqlens_k,
+            rng_state=rng_state,
+            scale=scale,
+            dropout_p=dropout_p,
+            stream=stream,
+            workspace=_frameworks.scratch(lender_info, lender, plan.workspace_size, stream),
+        )
+    except _core.Error as error:
+        _errors.reword(error, {"o": "out"})
+        raise
     if out is None:
         o = _frameworks.finish(q_info, q, o)
     return (o, _frameworks.finish(lender_info, lender, lse)) if return_lse else o
@@ -221,11 +262,11 @@ def attention_backward(
     o: Tensor,
     lse: Tensor,
     *,
-    causal: str | _core.Causal | None = None,
+    causal: CausalLike | None = None,
     scale: float | None = None,
     window: tuple[int, int] = (-1, -1),
     softcap: float = 0.0,
-    align: str | _core.Align | None = None,
+    align: AlignLike | None = None,
     alibi_slopes: Tensor | None = None,
     bias: Tensor | None = None,
     mask: Tensor | None = None,
@@ -240,23 +281,27 @@ def attention_backward(
     dsink: bool = False,
     grad_dtype: DTypeLike | None = None,
     deterministic: bool = False,
-    layout: str | _core.FmhaLayout = "bhsd",
+    layout: FmhaLayoutLike = "bhsd",
+    preference: _core.PlanPreference | None = None,
     stream: StreamLike | None = None,
 ) -> AttentionGradients:
     """Gradients of attention() with respect to `q`, `k` and `v`, given `grad`, the gradient of its result.
 
     `o` and `lse` are what attention(..., return_lse=True) returned for the same operands and options. `grad`
-    has o's shape and q's type. dq, dk and dv have the shapes of q, k and v, and `grad_dtype` or q's type;
-    they are new tensors of q's library.
+    has o's shape and q's type; where its last dimension has stride 0, as that of ``o.sum().backward()`` has,
+    its library makes a contiguous copy first, for kernels read whole rows. dq, dk and dv have the shapes of
+    q, k and v, and `grad_dtype` or q's type; they are new tensors of q's library.
 
     `dbias`, `dalibi_slopes` and `dsink` ask for the gradients of those operands: of their shapes and
     types. Where the bias is broadcast, its gradient is summed.
 
-    `deterministic` gives the same bits for the same inputs, which the default does not promise on a GPU.
-    Errors are those of FmhaBackwardPlan.select and FmhaBackwardPlan.run.
+    `deterministic` gives the same bits for the same inputs, which the default does not promise on a GPU;
+    `preference`, a PlanPreference, has it too. Errors are those of FmhaBackwardPlan.select and
+    FmhaBackwardPlan.run, in terms of these arguments.
     """
     _check_random(dropout_p, rng_state)
     q_info = _core.inspect(q, "q")
+    _, grad = _frameworks.apart(_core.inspect(grad, "grad"), grad, 1, stream)
 
     def gradient(name: str, operand: Tensor, dtype: _core.DType | None) -> Any:
         info = _core.inspect(operand, name)
@@ -269,7 +314,7 @@ def attention_backward(
             raise _core.MissingOperand(f"operand {name}: required by d{name}=True, not given")
         return gradient(name, operand, None)
 
-    dtype = None if grad_dtype is None else _core.DType(grad_dtype)
+    dtype = None if grad_dtype is None else _frameworks.as_member(grad_dtype, "grad_dtype")
     gradients = AttentionGradients(
         gradient("q", q, dtype),
         gradient("k", k, dtype),
@@ -278,72 +323,88 @@ def attention_backward(
         further("alibi_slopes", alibi_slopes, dalibi_slopes),
         further("sink", sink, dsink),
     )
-    forward = _core.describe_attention(
-        q,
-        k,
-        v,
-        o,
-        lse=lse,
-        bias=bias,
-        mask=mask,
-        alibi_slopes=alibi_slopes,
-        sink=sink,
-        seqused_k=seqused_k,
-        cu_seqlens_q=cu_seqlens_q,
-        cu_seqlens_k=cu_seqlens_k,
-        rng_state=rng_state,
-        layout=layout,
-        causal=causal,
-        align=align,
-        window=window,
-        softcap=softcap,
-    )
-    descriptor = _core.FmhaBackwardDescriptor(
-        forward, grad=dtype, dbias=dbias, dalibi_slopes=dalibi_slopes, dsink=dsink
-    )
-    plan = _select_backward(descriptor, q_info.device, deterministic)
-    plan.run(
-        grad,
-        q,
-        k,
-        v,
-        o,
-        lse,
-        gradients.dq,
-        gradients.dk,
-        gradients.dv,
-        bias=bias,
-        mask=mask,
-        alibi_slopes=alibi_slopes,
-        sink=sink,
-        seqused_k=seqused_k,
-        cu_seqlens_q=cu_seqlens_q,
-        cu_seqlens_k=cu_seqlens_k,
-        rng_state=rng_state,
-        dbias=gradients.dbias,
-        dalibi_slopes=gradients.dalibi_slopes,
-        dsink=gradients.dsink,
-        scale=scale,
-        dropout_p=dropout_p,
-        stream=stream,
-        workspace=_frameworks.scratch(q_info, q, plan.workspace_size, stream),
-    )
+    try:
+        forward = _core.describe_attention(
+            q_info,
+            k,
+            v,
+            o,
+            lse=lse,
+            bias=bias,
+            mask=mask,
+            alibi_slopes=alibi_slopes,
+            sink=sink,
+            seqused_k=seqused_k,
+            cu_seqlens_q=cu_seqlens_q,
+            cu_seqlens_k=cu_seqlens_k,
+            rng_state=rng_state,
+            layout=layout,
+            causal=causal,
+            align=align,
+            window=window,
+            softcap=softcap,
+        )
+        descriptor = _core.FmhaBackwardDescriptor(
+            forward, grad=dtype, dbias=dbias, dalibi_slopes=dalibi_slopes, dsink=dsink
+        )
+        allocates, generation = _frameworks.allocates(q_info), _core.tuning_generation()
+        plan = _select_backward(descriptor, q_info.device, allocates, deterministic, preference, generation)
+        _plans.of_thread.plans = (plan,)
+        plan.run(
+            grad,
+            q,
+            k,
+            v,
+            o,
+            lse,
+            gradients.dq,
+            gradients.dk,
+            gradients.dv,
+            bias=bias,
+            mask=mask,
+            alibi_slopes=alibi_slopes,
+            sink=sink,
+            seqused_k=seqused_k,
+            cu_seqlens_q=cu_seqlens_q,
+            cu_seqlens_k=cu_seqlens_k,
+            rng_state=rng_state,
+            dbias=gradients.dbias,
+            dalibi_slopes=gradients.dalibi_slopes,
+            dsink=gradients.dsink,
+            scale=scale,
+            dropout_p=dropout_p,
+            stream=stream,
+            workspace=_frameworks.scratch(q_info, q, plan.workspace_size, stream),
+        )
+    except _core.Error as error:
+        _errors.reword(error, {})
+        raise
     return AttentionGradients(*(x if x is None else _frameworks.finish(q_info, q, x) for x in gradients))
 
 
 @functools.lru_cache(maxsize=256)
-def _select(descriptor: _core.FmhaDescriptor, device: str, scratch_allowed: bool) -> _core.FmhaPlan:
-    preference = None if scratch_allowed else _core.PlanPreference(max_workspace_bytes=0)
-    return _core.FmhaPlan.select(descriptor, device, preference)
+def _select(
+    descriptor: _core.FmhaDescriptor,
+    device: str,
+    scratch_allowed: bool,
+    preference: _core.PlanPreference | None,
+    generation: int,  # of what is known of kernels: part of the key
+) -> _core.FmhaPlan:
+    wanted = _plans.preference(preference, scratch_allowed)
+    return _plans.chosen(_core.FmhaPlan.select(descriptor, device, wanted))
 
 
 @functools.lru_cache(maxsize=256)
 def _select_backward(
-    descriptor: _core.FmhaBackwardDescriptor, device: str, deterministic: bool
+    descriptor: _core.FmhaBackwardDescriptor,
+    device: str,
+    scratch_allowed: bool,
+    deterministic: bool,
+    preference: _core.PlanPreference | None,
+    generation: int,
 ) -> _core.FmhaBackwardPlan:
-    return _core.FmhaBackwardPlan.select(
-        descriptor, device, _core.PlanPreference(deterministic=deterministic)
-    )
+    wanted = _plans.preference(preference, scratch_allowed, deterministic=deterministic)
+    return _plans.chosen(_core.FmhaBackwardPlan.select(descriptor, device, wanted))
 
 
 def _check_random(dropout_p: float, rng_state: Tensor | None) -> None:

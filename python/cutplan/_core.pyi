@@ -1,6 +1,6 @@
 from collections.abc import Callable, Sequence
 import enum
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import cutplan._typing
 
@@ -255,7 +255,8 @@ class TensorInfo:
     def dtype(self) -> DType: ...
 
     @property
-    def device(self) -> str: ...
+    def device(self) -> str:
+        """"cpu" or "cuda:N"."""
 
     @property
     def read_only(self) -> bool: ...
@@ -265,8 +266,10 @@ class TensorInfo:
         """Address of element [0, ..., 0]."""
 
     @property
-    def framework(self) -> str:
+    def framework(self) -> Literal['torch', 'numpy', 'cupy', 'jax', 'other']:
         """"torch", "numpy", "cupy", "jax" or "other"."""
+
+    def __repr__(self) -> str: ...
 
 def inspect(tensor: cutplan._typing.Tensor, name: str = 'tensor') -> TensorInfo:
     """
@@ -321,7 +324,14 @@ class PlanPreference:
     What the caller insists on. select() refuses a field that it cannot honour, by name.
     """
 
-    def __init__(self, *, max_workspace_bytes: int | None = None, deterministic: bool = False, batch_invariant: bool = False, arch: str | Arch | None = None, kernel: str | None = None, sm_count: int = 0, math: str | Math = 'tf32x3', tune: str | Tune = 'cached') -> None: ...
+    def __init__(self, *, max_workspace_bytes: int | None = None, deterministic: bool = False, batch_invariant: bool = False, arch: cutplan._typing.ArchLike | None = None, kernel: str | None = None, sm_count: int = 0, math: cutplan._typing.MathLike = 'tf32x3', tune: cutplan._typing.TuneLike = 'cached') -> None:
+        """Fields are those of the same names."""
+
+    def __getstate__(self) -> dict[str, object]: ...
+
+    def __setstate__(self, state: dict[str, object], /) -> None: ...
+
+    def __repr__(self) -> str: ...
 
     @property
     def max_workspace_bytes(self) -> int | None:
@@ -356,8 +366,6 @@ class PlanPreference:
     @property
     def tune(self) -> Tune:
         """Whether measured times choose the kernel."""
-
-    def __repr__(self) -> str: ...
 
 class KernelSku:
     """The kernel that a plan runs. str() is the name that selects it again."""
@@ -508,14 +516,20 @@ class Epilogue:
         D = activation(x) x2 + residual                               gated: x2 is x of b2 and bias2
     """
 
-    def __init__(self, *, bias: bool | str | None = False, c: bool = False, residual: bool = False, row_scale: bool = False, column_scale: bool = False, activation: str | Activation = 'none', aux: str | None = None, gate: str | None = None) -> None:
+    def __init__(self, *, bias: cutplan._typing.BiasLike | None = False, c: bool = False, residual: bool = False, row_scale: bool = False, column_scale: bool = False, activation: cutplan._typing.ActivationLike = 'none', aux: cutplan._typing.AuxLike | None = None, gate: cutplan._typing.GateLike | None = None) -> None:
         """
         `bias` is True or "n" for one value per column of D, "m" for one per row. `aux` is "store" or "gradient". `gate`
         is "separate", with B and b2 two matrices, or "interleaved", with the columns of both taking turns in one B [k, 2 n].
         """
 
+    def __getstate__(self) -> dict[str, object]: ...
+
+    def __setstate__(self, state: dict[str, object], /) -> None: ...
+
+    def __repr__(self) -> str: ...
+
     @property
-    def bias(self) -> str | None:
+    def bias(self) -> Literal['n', 'm'] | None:
         """"n": one value per column of D; "m": one per row."""
 
     @property
@@ -538,32 +552,32 @@ class Epilogue:
     def activation(self) -> Activation: ...
 
     @property
-    def aux(self) -> str | None:
+    def aux(self) -> Literal['store', 'gradient'] | None:
         """
         "store": the value before the activation is written; "gradient": the activation's derivative there is a factor.
         """
 
     @property
-    def gate(self) -> str | None:
+    def gate(self) -> Literal['separate', 'interleaved'] | None:
         """"separate" or "interleaved"."""
-
-    def __eq__(self, other: object, /) -> bool: ...
-
-    def __hash__(self) -> int: ...
-
-    def __repr__(self) -> str: ...
 
 class GemmDescriptor:
     """
     One problem: D [m, n] = epilogue(A [m, k] B [k, n]), `batch` times. Epilogue has the formula.
     """
 
-    def __init__(self, *, m: int, n: int, k: int, a: cutplan._typing.DTypeLike, b: cutplan._typing.DTypeLike | None = None, d: cutplan._typing.DTypeLike | None = None, layout: str | GemmLayout = 'rcr', epilogue: Epilogue | None = None, batch: int = 1, c: cutplan._typing.DTypeLike | None = None, bias: cutplan._typing.DTypeLike | None = None, residual: cutplan._typing.DTypeLike | None = None, aux: cutplan._typing.DTypeLike | None = None, alignment: int | None = None) -> None:
+    def __init__(self, *, m: int, n: int, k: int, a: cutplan._typing.DTypeLike, b: cutplan._typing.DTypeLike | None = None, d: cutplan._typing.DTypeLike | None = None, layout: cutplan._typing.GemmLayoutLike = 'rcr', epilogue: Epilogue | None = None, batch: int = 1, c: cutplan._typing.DTypeLike | None = None, bias: cutplan._typing.DTypeLike | None = None, residual: cutplan._typing.DTypeLike | None = None, aux: cutplan._typing.DTypeLike | None = None, alignment: int | None = None) -> None:
         """
         B's and D's types are A's unless given; those of C, bias, residual and aux are D's. `alignment` is in bytes and
         covers A's and B's addresses, leading dimensions and batch strides; None takes what contiguous operands have, 16 at
         most.
         """
+
+    def __getstate__(self) -> dict[str, object]: ...
+
+    def __setstate__(self, state: dict[str, object], /) -> None: ...
+
+    def __repr__(self) -> str: ...
 
     @property
     def m(self) -> int: ...
@@ -612,13 +626,7 @@ class GemmDescriptor:
     def alignment(self) -> int:
         """Bytes; 0: what contiguous operands of these extents have, 16 at most."""
 
-    def __eq__(self, other: object, /) -> bool: ...
-
-    def __hash__(self) -> int: ...
-
-    def __repr__(self) -> str: ...
-
-def describe(a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, *, c: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, residual: cutplan._typing.Tensor | None = None, aux: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, activation: str | Activation = 'none', aux_mode: str | None = None, gate: str | None = None) -> GemmDescriptor:
+def describe(a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, *, c: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, residual: cutplan._typing.Tensor | None = None, aux: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, activation: cutplan._typing.ActivationLike = 'none', aux_mode: cutplan._typing.AuxLike | None = None, gate: cutplan._typing.GateLike | None = None) -> GemmDescriptor:
     """
     The descriptor that these operands fit: extents, layout, types and alignment read off the tensors.
 
@@ -685,7 +693,15 @@ class GemmPlan:
     def device(self) -> str:
         """"cpu" or "cuda:N"."""
 
+    @property
+    def preference(self) -> PlanPreference:
+        """What it was selected with."""
+
     def __repr__(self) -> str: ...
+
+    def __getstate__(self) -> tuple[object, ...]: ...
+
+    def __setstate__(self, state: tuple[object, ...], /) -> None: ...
 
 class GemmSupport:
     """One row of the support table: what a kernel family serves."""
@@ -711,6 +727,8 @@ class GemmSupport:
     @property
     def note(self) -> str: ...
 
+    def __repr__(self) -> str: ...
+
 def gemm_support() -> list[GemmSupport]:
     """The rows of the support table that this build holds."""
 
@@ -730,11 +748,17 @@ class GroupedGemmDescriptor:
     columns offsets[g] to offsets[g + 1] of A times those rows of B are D[g]; `k` counts the columns of all.
     """
 
-    def __init__(self, *, groups: int, m: int, n: int, k: int, a: cutplan._typing.DTypeLike, b: cutplan._typing.DTypeLike | None = None, d: cutplan._typing.DTypeLike | None = None, over: str = 'm', layout: str | GemmLayout = 'rcr', epilogue: Epilogue | None = None, bias: cutplan._typing.DTypeLike | None = None, alignment: int | None = None) -> None:
+    def __init__(self, *, groups: int, m: int, n: int, k: int, a: cutplan._typing.DTypeLike, b: cutplan._typing.DTypeLike | None = None, d: cutplan._typing.DTypeLike | None = None, over: cutplan._typing.GroupedOverLike = 'm', layout: cutplan._typing.GemmLayoutLike = 'rcr', epilogue: Epilogue | None = None, bias: cutplan._typing.DTypeLike | None = None, alignment: int | None = None) -> None:
         """
         `over` is "m" or "k". Types and alignment are as in GemmDescriptor. Over m an epilogue may have a bias over n, scales,
         an activation and a gate; over k nothing. Over m A is row-major, over k the layout is crr.
         """
+
+    def __getstate__(self) -> dict[str, object]: ...
+
+    def __setstate__(self, state: dict[str, object], /) -> None: ...
+
+    def __repr__(self) -> str: ...
 
     @property
     def groups(self) -> int: ...
@@ -749,7 +773,7 @@ class GroupedGemmDescriptor:
     def k(self) -> int: ...
 
     @property
-    def over(self) -> str:
+    def over(self) -> Literal['m', 'k']:
         """"m" or "k": the extent that the groups share out."""
 
     @property
@@ -775,13 +799,7 @@ class GroupedGemmDescriptor:
     def alignment(self) -> int:
         """Bytes; 0: what contiguous operands of these extents have, 16 at most."""
 
-    def __eq__(self, other: object, /) -> bool: ...
-
-    def __hash__(self) -> int: ...
-
-    def __repr__(self) -> str: ...
-
-def describe_grouped(a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, offsets: cutplan._typing.Tensor, *, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, activation: str | Activation = 'none', gate: str | None = None) -> GroupedGemmDescriptor:
+def describe_grouped(a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, offsets: cutplan._typing.Tensor, *, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, activation: cutplan._typing.ActivationLike = 'none', gate: cutplan._typing.GateLike | None = None) -> GroupedGemmDescriptor:
     """
     The descriptor that these operands fit: over m where b has three dimensions, over k where d has.
 
@@ -832,7 +850,15 @@ class GroupedGemmPlan:
     def device(self) -> str:
         """"cpu" or "cuda:N"."""
 
+    @property
+    def preference(self) -> PlanPreference:
+        """What it was selected with."""
+
     def __repr__(self) -> str: ...
+
+    def __getstate__(self) -> tuple[object, ...]: ...
+
+    def __setstate__(self, state: tuple[object, ...], /) -> None: ...
 
 def grouped_gemm_kernels(descriptor: GroupedGemmDescriptor, properties: DeviceProperties, preference: PlanPreference | None = None) -> list[KernelSku]:
     """
@@ -849,12 +875,18 @@ class FmhaDescriptor:
     mask is true; j is within the sequence. The sink is one more logit, without a value.
     """
 
-    def __init__(self, *, batch: int = 1, heads: int, heads_k: int | None = None, seq_q: int, seq_k: int, dim: int, dim_v: int | None = None, dtype: cutplan._typing.DTypeLike, o: cutplan._typing.DTypeLike | None = None, layout: str | FmhaLayout = 'bhsd', packed: bool = False, causal: str | Causal | None = None, align: str | Align | None = None, window: tuple[int, int] = (-1, -1), softcap: float = 0.0, alibi: bool = False, bias: cutplan._typing.DTypeLike | None = None, mask: bool = False, sink: bool = False, seqused_k: bool = False, dropout: bool = False, lse: bool = False) -> None:
+    def __init__(self, *, batch: int = 1, heads: int, heads_k: int | None = None, seq_q: int, seq_k: int, dim: int, dim_v: int | None = None, dtype: cutplan._typing.DTypeLike, o: cutplan._typing.DTypeLike | None = None, layout: cutplan._typing.FmhaLayoutLike = 'bhsd', packed: bool = False, causal: cutplan._typing.CausalLike | None = None, align: cutplan._typing.AlignLike | None = None, window: tuple[int, int] = (-1, -1), softcap: float = 0.0, alibi: bool = False, bias: cutplan._typing.DTypeLike | None = None, mask: bool = False, sink: bool = False, seqused_k: bool = False, dropout: bool = False, lse: bool = False) -> None:
         """
         `dtype` is the type of Q, K and V, and O's unless `o` is given; `bias` is the bias's type, None without one.
         `packed`: the sequences lie one after the other, and seq_q and seq_k count the rows of all together. `align` is
         for window and ALiBi without causal, bottom_right unless given; with causal, that sets it.
         """
+
+    def __getstate__(self) -> dict[str, object]: ...
+
+    def __setstate__(self, state: dict[str, object], /) -> None: ...
+
+    def __repr__(self) -> str: ...
 
     @property
     def batch(self) -> int:
@@ -934,12 +966,6 @@ class FmhaDescriptor:
     def lse(self) -> bool:
         """Whether run() writes LSE."""
 
-    def __eq__(self, other: object, /) -> bool: ...
-
-    def __hash__(self) -> int: ...
-
-    def __repr__(self) -> str: ...
-
 class FmhaBackwardDescriptor:
     """
     The gradients of one attention problem. They need LSE, so `forward` has it.
@@ -949,6 +975,12 @@ class FmhaBackwardDescriptor:
         """
         `grad` is the type of dQ, dK and dV, the operands' unless given; the gradient of O has the operands' type.
         """
+
+    def __getstate__(self) -> dict[str, object]: ...
+
+    def __setstate__(self, state: dict[str, object], /) -> None: ...
+
+    def __repr__(self) -> str: ...
 
     @property
     def forward(self) -> FmhaDescriptor: ...
@@ -966,13 +998,7 @@ class FmhaBackwardDescriptor:
     @property
     def dsink(self) -> bool: ...
 
-    def __eq__(self, other: object, /) -> bool: ...
-
-    def __hash__(self) -> int: ...
-
-    def __repr__(self) -> str: ...
-
-def describe_attention(q: cutplan._typing.Tensor, k: cutplan._typing.Tensor, v: cutplan._typing.Tensor, o: cutplan._typing.Tensor | None = None, *, lse: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, mask: cutplan._typing.Tensor | None = None, alibi_slopes: cutplan._typing.Tensor | None = None, sink: cutplan._typing.Tensor | None = None, seqused_k: cutplan._typing.Tensor | None = None, cu_seqlens_q: cutplan._typing.Tensor | None = None, cu_seqlens_k: cutplan._typing.Tensor | None = None, rng_state: cutplan._typing.Tensor | None = None, layout: str | FmhaLayout = 'bhsd', causal: str | Causal | None = None, align: str | Align | None = None, window: tuple[int, int] = (-1, -1), softcap: float = 0.0) -> FmhaDescriptor:
+def describe_attention(q: cutplan._typing.Tensor, k: cutplan._typing.Tensor, v: cutplan._typing.Tensor, o: cutplan._typing.Tensor | None = None, *, lse: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, mask: cutplan._typing.Tensor | None = None, alibi_slopes: cutplan._typing.Tensor | None = None, sink: cutplan._typing.Tensor | None = None, seqused_k: cutplan._typing.Tensor | None = None, cu_seqlens_q: cutplan._typing.Tensor | None = None, cu_seqlens_k: cutplan._typing.Tensor | None = None, rng_state: cutplan._typing.Tensor | None = None, layout: cutplan._typing.FmhaLayoutLike = 'bhsd', causal: cutplan._typing.CausalLike | None = None, align: cutplan._typing.AlignLike | None = None, window: tuple[int, int] = (-1, -1), softcap: float = 0.0) -> FmhaDescriptor:
     """
     The descriptor that these operands fit: extents, types and options read off the tensors.
     """
@@ -1033,7 +1059,15 @@ class FmhaPlan:
     def device(self) -> str:
         """"cpu" or "cuda:N"."""
 
+    @property
+    def preference(self) -> PlanPreference:
+        """What it was selected with."""
+
     def __repr__(self) -> str: ...
+
+    def __getstate__(self) -> tuple[object, ...]: ...
+
+    def __setstate__(self, state: tuple[object, ...], /) -> None: ...
 
 class FmhaBackwardPlan:
     """
@@ -1078,7 +1112,15 @@ class FmhaBackwardPlan:
     def device(self) -> str:
         """"cpu" or "cuda:N"."""
 
+    @property
+    def preference(self) -> PlanPreference:
+        """What it was selected with."""
+
     def __repr__(self) -> str: ...
+
+    def __getstate__(self) -> tuple[object, ...]: ...
+
+    def __setstate__(self, state: tuple[object, ...], /) -> None: ...
 
 class FmhaSupport:
     """One row of the support table: what a kernel family serves, both ways."""
@@ -1104,6 +1146,8 @@ class FmhaSupport:
 
     @property
     def note(self) -> str: ...
+
+    def __repr__(self) -> str: ...
 
 def fmha_support() -> list[FmhaSupport]:
     """The rows of the support table that this build holds."""
@@ -1148,7 +1192,7 @@ class TuningEntry:
         """That the cost model's choice took."""
 
     @property
-    def source(self) -> str:
+    def source(self) -> Literal['shipped', 'imported', 'measured']:
         """
         By growing precedence: 'shipped' with cutplan, 'imported', 'measured' on this machine.
         """
@@ -1176,6 +1220,12 @@ class TuningCache:
 
 def tuning_cache() -> TuningCache:
     """Reads the files of measured kernels again, and tells what there is."""
+
+def tuning_generation() -> int:
+    """
+    Grows whenever what is known of measured kernels may have changed in this process: select() may now choose
+    another kernel. For caches of plans.
+    """
 
 def export_tuning() -> str:
     """What was measured and imported, as text for import_tuning()."""

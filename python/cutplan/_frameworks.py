@@ -38,6 +38,14 @@ def _numpy_dtype(dtype: _core.DType) -> Any:
     return numpy.dtype(name)
 
 
+def as_member(dtype: DTypeLike, argument: str) -> _core.DType:
+    """The element type that an argument names."""
+    try:
+        return _core.DType(dtype)
+    except ValueError as error:
+        raise TypeError(f"{argument}: {error}") from None
+
+
 def _stream_handle(stream: StreamLike) -> int:
     return stream if isinstance(stream, int) else int(stream.__cuda_stream__()[1])
 
@@ -83,10 +91,13 @@ def empty(
     if info.framework == "torch":
         import torch
 
+        # The tensor's own type needs no look-up by name.
+        own = tensor is like and dtype is info.dtype
+        kind = tensor.dtype if own else getattr(torch, str(dtype))
         if stream is None or on_host:
-            return torch.empty(shape, dtype=getattr(torch, str(dtype)), device=tensor.device)
+            return torch.empty(shape, dtype=kind, device=tensor.device)
         with _on_stream(info, tensor, stream):
-            return torch.empty(shape, dtype=getattr(torch, str(dtype)), device=tensor.device)
+            return torch.empty(shape, dtype=kind, device=tensor.device)
     if info.framework == "cupy":
         import cupy
 
@@ -104,6 +115,51 @@ def empty(
         f"operand out: required, because cutplan does not know how to allocate a {type(tensor).__module__}."
         f"{type(tensor).__qualname__}; known are NumPy, torch, CuPy and JAX"
     )
+
+
+def ordered_like(
+    info: _core.TensorInfo,
+    like: Tensor,
+    operand: _core.TensorInfo,
+    dtype: _core.DType,
+    stream: StreamLike | None,
+) -> Any:
+    """empty() of `operand`'s shape and order: column-major where it is. (JAX has no such tensors.)"""
+    shape, strides = operand.shape, operand.strides
+    turned = len(shape) > 1 and min(shape) > 0 and shape[-1] > 1 and strides[-2] == 1 and strides[-1] > 1
+    if not turned or info.framework == "jax":
+        return empty(info, like, shape, dtype, stream)
+    return empty(info, like, (*shape[:-2], shape[-1], shape[-2]), dtype, stream).swapaxes(-1, -2)
+
+
+def apart(
+    info: _core.TensorInfo, tensor: Tensor, inner: int, stream: StreamLike | None
+) -> tuple[_core.TensorInfo, Tensor]:
+    """`tensor`, or a contiguous copy where elements of its `inner` last dimensions share memory.
+
+    No kernel multiplies with such an operand, and gradients are often one number expanded to a shape.
+    """
+    reach = 1
+    for stride, size in sorted(zip(info.strides[-inner:], info.shape[-inner:], strict=True)):
+        if size > 1 and 0 <= stride < reach:
+            break
+        reach += (size - 1) * abs(stride)
+    else:
+        return info, tensor
+    if isinstance(tensor, _core.TensorView) or info.framework not in ("torch", "numpy", "cupy"):
+        return info, tensor  # the plan says what it cannot read
+    with _on_stream(info, tensor, stream):
+        if info.framework == "torch":
+            tensor = tensor.contiguous()  # type: ignore[union-attr]
+        elif info.framework == "numpy":
+            import numpy
+
+            tensor = numpy.ascontiguousarray(tensor)
+        else:
+            import cupy
+
+            tensor = cupy.ascontiguousarray(tensor)
+    return _core.inspect(tensor, "grad"), tensor
 
 
 def ones(
@@ -126,19 +182,23 @@ def target(
     out: Tensor | None,
     out_dtype: DTypeLike | None,
     stream: StreamLike | None,
-) -> tuple[Any, Tensor, _core.TensorInfo]:
-    """Where a result of `shape` goes: `out`, or a new tensor beside `like`; and who lends scratch."""
+) -> tuple[Any, _core.TensorInfo, Tensor, _core.TensorInfo, bool]:
+    """Where a result of `shape` goes: `out`, or a new tensor beside `like`.
+
+    Returns the tensor and what it is, who lends scratch and what that is, and whether it can.
+    """
     if out is None:
-        dtype = info.dtype if out_dtype is None else _core.DType(out_dtype)
-        return empty(info, like, shape, dtype, stream), like, info
+        dtype = info.dtype if out_dtype is None else as_member(out_dtype, "out_dtype")
+        made = empty(info, like, shape, dtype, stream)
+        return made, _core.inspect(made, "out"), like, info, True
     out_info = _core.inspect(out, "out")
     if out_info.shape != shape:
         raise _core.ShapeMismatch(f"operand out: shape {shape} required, got {out_info.shape}")
-    if out_dtype is not None and out_info.dtype != _core.DType(out_dtype):
-        raise _core.DTypeMismatch(
-            f"operand out: out_dtype {_core.DType(out_dtype)} required, got {out_info.dtype}"
-        )
-    return (out, out, out_info) if allocates(out_info) else (out, like, info)
+    if out_dtype is not None and out_info.dtype != (wanted := as_member(out_dtype, "out_dtype")):
+        raise _core.DTypeMismatch(f"operand out: out_dtype {wanted} required, got {out_info.dtype}")
+    if allocates(out_info):
+        return out, out_info, out, out_info, True
+    return out, out_info, like, info, allocates(info)
 
 
 def _aligned(shape: tuple[int, ...], dtype: Any, alignment: int) -> Any:

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import functools
-import re
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, TypeVar, overload
 
-from . import _batches, _core, _frameworks
+from . import _batches, _core, _errors, _frameworks, _plans
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from typing_extensions import Unpack
 
-    from ._typing import Array, DTypeLike, StreamLike, SupportsDLPack, Tensor
+    from ._typing import (
+        ActivationLike,
+        Array,
+        AuxLike,
+        BiasLike,
+        DTypeLike,
+        GateLike,
+        MathLike,
+        StreamLike,
+        SupportsDLPack,
+        Tensor,
+    )
 
 _TensorT = TypeVar("_TensorT", bound="SupportsDLPack | Array")
 
@@ -22,19 +32,20 @@ class _Options(TypedDict, total=False):
     """What matmul() takes beside its operands and output, for type checkers."""
 
     bias: Tensor | None
-    activation: str | _core.Activation
+    activation: ActivationLike
     c: Tensor | None
     alpha: float
     beta: float | None
     b2: Tensor | None
     bias2: Tensor | None
-    gate: str | None
+    gate: GateLike | None
     residual: Tensor | None
     aux: Tensor | None
     row_scale: Tensor | None
     column_scale: Tensor | None
-    math: str | _core.Math
+    math: MathLike
     deterministic: bool
+    preference: _core.PlanPreference | None
     out_dtype: DTypeLike | None
     stream: StreamLike | None
 
@@ -66,19 +77,20 @@ def matmul(
     b: Tensor,
     *,
     bias: Tensor | None = None,
-    activation: str | _core.Activation = "none",
+    activation: ActivationLike = "none",
     c: Tensor | None = None,
     alpha: float = 1.0,
     beta: float | None = None,
     b2: Tensor | None = None,
     bias2: Tensor | None = None,
-    gate: str | None = None,
+    gate: GateLike | None = None,
     residual: Tensor | None = None,
     aux: Tensor | None = None,
     row_scale: Tensor | None = None,
     column_scale: Tensor | None = None,
-    math: str | _core.Math = "tf32x3",
+    math: MathLike = "tf32x3",
     deterministic: bool = False,
+    preference: _core.PlanPreference | None = None,
     out: Tensor | None = None,
     out_dtype: DTypeLike | None = None,
     stream: StreamLike | None = None,
@@ -97,15 +109,16 @@ def matmul(
     Types: `a` and `b` share one floating-point type; the result has `out_dtype`, or `a`'s type. `beta` is 1
     if `c` is given. `activation` is "none", "relu", "gelu_erf", "gelu_tanh" or "silu". `math` is the least
     accuracy of float32 products: "tf32", "tf32x3" or "strict". `deterministic` gives the same bits for the
-    same inputs.
+    same inputs. `preference`, a PlanPreference, insists on more, and has these two.
 
     Operands are read through their strides: transposed and sliced tensors are neither copied nor cast. The
     result is a new tensor of `a`'s library (NumPy, torch, CuPy, or JAX on the host), or `out`. `stream` is
     None (the current stream of the output's library), an integer, or an object with ``__cuda_stream__``; the
     call does not wait for the GPU.
 
-    The plan is chosen once per kind of problem and kept. Errors are those of GemmPlan.select and
-    GemmPlan.run.
+    The plan is chosen once per kind of problem, and again when something was tuned or imported;
+    last_kernels() names it. Errors are those of GemmPlan.select and GemmPlan.run, in terms of these
+    arguments.
     """
     a_info = _core.inspect(a, "a")
     b_info = _core.inspect(b, "b")
@@ -118,40 +131,55 @@ def matmul(
             )
         columns = b_shape[-1] // 2
     shape = _result_shape(a_shape, b_shape, columns)
-    target, lender, lender_info = _frameworks.target(a_info, a, shape, out, out_dtype, stream)
-    aux_mode = None if aux is None else "store"
+    target, target_info, lender, lender_info, allocates = _frameworks.target(
+        a_info, a, shape, out, out_dtype, stream
+    )
+    aux_mode: AuxLike | None = None if aux is None else "store"
     if len(a_shape) == len(b_shape) == 2 and c is None and residual is None:
         # Two matrices are what most calls bring: _run() written out, without the time to get there.
-        descriptor = _core.describe(
-            a,
-            b,
-            target,
-            bias=bias,
-            b2=b2,
-            bias2=bias2,
-            aux=aux,
-            row_scale=row_scale,
-            column_scale=column_scale,
-            activation=activation,
-            aux_mode=aux_mode,
-            gate=gate,
-        )
-        plan = _select(descriptor, a_info.device, _frameworks.allocates(lender_info), math, deterministic)
-        plan.run(
-            a,
-            b,
-            target,
-            bias=bias,
-            b2=b2,
-            bias2=bias2,
-            aux=aux,
-            row_scale=row_scale,
-            column_scale=column_scale,
-            alpha=alpha,
-            beta=beta,
-            stream=stream,
-            workspace=_frameworks.scratch(lender_info, lender, plan.workspace_size, stream),
-        )
+        try:
+            descriptor = _core.describe(
+                a_info,
+                b_info,
+                target_info,
+                bias=bias,
+                b2=b2,
+                bias2=bias2,
+                aux=aux,
+                row_scale=row_scale,
+                column_scale=column_scale,
+                activation=activation,
+                aux_mode=aux_mode,
+                gate=gate,
+            )
+            plan = _select(
+                descriptor,
+                a_info.device,
+                allocates,
+                math,
+                deterministic,
+                preference,
+                _core.tuning_generation(),
+            )
+            _plans.of_thread.plans = (plan,)
+            plan.run(
+                a,
+                b,
+                target,
+                bias=bias,
+                b2=b2,
+                bias2=bias2,
+                aux=aux,
+                row_scale=row_scale,
+                column_scale=column_scale,
+                alpha=alpha,
+                beta=beta,
+                stream=stream,
+                workspace=_frameworks.scratch(lender_info, lender, plan.workspace_size, stream),
+            )
+        except _core.Error as error:
+            _errors.reword(error, _NAMES)
+            raise
         return _frameworks.finish(a_info, a, target) if out is None else out
 
     batch = _batches.broadcast(a_shape[:-2], b_shape[:-2])
@@ -167,19 +195,31 @@ def matmul(
     for name, tensor in (("d", target), ("c", c), ("residual", residual), ("aux", aux)):
         if tensor is None:
             continue
-        info = _core.inspect(tensor, "out" if name == "d" else name)
+        info = target_info if name == "d" else _core.inspect(tensor, name)
         if name == "aux" and info.shape != shape:
             raise _core.ShapeMismatch(f"operand aux: shape {shape} required, got {info.shape}")
         matrices.append(_batches.result(name, tensor, info, shape, batch, len(a_shape) == 1))
     vectors = {"bias": bias, "bias2": bias2, "row_scale": row_scale, "column_scale": column_scale}
     further = {name: tensor for name, tensor in vectors.items() if tensor is not None}
     extents = _extents(a_shape, b_shape, columns)
-    rows_are_fixed = row_scale is not None or (bias is not None and len(_core.inspect(bias).shape) > 1)
-    context = _Context(a_info.device, lender, lender_info, math, deterministic, stream)
-    for piece in _batches.pieces(matrices, extents, batch, rows_are_fixed=rows_are_fixed):
-        operands = {**further, **piece.views}
-        _run(context, operands, activation, aux_mode, gate, alpha, beta)
+    rows_are_fixed = row_scale is not None or (
+        bias is not None and len(_core.inspect(bias, "bias").shape) > 1
+    )
+    context = _Context(
+        a_info.device, lender, lender_info, allocates, math, deterministic, preference, stream, []
+    )
+    _plans.of_thread.plans = context.plans
+    try:
+        for piece in _batches.pieces(matrices, extents, batch, rows_are_fixed=rows_are_fixed):
+            operands = {**further, **piece.views}
+            _run(context, operands, activation, aux_mode, gate, alpha, beta)
+    except _core.Error as error:
+        _errors.reword(error, _NAMES)
+        raise
     return _frameworks.finish(a_info, a, target) if out is None else out
+
+
+_NAMES = {"d": "out"}
 
 
 def matmul_backward(
@@ -187,12 +227,13 @@ def matmul_backward(
     a: Tensor,
     b: Tensor,
     *,
-    bias: bool | str = False,
-    activation: str | _core.Activation = "none",
+    bias: BiasLike = False,
+    activation: ActivationLike = "none",
     aux: Tensor | None = None,
-    math: str | _core.Math = "tf32x3",
+    math: MathLike = "tf32x3",
     grad_dtype: DTypeLike | None = None,
     deterministic: bool = False,
+    preference: _core.PlanPreference | None = None,
     stream: StreamLike | None = None,
 ) -> MatmulGradients:
     """Gradients of ``activation(a @ b + bias)``, given `grad`, the gradient of that result.
@@ -206,9 +247,12 @@ def matmul_backward(
     An `activation` needs `aux`, what matmul(..., aux=) wrote: grad is multiplied by the activation's
     derivative there in one pass, into a new tensor of a's type, from which the gradients are made.
 
-    `grad` has the type of `a` and `b`, with an activation any type that C can have. The gradients have
-    `grad_dtype`, or a's type; they are new tensors of a's library. `math`, `deterministic` and `stream` are
-    as in matmul(). Errors are those of GemmPlan.select and GemmPlan.run.
+    `grad` has the type of `a` and `b`, with an activation any type that C can have. Where its last two
+    dimensions have zero or overlapping strides, as those of ``y.sum().backward()`` have, its library makes a
+    contiguous copy first: no kernel multiplies with such an operand. The gradients have `grad_dtype`, or a's
+    type; they are new tensors of a's library, column-major where their operands are: the gradient of
+    ``weight.T`` is laid out as the weight. `math`, `deterministic`, `preference` and `stream` are as in
+    matmul(). Errors are those of GemmPlan.select and GemmPlan.run, in terms of these arguments.
     """
     wanted = _core.Epilogue(bias=bias, activation=activation)
     g_info, a_info, b_info = _core.inspect(grad, "grad"), _core.inspect(a, "a"), _core.inspect(b, "b")
@@ -216,8 +260,11 @@ def matmul_backward(
     batch = _batches.broadcast(a_info.shape[:-2], b_info.shape[:-2])
     extents = _extents(a_info.shape, b_info.shape)
     m, n, k = extents["m"], extents["n"], extents["k"]
-    context = _Context(a_info.device, a, a_info, math, deterministic, stream)
-    dtype = a_info.dtype if grad_dtype is None else _core.DType(grad_dtype)
+    g_info, grad = _frameworks.apart(g_info, grad, 2, stream)
+    allocates = _frameworks.allocates(a_info)
+    context = _Context(a_info.device, a, a_info, allocates, math, deterministic, preference, stream, [])
+    _plans.of_thread.plans = context.plans
+    dtype = a_info.dtype if grad_dtype is None else _frameworks.as_member(grad_dtype, "grad_dtype")
 
     def like_result(name: str, tensor: Tensor, info: _core.TensorInfo) -> _batches.Matrix:
         if info.shape != shape:
@@ -247,8 +294,8 @@ def matmul_backward(
     elif aux is not None:
         raise _core.InvalidProblem("aux: an activation required, got activation='none'")
 
-    def gradient(shape: tuple[int, ...]) -> tuple[Any, _core.TensorInfo]:
-        tensor = _frameworks.empty(a_info, a, shape, dtype, stream)
+    def gradient(operand: _core.TensorInfo) -> tuple[Any, _core.TensorInfo]:
+        tensor = _frameworks.ordered_like(a_info, a, operand, dtype, stream)
         return tensor, _core.inspect(tensor)
 
     def contract(x: _batches.Matrix, y: _batches.Matrix, z: _batches.Matrix, i: int, j: int, r: int) -> None:
@@ -261,8 +308,8 @@ def matmul_backward(
         names = {"a": x.operand, "b": y.operand, "d": z.operand}
         _contract(context, matrices, {"m": i, "n": j, "j": j, "k": r}, batch, names)
 
-    da, da_info = gradient(a_info.shape)
-    db, db_info = gradient(b_info.shape)
+    da, da_info = gradient(a_info)
+    db, db_info = gradient(b_info)
     b_transposed = _batches.factor("b", b, b_info, "kj", batch).transposed()
     a_transposed = _batches.factor("a", a, a_info, "mk", batch).transposed()
     contract(g, b_transposed, _batches.factor("da", da, da_info, "mk", batch), m, k, n)
@@ -276,12 +323,12 @@ def matmul_backward(
             outer.insert(0, rows)
             rows *= size
         ones = _frameworks.ones(a_info, a, rows, a_info.dtype, stream)
-        dbias, _ = gradient((n,))
+        dbias = _frameworks.empty(a_info, a, (n,), dtype, stream)
         row = _batches.Matrix("ones", ones, "mk", tuple(outer), (0, 1))
         contract(row, g, _batches.Matrix("dbias", dbias, "mn", shared, (0, 1)), 1, n, m)
     elif wanted.bias == "m":
         ones = _frameworks.ones(a_info, a, n, a_info.dtype, stream)
-        dbias, _ = gradient((m, 1))
+        dbias = _frameworks.empty(a_info, a, (m, 1), dtype, stream)
         column = _batches.Matrix("ones", ones, "kj", shared, (1, 0))
         contract(g, column, _batches.Matrix("dbias", dbias, "mn", shared, (1, 0)), m, 1, n)
     return MatmulGradients(*(x if x is None else _frameworks.finish(a_info, a, x) for x in (da, db, dbias)))
@@ -325,23 +372,28 @@ class _Context(NamedTuple):
     device: str
     lender: Tensor
     lender_info: _core.TensorInfo
-    math: str | _core.Math
+    allocates: bool  # the lender, scratch
+    math: MathLike
     deterministic: bool
+    preference: _core.PlanPreference | None
     stream: StreamLike | None
+    plans: list[_core.GemmPlan]  # that have run
 
 
 def _run(
     context: _Context,
     operands: dict[str, Tensor],
-    activation: str | _core.Activation = "none",
-    aux_mode: str | None = None,
-    gate: str | None = None,
+    activation: ActivationLike = "none",
+    aux_mode: AuxLike | None = None,
+    gate: GateLike | None = None,
     alpha: float = 1.0,
     beta: float | None = None,
 ) -> None:
-    device, lender, lender_info, math, deterministic, stream = context
+    device, lender, lender_info, allocates, math, deterministic, preference, stream, plans = context
     descriptor = _core.describe(**operands, activation=activation, aux_mode=aux_mode, gate=gate)
-    plan = _select(descriptor, device, _frameworks.allocates(lender_info), math, deterministic)
+    generation = _core.tuning_generation()
+    plan = _select(descriptor, device, allocates, math, deterministic, preference, generation)
+    plans.append(plan)
     # Scratch may go as soon as run() returns: on a GPU its library reuses it in the order of the stream.
     scratch = _frameworks.scratch(lender_info, lender, plan.workspace_size, stream)
     plan.run(**operands, alpha=alpha, beta=beta, stream=stream, workspace=scratch)
@@ -352,13 +404,13 @@ def _select(
     descriptor: _core.GemmDescriptor,
     device: str,
     scratch_allowed: bool,
-    math: str | _core.Math,
+    math: MathLike,
     deterministic: bool,
+    preference: _core.PlanPreference | None,
+    generation: int,  # of what is known of kernels: part of the key
 ) -> _core.GemmPlan:
-    preference = _core.PlanPreference(
-        max_workspace_bytes=None if scratch_allowed else 0, math=math, deterministic=deterministic
-    )
-    return _core.GemmPlan.select(descriptor, device, preference)
+    wanted = _plans.preference(preference, scratch_allowed, math, deterministic)
+    return _plans.chosen(_core.GemmPlan.select(descriptor, device, wanted))
 
 
 def _contract(
@@ -370,7 +422,7 @@ def _contract(
     activation: _core.Activation = _core.Activation.none,
 ) -> None:
     """One product of a backward pass. `names`: what errors call its operands."""
-    aux_mode = None if activation is _core.Activation.none else "gradient"
+    aux_mode: AuxLike | None = None if activation is _core.Activation.none else "gradient"
     lender, lender_info = context.lender, context.lender_info
     total: Any = None  # of what is summed run by run, in the accumulator's type
     try:
@@ -382,12 +434,13 @@ def _contract(
                 if info.dtype == wide:
                     total = operands["d"]
                 elif total is None:
-                    total = _frameworks.empty(lender_info, lender, info.shape, wide, context.stream)
+                    # In d's order, for the last run reads it as c.
+                    total = _frameworks.ordered_like(lender_info, lender, info, wide, context.stream)
                 if not piece.first:
                     operands["c"] = total
                 if not piece.last:
                     operands["d"] = total
             _run(context, operands, activation, aux_mode)
     except _core.Error as error:
-        text = re.sub(r"^operand (\w+)", lambda found: f"operand {names.get(found[1], found[1])}", str(error))
-        raise type(error)(text) from error
+        _errors.reword(error, names)
+        raise

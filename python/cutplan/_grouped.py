@@ -5,12 +5,21 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, overload
 
-from . import _core, _frameworks
+from . import _core, _errors, _frameworks, _plans
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from ._typing import Array, DTypeLike, StreamLike, SupportsDLPack, Tensor
+    from ._typing import (
+        ActivationLike,
+        Array,
+        DTypeLike,
+        GateLike,
+        MathLike,
+        StreamLike,
+        SupportsDLPack,
+        Tensor,
+    )
 
 _TensorT = TypeVar("_TensorT", bound="SupportsDLPack | Array")
 
@@ -19,13 +28,16 @@ class _Options(TypedDict, total=False):
     """What grouped_matmul() takes beside its operands and output, for type checkers."""
 
     bias: Tensor | None
-    activation: str | _core.Activation
+    activation: ActivationLike
     b2: Tensor | None
     bias2: Tensor | None
-    gate: str | None
+    gate: GateLike | None
     row_scale: Tensor | None
     column_scale: Tensor | None
     alpha: float
+    math: MathLike
+    deterministic: bool
+    preference: _core.PlanPreference | None
     out_dtype: DTypeLike | None
     stream: StreamLike | None
 
@@ -59,13 +71,16 @@ def grouped_matmul(
     offsets: Tensor,
     *,
     bias: Tensor | None = None,
-    activation: str | _core.Activation = "none",
+    activation: ActivationLike = "none",
     b2: Tensor | None = None,
     bias2: Tensor | None = None,
-    gate: str | None = None,
+    gate: GateLike | None = None,
     row_scale: Tensor | None = None,
     column_scale: Tensor | None = None,
     alpha: float = 1.0,
+    math: MathLike = "tf32x3",
+    deterministic: bool = False,
+    preference: _core.PlanPreference | None = None,
     out: Tensor | None = None,
     out_dtype: DTypeLike | None = None,
     stream: StreamLike | None = None,
@@ -85,8 +100,8 @@ def grouped_matmul(
     result[g], of [groups, m, n]; zeros where a group is empty. `a` is column-major: pass ``x.T`` for x
     [k, m].
 
-    Types, outputs, `alpha`, `activation` and `stream` are as in matmul(). Errors are those of
-    GroupedGemmPlan.select and GroupedGemmPlan.run.
+    Types, outputs, `alpha`, `activation`, `math`, `deterministic`, `preference` and `stream` are as in
+    matmul(). Errors are those of GroupedGemmPlan.select and GroupedGemmPlan.run, in terms of these arguments.
     """
     a_info, b_info = _core.inspect(a, "a"), _core.inspect(b, "b")
     offsets_info = _core.inspect(offsets, "offsets")
@@ -105,42 +120,56 @@ def grouped_matmul(
     shape: tuple[int, ...] = (a_info.shape[0], n)
     if len(b_info.shape) == 2:
         shape = (max(offsets_info.shape[0] - 1, 0), *shape)
-    target, lender, lender_info = _frameworks.target(a_info, a, shape, out, out_dtype, stream)
-    descriptor = _core.describe_grouped(
-        a,
-        b,
-        target,
-        offsets,
-        bias=bias,
-        b2=b2,
-        bias2=bias2,
-        row_scale=row_scale,
-        column_scale=column_scale,
-        activation=activation,
-        gate=gate,
+    target, target_info, lender, lender_info, allocates = _frameworks.target(
+        a_info, a, shape, out, out_dtype, stream
     )
-    plan = _select(descriptor, a_info.device, _frameworks.allocates(lender_info))
-    # Scratch may go as soon as run() returns: on a GPU its library reuses it in the order of the stream.
-    plan.run(
-        a,
-        b,
-        target,
-        offsets,
-        bias=bias,
-        b2=b2,
-        bias2=bias2,
-        row_scale=row_scale,
-        column_scale=column_scale,
-        alpha=alpha,
-        stream=stream,
-        workspace=_frameworks.scratch(lender_info, lender, plan.workspace_size, stream),
-    )
+    try:
+        descriptor = _core.describe_grouped(
+            a_info,
+            b_info,
+            target_info,
+            offsets_info,
+            bias=bias,
+            b2=b2,
+            bias2=bias2,
+            row_scale=row_scale,
+            column_scale=column_scale,
+            activation=activation,
+            gate=gate,
+        )
+        generation = _core.tuning_generation()
+        plan = _select(descriptor, a_info.device, allocates, math, deterministic, preference, generation)
+        _plans.of_thread.plans = (plan,)
+        # Scratch may go as soon as run() returns: on a GPU its library reuses it in the order of the stream.
+        plan.run(
+            a,
+            b,
+            target,
+            offsets,
+            bias=bias,
+            b2=b2,
+            bias2=bias2,
+            row_scale=row_scale,
+            column_scale=column_scale,
+            alpha=alpha,
+            stream=stream,
+            workspace=_frameworks.scratch(lender_info, lender, plan.workspace_size, stream),
+        )
+    except _core.Error as error:
+        _errors.reword(error, {"d": "out"})
+        raise
     return _frameworks.finish(a_info, a, target) if out is None else out
 
 
 @functools.lru_cache(maxsize=1024)
 def _select(
-    descriptor: _core.GroupedGemmDescriptor, device: str, scratch_allowed: bool
+    descriptor: _core.GroupedGemmDescriptor,
+    device: str,
+    scratch_allowed: bool,
+    math: MathLike,
+    deterministic: bool,
+    preference: _core.PlanPreference | None,
+    generation: int,  # of what is known of kernels: part of the key
 ) -> _core.GroupedGemmPlan:
-    preference = None if scratch_allowed else _core.PlanPreference(max_workspace_bytes=0)
-    return _core.GroupedGemmPlan.select(descriptor, device, preference)
+    wanted = _plans.preference(preference, scratch_allowed, math, deterministic)
+    return _plans.chosen(_core.GroupedGemmPlan.select(descriptor, device, wanted))

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, Union
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Union
 
 if TYPE_CHECKING:
-    from ._core import DType, TensorView
+    from ._core import (
+        Activation,
+        Align,
+        Arch,
+        Causal,
+        DType,
+        FmhaLayout,
+        GemmLayout,
+        Math,
+        TensorView,
+        Tune,
+    )
 
 
 class SupportsDLPack(Protocol):
@@ -41,3 +52,19 @@ DTypeLike = Union["DType", str, Any]
 
 # "cpu", "cuda:0", a DLPack (type, id) pair, a tensor, or torch.device, which has no type in common with them.
 DeviceLike = Union[str, "tuple[int, int]", Tensor, Any]
+
+# Options: a member, or its name.
+ActivationLike = Union["Activation", Literal["none", "relu", "gelu_erf", "gelu_tanh", "silu"]]
+AlignLike = Union["Align", Literal["bottom_right", "top_left"]]
+ArchLike = Union["Arch", Literal["host", "sm80", "sm89", "sm90"]]
+CausalLike = Union["Causal", Literal["top_left", "bottom_right"]]
+FmhaLayoutLike = Union["FmhaLayout", Literal["bhsd", "bshd"]]
+GemmLayoutLike = Union["GemmLayout", Literal["rcr", "rrr", "crr", "ccr", "rcc", "rrc", "crc", "ccc"]]
+MathLike = Union["Math", Literal["tf32", "tf32x3", "strict"]]
+TuneLike = Union["Tune", Literal["off", "cached", "measure"]]
+
+# Options that have names alone.
+AuxLike = Literal["store", "gradient"]
+BiasLike = bool | Literal["n", "m"]
+GateLike = Literal["separate", "interleaved"]
+GroupedOverLike = Literal["m", "k"]

@@ -294,7 +294,7 @@ def test_alignment_is_said_once() -> None:
             d = cutplan.FmhaDescriptor(**options, causal=causal, align=align)
             assert str(d.align) == (causal or align or "bottom_right")
             assert (None if d.causal is None else str(d.causal)) == causal
-    with pytest.raises(ValueError, match="causal: must be one of 'top_left', 'bottom_right'; got True"):
+    with pytest.raises(ValueError, match="causal: must be one of None, 'top_left', 'bottom_right'; got True"):
         cutplan.FmhaDescriptor(**options, causal=True)
     with pytest.raises(ValueError, match="layout: must be one of 'bhsd', 'bshd'; got 'sbhd'"):
         cutplan.FmhaDescriptor(**options, layout="sbhd")
@@ -393,3 +393,17 @@ def test_bounds_of_arrays() -> None:
     assert bounds.shape == (2, 3)
     for i, j in np.ndindex(2, 3):
         assert bounds[i, j] == guarantee.error_bound(float(magnitude[i, 0]), 0.25, float(sizes[j]))
+
+
+def test_gradients_of_stride_zero(device: str, seed: int) -> None:
+    torch.manual_seed(seed % 2**31)
+    q, k, v = torch.randn(3, 1, 2, 9, 8, device=device, dtype=torch.float16).unbind()
+    o, lse = cutplan.attention(q, k, v, return_lse=True)
+    for of in ((), (1, 1, 1, 8), (1, 2, 9, 1), (1, 2, 1, 8), (1, 1, 9, 8)):
+        grad = torch.randn(of, device=device, dtype=torch.float16).expand(o.shape)
+        assert 0 in grad.stride()
+        options: dict[str, Any] = {"deterministic": True}
+        got = cutplan.attention_backward(grad, q, k, v, o, lse, **options)
+        want = cutplan.attention_backward(grad.contiguous(), q, k, v, o, lse, **options)
+        for x, y in zip(got[:3], want[:3], strict=True):
+            assert torch.equal(x, y)

@@ -175,10 +175,11 @@ def test_a_kept_plan_is_found_in_a_microsecond() -> None:
     """The look-up alone: hash, comparison, and the way there."""
     a = torch.ones(64, 64)
     _functional._select.cache_clear()
-    plans = [_functional._select(cutplan.describe(a, a, a), "cpu", True, "tf32x3", False) for _ in range(2)]
+    options = ("cpu", True, "tf32x3", False, None, cutplan.tuning_generation())
+    plans = [_functional._select(cutplan.describe(a, a, a), *options) for _ in range(2)]
     assert plans[0] is plans[1]
     descriptor = cutplan.describe(a, a, a)
-    timer = timeit.Timer(lambda: _functional._select(descriptor, "cpu", True, "tf32x3", False))
+    timer = timeit.Timer(lambda: _functional._select(descriptor, *options))
     seconds = min(timer.repeat(number=1000, repeat=50)) / 1000
     assert seconds <= 1e-6, f"{seconds * 1e6:.2f} us"
 
@@ -373,7 +374,7 @@ def test_c_may_be_the_output(device: str) -> None:
         ((3, 4), (4, 5), {"beta": 1.0}, cutplan.InvalidProblem, "beta: must be 0 without operand c"),
         ((3, 4), (4, 5), {"alpha": float("inf")}, cutplan.InvalidProblem, "alpha"),
         ((3, 4), (4, 5), {"activation": "tanh"}, ValueError, "activation: must be one of"),
-        ((3, 4), (4, 5), {"out_dtype": "float64"}, cutplan.Unsupported, "operand d: dtype"),
+        ((3, 4), (4, 5), {"out_dtype": "float64"}, cutplan.Unsupported, "operand out: dtype"),
         ((3, 4), (4, 5), {"stream": 7}, cutplan.InvalidProblem, "stream"),
     ],
 )
@@ -498,3 +499,48 @@ def test_explicit_stream_orders_the_fresh_output() -> None:
     y = cutplan.matmul(a, a, stream=side)
     torch.cuda.synchronize()
     assert (y == 512).all()
+
+
+SMALLER = [
+    *((), (1,), (5,), (3, 1), (1, 5), (1, 1), (3, 5)),
+    *((1, 1, 1), (4, 1, 1), (1, 3, 1), (1, 3, 5), (4, 1, 5), (4, 3, 1), (4, 3, 5)),
+    *((2, 1, 1, 1), (2, 1, 3, 5), (1, 4, 1, 5), (2, 4, 1, 1), (2, 4, 3, 1), (2, 4, 3, 5)),
+]
+# Batches of a and of b, and a shape that broadcasts to the result. Without b's, batches may be rows of a.
+BROADCAST = [
+    (batch, b_batch, shape)
+    for batch, b_batch in (((), ()), ((4,), ()), ((4,), (4,)), ((2, 4), ()), ((2, 4), (2, 4)))
+    for shape in SMALLER
+    if len(shape) <= len(batch) + 2
+]
+
+
+@pytest.mark.parametrize(("batch", "b_batch", "shape"), BROADCAST, ids=str)
+@pytest.mark.parametrize("name", ["c", "residual"])
+def test_c_and_residual_broadcast(
+    name: str,
+    batch: tuple[int, ...],
+    b_batch: tuple[int, ...],
+    shape: tuple[int, ...],
+    device: str,
+    seed: int,
+) -> None:
+    """As NumPy broadcasts them to the result. Integers are exact."""
+    torch.manual_seed(seed % 2**31)
+    whole = lambda *size: torch.randint(-3, 4, size, device=device).half()  # noqa: E731
+    a, b, t = whole(*batch, 3, 8), whole(*b_batch, 8, 5), whole(*shape)
+    exact = a.double() @ b.double() + t.double()
+    y = cutplan.matmul(a, b, **{name: t})  # type: ignore[arg-type]
+    assert y.shape == exact.shape and (y.double() == exact).all()
+    out = torch.full(exact.shape, torch.nan, dtype=torch.float16, device=device)
+    cutplan.matmul(a, b, out=out, **{name: t.expand(exact.shape)})
+    assert (out.double() == exact).all(), "given as a view of stride 0"
+
+
+@pytest.mark.parametrize("name", ["c", "residual"])
+def test_vectors_times_matrices_broadcast_too(name: str) -> None:
+    m, v = torch.arange(12.0).reshape(3, 4), torch.arange(4.0)
+    for a, b in ((v, m.T), (m, v), (v, v), (torch.stack([m, m]), v)):
+        for shape in {(), (1,), (a @ b).shape}:
+            t = torch.full(tuple(shape), 2.0)
+            assert torch.equal(cutplan.matmul(a, b, **{name: t}), a @ b + 2)  # type: ignore[arg-type]

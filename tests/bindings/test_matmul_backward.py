@@ -139,7 +139,11 @@ def test_a_wider_gradient_than_its_operands(device: str) -> None:
             cutplan.DTypeMismatch,
             "operand grad: a's dtype float32 required",
         ),
-        ({"grad": torch.ones(()).expand(3, 5)}, cutplan.LayoutMismatch, "operand grad: row-major"),
+        (
+            {"grad": torch.ones(6, 10)[::2, ::2]},
+            cutplan.LayoutMismatch,
+            "operand grad: one of its last two dimensions contiguous, .*; pass a contiguous copy",
+        ),
         ({"b": torch.ones(5, 5)}, cutplan.ShapeMismatch, "operand b: 4 rows required"),
         ({"b": torch.ones(4, 5).half()}, cutplan.DTypeMismatch, "operand b: a's dtype float32 required"),
         ({"activation": "silu"}, cutplan.MissingOperand, "operand aux: required by activation='silu'"),
@@ -222,3 +226,107 @@ def test_groups_that_are_refused(change: dict[str, Any], error: type[Exception],
     with pytest.raises(error, match=text):
         cutplan.grouped_matmul(**{**good, **change})
     assert (cutplan.grouped_matmul(**good) == 4).all(), "the next call works"
+
+
+# ---- gradients as autograd makes and wants them
+
+
+WITH_STRIDES = [x for x in LIBRARIES if x.name in ("numpy", "torch", "cupy")]
+
+
+def expand(library: Library, value: np.ndarray, shape: tuple[int, ...]) -> Any:
+    """A view of stride 0, by the library's own means."""
+    x = library.make(value)
+    if library.name == "torch":
+        return x.expand(shape)
+    import importlib
+
+    return importlib.import_module(library.name).broadcast_to(x, shape)
+
+
+@pytest.mark.parametrize("library", WITH_STRIDES, ids=lambda x: x.id)
+@pytest.mark.parametrize("of", [(), (1, 5), (3, 1), (2, 1, 1), (2, 1, 5), (3, 5)], ids=str)
+@pytest.mark.parametrize("activation", ["none", "relu"])
+def test_gradients_of_stride_zero(library: Library, of: tuple[int, ...], activation: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    dtype = gemm_dtypes(library)[0]
+    cast = lambda x: x.astype(numpy_dtype(dtype))  # noqa: E731
+    a, b, g, aux = (integers(rng, s) for s in ((2, 3, 4), (4, 5), of, (2, 3, 5)))
+    grad = expand(library, cast(g), (2, 3, 5))
+    assert 0 in cutplan.inspect(grad).strides
+    options: Any = {"activation": activation, "aux": library.make(cast(aux))} if activation != "none" else {}
+    gradients = cutplan.matmul_backward(
+        grad, library.make(cast(a)), library.make(cast(b)), bias=True, **options
+    )
+    dz = np.broadcast_to(g, (2, 3, 5)) * ((aux > 0) if options else 1)
+    for got, want in zip(gradients, exact(dz, a, b), strict=True):
+        assert (library.numpy(got) == want).all()
+
+
+def test_only_the_gradient_that_cannot_be_read_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    inspect = cutplan._core.inspect
+
+    def spy(tensor: Any, name: str = "tensor") -> cutplan.TensorInfo:
+        info = inspect(tensor, name)
+        if name == "grad":
+            read.append(info.data)
+        return info
+
+    monkeypatch.setattr(cutplan._core, "inspect", spy)
+    a, b = torch.ones(2, 3, 4), torch.ones(4, 5)
+    for grad, copied in (
+        (torch.ones(2, 3, 5), False),
+        (torch.ones(3, 5).expand(2, 3, 5), False),  # a batch that is shared is read as it is
+        (torch.ones(2, 5, 3).mT, False),
+        (torch.ones(2, 3, 9)[..., 2:7], False),
+        (torch.ones(1, 5).expand(2, 3, 5), True),
+        (torch.ones(2, 3, 1).expand(2, 3, 5), True),
+        (torch.ones(30).as_strided((2, 3, 5), (7, 1, 1)), True),  # overlapping
+        (torch.ones(40).as_strided((2, 3, 5), (12, 4, 1)), True),
+    ):
+        read.clear()
+        assert (cutplan.matmul_backward(grad, a, b).da == 5).all()
+        assert len(set(read)) == (2 if copied else 1)
+
+
+def test_autograd_of_a_sum(device: str) -> None:
+    class Product(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+            ctx.save_for_backward(x, w)
+            return cutplan.matmul(x.detach(), w.detach())
+
+        @staticmethod
+        def backward(ctx: Any, grad: torch.Tensor) -> Any:  # type: ignore[override]
+            return cutplan.matmul_backward(grad, *ctx.saved_tensors)[:2]
+
+    x = torch.ones(3, 4, device=device, dtype=torch.float16, requires_grad=True)
+    w = torch.ones(5, 4, device=device, dtype=torch.float16, requires_grad=True)
+    Product.apply(x, w.T).sum().backward()  # type: ignore[no-untyped-call]
+    assert (x.grad == 5).all() and (w.grad == 3).all()  # type: ignore[union-attr]
+    assert w.grad.is_contiguous()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("library", WITH_STRIDES, ids=lambda x: x.id)
+@pytest.mark.parametrize("grad_dtype", [None, "float32"])
+def test_a_gradient_is_laid_out_as_its_operand(library: Library, grad_dtype: str | None, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    dtype = next(x for x in gemm_dtypes(library) if grad_dtype is None or x == "float16")
+    cast = lambda x: library.make(x.astype(numpy_dtype(dtype)))  # noqa: E731
+    a, b, g = (integers(rng, s) for s in ((7, 3, 4), (4, 5), (7, 3, 5)))
+    turn = lambda x: cast(np.ascontiguousarray(x.swapaxes(-1, -2))).swapaxes(-1, -2)  # noqa: E731
+    for make_a, make_b in ((cast, turn), (turn, cast), (turn, turn), (cast, cast)):
+        given = make_a(a), make_b(b)
+        gradients = cutplan.matmul_backward(cast(g), *given, grad_dtype=grad_dtype)
+        for got, like, want in zip(gradients, given, exact(g, a, b), strict=False):
+            strides = cutplan.inspect(got).strides
+            wanted = cutplan.inspect(like).strides
+            assert (strides[-1] == 1) == (wanted[-1] == 1) and 1 in strides[-2:]
+            assert cutplan.inspect(got).shape == cutplan.inspect(like).shape
+            assert (library.numpy(got) == want).all()
+    # Summed product by product, in a total of the same order.
+    a2, b2, g2 = integers(rng, (3, 4)), integers(rng, (7, 4, 5)), g
+    gradients = cutplan.matmul_backward(cast(g2), turn(a2), turn(b2), grad_dtype=grad_dtype)
+    assert (library.numpy(gradients.da) == exact(g2, a2, b2)[0]).all()
+    assert cutplan.inspect(gradients.da).strides[0] == 1

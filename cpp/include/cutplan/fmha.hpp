@@ -85,6 +85,9 @@ class CUTPLAN_API FmhaPlan {
   const FmhaDescriptor& descriptor() const noexcept;
   Device device() const noexcept;
 
+  /// What it was selected with.
+  const PlanPreference& preference() const noexcept;
+
   /// Checks the arguments, enqueues on `stream` and returns. Never allocates, synchronises or copies. On the host it
   /// computes before it returns. LSE is the natural logarithm of the sum of exponentials, sink included.
   ///
@@ -125,6 +128,9 @@ class CUTPLAN_API FmhaBackwardPlan {
   const PrecisionGuarantee& precision_guarantee() const noexcept;
   const FmhaBackwardDescriptor& descriptor() const noexcept;
   Device device() const noexcept;
+
+  /// What it was selected with.
+  const PlanPreference& preference() const noexcept;
   void run(const FmhaBackwardArguments& arguments, Stream stream = nullptr, Workspace workspace = {}) const;
 
   struct Impl;

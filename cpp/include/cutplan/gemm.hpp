@@ -124,6 +124,9 @@ class CUTPLAN_API GemmPlan {
   const GemmDescriptor& descriptor() const noexcept;
   Device device() const noexcept;
 
+  /// What it was selected with.
+  const PlanPreference& preference() const noexcept;
+
   /// Checks the arguments, enqueues on `stream` and returns. Never allocates, synchronises or copies. On the host it
   /// computes before it returns.
   void run(const GemmArguments& arguments, Stream stream = nullptr, Workspace workspace = {}) const;

@@ -52,6 +52,9 @@ class CUTPLAN_API GroupedGemmPlan {
   const PrecisionGuarantee& precision_guarantee() const noexcept;
   const GroupedGemmDescriptor& descriptor() const noexcept;
   Device device() const noexcept;
+
+  /// What it was selected with.
+  const PlanPreference& preference() const noexcept;
   void run(const GroupedGemmArguments& arguments, Stream stream = nullptr, Workspace workspace = {}) const;
 
   struct Impl;

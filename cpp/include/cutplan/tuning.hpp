@@ -47,6 +47,10 @@ struct TuningCache {
 /// Reads the files again and tells what there is.
 CUTPLAN_API TuningCache tuning_cache();
 
+/// Grows whenever what is known of measured kernels may have changed in this process: select() may now choose another
+/// kernel. For caches of plans.
+CUTPLAN_API std::uint64_t tuning_generation() noexcept;
+
 /// The problems that no call has returned before.
 CUTPLAN_API std::vector<std::string> take_tuning_problems();
 

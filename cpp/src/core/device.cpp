@@ -45,8 +45,13 @@ cudaError_t ask(CudaDevices& devices) {
 std::string reason(cudaError_t status) {
   if (status == cudaErrorNoDevice) return "the machine has no CUDA device, or CUDA_VISIBLE_DEVICES hides them";
   int driver = 0;
-  if (status == cudaErrorInsufficientDriver && cudaDriverGetVersion(&driver) == cudaSuccess && driver == 0)
-    return "the machine has no NVIDIA driver (libcuda.so.1 is not found)";
+  if (status == cudaErrorInsufficientDriver && cudaDriverGetVersion(&driver) == cudaSuccess) {
+    // Without a driver the runtime says that it is too old.
+    if (driver == 0) return "the machine has no NVIDIA driver (libcuda.so.1 is not found)";
+    const auto version = [](int v) { return text(v / 1000, ".", v % 1000 / 10); };
+    return text("the NVIDIA driver serves CUDA up to ", version(driver), ", and this build needs ", version(CUDART_VERSION),
+                ": update the driver");
+  }
   return text("the CUDA runtime answers ", cudaGetErrorName(status), " (", cudaGetErrorString(status), ")");
 }
 

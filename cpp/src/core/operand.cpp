@@ -51,8 +51,10 @@ void refuse_rank(const char* operand, const TensorView& t) {
 }
 
 void refuse_element_type(const char* operand, DType expected, const TensorView& t) {
+  const bool has_plans = t.dtype == DType::f16 || t.dtype == DType::bf16 || t.dtype == DType::f32 || t.dtype == DType::f64;
   throw DTypeMismatch(text("operand ", operand, ": dtype ", name(expected), " required by the descriptor, got ",
-                           name(t.dtype), "; cutplan never casts: convert it, or select a plan for ", name(t.dtype)));
+                           name(t.dtype), "; cutplan never casts: convert it",
+                           has_plans ? text(", or select a plan for ", name(t.dtype)) : ""));
 }
 
 void refuse_fixed_type(const char* operand, DType required, const TensorView& t) {

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <charconv>
 #include <cmath>
+#include <cstdint>
 #include <cstdlib>
 #include <deque>
 #include <filesystem>
@@ -339,6 +340,7 @@ class Memory {
     for (const Section& s : news) {
       if (s.same_devices(section)) add(s);
     }
+    changed();
     if (!trouble.empty()) {
       unsaved_.push_back(section);
       complain(trouble);
@@ -349,6 +351,7 @@ class Memory {
     const std::unique_lock<std::shared_mutex> lock(mutex_);
     shipped_.push_back(table);
     if (loaded_) load();
+    changed();
   }
 
   std::size_t import(const std::string& content) {
@@ -393,7 +396,10 @@ class Memory {
   void reload() {
     const std::unique_lock<std::shared_mutex> lock(mutex_);
     load();
+    changed();
   }
+
+  std::uint64_t generation() const noexcept { return generation_.load(std::memory_order_acquire); }
 
   TuningCache snapshot() {
     load_once();
@@ -529,8 +535,13 @@ class Memory {
     untold_.store(true, std::memory_order_relaxed);
   }
 
-  std::shared_mutex mutex_;  // guards all but the two flags
+  /// After a change, so that who reads the new generation finds what changed. The first load() is none: whoever asks
+  /// before it causes it.
+  void changed() noexcept { generation_.fetch_add(1, std::memory_order_release); }
+
+  std::shared_mutex mutex_;  // guards all but the atomics
   std::atomic<bool> loaded_{false}, untold_{false};
+  std::atomic<std::uint64_t> generation_{0};
   fs::path folder_;
   std::deque<Known> known_;
   std::vector<std::string> shipped_;
@@ -564,6 +575,8 @@ TuningCache tuning_cache() {
   tuning::memory().reload();
   return tuning::memory().snapshot();
 }
+
+std::uint64_t tuning_generation() noexcept { return tuning::memory().generation(); }
 
 std::vector<std::string> take_tuning_problems() { return tuning::memory().take_problems(); }
 

@@ -81,6 +81,16 @@ struct Placed {
                            name(t.dtype), "; cutplan never casts: convert it"));
 }
 
+/// A float mask is most often one that is added. Converted to bool it would hide what it shows.
+[[noreturn, gnu::cold]] void refuse_mask_type(const char* operand, const TensorView& t) {
+  const bool is_float = t.dtype == DType::f16 || t.dtype == DType::bf16 || t.dtype == DType::f32 || t.dtype == DType::f64;
+  throw DTypeMismatch(text("operand ", operand, ": dtype bool required (true: the key takes part), got ", name(t.dtype),
+                           is_float
+                               ? "; an additive mask (0 and -inf) goes to bias=, as it is; one of ones and zeros has to be "
+                                 "converted to bool"
+                               : "; cutplan never casts: convert it"));
+}
+
 [[noreturn, gnu::cold]] void refuse_given(const char* operand, const char* option) {
   throw MissingOperand(text("operand ", operand, ": given, but the plan was selected without it; select with ", option));
 }
@@ -143,6 +153,7 @@ class Call {
   /// Bias, mask and the bias's gradient: any shape that broadcasts to [B, H, Sq, Sk].
   void* broadcast(const char* operand, DType dtype, const TensorView& t, bool written, Broadcast& strides) {
     if (dtype == DType::boolean) {
+      if (t.present() && t.dtype != dtype) refuse_mask_type(operand, t);
       check_side(operand, dtype, t);
     } else {
       check_operand(operand, dtype, t);

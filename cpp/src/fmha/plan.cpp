@@ -24,6 +24,7 @@ struct Selected {
   std::size_t workspace_bytes;
   KernelSku sku;
   PrecisionGuarantee precision;
+  PlanPreference preference;
 };
 
 const FmhaDescriptor& forward_of(const FmhaDescriptor& g) { return g; }
@@ -90,6 +91,7 @@ Selected<Descriptor> choose(const Descriptor& descriptor, Device device, const P
   plan.sku = fmha::sku(*best.kernel, best.splits, g);
   plan.precision = fmha::precision(*best.kernel, best.splits, g);
   plan.precision.batch_invariant = device.type == DeviceType::cpu || preference.batch_invariant;
+  plan.preference = preference;
 #if CUTPLAN_WITH_CUDA
   if (best.kernel->prepare != nullptr) {
     DeviceGuard guard(device.id);
@@ -132,6 +134,7 @@ const KernelSku& FmhaPlan::sku() const noexcept { return impl_->sku; }
 const PrecisionGuarantee& FmhaPlan::precision_guarantee() const noexcept { return impl_->precision; }
 const FmhaDescriptor& FmhaPlan::descriptor() const noexcept { return impl_->descriptor; }
 Device FmhaPlan::device() const noexcept { return impl_->device; }
+const PlanPreference& FmhaPlan::preference() const noexcept { return impl_->preference; }
 
 void FmhaPlan::run(const FmhaArguments& arguments, Stream stream, Workspace workspace) const {
   const Impl& plan = *impl_;
@@ -158,6 +161,7 @@ const KernelSku& FmhaBackwardPlan::sku() const noexcept { return impl_->sku; }
 const PrecisionGuarantee& FmhaBackwardPlan::precision_guarantee() const noexcept { return impl_->precision; }
 const FmhaBackwardDescriptor& FmhaBackwardPlan::descriptor() const noexcept { return impl_->descriptor; }
 Device FmhaBackwardPlan::device() const noexcept { return impl_->device; }
+const PlanPreference& FmhaBackwardPlan::preference() const noexcept { return impl_->preference; }
 
 void FmhaBackwardPlan::run(const FmhaBackwardArguments& arguments, Stream stream, Workspace workspace) const {
   const Impl& plan = *impl_;

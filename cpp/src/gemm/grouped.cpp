@@ -230,6 +230,7 @@ const KernelSku& GroupedGemmPlan::sku() const noexcept { return impl_->selection
 const PrecisionGuarantee& GroupedGemmPlan::precision_guarantee() const noexcept { return impl_->selection.precision; }
 const GroupedGemmDescriptor& GroupedGemmPlan::descriptor() const noexcept { return impl_->descriptor; }
 Device GroupedGemmPlan::device() const noexcept { return impl_->selection.device; }
+const PlanPreference& GroupedGemmPlan::preference() const noexcept { return impl_->selection.preference; }
 
 void GroupedGemmPlan::run(const GroupedGemmArguments& arguments, Stream stream, Workspace workspace) const {
   const gemm::Selection& s = impl_->selection;

@@ -46,9 +46,10 @@ void check_supported(const GemmDescriptor& g, const DeviceProperties& device, co
          {std::tuple("c", e.c, g.c), std::tuple("bias", e.bias != BiasOver::none, g.bias),
           std::tuple("residual", e.residual, g.residual), std::tuple("aux", e.aux != Auxiliary::none, g.aux)}) {
       if (used && !is_epilogue_input(g.a, g.d, type)) {
-        throw Unsupported(text("operand ", operand, ": dtype ", name(g.d), g.a == g.d ? "" : std::string(", ") + name(g.a),
-                               g.a == DType::f64 ? "" : " or float32", " required beside a ", name(g.a), " and d ",
-                               name(g.d), ", got ", name(type)));
+        const bool f32_too = g.a != DType::f64 && g.a != DType::f32 && g.d != DType::f32;
+        throw Unsupported(text("operand ", operand, ": dtype ", name(g.d), g.a == g.d ? "" : std::string(" or ") + name(g.a),
+                               f32_too ? " or float32" : "", " required beside a ", name(g.a), " and d ", name(g.d),
+                               ", got ", name(type)));
       }
     }
     return;
@@ -94,6 +95,7 @@ Selection select(const Request& request, Device device, const PlanPreference& pr
   s.sku = sku(*best.kernel, best.split_k, request);
   s.precision = precision(*best.kernel, best.split_k, request);
   s.precision.batch_invariant = device.type == DeviceType::cpu || preference.batch_invariant;
+  s.preference = preference;
 #if CUTPLAN_WITH_CUDA
   if (best.kernel->prepare != nullptr) {
     DeviceGuard guard(device.id);
@@ -157,6 +159,7 @@ const KernelSku& GemmPlan::sku() const noexcept { return impl_->selection.sku; }
 const PrecisionGuarantee& GemmPlan::precision_guarantee() const noexcept { return impl_->selection.precision; }
 const GemmDescriptor& GemmPlan::descriptor() const noexcept { return impl_->descriptor; }
 Device GemmPlan::device() const noexcept { return impl_->selection.device; }
+const PlanPreference& GemmPlan::preference() const noexcept { return impl_->selection.preference; }
 
 void GemmPlan::run(const GemmArguments& arguments, Stream stream, Workspace workspace) const {
   launch(*impl_, arguments, stream, workspace, 1);

@@ -15,6 +15,7 @@ struct Selection {
   std::size_t workspace_bytes;
   KernelSku sku;
   PrecisionGuarantee precision;
+  PlanPreference preference;
 
   /// Enqueues a checked problem that has elements to write.
   void run(const Problem& problem, Stream stream, Workspace workspace, int repeats = 1) const;

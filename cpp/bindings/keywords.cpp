@@ -1,0 +1,149 @@
+#include "keywords.hpp"
+
+#include <cstring>
+
+#include "common.hpp"
+
+namespace cutplan::bindings {
+namespace {
+
+std::string shown(nb::handle given) {
+  return nb::cast<std::string>(nb::repr(given)) + " (" + nb::cast<std::string>(nb::str(given.type().attr("__name__"))) + ")";
+}
+
+[[noreturn]] void refuse_type(const std::string& argument, const char* what, nb::handle given) {
+  throw nb::type_error((argument + ": " + what + " required, got " + shown(given)).c_str());
+}
+
+/// Anything with __index__ but True and False, which are integers by accident.
+std::optional<std::int64_t> find_integer(nb::handle given) {
+  if (PyBool_Check(given.ptr()) || PyIndex_Check(given.ptr()) == 0) return std::nullopt;
+  const nb::object index = nb::steal(PyNumber_Index(given.ptr()));
+  if (!index.is_valid()) throw nb::python_error();
+  const long long value = PyLong_AsLongLong(index.ptr());
+  if (value == -1 && PyErr_Occurred() != nullptr) throw nb::python_error();
+  return value;
+}
+
+}  // namespace
+
+Keywords::Keywords(const char* type, nb::handle positionals, nb::handle keywords, const char* positional) : type_(type) {
+  nb::dict given;
+  const std::size_t most = positional == nullptr ? 0 : 1, count = nb::len(positionals);
+  if (count > most) {
+    throw nb::type_error((std::string(type) + "(): arguments are given by name" +
+                          (most == 0 ? std::string() : std::string(", all but ") + positional) + ", got " +
+                          std::to_string(count) + " without one")
+                             .c_str());
+  }
+  for (auto [name, value] : nb::borrow<nb::dict>(keywords)) given[name] = value;
+  if (count == 1) {
+    if (given.contains(positional)) throw nb::type_error((std::string(type) + "(): " + positional + " given twice").c_str());
+    given[positional] = positionals[0];
+  }
+  given_ = given;
+}
+
+nb::object Keywords::take(const char* name) {
+  known_.push_back(name);
+  PyObject* const found = PyDict_GetItemString(given_.ptr(), name);
+  return found == nullptr ? nb::none() : nb::borrow(found);
+}
+
+void Keywords::refuse(const char* name, const char* what, nb::handle given) const {
+  const std::string argument = std::string(type_) + "(): " + name;
+  if (given.is_none()) throw nb::type_error((argument + ": required, not given; it is " + what).c_str());
+  refuse_type(argument, what, given);
+}
+
+nb::object Keywords::require(const char* name, const char* what) {
+  nb::object given = take(name);
+  if (given.is_none()) refuse(name, what, given);
+  return given;
+}
+
+bool Keywords::flag(const char* name) {
+  const nb::object given = take(name);
+  if (given.is_none()) return false;
+  if (!PyBool_Check(given.ptr())) refuse(name, "True or False", given);
+  return given.ptr() == Py_True;
+}
+
+std::int64_t Keywords::integer(const char* name) {
+  const nb::object given = require(name, "an integer");
+  const std::optional<std::int64_t> value = find_integer(given);
+  if (!value) refuse(name, "an integer", given);
+  return *value;
+}
+
+std::int64_t Keywords::integer(const char* name, std::int64_t otherwise) {
+  const nb::object given = take(name);
+  if (given.is_none()) return otherwise;
+  const std::optional<std::int64_t> value = find_integer(given);
+  if (!value) refuse(name, "an integer", given);
+  return *value;
+}
+
+double Keywords::number(const char* name, double otherwise) {
+  const nb::object given = take(name);
+  return given.is_none() ? otherwise : to_number(given, name);
+}
+
+DType Keywords::dtype(const char* name) { return to_dtype(require(name, "an element type, such as \"float16\""), name); }
+
+DType Keywords::dtype(const char* name, DType otherwise) {
+  const nb::object given = take(name);
+  return given.is_none() ? otherwise : to_dtype(given, name);
+}
+
+std::pair<std::int64_t, std::int64_t> Keywords::integers(const char* name, std::pair<std::int64_t, std::int64_t> otherwise) {
+  const nb::object given = take(name);
+  return given.is_none() ? otherwise : to_integers(given, name);
+}
+
+std::optional<std::string> Keywords::string(const char* name) {
+  const nb::object given = take(name);
+  if (given.is_none()) return std::nullopt;
+  if (!nb::isinstance<nb::str>(given)) refuse(name, "a string", given);
+  return nb::cast<std::string>(given);
+}
+
+void Keywords::finish() const {
+  for (auto [name, value] : nb::borrow<nb::dict>(given_)) {
+    const auto text = nb::cast<std::string>(nb::str(name));
+    std::string known;
+    bool taken = false;
+    for (const char* one : known_) {
+      taken = taken || text == one;
+      known += std::string(known.empty() ? "" : ", ") + one;
+    }
+    if (!taken) throw nb::type_error((std::string(type_) + "(): no argument " + text + "; there are " + known).c_str());
+  }
+}
+
+double to_number(nb::handle object, const char* argument) {
+  const double value = PyFloat_AsDouble(object.ptr());
+  if (value != -1.0 || PyErr_Occurred() == nullptr) return value;
+  if (!PyErr_ExceptionMatches(PyExc_TypeError)) throw nb::python_error();
+  PyErr_Clear();
+  refuse_type(argument, "a number", object);
+}
+
+std::pair<std::int64_t, std::int64_t> to_integers(nb::handle object, const char* argument) {
+  if (PySequence_Check(object.ptr()) != 0 && PySequence_Size(object.ptr()) == 2) {
+    const std::optional<std::int64_t> first = find_integer(object[0]), second = find_integer(object[1]);
+    if (first && second) return {*first, *second};
+  }
+  if (PyErr_Occurred() != nullptr) throw nb::python_error();
+  refuse_type(argument, "two integers", object);
+}
+
+std::string print_call(const char* type, nb::handle fields) {
+  std::string out;
+  for (auto [name, value] : nb::borrow<nb::dict>(fields)) {
+    out += (out.empty() ? "" : ", ") + nb::cast<std::string>(nb::str(name)) + "=" + nb::cast<std::string>(nb::repr(value));
+  }
+  return std::string(type) + "(" + out + ")";
+}
+
+}  // namespace cutplan::bindings

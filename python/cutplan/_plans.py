@@ -1,0 +1,70 @@
+"""What the functional face does with plans: prefers, logs and remembers them. Each function keeps its own."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, TypeVar
+
+from . import _core
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ._typing import MathLike
+
+    Plan = _core.GemmPlan | _core.GroupedGemmPlan | _core.FmhaPlan | _core.FmhaBackwardPlan
+
+_PlanT = TypeVar("_PlanT", bound="Plan")
+
+
+class _OfThread(threading.local):
+    plans: Sequence[Plan] = ()
+
+
+of_thread = _OfThread()  # `plans`: what this thread's last call ran, set by the call itself
+
+
+def last_kernels() -> tuple[str, ...]:
+    """Names of the kernels that this thread's last call of a function ran, in their order.
+
+    A function is matmul(), grouped_matmul(), attention() or a backward of theirs. A name selects the kernel
+    again: ``PlanPreference(kernel=name)``. The logger "cutplan" tells, at DEBUG, of every kernel that a
+    function chooses, with the problem and the device.
+    """
+    return tuple(plan.sku.name for plan in of_thread.plans)
+
+
+def chosen(plan: _PlanT) -> _PlanT:
+    """Logs a choice. Calls for which the plan is kept already do not come here."""
+    import logging
+
+    log = logging.getLogger("cutplan")
+    if log.isEnabledFor(logging.DEBUG):
+        log.debug("%s runs %r on %s", plan.sku.name, plan.descriptor, plan.device)
+    return plan
+
+
+def preference(
+    given: _core.PlanPreference | None,
+    scratch_allowed: bool,
+    math: MathLike = "tf32x3",
+    deterministic: bool = False,
+) -> _core.PlanPreference:
+    """The caller's preference, or the one that `math` and `deterministic` make."""
+    if given is None:
+        return _core.PlanPreference(
+            max_workspace_bytes=None if scratch_allowed else 0, math=math, deterministic=deterministic
+        )
+    if not isinstance(given, _core.PlanPreference):
+        raise TypeError(f"preference: a PlanPreference or None required, got {given!r}")
+    for name, is_given in (
+        ("math", _core.Math(math) is not _core.Math.tf32x3),
+        ("deterministic", deterministic),
+    ):
+        if is_given:
+            raise _core.InvalidProblem(
+                f"{name}: not beside preference, which has its own; pass PlanPreference({name}=...)"
+            )
+    if scratch_allowed:
+        return given
+    return _core.PlanPreference(**{**given.__getstate__(), "max_workspace_bytes": 0})  # type: ignore[arg-type]

@@ -1,0 +1,465 @@
+"""Errors are in the words of who called: of a function its own operands, of a constructor one line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import cutplan
+
+# What the caller of a function has nothing to do with.
+PLAN_WORDS = re.compile(
+    r"\bselect|\bdescriptor|the plan|operand [do]\b|\b[do] at 0x|\bEpilogue|\bd itself|layout r"
+)
+
+
+def ones(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.ones(shape, dtype=dtype)
+
+
+def frozen(*shape: int) -> np.ndarray:
+    x = np.ones(shape, "float32")
+    x.flags.writeable = False
+    return x
+
+
+A, B, HALF = ones(4, 4), ones(3, 4, 4), ones(4, 4).half()
+GAPS = ones(8, 16)[::2, ::4]  # no dimension is contiguous
+OFFSETS = torch.tensor([0, 1, 1, 4], dtype=torch.int32)
+Q = ones(1, 2, 4, 8)
+OUT, LSE = cutplan.attention(Q, Q, Q, return_lse=True)
+
+BAD: list[tuple[str, Callable[..., object], tuple[Any, ...], dict[str, Any], str]] = [
+    (
+        "a without a run",
+        cutplan.matmul,
+        (GAPS, A),
+        {},
+        "operand a: one of its last two dimensions contiguous.*copy",
+    ),
+    (
+        "b without a run",
+        cutplan.matmul,
+        (A, GAPS),
+        {},
+        "operand b: one of its last two dimensions contiguous.*copy",
+    ),
+    ("b2 without a run", cutplan.matmul, (A, A), {"b2": GAPS}, "operand b2: .*; pass a contiguous copy"),
+    ("out without a run", cutplan.matmul, (A, A), {"out": GAPS}, "operand out: .*; pass a contiguous copy"),
+    ("a batch of outs", cutplan.matmul, (B, B), {"out": ones(3, 8, 16)[:, ::2, ::4]}, "operand out: .*copy"),
+    ("out of another type", cutplan.matmul, (A, A), {"out": A.double()}, "operand out: dtype .* got float64"),
+    (
+        "another out_dtype",
+        cutplan.matmul,
+        (A, A),
+        {"out_dtype": "float64"},
+        "operand out: dtype .* got float64",
+    ),
+    (
+        "out is a",
+        cutplan.matmul,
+        (A, A),
+        {"out": A},
+        "operand out: must not share .* operand a, got out at .* and a at",
+    ),
+    ("out is b of a batch", cutplan.matmul, (B, B), {"out": B}, "operand out: must not share .*out itself"),
+    (
+        "out with stride 0",
+        cutplan.matmul,
+        (A, A),
+        {"out": ones(1, 4).expand(4, 4)},
+        "operand out: its elements",
+    ),
+    ("out read-only", cutplan.matmul, (A, A), {"out": frozen(4, 4)}, "operand out: must be writable"),
+    (
+        "bias of another type",
+        cutplan.matmul,
+        (A, A),
+        {"bias": ones(4).half()},
+        "operand bias: dtype float32 required beside",
+    ),
+    (
+        "bias with gaps",
+        cutplan.matmul,
+        (A, A),
+        {"bias": ones(8)[::2]},
+        "operand bias: contiguous required.*copy",
+    ),
+    (
+        "bias2 alone",
+        cutplan.matmul,
+        (A, A),
+        {"bias2": ones(4)},
+        "operand bias2: b and bias, and b2, required",
+    ),
+    (
+        "bias2 without b2",
+        cutplan.matmul,
+        (A, A),
+        {"bias": ones(4), "bias2": ones(4)},
+        "operand bias2: .*leave it out",
+    ),
+    (
+        "b2 and interleaved",
+        cutplan.matmul,
+        (A, A),
+        {"b2": A, "gate": "interleaved"},
+        "operand b2: not with gate=",
+    ),
+    (
+        "beta without c",
+        cutplan.matmul,
+        (A, A),
+        {"beta": 1.0},
+        "beta: must be 0 without operand c, got 1; pass c",
+    ),
+    ("two types", cutplan.matmul, (A, HALF), {}, "operands a and b: one element type required"),
+    (
+        "b of another type, b2",
+        cutplan.matmul,
+        (A, A),
+        {"b2": HALF},
+        "operand b2: dtype float32 required, got float16",
+    ),
+    (
+        "gate and column-major out",
+        cutplan.matmul,
+        (A, A),
+        {"b2": A, "out": ones(4, 4).T},
+        "gate: a row-major result required with 'separate', got a column-major out",
+    ),
+    (
+        "grad without a run",
+        cutplan.matmul_backward,
+        (GAPS, A, A),
+        {},
+        "operand grad: one of its last two dimensions",
+    ),
+    (
+        "a without a run, back",
+        cutplan.matmul_backward,
+        (A, GAPS, A),
+        {},
+        "operand a: one of its last two dimensions",
+    ),
+    (
+        "b without a run, back",
+        cutplan.matmul_backward,
+        (A, A, GAPS),
+        {},
+        "operand b: one of its last two dimensions",
+    ),
+    (
+        "gradients of int8",
+        cutplan.matmul_backward,
+        (A, A, A),
+        {"grad_dtype": "int8"},
+        "operand da: dtype float32",
+    ),
+    ("a of groups", cutplan.grouped_matmul, (GAPS, B, OFFSETS), {}, "operand a: .*; pass a contiguous copy"),
+    (
+        "out of groups",
+        cutplan.grouped_matmul,
+        (A, B, OFFSETS),
+        {"out": A},
+        "operand out: must not share .* got out at",
+    ),
+    (
+        "out of groups, gaps",
+        cutplan.grouped_matmul,
+        (A, B, OFFSETS),
+        {"out": GAPS},
+        "operand out: .*contiguous copy",
+    ),
+    (
+        "bias2 of groups",
+        cutplan.grouped_matmul,
+        (A, B, OFFSETS),
+        {"bias2": ones(3, 4)},
+        "operand bias2: .*leave it",
+    ),
+    (
+        "offsets of int64",
+        cutplan.grouped_matmul,
+        (A, B, OFFSETS.long()),
+        {},
+        "operand offsets: dtype int32 required",
+    ),
+    (
+        "out is q",
+        cutplan.attention,
+        (Q, Q, Q),
+        {"out": Q},
+        "operand out: must not share .*got out at .* and q at",
+    ),
+    (
+        "out of bool",
+        cutplan.attention,
+        (Q, Q, Q),
+        {"out": Q.bool()},
+        "operand out: dtype float32 required .*got bool",
+    ),
+    (
+        "out_dtype of o",
+        cutplan.attention,
+        (Q, Q, Q),
+        {"out_dtype": "float64"},
+        "operand out: dtype .*got float64",
+    ),
+    (
+        "out with gaps",
+        cutplan.attention,
+        (Q, Q, Q),
+        {"out": ones(1, 2, 4, 16)[..., ::2]},
+        "operand out: a contiguous",
+    ),
+    (
+        "k of another type",
+        cutplan.attention,
+        (Q, Q.half(), Q),
+        {},
+        "operand k: dtype float32 required, got float16",
+    ),
+    (
+        "v shorter than k",
+        cutplan.attention,
+        (Q, Q, Q[:, :, :2]),
+        {},
+        r"operand v: shape \[1, 2, 4, 8\].*required, got",
+    ),
+    (
+        "a long head",
+        cutplan.attention,
+        (ones(1, 1, 2, 300),) * 3,
+        {},
+        "operands q and k: a head dimension of at most",
+    ),
+    (
+        "heads of k",
+        cutplan.attention,
+        (ones(1, 3, 4, 8), Q, Q),
+        {},
+        "operand k: a number of heads that divides q's, 3",
+    ),
+    ("no k", cutplan.attention, (Q, None, Q), {}, "operand k: required, not given"),
+    (
+        "one of the offsets",
+        cutplan.attention,
+        (Q[0], Q[0], Q[0]),
+        {"cu_seqlens_q": OFFSETS},
+        "operand cu_seqlens_k: req",
+    ),
+    (
+        "grad of another type",
+        cutplan.attention_backward,
+        (Q.half(), Q, Q, Q, OUT, LSE),
+        {},
+        "operand grad: dtype float32",
+    ),
+    (
+        "o of another shape",
+        cutplan.attention_backward,
+        (Q, Q, Q, Q, OUT[:, :1], LSE),
+        {},
+        "o: shape .* required, got",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("call", "operands", "options", "text"), [case[1:] for case in BAD], ids=[case[0] for case in BAD]
+)
+def test_functions_speak_of_their_own_operands(
+    call: Callable[..., object], operands: tuple[Any, ...], options: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(cutplan.Error, match=text) as caught:
+        call(*operands, **options)
+    said = str(caught.value)
+    assert "\n" not in said and not PLAN_WORDS.search(said.replace("operand o: shape", "")), said
+    assert type(caught.value) is not cutplan.Error
+
+
+def test_plans_speak_of_theirs() -> None:
+    plan = cutplan.GemmPlan.select(cutplan.GemmDescriptor(m=4, n=4, k=4, a="float32"), "cpu")
+    with pytest.raises(
+        cutplan.DTypeMismatch, match="operand b: .* by the descriptor, .*or select a plan for float16"
+    ):
+        plan.run(A, HALF, A)
+    for fp8 in ("float8_e4m3fn", "float8_e5m2", "int8"):
+        raw = cutplan.as_dtype(torch.zeros(4, 4, dtype=torch.uint8), "uint8" if fp8 == "int8" else fp8)
+        with pytest.raises(cutplan.DTypeMismatch, match="operand b: .*never casts: convert it$"):
+            plan.run(A, raw, A)  # there is no plan for it
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+def test_an_additive_mask_goes_to_bias(dtype: torch.dtype) -> None:
+    q = Q.to(dtype)
+    mask = torch.zeros(4, 4, dtype=dtype).masked_fill(torch.ones(4, 4).triu(1).bool(), -torch.inf)
+    for call, operands in (
+        (cutplan.attention, (q, q, q)),
+        (cutplan.attention_backward, (q, q, q, q, q, torch.zeros(1, 2, 4))),
+    ):
+        with pytest.raises(
+            cutplan.DTypeMismatch, match=r"operand mask: dtype bool .*additive mask .*goes to bias=, as"
+        ):
+            call(*operands, mask=mask)  # type: ignore[operator]
+    o = cutplan.attention(q, q, q, bias=mask)
+    assert torch.allclose(o, cutplan.attention(q, q, q, causal="top_left"))
+    with pytest.raises(cutplan.DTypeMismatch, match="operand mask: dtype bool .*got int32; .*convert it"):
+        cutplan.attention(q, q, q, mask=mask.int())
+
+
+@pytest.mark.parametrize("bad", [True, 1, "top", "bottom-right", b"top_left", cutplan.Align.top_left])
+def test_options_list_the_choices(bad: Any) -> None:
+    choices = {
+        "causal": r"None, 'top_left', 'bottom_right'",
+        "align": r"None, 'bottom_right', 'top_left'",
+        "layout": r"'bhsd', 'bshd'",
+    }
+    for option, names in choices.items():
+        if option == "align" and isinstance(bad, cutplan.Align):
+            continue
+        for more in ({}, {"return_lse": True}):
+            with pytest.raises((ValueError, TypeError), match=f"must be one of {names}"):
+                cutplan.attention(Q, Q, Q, **{option: bad}, **more)
+    for option, names in {
+        "activation": "'none', 'relu', 'gelu_erf', 'gelu_tanh', 'silu'",
+        "gate": "None, 'separate', 'interleaved'",
+        "math": "'tf32', 'tf32x3', 'strict'",
+    }.items():
+        with pytest.raises(ValueError, match=f"{option}: must be one of {names}"):
+            cutplan.matmul(A, A, **{option: bad})
+    if bad is not True:
+        with pytest.raises(ValueError, match="bias: must be one of False, True, 'n', 'm'"):
+            cutplan.matmul_backward(A, A, A, bias=bad)
+
+
+@pytest.mark.parametrize("bad", ["half", "float", None, np.complex64])
+def test_element_types_are_listed(bad: Any) -> None:
+    if bad is not None:
+        for call in (
+            lambda: cutplan.matmul(A, A, out_dtype=bad),
+            lambda: cutplan.attention(Q, Q, Q, out_dtype=bad),
+            lambda: cutplan.grouped_matmul(A, B, OFFSETS, out_dtype=bad),
+        ):
+            with pytest.raises(
+                TypeError, match="out_dtype: .* not a valid DType; must be one of .*'float16'"
+            ):
+                call()
+        with pytest.raises(TypeError, match="grad_dtype: .* not a valid DType"):
+            cutplan.matmul_backward(A, A, A, grad_dtype=bad)
+    with pytest.raises(ValueError, match="not a valid DType; must be one of 'float64', 'float32'"):
+        cutplan.DType(bad)
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (
+            lambda: cutplan.GemmDescriptor(m=1, n=1, k=1),
+            r"GemmDescriptor\(\): a: required, not given; it is an element",
+        ),
+        (lambda: cutplan.GemmDescriptor(n=1, k=1, a="float16"), r"m: required, not given; it is an integer"),
+        (
+            lambda: cutplan.GemmDescriptor(m="1", n=1, k=1, a="float16"),
+            r"m: an integer required, got '1' \(str\)",
+        ),
+        (
+            lambda: cutplan.GemmDescriptor(m=1.0, n=1, k=1, a="float16"),
+            r"m: an integer required, got 1.0 \(float\)",
+        ),
+        (
+            lambda: cutplan.GemmDescriptor(m=True, n=1, k=1, a="float16"),
+            r"m: an integer required, got True \(bool\)",
+        ),
+        (
+            lambda: cutplan.GemmDescriptor(m=1, n=1, k=1, a="float16", epilogue={}),
+            "epilogue: an Epilogue required, got",
+        ),
+        (
+            lambda: cutplan.GemmDescriptor(m=1, n=1, k=1, a="float16", rows=3),
+            "no argument rows; there are m, n, k, a, b",
+        ),
+        (
+            lambda: cutplan.GemmDescriptor(1, 1, 1, "float16"),
+            "arguments are given by name, got 4 without one",
+        ),
+        (lambda: cutplan.GroupedGemmDescriptor(m=1, n=1, k=1, a="float16"), "groups: required, not given"),
+        (lambda: cutplan.Epilogue(c="yes"), r"c: True or False required, got 'yes' \(str\)"),
+        (
+            lambda: cutplan.Epilogue(scale=True),
+            r"Epilogue\(\): no argument scale; there are bias, c, residual",
+        ),
+        (lambda: cutplan.PlanPreference(sm_count=None, kernel=3), "kernel: a string required, got 3"),
+        (lambda: cutplan.PlanPreference(max_workspace_bytes=-5), "max_workspace_bytes: a count of bytes"),
+        (lambda: cutplan.FmhaDescriptor(heads=1, seq_q=1, seq_k=1, dim=8), "dtype: required, not given"),
+        (
+            lambda: cutplan.FmhaDescriptor(heads=1, seq_q=1, seq_k=1, dim=8, dtype="float16", window=3),
+            "window: two int",
+        ),
+        (
+            lambda: cutplan.FmhaDescriptor(heads=1, seq_q=1, seq_k=1, dim=8, dtype="float16", softcap=""),
+            "softcap: a num",
+        ),
+        (lambda: cutplan.FmhaBackwardDescriptor(), "forward: required, not given; it is an FmhaDescriptor"),
+        (lambda: cutplan.FmhaBackwardDescriptor(3), "forward: an FmhaDescriptor required, got 3"),
+        (lambda: cutplan.FmhaBackwardDescriptor(3, forward=3), "forward given twice"),
+        (lambda: cutplan.GemmPlan.select(3, "cpu"), "descriptor: a GemmDescriptor required, got 3"),
+        (lambda: cutplan.GemmPlan.select(), "descriptor: a GemmDescriptor required, got None"),
+        (
+            lambda: cutplan.FmhaPlan.select(cutplan.Epilogue(), "cpu"),
+            "descriptor: a FmhaDescriptor required, got Epi",
+        ),
+        (lambda: plan().run(A, A, A, alpha="2"), r"alpha: a number required, got '2' \(str\)"),
+        (lambda: plan().run(A, A, A, beta=[]), r"beta: a number required, got \[\] \(list\)"),
+        (lambda: plan().run(A, A), "operand d: required by the descriptor, not given"),
+        (lambda: plan().can_implement(), "operand a: required by the descriptor, not given"),
+        (lambda: cutplan.describe(A), "operand b: not given"),
+        (lambda: cutplan.attention(Q, Q, Q, scale="x"), r"scale: a number required, got 'x'"),
+        (lambda: cutplan.attention(Q, Q, Q, dropout_p=None), "dropout_p"),
+        (lambda: cutplan.attention(Q, Q, Q, window=4), "window: two integers required, got 4"),
+        (lambda: cutplan.attention(Q, Q, Q, softcap="x"), "softcap: a number required, got 'x'"),
+    ],
+)
+def test_wrong_arguments_take_a_line(call: Callable[[], object], text: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=text) as caught:
+        call()
+    said = str(caught.value)
+    assert "\n" not in said and len(said) < 200 and "incompatible function arguments" not in said
+
+
+def plan() -> cutplan.GemmPlan:
+    return cutplan.GemmPlan.select(cutplan.describe(A, A, A), "cpu")
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    sizes = {name: np.int64(4) for name in "mnk"}
+    assert cutplan.GemmDescriptor(**sizes, a="float32", alignment=np.int32(4)).m == 4
+    assert (cutplan.matmul(A, A, alpha=np.float32(0.5)) == 2).all()
+    assert cutplan.FmhaDescriptor(
+        heads=1, seq_q=1, seq_k=1, dim=8, dtype="float16", window=[3, 0]
+    ).window == (3, 0)
+
+
+def test_everything_prints() -> None:
+    shown: list[Any] = [
+        cutplan.inspect(A),
+        cutplan.as_dtype(torch.zeros(2, 2, dtype=torch.uint8), "int8"),
+        cutplan.TensorView(A, shape=(2, 2), strides=(4, 1), offset=1),
+        cutplan.device_properties("cpu"),
+        *(plan(), plan().sku, plan().precision_guarantee, plan().preference, plan().descriptor),
+        *(cutplan.gemm_support()[0], cutplan.fmha_support()[0], cutplan.tuning_cache()),
+        *(cutplan.Math.tf32, cutplan.matmul_backward(A, A, A)),
+    ]
+    for x in shown:
+        assert repr(x).startswith((type(x).__name__, "<")) and " object at 0x" not in repr(x), repr(x)
+    assert repr(shown[0]) == (
+        "TensorInfo(shape=(4, 4), strides=(4, 1), dtype='float32', device='cpu', read_only=False, "
+        "framework='torch')"
+    )
+    assert repr(shown[2]) == "TensorView(Tensor, dtype=None, shape=(2, 2), strides=(4, 1), offset=1)"
