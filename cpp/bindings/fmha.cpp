@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "keywords.hpp"
 #include "plans.hpp"
 
 namespace cutplan::bindings {

@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "keywords.hpp"
 #include "plans.hpp"
 
 namespace cutplan::bindings {

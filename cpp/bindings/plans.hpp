@@ -10,7 +10,6 @@
 #include "common.hpp"
 #include "dlpack.hpp"
 #include "gil.hpp"
-#include "keywords.hpp"
 
 #define CUTPLAN_TENSOR "cutplan._typing.Tensor"
 #define CUTPLAN_OPTIONAL CUTPLAN_TENSOR " | None = None"
