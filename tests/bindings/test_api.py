@@ -406,7 +406,7 @@ def test_workspaces_on_another_device() -> None:
     d = torch.full_like(a, torch.nan)
     plan = cutplan.GemmPlan.select(cutplan.describe(a, a, d), a)
     with pytest.raises(
-        cutplan.DeviceMismatch, match="workspace: must be on the plan's device cuda:0, got cpu"
+        cutplan.DeviceMismatch, match="workspace: must be on cuda:0, the plan's device, got cpu"
     ):
         plan.run(a, a, d, workspace=np.zeros(64, "uint8"))
     assert d.isnan().all()

@@ -111,6 +111,10 @@ void prepare_backward(const Kernel&) {
   allow_shared_memory(sm80_fmha_backward<Config, false>, Config::kSharedMemory);
   allow_shared_memory(sm80_fmha_backward<Config, true>, Config::kSharedMemory);
   allow_shared_memory(sm80_fmha_dbias<Config>, Config::kSharedMemory);
+  load_kernel(sm80_fmha_statistics<Config>);
+  load_kernel(sm80_fmha_collect<Config>);
+  load_kernel(sm80_fmha_dalibi<Config>);
+  load_kernel(sm80_fmha_dsink<Config>);
 }
 
 template <typename Config>

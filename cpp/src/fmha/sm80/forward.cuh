@@ -837,6 +837,7 @@ void prepare_forward(const Kernel&) {
   allow_shared_memory(sm80_fmha_forward<Config, Scores::scale>, Config::kSharedMemory);
   allow_shared_memory(sm80_fmha_forward<Config, Scores::bias>, Config::kSharedMemory);
   allow_shared_memory(sm80_fmha_forward<Config, Scores::any>, Config::kSharedMemory);
+  load_kernel(sm80_fmha_combine<typename Config::Element>);
 }
 
 template <typename Config>

@@ -850,6 +850,9 @@ void prepare_wide_backward(const Kernel&) {
   allow_shared_memory(sm80_fmha_wide_dq<Math>, sizeof(WideShared<Math, 2>));
   allow_shared_memory(sm80_fmha_wide_dkv<Math>, sizeof(WideShared<Math, 2>));
   allow_shared_memory(sm80_fmha_wide_dbias<Math>, sizeof(WideShared<Math, 3>));
+  load_kernel(sm80_fmha_wide_statistics<Math>);
+  load_kernel(sm80_fmha_wide_head_sums<Math, false>);
+  load_kernel(sm80_fmha_wide_head_sums<Math, true>);
 }
 
 /// An entry of a table.

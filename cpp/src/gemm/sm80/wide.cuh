@@ -864,6 +864,11 @@ __global__ void wide_split_k_reduce(const __grid_constant__ Problem p, const Sum
 template <typename Config>
 void prepare_wide(const Kernel&) {
   allow_shared_memory(wide_gemm<Config>, Config::kSharedMemory);
+  if constexpr (Config::kWide) {
+    load_kernel(wide_split_k_reduce);
+  } else {
+    load_kernel(split_k_reduce);
+  }
 }
 
 template <typename Config>

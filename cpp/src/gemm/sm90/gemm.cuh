@@ -435,6 +435,8 @@ __global__ __launch_bounds__(threads, 1) void sm90_gemm(
 template <typename Config>
 void prepare(const Kernel&) {
   allow_shared_memory(sm90_gemm<Config>, Config::kSharedMemory);
+  load_kernel(split_k_reduce);
+  load_kernel(lower_flags);
 }
 
 template <typename Config>
