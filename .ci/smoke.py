@@ -1,7 +1,8 @@
-"""Checks an installed wheel with nothing but NumPy beside it: import time, what it imports, one product."""
+"""Checks an installed wheel with nothing but NumPy beside it: import time, imports, script, one product."""
 
 from __future__ import annotations
 
+import pathlib
 import subprocess
 import sys
 import time
@@ -30,6 +31,12 @@ def check_import() -> None:
     print(f"import cutplan: {min(times):.1f} ms")
     if min(times) > IMPORT_LIMIT_MS:
         sys.exit(f"smoke: import cutplan may take {IMPORT_LIMIT_MS} ms, took {min(times):.1f} ms")
+
+
+def check_script() -> None:
+    script = pathlib.Path(sys.executable).with_name("cutplan")
+    told = subprocess.run([script, "info"], check=True, capture_output=True, text=True).stdout
+    print(told.splitlines()[0])
 
 
 def check_matmul() -> None:
@@ -63,4 +70,5 @@ def check_matmul() -> None:
 if __name__ == "__main__":
     print(f"Python {sys.version.split()[0]}")
     check_import()
+    check_script()
     check_matmul()

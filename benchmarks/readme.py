@@ -1,12 +1,13 @@
-"""Writes the parts of README.md that come from data, so that the page says what the code and the results say.
+"""Writes the parts of the pages that come from data, so that they say what the code and the results say.
 
-    python -m benchmarks.readme                     writes them
-    python -m benchmarks.readme --check             fails where the page differs, and shows how
-    python -m benchmarks.readme --check results     only the parts that need no build: standard library alone
+    python -m benchmarks.readme                             writes them
+    python -m benchmarks.readme --check                     fails where a page differs, and shows how
+    python -m benchmarks.readme --check results speed plots only the parts that need no build
 
-"support" and "attention-support" are the support tables of the installed cutplan, which must hold the kernels
-of every architecture.
-"results" is read off the newest file of each benchmark and device in benchmarks/results.
+"limits", "support" and "attention-support" are read off the support tables of the installed cutplan, and
+"selection" off its cost model, so it must hold the kernels of every architecture. "results", "speed" and
+"plots" are read off the newest file of each benchmark and device in benchmarks/results, with the standard
+library alone.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ import pathlib
 import statistics
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
-from benchmarks import _attention, _report
+from benchmarks import _attention, _report, plots
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-README = ROOT / "README.md"
 RESULTS = ROOT / "benchmarks" / "results"
 MAKE_RESULTS = ", ".join(
     f"`python -m benchmarks.{name} --json benchmarks/results/{name}-<device>.json`"
@@ -93,6 +94,106 @@ def attention_support() -> str:
         "notes",
     ]
     return _table(header, rows)
+
+
+def _words(names: Iterable[object], last: str = "and") -> str:
+    *most, end = map(str, names)
+    return f"{', '.join(most)} {last} {end}" if most else end
+
+
+def limits() -> str:
+    """What the support tables leave out."""
+    import cutplan
+
+    _require_all_kernels()
+    gemm: list[Any] = list(cutplan.gemm_support())
+    attention: list[Any] = list(cutplan.fmha_support())
+    served = list(dict.fromkeys(str(row.operand) for row in [*gemm, *attention]))
+    lines = []
+    for what, operands, rows in (
+        ("Matrix multiplication", "A and B", gemm),
+        ("Attention", "Q, K and V", attention),
+    ):
+        of_host, of_gpus = (
+            list(dict.fromkeys(str(row.operand) for row in rows if (str(row.arch) == "host") is is_host))
+            for is_host in (True, False)
+        )
+        where = (
+            "on the host and on GPUs"
+            if set(of_host) == set(of_gpus)
+            else f"on the host; {_words(of_gpus)} on GPUs"
+        )
+        lines.append(f"{what} takes {operands} of one type: {_words(of_host, 'or')}, {where}.")
+    others = [str(dtype) for dtype in cutplan.DType if str(dtype) not in served]
+    lines.append(f"No kernel computes with {_words(others, 'or')}.")
+    layouts = list(dict.fromkeys(str(layout) for row in gemm for layout in row.layouts))
+    for row in gemm:
+        if len(row.layouts) < len(layouts):
+            lines.append(
+                f"{row.arch} kernels of {row.operand} serve the layouts {_words(row.layouts)}; an older "
+                "architecture's kernel runs for the others."
+            )
+    lines.append(
+        f"Head dimensions of attention go to {min(row.largest_dim for row in attention)}, whatever the type."
+    )
+    lacking = [str(arch) for arch in cutplan.Arch if str(arch) not in {str(row.arch) for row in attention}]
+    for arch in lacking:
+        lines.append(
+            f"Attention has no kernels of its own for {arch}: such a GPU runs an older architecture's."
+        )
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def selection() -> str:
+    """How fast what `select` picks is over many problems, by the cost model of this build."""
+    from benchmarks import _selection
+
+    _require_all_kernels()
+    lines = []
+    for record in _newest("selection"):
+        verdicts, unmeasured = _selection.judge(record)
+        if unmeasured:
+            sys.exit(f"benchmarks.readme: picked, but not measured: {', '.join(unmeasured)}")
+        count, mean = verdicts["all"].count, verdicts["all"].gain
+        lines.append(
+            f"- Matmul, {count} problems from 1 row to {max(p['shape'][0] for p in record['problems'])}, "
+            f"16-bit, on one {record['device']['name']}: what `select` picks runs at {mean:.3f} times "
+            "cuBLAS's speed in geometric mean."
+        )
+    return "\n".join(lines)
+
+
+def speed() -> str:
+    """The figures that decide whether cutplan is for you, the good ones and the others."""
+    lines = []
+    for record in _newest("gemm"):
+        large = [e for e in record["entries"] if e["group"].startswith("six shapes")]
+        fused = [*record.get("gated", []), *record.get("grouped", [])]
+        lines += [
+            f"- {what}: {_mean(of_group):.3f} times {peer}'s speed in geometric mean."
+            for what, peer, of_group in (
+                ("Matmul, six shapes of language models, two layouts, 16-bit", "cuBLAS", large),
+                ("Gated layers and 64 uneven groups in one kernel", "torch eager", fused),
+            )
+            if of_group
+        ]
+    for record in _newest("fmha"):
+        for group in ("forward", "backward"):
+            members = [e for e in record["entries"] if e["group"] == group]
+            means = [
+                f"{_report.geometric_mean(ratios):.3f} times {peer}'s"
+                for peer in _attention.PEERS
+                if (ratios := [r for e in members if (r := _attention.ratio(e, peer)) is not None])
+            ]
+            if means:
+                lines.append(f"- Attention, {group}, {len(members)} problems: {_words(means)} speed.")
+    return "\n".join(lines)
+
+
+def _mean(entries: Iterable[_report.Record]) -> float:
+    """Of torch's time over that of the kernel that `select` picks."""
+    pairs = [(e, c) for e in entries if (c := _report.find(e, "cutplan"))]
+    return _report.geometric_mean(r for e, c in pairs if (r := _report.ratio(e, c)) is not None)
 
 
 def _newest(benchmark: str) -> list[_report.Record]:
@@ -190,7 +291,7 @@ def _gemm(record: _report.Record) -> str:
     kernels = sorted({c["sku"] for e in every for c in e["contenders"] if c["name"] == "cutplan"})
     share = f" and, in brackets, its share of the {copy:.0f} GB/s with which memory is copied" if copy else ""
     text = [
-        f"#### {_circumstances(record)}",
+        f"## {_circumstances(record)}",
         f"`{record['command']}`: medians of {record['rounds']} runs, interleaved with torch's; before each, "
         f"{record['flush_bytes'] >> 20} MiB are written to empty L2. A cell holds the rate (for M up to 16, "
         f"that at which B is read{share}) and torch's time over cutplan's: above 1 is faster. `cutplan` is "
@@ -277,7 +378,7 @@ def _fmha(record: _report.Record) -> str:
     header = ["", "problem", "mask", "type", "cutplan", *(f"x {peer}" for peer in _attention.PEERS)]
     kernels = sorted({c["sku"] for e in entries for c in e["contenders"] if c["name"] == _attention.OURS})
     text = [
-        f"#### Attention, {_circumstances(record)}",
+        f"## Attention, {_circumstances(record)}",
         f"`{record['command']}`: medians of {record['rounds']} runs, interleaved with those of torch's "
         "FlashAttention-2, cuDNN and memory-efficient backends; before each, "
         f"{record['flush_bytes'] >> 20} MiB are written to empty L2. "
@@ -330,7 +431,7 @@ def _overhead(record: _report.Record) -> str:
     ]
     return "\n\n".join(
         [
-            f"#### Host time, {_circumstances(record)}",
+            f"## Host time, {_circumstances(record)}",
             f"`{record['command']}`: medians of batches of {problems[0]['calls']} calls with torch tensors. "
             "The launch floor is the same kernel launched over and over from C++, its operands imported and "
             f"checked once. `import cutplan` takes {min(imports):.0f} ms and imports {frameworks}.",
@@ -356,7 +457,7 @@ def _mma_sync(record: _report.Record) -> str:
     header = ["M x N x K", *(c["name"] for c in record["entries"][0]["contenders"])]
     return "\n\n".join(
         [
-            f"#### The mma.sync design in its class, {_circumstances(record)}",
+            f"## The mma.sync design in its class, {_circumstances(record)}",
             f"`{record['command']}`: cutplan's sm80 and sm89 kernels and CUTLASS's stock 2.x ones, float16, "
             "layout rcr, interleaved in one run on this card; the second figure is the better stock kernel's "
             "time over cutplan's.",
@@ -375,45 +476,77 @@ def results() -> str:
     )
 
 
-SECTIONS: dict[str, Callable[[], str]] = {
-    "support": support,
-    "attention-support": attention_support,
-    "results": results,
+# Section -> the page that it is on, and what makes it. It stands there between a pair of HTML comments.
+SECTIONS: dict[str, tuple[str, Callable[[], str]]] = {
+    "speed": ("README.md", speed),
+    "selection": ("README.md", selection),
+    "limits": ("README.md", limits),
+    "support": ("docs/support.md", support),
+    "attention-support": ("docs/support.md", attention_support),
+    "results": ("docs/measurements.md", results),
 }
+PLOTS = "plots"  # the section that is files of its own
 
 
-def render(text: str, sections: Iterable[str]) -> str:
-    """`text` with the named sections made anew; each stands between a pair of HTML comments."""
+def render(text: str, sections: Iterable[str], page: str = "the page") -> str:
+    """`text` with the named sections made anew."""
     for name in sections:
         begin, end = f"<!-- generated: {name} -->\n", f"<!-- end: {name} -->"
         if text.count(begin) != 1 or text.count(end) != 1:
-            sys.exit(f"benchmarks.readme: README.md must hold one pair of {begin.strip()} and {end}")
+            sys.exit(f"benchmarks.readme: {page} must hold one pair of {begin.strip()} and {end}")
         before, _, rest = text.partition(begin)
         _, _, after = rest.partition(end)
-        text = f"{before}{begin}{SECTIONS[name]()}\n{end}{after}"
+        text = f"{before}{begin}{SECTIONS[name][1]()}\n{end}{after}"
     return text
 
 
+def draw() -> dict[str, str]:
+    """The plots by the file that each is in; of the first device alone, which README.md shows."""
+    pictures = {}
+    selections = _newest("selection")
+    for record in _newest("gemm")[:1]:
+        same = [s for s in selections if s["device"]["name"] == record["device"]["name"]]
+        pictures["docs/matmul.svg"] = plots.matmul(record, same[0] if same else None)
+    for record in _newest("fmha")[:1]:
+        pictures["docs/attention.svg"] = plots.attention(record)
+    return pictures
+
+
+def made(names: Iterable[str]) -> dict[str, str]:
+    """File -> what it should hold, of the files that the named sections are in."""
+    names = list(names)
+    files = {}
+    for page in dict.fromkeys(SECTIONS[name][0] for name in names if name != PLOTS):
+        of_page = [name for name in names if name != PLOTS and SECTIONS[name][0] == page]
+        files[page] = render((ROOT / page).read_text(), of_page, page)
+    return {**files, **(draw() if PLOTS in names else {})}
+
+
 def main(arguments: Sequence[str]) -> None:
+    known = [*SECTIONS, PLOTS]
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.readme",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("sections", nargs="*", help=f"of {', '.join(SECTIONS)} (default: all)")
-    parser.add_argument("--check", action="store_true", help="write nothing; fail where README.md differs")
+    parser.add_argument("sections", nargs="*", help=f"of {', '.join(known)} (default: all)")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail where a file differs")
     options = parser.parse_args(arguments)
-    if unknown := [name for name in options.sections if name not in SECTIONS]:
-        parser.error(f"no section {unknown[0]}; there are {', '.join(SECTIONS)}")
-    old = README.read_text()
-    new = render(old, options.sections or SECTIONS)
-    if not options.check:
-        README.write_text(new)
-    elif old != new:
-        sys.stdout.writelines(
-            difflib.unified_diff(old.splitlines(True), new.splitlines(True), "README.md", "as generated")
-        )
-        sys.exit("README.md is not as generated: make readme")
+    if unknown := [name for name in options.sections if name not in known]:
+        parser.error(f"no section {unknown[0]}; there are {', '.join(known)}")
+    stale = []
+    for name, text in made(options.sections or known).items():
+        path = ROOT / name
+        old = path.read_text() if path.exists() else ""
+        if not options.check:
+            path.write_text(text)
+        elif old != text:
+            stale.append(name)
+            sys.stdout.writelines(
+                difflib.unified_diff(old.splitlines(True), text.splitlines(True), name, "as generated")
+            )
+    if stale:
+        sys.exit(f"not as generated: {', '.join(stale)}: make readme")
 
 
 if __name__ == "__main__":

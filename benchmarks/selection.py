@@ -14,20 +14,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import pathlib
 import random
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import torch
 
 import cutplan
 from benchmarks import _report
+from benchmarks._selection import judge, rank
 from benchmarks._timing import WARM_UP_ROUNDS, Stopwatch
 from benchmarks.gemm import parse_shape, workspace_of
 
@@ -75,17 +74,6 @@ def shapes() -> list[tuple[int, int, int]]:
     return [*COMMON, *few_rows, *anything, *UNALIGNED]
 
 
-def _properties(record: _report.Record) -> cutplan.DeviceProperties:
-    fields = ("name", "compute_capability", "sm_count", "shared_memory", "l2_bytes")
-    return cutplan.DeviceProperties(**{field: record["device"][field] for field in fields})
-
-
-def _ranked(problem: _report.Record, properties: cutplan.DeviceProperties) -> list[cutplan.KernelSku]:
-    m, n, k = problem["shape"]
-    descriptor = cutplan.GemmDescriptor(m=m, n=n, k=k, a=problem["dtype"], layout=problem["layout"])
-    return cutplan.gemm_kernels(descriptor, properties, cutplan.PlanPreference(tune="off"))
-
-
 def _measure(
     problem: _report.Record, properties: cutplan.DeviceProperties, device: str, stopwatch: Stopwatch
 ) -> _report.Record:
@@ -98,56 +86,13 @@ def _measure(
         b = b.contiguous()
     d = torch.empty(m, n, dtype=dtype, device=device)
     descriptor = cutplan.describe(a, b, d)
-    ranked = _ranked(problem, properties)
+    ranked = rank(problem, properties)
     contenders: dict[str, Callable[[], object]] = {"torch": lambda: torch.mm(a, b, out=d)}
     for sku in [sku for sku in ranked if sku.arch == ranked[0].arch][:CANDIDATES]:
         plan = cutplan.GemmPlan.select(descriptor, device, cutplan.PlanPreference(kernel=sku.name))
         contenders[sku.name] = partial(plan.run, a, b, d, workspace=workspace_of(plan, d.device))
     samples = stopwatch.compare(contenders, ROUNDS)
     return {**problem, "medians": {name: statistics.median(taken) for name, taken in samples.items()}}
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """On a group of problems; means are geometric."""
-
-    count: int
-    loss: float  # time of the model's choice over the fastest's
-    worst: float
-    gain: float  # torch's time over that of the choice
-
-
-def judge(record: _report.Record) -> tuple[dict[str, Verdict], list[str]]:
-    """The verdict on each group, and the choices that cannot be judged because they were not measured."""
-    properties = _properties(record)
-    groups: dict[str, list[tuple[float, float]]] = {}
-    unmeasured = []
-    for problem in record["problems"]:
-        medians = problem["medians"]
-        choice = _ranked(problem, properties)[0].name
-        if choice not in medians:
-            unmeasured.append(f"{'x'.join(map(str, problem['shape']))} {choice}")
-            continue
-        fastest = min(taken for name, taken in medians.items() if name != "torch")
-        ratios = medians[choice] / fastest, medians["torch"] / medians[choice]
-        m, n, k = problem["shape"]
-        is_aligned = all(extent % 64 == 0 for extent in ((k,) if problem["layout"] == "rcr" else (k, n)))
-        for group in (
-            "all",
-            "up to 16 rows" if m <= 16 else "up to 384 rows" if m <= 384 else "more rows",
-            "rows of whole lines" if is_aligned else "rows of parts of lines",
-            "torch below 20 us" if medians["torch"] < 20 else "torch 20 us or more",
-        ):
-            groups.setdefault(group, []).append(ratios)
-
-    def mean(values: Sequence[float]) -> float:
-        return math.exp(statistics.fmean(map(math.log, values)))
-
-    verdicts = {}
-    for group, found in groups.items():
-        losses, gains = zip(*found, strict=True)
-        verdicts[group] = Verdict(len(found), mean(losses), max(losses), mean(gains))
-    return verdicts, unmeasured
 
 
 def report(record: _report.Record) -> None:

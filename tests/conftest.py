@@ -4,27 +4,40 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import pathlib
+import re
 import secrets
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pytest
-import torch
 
 import cutplan
-from tests.environment import has_cuda, not_run, note_not_run, why_no_cuda
+from tests.environment import HAS_TORCH, has_cuda, not_run, note_not_run, why_no_cuda
 
-# Test files that need a package which is not everywhere: path of the file -> package.
-_NEEDS = {
-    "gemm/test_properties.py": "hypothesis",
-    "fmha/test_properties.py": "hypothesis",
-    "gemm/test_jax.py": "jax",
-}
-_missing = {path: package for path, package in _NEEDS.items() if importlib.util.find_spec(package) is None}
-collect_ignore = sorted(_missing)
-for _path, _package in _missing.items():
-    note_not_run(f"tests/{_path}: {_package} is not installed")
+if HAS_TORCH:
+    import torch
+
+# Packages that are not everywhere. A test file that imports one of them is left out where it is missing.
+_OPTIONAL = {"hypothesis", "jax", "torch"}
+
+
+class _Module(pytest.Module):
+    def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
+        try:
+            return super().collect()
+        except self.CollectError as error:
+            cause = error.__cause__
+            if not isinstance(cause, ModuleNotFoundError) or cause.name not in _OPTIONAL:
+                raise
+            tests = re.findall(r"^def test_", self.path.read_text(), re.MULTILINE)
+            note_not_run(f"test functions of files that import {cause.name} (not installed)", len(tests))
+            return []
+
+
+def pytest_pycollect_makemodule(module_path: pathlib.Path, parent: pytest.Collector) -> pytest.Module:
+    return _Module.from_parent(parent, path=module_path)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -39,7 +52,8 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["CUTPLAN_CACHE_DIR"] = measured.name
     config.add_cleanup(measured.cleanup)
     # Small tensors gain nothing from torch's threads, which wait for each other busily where CPUs are shared.
-    torch.set_num_threads(1)
+    if HAS_TORCH:
+        torch.set_num_threads(1)
     if config.getoption("seed") is None:
         config.option.seed = secrets.randbelow(2**31)
     if importlib.util.find_spec("hypothesis") is not None:
@@ -48,6 +62,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
         hypothesis.core.global_force_seed = config.option.seed
     config.addinivalue_line("markers", "built(arch): needs the kernels of an architecture in the build")
+    config.addinivalue_line("markers", "torch: needs torch, in a file that does not import it")
     config.addinivalue_line("markers", "cuda: needs a GPU")
     config.addinivalue_line("markers", "two_gpus: needs two GPUs")
     config.addinivalue_line("markers", "large: needs 40 GB of GPU memory")
@@ -69,6 +84,8 @@ def _obstacle(item: pytest.Item) -> str | None:
         if mark.args[0] not in cutplan.built_architectures():
             return f"tests of {mark.args[0]} kernels (not in this build)"
     marks = {mark.name for mark in item.iter_markers()}
+    if "torch" in marks and not HAS_TORCH:
+        return "tests that run programs with torch (not installed)"
     if not marks & {"cuda", "two_gpus", "large"}:
         return None
     if not has_cuda():
@@ -119,5 +136,5 @@ def seed(request: pytest.FixtureRequest) -> int:
 def no_cuda_error_left() -> Iterator[None]:
     """A kernel that fails asynchronously fails the test that launched it, not a later one."""
     yield
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if HAS_TORCH and torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.synchronize()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections import Counter
 
-import torch
-
 import cutplan
+
+HAS_TORCH = importlib.util.find_spec("torch") is not None
+if HAS_TORCH:
+    import torch
 
 not_run: Counter[str] = Counter()
 
@@ -17,10 +20,12 @@ def note_not_run(what: str, count: int = 1) -> None:
 
 
 def has_cuda() -> bool:
-    return torch.cuda.is_available() and cutplan.cuda_device_count() > 0
+    return HAS_TORCH and torch.cuda.is_available() and cutplan.cuda_device_count() > 0
 
 
 def why_no_cuda() -> str:
+    if not HAS_TORCH:
+        return "torch is not installed"
     if not torch.cuda.is_available():
         return "torch sees no GPU"
     return f"cutplan sees no GPU: {cutplan.cuda_unavailable_reason()}"

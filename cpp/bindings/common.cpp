@@ -520,7 +520,8 @@ Workspace to_workspace(Importer& importer, nb::handle object, Device device) {
   TensorView view;
   importer.import(object, "workspace", view);
   if (view.device != device) {
-    throw DeviceMismatch("workspace: must be on the plan's device " + to_string(device) + ", got " + to_string(view.device));
+    throw DeviceMismatch("workspace: must be on " + to_string(device) + ", the plan's device, got " +
+                         to_string(view.device));
   }
   if (view.read_only) throw ReadOnly("workspace: must be writable, got a read-only tensor");
   std::int64_t elements = 1;

@@ -1,11 +1,16 @@
 #include "dlpack.hpp"
 
 #include <cstring>
+#include <optional>
+#include <stdexcept>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "common.hpp"
 #include "dlpack_abi.hpp"
+#include "gil.hpp"
 
 namespace cutplan::bindings {
 namespace {
@@ -163,6 +168,15 @@ void unpack_nibbles(const char* name, DType dtype, TensorView& view) {
   view.strides[last] = 1;
 }
 
+/// CuPy divides a step in bytes by the size of an element, and without a sign: a negative one comes as a step beyond any
+/// memory, of as many bytes modulo 2^64.
+std::int64_t signed_stride(std::int64_t stride, int element_bits) {
+  constexpr std::int64_t end_of_memory = std::int64_t{1} << 56;
+  if (stride < end_of_memory || element_bits < 8) return stride;
+  const std::int64_t bytes = element_bits / 8;
+  return static_cast<std::int64_t>(static_cast<std::uint64_t>(stride) * static_cast<std::uint64_t>(bytes)) / bytes;
+}
+
 /// `wanted`: the type that raw bytes stand for, or none to take the producer's word.
 void decode(const dlpack::Tensor& t, std::uint64_t flags, bool immutable, const char* name, DType wanted, TensorView& view) {
   DType dtype = decode(t.dtype);
@@ -198,7 +212,7 @@ void decode(const dlpack::Tensor& t, std::uint64_t flags, bool immutable, const 
   view.rank = t.rank;
   for (int i = 0; i < t.rank; ++i) view.shape[i] = t.shape[i];
   if (t.strides != nullptr) {
-    for (int i = 0; i < t.rank; ++i) view.strides[i] = t.strides[i];
+    for (int i = 0; i < t.rank; ++i) view.strides[i] = signed_stride(t.strides[i], t.dtype.bits);
   } else {
     std::int64_t stride = 1;
     for (int i = t.rank - 1; i >= 0; --i) {
@@ -452,6 +466,7 @@ Importer::Importer(Device device, nb::handle stream, nb::handle first, const cha
   }
   while (nb::isinstance<TensorViewObject>(first)) first = nb::cast<const TensorViewObject&>(first).tensor;
   const Producer producer = producer_of(first);
+  stream_framework_ = producer.framework;
   if (producer.api != nullptr) {
     if (producer.api->current_stream(dlpack::device_cuda, device.id, &stream_) != 0) refuse_pending(first, first_name);
     stream_api_ = producer.api;
@@ -463,15 +478,29 @@ Importer::Importer(Device device, nb::handle stream, nb::handle first, const cha
 }
 
 Importer::~Importer() {
+  for (int i = 0; i < loan_count_; ++i) loans_[i].give_back();
+}
+
+void Importer::enqueued(Device device) {
+  if (kept_ == 0) return;
+  std::optional<StreamEvent> event;
+  {
+    const GilRelease release;
+    event = StreamEvent::record(device, stream_);
+  }
+  if (!event) return;
+  std::vector<Loan> kept;
+  int rest = 0;
   for (int i = 0; i < loan_count_; ++i) {
-    if (loans_[i].versioned) {
-      auto* managed = static_cast<dlpack::VersionedManagedTensor*>(loans_[i].managed);
-      if (managed->deleter != nullptr) managed->deleter(managed);
+    if (kept_ >> i & 1) {
+      kept.push_back(loans_[i]);
     } else {
-      auto* managed = static_cast<dlpack::ManagedTensor*>(loans_[i].managed);
-      if (managed->deleter != nullptr) managed->deleter(managed);
+      loans_[rest++] = loans_[i];
     }
   }
+  loan_count_ = rest;
+  kept_ = 0;
+  keep_loans(*std::move(event), std::move(kept));
 }
 
 void Importer::import(nb::handle object, const char* name, TensorView& view) {
@@ -496,7 +525,7 @@ void Importer::import_as(nb::handle object, const char* name, DType dtype, Tenso
     }
     dlpack::VersionedManagedTensor* managed = nullptr;
     if (producer.api->export_managed(object.ptr(), &managed) != 0 || managed == nullptr) refuse_pending(object, name);
-    lend(managed, true);
+    lend(managed, true, outlasts_call(producer.framework));
     decode(managed->tensor, managed->flags, producer.framework == Framework::jax, name, dtype, view);
     if (producer.framework == Framework::torch) {
       check_memory(object, name, view);
@@ -582,7 +611,7 @@ void Importer::import_capsule(nb::handle object, Framework framework, const char
     auto* managed =
         static_cast<dlpack::VersionedManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), dlpack::versioned_capsule_name));
     if (PyCapsule_SetName(capsule.ptr(), dlpack::used_versioned_capsule_name) != 0) throw nb::python_error();
-    lend(managed, true);
+    lend(managed, true, outlasts_call(framework));
     if (managed->version.major != dlpack::major_version) {
       raise_export_refused(operand(name) + type_of(object) + " exported DLPack " + std::to_string(managed->version.major) +
                            "." + std::to_string(managed->version.minor) + "; cutplan reads 1.x and asked for 1.1");
@@ -591,7 +620,7 @@ void Importer::import_capsule(nb::handle object, Framework framework, const char
   } else if (PyCapsule_IsValid(capsule.ptr(), dlpack::capsule_name)) {
     auto* managed = static_cast<dlpack::ManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), dlpack::capsule_name));
     if (PyCapsule_SetName(capsule.ptr(), dlpack::used_capsule_name) != 0) throw nb::python_error();
-    lend(managed, false);
+    lend(managed, false, outlasts_call(framework));
     decode(managed->tensor, 0, immutable, name, dtype, view);
   } else {
     raise_export_refused(operand(name) + "__dlpack__ of " + type_of(object) + " must return a fresh DLPack capsule, got " +
@@ -599,6 +628,18 @@ void Importer::import_capsule(nb::handle object, Framework framework, const char
   }
 }
 
-void Importer::lend(void* managed, bool versioned) { loans_[loan_count_++] = {managed, versioned}; }
+/// torch and CuPy reuse memory in the order of the stream that it was allocated on: on their own current stream nothing can
+/// go wrong, and who passes a stream answers for it, as with their own functions. Of others nothing is known.
+bool Importer::outlasts_call(Framework framework) const noexcept {
+  if (order_ != Order::on_stream) return false;
+  const bool by_stream = framework == Framework::torch || framework == Framework::cupy;
+  return !(by_stream && (explicit_stream_ || framework == stream_framework_));
+}
+
+void Importer::lend(void* managed, bool versioned, bool kept) {
+  if (loan_count_ == max_loans) throw std::length_error("cutplan: internal error: more operands than a call has");
+  kept_ |= static_cast<std::uint32_t>(kept) << loan_count_;
+  loans_[loan_count_++] = {managed, versioned};
+}
 
 }  // namespace cutplan::bindings

@@ -8,6 +8,7 @@
 #include <initializer_list>
 
 #include "cutplan/tensor.hpp"
+#include "loans.hpp"
 
 namespace cutplan::bindings {
 
@@ -69,26 +70,30 @@ class Importer {
   /// The CUDA stream of this call.
   void* stream() const noexcept { return stream_; }
 
+  /// After the work of this call is on its stream. What is lent by a library that does not order its memory by this stream
+  /// stays lent until the device has passed that work; everything else is given back with the importer. In a capture there
+  /// is no such point, and whoever replays the graph keeps its operands.
+  void enqueued(Device device);
+
  private:
   enum class Order : std::uint8_t { unordered, host, on_stream };
   enum class Tangents : std::uint8_t { not_asked, none, possible };
-  struct Loan {
-    void* managed;
-    bool versioned;
-  };
   static constexpr int max_loans = 21;  // an attention backward: 9 operands, 8 of options, 3 more gradients, workspace
 
   void import_capsule(nb::handle object, Framework framework, const char* name, DType dtype, TensorView& view);
   nb::object export_capsule(nb::handle object, Framework framework, const char* name);
   void import_view(const TensorViewObject& object, const char* name, TensorView& view);
   void import_as(nb::handle object, const char* name, DType dtype, TensorView& view);
-  void lend(void* managed, bool versioned);
+  bool outlasts_call(Framework framework) const noexcept;
+  void lend(void* managed, bool versioned, bool kept);
   bool check_torch(nb::handle object, const char* name);
 
   Order order_ = Order::unordered;
   bool explicit_stream_ = false;
   Tangents tangents_ = Tangents::not_asked;
   int loan_count_ = 0;
+  std::uint32_t kept_ = 0;                         // loans, one bit each, that outlast the call
+  Framework stream_framework_ = Framework::other;  // whose current stream this is
   void* stream_ = nullptr;
   const void* stream_api_ = nullptr;  // exchange API of the producer whose current stream this is
   Loan loans_[max_loans];

@@ -367,9 +367,10 @@ void bind_plans(nb::module_& m) {
           "heads\n"
           "and sequence change places in all but lse. Last dimensions are contiguous; outer strides are free, 0 only in "
           "inputs.\n"
-          "bias and mask (bool, true takes part) broadcast to [B, H, Sq, Sk]; alibi_slopes float32 [H] or [B, H]; sink "
-          "float32\n"
-          "[H]; seqused_k int32 [B], the lengths of K and V; cu_seqlens_q and cu_seqlens_k int32 [B + 1]; rng_state int64 "
+          "bias and mask (bool, true takes part) broadcast to [B, H, Sq, Sk]; alibi_slopes [H] or [B, H] and sink "
+          "[H],\n"
+          "float32 or of the operands' type; seqused_k int32 [B], the lengths of K and V; cu_seqlens_q and cu_seqlens_k "
+          "int32 [B + 1]; rng_state int64 "
           "[2],\n"
           "seed and offset. scale is 1 / sqrt(D) unless given; dropout_p is the probability of dropping a weight.\n\n"
           "Enqueues on `stream` (None: the current stream of o's library) and returns; on the host it computes before it\n"
@@ -406,8 +407,8 @@ void bind_plans(nb::module_& m) {
            "The operands are the forward's, with the o and lse that it wrote, and the same scale, dropout_p and rng_state.\n"
            "grad has o's shape and the operands' type; dq, dk and dv have the shapes of q, k and v. dbias has the bias's "
            "shape\n"
-           "and type, and is summed where the bias is broadcast; dalibi_slopes and dsink are float32, of the shapes of\n"
-           "alibi_slopes and sink. Stream, workspace and errors are FmhaPlan.run's.")
+           "and type, and is summed where the bias is broadcast; dalibi_slopes and dsink have the shapes of\n"
+           "alibi_slopes and sink, and one of their types. Stream, workspace and errors are FmhaPlan.run's.")
       .def("can_implement", &can_implement_backward, "grad"_a = nb::none(), "q"_a = nb::none(), "k"_a = nb::none(),
            "v"_a = nb::none(), "o"_a = nb::none(), "lse"_a = nb::none(), "dq"_a = nb::none(), "dk"_a = nb::none(),
            "dv"_a = nb::none(), nb::kw_only(), CUTPLAN_OPTION_ARGUMENTS, "dbias"_a = nb::none(),

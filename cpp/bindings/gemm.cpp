@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "gemm.hpp"
+#include "gil.hpp"
 
 namespace cutplan::bindings {
 
@@ -174,8 +175,11 @@ double measure_launch(const GemmPlan& plan, nb::handle a, nb::handle b, nb::hand
   Importer importer(plan.device(), stream, d, "d");
   GemmArguments arguments;
   import(importer, {a, b, d, c, bias, b2, bias2, residual, aux, row_scale, column_scale}, alpha, beta, arguments);
-  const double seconds =
-      plan.measure_launch(arguments, launches, importer.stream(), to_workspace(importer, workspace, plan.device()));
+  const Workspace scratch = to_workspace(importer, workspace, plan.device());
+  const double seconds = [&] {
+    const GilRelease release;
+    return plan.measure_launch(arguments, launches, importer.stream(), scratch);
+  }();
   mark_written({d, plan.descriptor().epilogue.aux == Auxiliary::store ? aux : nb::handle(Py_None)});
   return seconds;
 }

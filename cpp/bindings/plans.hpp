@@ -9,6 +9,7 @@
 
 #include "common.hpp"
 #include "dlpack.hpp"
+#include "gil.hpp"
 
 #define CUTPLAN_TENSOR "cutplan._typing.Tensor"
 #define CUTPLAN_OPTIONAL CUTPLAN_TENSOR " | None = None"
@@ -20,13 +21,12 @@ template <typename Plan, typename Arguments>
 void run_plan(const Plan& plan, const Arguments& arguments, Importer& importer, nb::handle workspace) {
   const Device device = plan.device();
   const Workspace scratch = to_workspace(importer, workspace, device);
-  if (device.type == DeviceType::cpu) {
-    // a launch takes less time than giving up the GIL does; a computation on the host does not
-    nb::gil_scoped_release release;
-    plan.run(arguments, nullptr, scratch);
-  } else {
+  {
+    // The host computes here, and a launch waits where the stream's queue is full, perhaps for a callback into Python.
+    const GilRelease release;
     plan.run(arguments, importer.stream(), scratch);
   }
+  importer.enqueued(device);
 }
 
 template <typename Plan>
@@ -38,7 +38,7 @@ Plan select_plan(const DescriptorOf<Plan>& descriptor, nb::handle device, const 
   const Device where = to_device(device);
   std::optional<Plan> plan;
   {
-    const nb::gil_scoped_release release;
+    const GilRelease release;
     plan = Plan::select(descriptor, where, preference ? *preference : PlanPreference());
   }
   warn_tuning_problems();

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "common.hpp"
+#include "gil.hpp"
 
 namespace cutplan::bindings {
 
@@ -30,8 +31,8 @@ auto with_os_errors(const Function& function) {
 TuningProgress to_progress(nb::object callback) {
   if (callback.is_none()) return {};
   return [callback](int done, int total) {
-    const nb::gil_scoped_acquire gil;
-    callback(done, total);
+    const GilAcquire gil;
+    without_unwinding([&] { callback(done, total); });
   };
 }
 
@@ -40,7 +41,7 @@ template <typename Measure>
 std::vector<GemmMeasurement> measured(const Measure& measure) {
   std::vector<GemmMeasurement> all;
   {
-    const nb::gil_scoped_release release;
+    const GilRelease release;
     all = measure();
   }
   warn_tuning_problems();

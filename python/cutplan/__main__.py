@@ -1,4 +1,4 @@
-"""``python -m cutplan``: info, what an installation can do; bench and tune, how fast; --cmake-dir."""
+"""``cutplan``, or ``python -m cutplan``: info, what an installation can do; bench and tune, how fast."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import cutplan
 
-from . import _tuning
+from . import _attention_bench, _tuning
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,15 +43,6 @@ _ATTENTION_SAMPLES = (
 )
 
 
-def _attention_summary(g: cutplan.FmhaDescriptor) -> str:
-    text = f"{g.batch} x {g.heads} heads x {g.seq_q} x {g.seq_k} x {g.dim} {g.dtype}"
-    if g.heads_k != g.heads:
-        text += f", {g.heads_k} key heads"
-    if g.causal is not None:
-        text += f", causal {g.causal}"
-    return text
-
-
 def _print_plan(summary: str, select: Callable[[], _Plan]) -> None:
     try:
         plan = select()
@@ -61,43 +52,73 @@ def _print_plan(summary: str, select: Callable[[], _Plan]) -> None:
         print(f"  {summary}\n    {plan.sku}, workspace {plan.workspace_size} bytes")
 
 
-def _print_info() -> None:
-    print(f"cutplan {cutplan.version()}, built for {', '.join(cutplan.built_architectures())}")
-    for family, kernels in (("matmul", cutplan.gemm_registry()), ("attention", cutplan.fmha_registry())):
-        print(f"\n{len(kernels)} {family} kernels")
-        for sku in kernels:
-            print(f"  {sku}")
+def _gpus() -> str:
+    """Which GPUs are used, or why none is."""
     count = cutplan.cuda_device_count()
     if count == 0:
-        print(f"\nno CUDA device: {cutplan.cuda_unavailable_reason()}")
-    for device in ["cpu", *(f"cuda:{i}" for i in range(count))]:
-        properties = cutplan.device_properties(device)
-        if device == "cpu":
-            print(f"\n{device}: {properties.sm_count} threads")
+        return f"no GPU used: {cutplan.cuda_unavailable_reason()}"
+    found = []
+    for device in (f"cuda:{i}" for i in range(count)):
+        name = cutplan.device_properties(device).name
+        try:
+            cutplan.GemmPlan.select(_SAMPLES[0], device)
+        except cutplan.Unsupported as error:
+            found.append(f"{device} {name} not used: {str(error).splitlines()[0]}")
         else:
-            major, minor = divmod(properties.compute_capability, 10)
-            print(
-                f"\n{device}: {properties.name}, compute capability {major}.{minor}, "
-                f"{properties.sm_count} SMs, {properties.shared_memory // 1024} KiB shared memory per block, "
-                f"{properties.l2_bytes >> 20} MiB L2"
-            )
-        for gemm in _SAMPLES:
-            _print_plan(_tuning.summary(gemm), functools.partial(cutplan.GemmPlan.select, gemm, device))
-        for forward in _ATTENTION_SAMPLES:
-            summary = _attention_summary(forward)
-            _print_plan(summary, functools.partial(cutplan.FmhaPlan.select, forward, device))
-            backward = cutplan.FmhaBackwardDescriptor(forward)
-            _print_plan(
-                f"{summary}, backward", functools.partial(cutplan.FmhaBackwardPlan.select, backward, device)
-            )
+            found.append(f"{device} {name}")
+    return "; ".join(found)
+
+
+def _print_device(device: str) -> None:
+    properties = cutplan.device_properties(device)
+    if device == "cpu":
+        print(f"\n{device}: {properties.sm_count} threads")
+        return
+    major, minor = divmod(properties.compute_capability, 10)
+    print(
+        f"\n{device}: {properties.name}, compute capability {major}.{minor}, "
+        f"{properties.sm_count} SMs, {properties.shared_memory // 1024} KiB shared memory per block, "
+        f"{properties.l2_bytes >> 20} MiB L2"
+    )
+
+
+def _print_choices(device: str) -> None:
+    """Which kernel serves problems of the kinds that people run."""
+    for gemm in _SAMPLES:
+        _print_plan(_tuning.summary(gemm), functools.partial(cutplan.GemmPlan.select, gemm, device))
+    for forward in _ATTENTION_SAMPLES:
+        summary = _attention_bench.summary(forward)
+        _print_plan(summary, functools.partial(cutplan.FmhaPlan.select, forward, device))
+        backward = cutplan.FmhaBackwardDescriptor(forward)
+        summary = _attention_bench.summary(backward)
+        _print_plan(summary, functools.partial(cutplan.FmhaBackwardPlan.select, backward, device))
+
+
+def _print_info(kernels: bool) -> None:
+    print(f"cutplan {cutplan.version()}, kernels for {', '.join(cutplan.built_architectures())}; {_gpus()}")
+    for device in ["cpu", *(f"cuda:{i}" for i in range(cutplan.cuda_device_count()))]:
+        _print_device(device)
+        if kernels:
+            _print_choices(device)
+    if kernels:
+        for family, registry in (("matmul", cutplan.gemm_registry()), ("attention", cutplan.fmha_registry())):
+            print(f"\n{len(registry)} {family} kernels")
+            for sku in registry:
+                print(f"  {sku}")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m cutplan", description=__doc__)
+    parser = argparse.ArgumentParser(prog="cutplan", description="What cutplan can do here, and how fast.")
+    parser.add_argument("--version", action="version", version=f"cutplan {cutplan.version()}")
     parser.add_argument("--cmake-dir", action="store_true", help="print the directory for CMAKE_PREFIX_PATH")
     parser.add_argument("--include-dir", action="store_true", help="print the directory of the C++ headers")
     commands = parser.add_subparsers(dest="command")
-    commands.add_parser("info", help="print version, kernels and devices")
+    info = commands.add_parser("info", help="print what is built, and the devices that are there")
+    info.add_argument(
+        "--kernels",
+        action="store_true",
+        help="also the kernel that serves some common problems, and all others",
+    )
     tune = commands.add_parser("tune", help="measure which kernel is the fastest, and keep the answer")
     bench = commands.add_parser("bench", help="print how fast each kernel is, fastest first")
     _tuning.add_arguments(tune, bench)
@@ -107,11 +128,12 @@ def main(arguments: list[str] | None = None) -> int:
     if options.include_dir:
         print(_PACKAGE / "include")
     if options.command == "info":
-        _print_info()
-    elif options.command == "tune":
-        return _tuning.tune(tune, options)
-    elif options.command == "bench":
-        return _tuning.bench(bench, options)
+        _print_info(options.kernels)
+    elif options.command in ("tune", "bench"):
+        try:
+            return _tuning.tune(tune, options) if options.command == "tune" else _tuning.bench(bench, options)
+        except (cutplan.Error, _attention_bench.NoClock) as error:
+            parser.error(str(error))
     elif not (options.cmake_dir or options.include_dir):
         parser.print_help()
         return 2

@@ -176,13 +176,14 @@ def attention(
     and the dimension B is left out.
 
     Score of query i and key j: ``scale q_i . k_j`` (`scale` is 1 / sqrt(D) unless given), then
-    ``softcap tanh(score / softcap)``, then minus ``slope |i + off - j|`` (`alibi_slopes` float32 [H] or
+    ``softcap tanh(score / softcap)``, then minus ``slope |i + off - j|`` (`alibi_slopes` [H] or
     [B, H]), then plus `bias` (of q's type or float32; broadcasts to [B, H, Sq, Sk]). Key j takes part where
     all of these hold: `causal`, j <= i + off; `window` (left, right), i + off - left <= j <= i + off + right,
     -1 being no limit; `mask` (bool; broadcasts as the bias does) is true; j < `seqused_k` (int32 [B]). `off`
     is 0 for "top_left" and Sk - Sq for "bottom_right" alignment, which `causal` sets, or without it `align`
-    ("bottom_right" unless given). `sink` (float32 [H]) is one more logit, which has no value. `dropout_p` is
-    the probability of dropping a weight, by random numbers from `rng_state` (int64 [2]: seed and offset).
+    ("bottom_right" unless given). `sink` ([H]) is one more logit, which has no value; slopes and sink are
+    float32 or of the operands' type. `dropout_p` is the probability of dropping a weight, by random numbers
+    from `rng_state` (int64 [2]: seed and offset).
 
     Returns o, or (o, lse) with `return_lse`: lse float32 [B, H, Sq] is the natural logarithm of the sum of
     exponentials. A row that sees no key has 0 in o and -inf in lse. o has `out_dtype`, or q's type; it is
@@ -291,8 +292,8 @@ def attention_backward(
     its library makes a contiguous copy first, for kernels read whole rows. dq, dk and dv have the shapes of
     q, k and v, and `grad_dtype` or q's type; they are new tensors of q's library.
 
-    `dbias`, `dalibi_slopes` and `dsink` ask for the gradients of those operands: of their shapes, dbias of
-    the bias's type and the others float32. Where the bias is broadcast, its gradient is summed.
+    `dbias`, `dalibi_slopes` and `dsink` ask for the gradients of those operands: of their shapes and
+    types. Where the bias is broadcast, its gradient is summed.
 
     `deterministic` gives the same bits for the same inputs, which the default does not promise on a GPU;
     `preference`, a PlanPreference, has it too. Errors are those of FmhaBackwardPlan.select and

@@ -1,4 +1,4 @@
-"""``python -m cutplan tune`` and ``bench``: measuring kernels, and looking after what was measured."""
+"""``cutplan tune`` and ``cutplan bench``: measuring kernels, and looking after what was measured."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pathlib
 import sys
 from typing import TYPE_CHECKING, Protocol
 
-from . import _core
+from . import _attention_bench, _core
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -67,7 +67,30 @@ def _add_problem_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--alignment", type=int, help="bytes; default: what contiguous operands have")
     group.add_argument("--math", default="tf32x3", metavar="NAME", help="for float32; default: tf32x3")
     group.add_argument("--sm-count", type=int, default=0, metavar="INT", help="to use; default: all")
+    _add_device_argument(parser)
+
+
+def _add_device_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help='"cpu" or "cuda:0"; default: the first GPU, else the host')
+
+
+def _add_attention_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("problems", "commas part several values; every combination is taken")
+    group.add_argument("--batch", type=_extents, default=[1], metavar="INT,...", help="default: 1")
+    group.add_argument("--heads", type=_extents, default=[16], metavar="INT,...", help="of Q; default: 16")
+    group.add_argument("--heads-k", type=int, metavar="INT", help="of K and V; default: as many as of Q")
+    group.add_argument("--seq", type=_extents, required=True, metavar="INT,...", help="queries")
+    group.add_argument("--seq-k", type=_extents, metavar="INT,...", help="keys; default: as many as queries")
+    group.add_argument(
+        "--dim", type=_extents, default=[128], metavar="INT,...", help="of a head; default: 128"
+    )
+    group.add_argument(
+        "--dtype", type=_names, default=["bfloat16"], metavar="NAME,...", help="default: bfloat16"
+    )
+    group.add_argument("--causal", metavar="NAME", help="top_left or bottom_right")
+    group.add_argument("--window", type=int, metavar="INT", help="keys before a query that it sees")
+    group.add_argument("--backward", action="store_true", help="the gradients instead")
+    _add_device_argument(parser)
 
 
 def add_arguments(tune: argparse.ArgumentParser, bench: argparse.ArgumentParser) -> None:
@@ -75,7 +98,8 @@ def add_arguments(tune: argparse.ArgumentParser, bench: argparse.ArgumentParser)
     tune.add_argument("family", nargs="?", choices=["gemm"], help="measure kernels for the problems given")
     _add_problem_arguments(tune)
     group = tune.add_argument_group("what was measured")
-    group.add_argument("--show", action="store_true", help="print it")
+    group.add_argument("--show", action="store_true", help="print it, for the devices of this machine")
+    group.add_argument("--all", action="store_true", help="with --show: for every device")
     group.add_argument(
         "--export",
         type=pathlib.Path,
@@ -90,9 +114,14 @@ def add_arguments(tune: argparse.ArgumentParser, bench: argparse.ArgumentParser)
         help="keep the entries of a table",
     )
     group.add_argument("--clear", action="store_true", help="forget it, and what was imported")
-    bench.add_argument("family", choices=["gemm"], help="time every kernel that can serve the problems given")
-    _add_problem_arguments(bench)
-    bench.add_argument("--candidates", type=int, default=0, metavar="INT", help="default: all")
+    families = bench.add_subparsers(dest="family", required=True, metavar="family")
+    for family, what in (("gemm", "matrix multiplication"), ("attention", "attention")):
+        parser = families.add_parser(family, help=what, description=f"Times every kernel for {what}.")
+        if family == "gemm":
+            _add_problem_arguments(parser)
+        else:
+            _add_attention_arguments(parser)
+        parser.add_argument("--candidates", type=int, default=0, metavar="INT", help="default: all")
 
 
 def _problems(
@@ -217,28 +246,84 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
+def _attention_problems(
+    parser: argparse.ArgumentParser, options: argparse.Namespace
+) -> list[_attention_bench.Descriptor]:
+    problems = itertools.product(
+        options.dtype, options.dim, options.heads, options.batch, options.seq, options.seq_k or [None]
+    )
+    try:
+        forwards = [
+            _core.FmhaDescriptor(
+                batch=batch,
+                heads=heads,
+                heads_k=options.heads_k,
+                seq_q=seq,
+                seq_k=seq_k or seq,
+                dim=dim,
+                dtype=dtype,
+                causal=options.causal,
+                window=(-1, -1) if options.window is None else (options.window, 0),
+                lse=options.backward,
+            )
+            for dtype, dim, heads, batch, seq, seq_k in problems
+        ]
+        return [_core.FmhaBackwardDescriptor(g) for g in forwards] if options.backward else list(forwards)
+    except (TypeError, ValueError) as error:
+        parser.error(str(error))
+
+
+_Row = tuple[str, float, float | None]  # name, seconds, what the cost model predicted
+_Bench = tuple[str, "Callable[[], Sequence[_Row]]", float, float]  # summary, measuring, flop, bytes
+
+
+def _gemm_benches(
+    parser: argparse.ArgumentParser, options: argparse.Namespace, device: str
+) -> Iterator[_Bench]:
+    descriptors, preference = _problems(parser, options)
+    for g in descriptors:
+
+        def measure(g: _core.GemmDescriptor = g) -> list[_Row]:
+            measured = _core.measure_gemm(g, device, preference, candidates=options.candidates)
+            return [(entry.sku.name, entry.seconds, entry.predicted_seconds) for entry in measured]
+
+        yield summary(g), measure, _flop(g), _bytes(g)
+
+
+def _attention_benches(
+    parser: argparse.ArgumentParser, options: argparse.Namespace, device: str
+) -> Iterator[_Bench]:
+    for g in _attention_problems(parser, options):
+
+        def measure(g: _attention_bench.Descriptor = g) -> list[_Row]:
+            measured = _attention_bench.measure(g, device, options.candidates)
+            return [(entry.sku.name, entry.seconds, None) for entry in measured]
+
+        yield _attention_bench.summary(g), measure, _attention_bench.flop(g), _attention_bench.moved_bytes(g)
+
+
 def bench(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     """Prints a table for each problem; 1 where one of them has no kernel."""
-    descriptors, preference = _problems(parser, options)
     device, refused = _device(options), 0
-    for g in descriptors:
-        print(f"{summary(g)} on {device}")
+    benches = _gemm_benches if options.family == "gemm" else _attention_benches
+    for what, measure, flop, moved in benches(parser, options, device):
+        print(f"{what} on {device}")
         try:
-            measured = _core.measure_gemm(g, device, preference, candidates=options.candidates)
+            measured = measure()
         except _core.Unsupported as error:
             print(f"  none: {error}")
             refused += 1
             continue
-        rows = [("kernel", "us", "TFLOP/s", "GB/s", "predicted us")]
-        for entry in measured:
-            predicted = entry.predicted_seconds
+        predicts = options.family == "gemm"  # attention's cost model is not asked for times
+        rows = [("kernel", "us", "TFLOP/s", "GB/s", *(["predicted us"] if predicts else []))]
+        for name, seconds, predicted in measured:
             rows.append(
                 (
-                    entry.sku.name,
-                    _microseconds(entry.seconds),
-                    f"{_flop(g) / entry.seconds * 1e-12:.3g}",
-                    f"{_bytes(g) / entry.seconds * 1e-9:.4g}",
-                    "-" if predicted is None else _microseconds(predicted),
+                    name,
+                    _microseconds(seconds),
+                    f"{flop / seconds * 1e-12:.3g}",
+                    f"{moved / seconds * 1e-9:.4g}",
+                    *(["-" if predicted is None else _microseconds(predicted)] if predicts else []),
                 )
             )
         print("\n".join(f"  {line}" for line in _table(rows)))
@@ -272,24 +357,39 @@ def _measure(parser: argparse.ArgumentParser, options: argparse.Namespace) -> in
     return 1 if refused else 0
 
 
-def _show() -> None:
+def _devices() -> set[tuple[str, int]]:
+    """Name and compute capability of what this machine has."""
+    names = ["cpu", *(f"cuda:{i}" for i in range(_core.cuda_device_count()))]
+    found = [_core.device_properties(name) for name in names]
+    return {(properties.name, properties.compute_capability) for properties in found}
+
+
+def _show(everything: bool) -> None:
     cache = _core.tuning_cache()
     print(f"folder: {cache.folder or 'none'}")
     for problem in cache.problems:
         print(f"problem: {problem}")
     if all(entry.source == "shipped" for entry in cache.entries):
         print("nothing was measured or imported")
+    here, left_out = _devices(), 0
     for device, group in itertools.groupby(cache.entries, key=lambda e: (e.device, e.compute_capability)):
+        if not everything and device not in here:
+            left_out += len(list(group))
+            continue
         print(f"\n{device[0]}, compute capability {device[1] / 10:.1f}")
         for entry in group:
             print(
                 f"  {entry.problem}\n    {entry.kernel} {_microseconds(entry.seconds)} us, "
                 f"the cost model's choice {_microseconds(entry.model_seconds)} us ({entry.source})"
             )
+    if left_out:
+        print(f"\n{left_out} entries of devices that are not here: --show --all")
 
 
 def tune(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     """What the options ask for, in the order clear, import, measure, export, show."""
+    if options.all and not options.show:
+        parser.error("--all goes with --show")
     if not (options.family or options.show or options.clear or options.export or options.import_):
         parser.error("a family to measure, --show, --export, --import or --clear required")
     status = 0
@@ -308,5 +408,5 @@ def tune(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         as_header = options.export.suffix == ".hpp"
         options.export.write_text(_HEADER.format(table=table) if as_header else table)
     if options.show:
-        _show()
+        _show(options.all)
     return status

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import pathlib
+import statistics
+import types
+from xml.etree import ElementTree
 
 import pytest
 import torch
 
 import cutplan
-from benchmarks import _report, gemm, overhead, readme, selection
+from benchmarks import _report, _selection, gemm, overhead, plots, readme, selection
 
 SHAPES = ["--shapes", "64x48x32", "8x40x24"]
 
@@ -196,15 +199,172 @@ def test_the_readme_shows_the_newest_result(
     assert readme.render(rendered, ["results"]) == rendered
 
 
-def test_check_tells_a_stale_readme(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = tmp_path / "README.md"
-    page.write_text("<!-- generated: results -->\nstale\n<!-- end: results -->\n")
-    monkeypatch.setattr(readme, "README", page)
+@pytest.mark.parametrize("page, section", [("README.md", "speed"), ("docs/measurements.md", "results")])
+def test_check_tells_a_stale_page(
+    page: str,
+    section: str,
+    record: _report.Record,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / page
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"<!-- generated: {section} -->\nstale\n<!-- end: {section} -->\n")
+    monkeypatch.setattr(readme, "ROOT", tmp_path)
     monkeypatch.setattr(readme, "RESULTS", tmp_path)
-    with pytest.raises(SystemExit, match="not as generated"):
-        readme.main(["--check", "results"])
-    readme.main(["results"])
-    readme.main(["--check", "results"])
+    (tmp_path / "new.json").write_text(json.dumps(record))
+    with pytest.raises(SystemExit, match=f"not as generated: {page}: make readme"):
+        readme.main(["--check", section])
+    assert "\n-stale\n" in capsys.readouterr().out
+    readme.main([section])
+    readme.main(["--check", section])
+    path.write_text("no place for it")
+    with pytest.raises(SystemExit, match=f"{page} must hold one pair of <!-- generated: {section} -->"):
+        readme.main([section])
+
+
+def test_check_tells_a_stale_plot(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "docs").mkdir()
+    monkeypatch.setattr(readme, "ROOT", tmp_path)
+    for stale in (None, "<svg/>"):
+        for name in ("docs/matmul.svg", "docs/attention.svg"):
+            if stale:
+                (tmp_path / name).write_text(stale)
+        with pytest.raises(SystemExit, match="not as generated: docs/matmul.svg, docs/attention.svg"):
+            readme.main(["--check", "plots"])
+        readme.main(["plots"])
+        readme.main(["--check", "plots"])
+
+
+def test_sections_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        readme.main(["result"])
+    assert "no section result; there are speed, selection, limits," in capsys.readouterr().err
+
+
+def _newest(benchmark: str) -> _report.Record:
+    (record, *_) = readme._newest(benchmark)
+    return record
+
+
+def test_figures_are_the_results() -> None:
+    """Each figure on the front page, computed again by another way."""
+    text = readme.speed()
+    products = []
+    for entry in _newest("gemm")["entries"]:
+        if entry["group"].startswith("six shapes"):
+            medians = {c["name"]: statistics.median(c["microseconds"]) for c in entry["contenders"]}
+            products.append(medians["torch"] / medians["cutplan"])
+    assert f"16-bit: {statistics.geometric_mean(products):.3f} times cuBLAS's" in text
+    for name in ("forward", "backward"):
+        ratios = []
+        for entry in _newest("fmha")["entries"]:
+            if entry["group"] == name:
+                medians = {
+                    c["name"]: statistics.median(c["microseconds"])
+                    for c in entry["contenders"]
+                    if "microseconds" in c
+                }
+                ratios.append(medians["cuDNN"] / medians["cutplan"])
+        line = next(
+            line for line in text.splitlines() if f"Attention, {name}, {len(ratios)} problems" in line
+        )
+        assert f"{statistics.geometric_mean(ratios):.3f} times cuDNN's" in line
+
+
+def test_the_speed_of_what_is_picked(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+    """By the cost model of the build, which has to hold all kernels, and have measured what it picks."""
+    path = tmp_path / "selection.json"
+    selection.main(["--device", "cpu", "--shapes", "64x48x32", "--json", str(path)])
+    record: _report.Record = json.loads(path.read_text())
+    for problem, speed in zip(record["problems"], (2.0, 0.5), strict=True):
+        (name,) = (name for name in problem["medians"] if name != "torch")
+        problem["medians"] = {"torch": 3 * speed, name: 3.0}
+    path.write_text(json.dumps(record))
+    monkeypatch.setattr(readme, "RESULTS", tmp_path)
+    monkeypatch.setattr(cutplan, "built_architectures", lambda: ["host"])
+    with pytest.raises(SystemExit, match="lacks sm80, sm89, sm90"):
+        readme.selection()
+    monkeypatch.setattr(cutplan, "built_architectures", lambda: [str(arch) for arch in cutplan.Arch])
+    assert "2 problems from 1 row to 64" in readme.selection()
+    assert "runs at 1.000 times cuBLAS's speed" in readme.selection()
+    record["problems"][0]["medians"] = {"torch": 4.0, "gemm.other": 1.0}
+    path.write_text(json.dumps(record))
+    with pytest.raises(SystemExit, match="picked, but not measured: 64x48x32 gemm.host"):
+        readme.selection()
+
+
+def test_limits_are_read_off_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cutplan, "built_architectures", lambda: [str(arch) for arch in cutplan.Arch])
+    gemm = [row for row in cutplan.gemm_support() if str(row.arch) == "host"]
+    half = types.SimpleNamespace(arch="sm90", operand="float16", layouts=["rcr"], d=["float16"], note="")
+    monkeypatch.setattr(cutplan, "gemm_support", lambda: [*gemm, half])
+    attention = [row for row in cutplan.fmha_support() if str(row.arch) == "host"]
+    of_gpus = [
+        types.SimpleNamespace(arch=arch, operand=row.operand, largest_dim=row.largest_dim)
+        for arch in ("sm80", "sm89")
+        for row in attention
+    ]
+    monkeypatch.setattr(cutplan, "fmha_support", lambda: [*attention, *of_gpus])
+    text = readme.limits()
+    assert "A and B of one type: float16, bfloat16, float32 or float64, on the host; float16 on GPUs." in text
+    assert "- sm90 kernels of float16 serve the layouts rcr;" in text
+    assert "int8" in next(line for line in text.splitlines() if line.startswith("- No kernel computes with"))
+    assert "Q, K and V of one type: float16, bfloat16, float32 or float64, on the host and on GPUs." in text
+    assert (
+        text.count("has no kernels of its own for") == text.count("has no kernels of its own for sm90") == 1
+    )
+
+
+def _luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("page", plots.PAGES)
+def test_plots_stand_out_from_every_page(page: str) -> None:
+    """By the contrast that WCAG asks of graphics, 3; text has 4, as no grey has the 4.5 of text on both."""
+    for name, picture in readme.draw().items():
+        root = ElementTree.fromstring(picture)
+        assert "background" not in picture and "prefers-color-scheme" not in picture
+        for element in root.iter():
+            colour = element.get("fill") or element.get("stroke")
+            if colour is None or element.get("stroke-width") == "0.4":
+                continue  # the helping lines of the grid
+            light, dark = sorted((_luminance(colour), _luminance(page)), reverse=True)
+            least = 4 if element.tag.endswith("text") else 3
+            assert (light + 0.05) / (dark + 0.05) >= least, (name, colour)
+
+
+def test_plots_show_every_problem() -> None:
+    gemm, judged = _newest("gemm"), _newest("selection")
+    matmul = ElementTree.fromstring(plots.matmul(gemm, judged))
+    dots = [e for e in matmul.iter() if e.tag.endswith("circle")]
+    large = [e for e in gemm["entries"] if e["group"].startswith("six shapes")]
+    assert len(dots) == len(judged["problems"]) + len(large)
+    _, _, width, height = map(float, matmul.attrib["viewBox"].split())
+    for dot in dots:
+        assert 0 < float(dot.attrib["cx"]) < width and 0 < float(dot.attrib["cy"]) < height
+    # The higher, the faster.
+    by_height = sorted(dots, key=lambda dot: -float(dot.attrib["cy"]))
+    speeds = [float((dot[0].text or "").rpartition(": ")[2]) for dot in by_height]
+    assert speeds == pytest.approx(sorted(speeds), abs=0.011)
+    attention = ElementTree.fromstring(plots.attention(_newest("fmha")))
+    bars = [e for e in attention.iter() if e.tag.endswith("rect") and "TFLOP/s" in (e[0].text or "")]
+    assert len(bars) == 4 * 12
+    rates = [float((bar[0].text or "").split()[-2]) for bar in bars]
+    scale = [float(bar.attrib["height"]) / rate for bar, rate in zip(bars, rates, strict=True)]
+    assert max(scale) == pytest.approx(min(scale), rel=0.02)
+
+
+def test_plots_are_the_same_each_time() -> None:
+    assert readme.draw() == readme.draw()
+    for name, picture in readme.draw().items():
+        assert (readme.ROOT / name).read_text() == picture
 
 
 def test_selection_judges_what_it_measured(
@@ -224,11 +384,11 @@ def test_selection_judges_what_it_measured(
     ]:  # the model's choice takes twice as long as another, and half as long as torch
         choice = next(name for name in problem["medians"] if name != "torch")
         problem["medians"] = {"torch": 4.0, choice: 2.0, "gemm.faster": 1.0}
-    verdicts, unmeasured = selection.judge(record)
-    assert verdicts["all"] == selection.Verdict(2, pytest.approx(2), 2.0, pytest.approx(2))
+    verdicts, unmeasured = _selection.judge(record)
+    assert verdicts["all"] == _selection.Verdict(2, pytest.approx(2), 2.0, pytest.approx(2))
     assert not unmeasured
     record["problems"][0]["medians"] = {"torch": 4.0, "gemm.faster": 1.0}
-    verdicts, unmeasured = selection.judge(record)
+    verdicts, unmeasured = _selection.judge(record)
     assert verdicts["all"].count == len(unmeasured) == 1
 
 
@@ -236,6 +396,6 @@ def test_selection_judges_what_it_measured(
 @pytest.mark.parametrize("path", sorted(readme.RESULTS.glob("selection-*.json")), ids=lambda path: path.stem)
 def test_the_cost_model_picks_what_is_fast(path: pathlib.Path) -> None:
     """The model of this build, on times that were taken once: 1.0195 on the H200's."""
-    verdicts, unmeasured = selection.judge(json.loads(path.read_text()))
+    verdicts, unmeasured = _selection.judge(json.loads(path.read_text()))
     assert not unmeasured
     assert verdicts["all"].loss < 1.025

@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
-from tests.environment import has_cuda, note_not_run, why_no_cuda
+from tests.environment import HAS_TORCH, has_cuda, note_not_run, why_no_cuda
+
+if HAS_TORCH:
+    import torch
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # leave GPU memory to the other libraries
 
@@ -92,7 +94,7 @@ def _find() -> list[Library]:
         "uint8",
         "bool",
     )
-    for device in ["cpu", "cuda:0"] if has_cuda() else ["cpu"]:
+    for device in ["cpu", "cuda:0"] if has_cuda() else ["cpu"] if HAS_TORCH else []:
         make = functools.partial(_torch_make, device)
         found.append(Library("torch", device, make, _torch_to_numpy, lambda x: x.data_ptr(), torch_dtypes))
     if importlib.util.find_spec("jax"):
@@ -110,6 +112,8 @@ def _find() -> list[Library]:
             )
     else:
         note_not_run("bindings: JAX is not installed")
+    if not HAS_TORCH:
+        note_not_run("bindings: torch is not installed")
     if not has_cuda():
         note_not_run(f"bindings: torch, JAX and CuPy on the GPU ({why_no_cuda()})")
     elif importlib.util.find_spec("cupy"):

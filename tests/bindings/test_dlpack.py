@@ -185,6 +185,16 @@ def test_null_strides_mean_compact(versioned: bool) -> None:
     assert cutplan.inspect(producer).strides == (12, 4, 1)
 
 
+@pytest.mark.parametrize("bits", [8, 16, 32, 64])
+def test_a_negative_stride_divided_without_a_sign(bits: int) -> None:
+    """As CuPy exports one: the quotient of 2^64 less its bytes."""
+    element = bits // 8
+    wrapped = (2**64 - 3 * element) // element
+    given = (wrapped - 2**64 if bits == 8 else wrapped, 1)
+    code = producers.INT if bits == 8 else producers.FLOAT
+    assert cutplan.inspect(Producer((2, 3), strides=given, bits=bits, code=code)).strides == (-3, 1)
+
+
 def test_byte_offset_is_part_of_the_address() -> None:
     producer = Producer(byte_offset=100)
     assert cutplan.inspect(producer).data == producer.address + 100

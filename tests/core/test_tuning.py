@@ -438,6 +438,67 @@ def test_many_threads_write_at_once(folder: pathlib.Path) -> None:
     assert len(kept()) == 24 and cutplan.tuning_cache().problems == []
 
 
+def test_a_callback_may_tune(folder: pathlib.Path) -> None:
+    """Also in another thread that it waits for: nothing of the outer measurement is being timed meanwhile."""
+    code = """
+import threading
+import cutplan
+
+def tiny(m):
+    return cutplan.GemmDescriptor(m=m, n=8, k=8, a="float32")
+
+def inner(done, total):
+    if done == 0:
+        cutplan.tune_gemm(tiny(9), "cpu")
+        cutplan.GemmPlan.select(tiny(10), "cpu", cutplan.PlanPreference(tune="measure"))
+        thread = threading.Thread(target=cutplan.tune_gemm, args=(tiny(11), "cpu"))
+        thread.start()
+        thread.join()
+
+cutplan.tune_gemm(tiny(8), "cpu", progress=inner)
+entries = cutplan.tuning_cache().entries
+print(sorted(entry.problem.split()[1] for entry in entries if entry.source == "measured"))
+"""
+    # select() has one kernel to choose from on the host, and then it measures nothing.
+    assert fresh_python(code) == "['m=11', 'm=8', 'm=9']\n"
+
+
+# Threads that want the GIL back from a run, a selection, a measurement and its callback while Python ends.
+BUSY_TO_THE_END = """
+import random, sys, threading, time
+import numpy
+import cutplan
+
+random.seed(int(sys.argv[1]))
+first = cutplan.GemmDescriptor(m=8, n=8, k=8, a="float32", layout="rrr")
+a, d = numpy.ones((8, 8), numpy.float32), [numpy.empty((8, 8), numpy.float32) for _ in range(4)]
+
+def work(i):
+    plan = cutplan.GemmPlan.select(first, "cpu")
+    while True:
+        plan.run(a, a, d[i])
+        g = cutplan.GemmDescriptor(m=random.randint(1, 32), n=8, k=8, a="float32")
+        cutplan.tune_gemm(g, "cpu", progress=(lambda done, total: None) if i % 2 else None)
+        cutplan.GemmPlan.select(g, "cpu", cutplan.PlanPreference(tune="measure"))
+
+for i in range(4):
+    threading.Thread(target=work, args=(i,), daemon=True).start()
+time.sleep(random.random() * 0.1)
+sys.exit(7)
+"""
+
+
+def test_threads_still_tuning_when_the_process_ends(folder: pathlib.Path, seed: int) -> None:
+    for attempt in range(12):
+        done = subprocess.run(
+            [sys.executable, "-c", BUSY_TO_THE_END, str(seed + attempt)],
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (7, "", ""), f"seed {seed + attempt}"
+
+
 def test_a_file_cut_off_anywhere(folder: pathlib.Path) -> None:
     for m in (8, 16, 24):
         cutplan.tune_gemm(tiny(m), "cpu")
@@ -634,6 +695,14 @@ def test_tune_on_the_command_line(
     assert main(["tune", "--import", str(exported), "--show"]) == 0
     out = capsys.readouterr().out
     assert "4 entries imported" in out and str(folder) in out and out.count("(imported)") == 4
+    shipped = [entry for entry in cutplan.tuning_cache().entries if entry.source == "shipped"]
+    here = {cutplan.device_properties(f"cuda:{i}").name for i in range(cutplan.cuda_device_count())}
+    elsewhere = sum(entry.device not in here for entry in shipped)
+    assert elsewhere == 0 or f"\n{elsewhere} entries of devices that are not here: --show --all\n" in out
+    assert out.count("(shipped)") == len(shipped) - elsewhere
+    assert main(["tune", "--show", "--all"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("(shipped)") == len(shipped) > 0 and "not here" not in out
     with pytest.raises(SystemExit):
         main(["tune", "--import", str(header)])
     assert "not a tuning table" in capsys.readouterr().err
@@ -696,6 +765,13 @@ def test_bench_on_the_command_line(capsys: pytest.CaptureFixture[str], folder: p
             "a: must be an element type",
         ),
         (["bench"], "required: family"),
+        (["bench", "conv"], "invalid choice: 'conv'"),
+        (["tune", "--all"], "--all goes with --show"),
+        (
+            ["bench", "gemm", "--m", "8", "--n", "8", "--k", "8", "--device", "cuda:99"],
+            "cuda:99 is not there",
+        ),
+        (["tune", "gemm", "--m", "8", "--n", "8", "--k", "8", "--device", "cuda:99"], "cuda:99 is not there"),
     ],
 )
 def test_bad_command_lines(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:

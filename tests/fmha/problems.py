@@ -12,6 +12,7 @@ import torch
 
 import cutplan
 from tests.environment import has_cuda, note_not_run
+from tests.fmha import is_backward
 from tests.fmha.oracle import Guarantee, Operands, Results, attention
 from tests.gemm.problems import TORCH, generator, output_types, random_values, report, round_up
 from tests.oracle import complaint
@@ -56,6 +57,7 @@ class Case:
     bias_dims: str = "bhqk"  # dimensions in which it is not broadcast
     mask: str | None = None  # dimensions in which the mask is not broadcast; None: no mask
     sink: bool = False
+    narrow: bool = False  # slopes and sink, and their gradients, are of the operands' type, not float32
     dropout_p: float | None = None
     scale: float | None = None
     pad: int = 0  # elements between the end of a row and the next one, at least
@@ -78,6 +80,11 @@ class Case:
     @property
     def key_heads(self) -> int:
         return self.heads if self.heads_k is None else self.heads_k
+
+    @property
+    def side_type(self) -> str:
+        """Of slopes and sink."""
+        return self.dtype if self.narrow else "float32"
 
     @property
     def entries(self) -> int:
@@ -221,9 +228,11 @@ class Problem:
             shape = [extents[d] if d in c.mask else 1 for d in "bhqk"]
             self.mask = Memory(shape, torch.bool, self.device, pad=c.pad).view
         if c.alibi:
-            self.alibi_slopes = torch.empty([extents[d] for d in c.alibi], device=self.device)
+            self.alibi_slopes = torch.empty(
+                [extents[d] for d in c.alibi], device=self.device, dtype=TORCH[c.side_type]
+            )
         if c.sink:
-            self.sink = torch.empty(c.heads, device=self.device)
+            self.sink = torch.empty(c.heads, device=self.device, dtype=TORCH[c.side_type])
         if c.dropout_p is not None:
             self.rng_state = torch.empty(2, dtype=torch.int64, device=self.device)
         if c.seqused_k is not None:
@@ -423,8 +432,8 @@ class Problem:
         else:
             types = dict.fromkeys(("dq", "dk", "dv"), c.grad or c.dtype)
             types |= {"dbias": c.bias} if d.dbias else {}
-            types |= {"dalibi_slopes": "float32"} if d.dalibi_slopes else {}
-            types |= {"dsink": "float32"} if d.dsink else {}
+            types |= {"dalibi_slopes": c.side_type} if d.dalibi_slopes else {}
+            types |= {"dsink": c.side_type} if d.dsink else {}
         return {name: self.output_memory(name, TORCH[str(dtype)]) for name, dtype in types.items()}
 
     def enqueue(self, plan: Any, outputs: dict[str, Memory], **how: Any) -> None:
@@ -484,10 +493,6 @@ def poisoned_workspace(plan: Any, device: str) -> torch.Tensor:
     workspace = torch.full((plan.workspace_size,), 0xFF, dtype=torch.uint8, device=device)
     assert workspace.data_ptr() % 256 == 0
     return workspace
-
-
-def is_backward(sku: cutplan.KernelSku) -> bool:
-    return "backward" in sku.op
 
 
 def serves(sku: cutplan.KernelSku, problem: Problem | Case, device: str, **preference: Any) -> bool:

@@ -230,14 +230,14 @@ BAD_CALLS = [
     Bad(
         "slopes_dtype",
         "DTypeMismatch",
-        ("operand alibi_slopes", "float32", "got float16"),
-        put(alibi_slopes=lambda x: x.half()),
+        ("operand alibi_slopes", "float32 or float16", "got float64"),
+        put(alibi_slopes=lambda x: x.double()),
         FULL,
     ),
     Bad(
         "sink_dtype",
         "DTypeMismatch",
-        ("operand sink", "float32", "got float64"),
+        ("operand sink", "float32 or float16", "got float64"),
         put(sink=lambda x: x.double()),
         FULL,
     ),
@@ -458,8 +458,8 @@ BAD_BACKWARD_CALLS = [
     Bad(
         "dsink_dtype",
         "DTypeMismatch",
-        ("operand dsink", "float32 required", "got float16"),
-        put(dsink=lambda x: x.half()),
+        ("operand dsink", "float32 or float16 required", "got float64"),
+        put(dsink=lambda x: x.double()),
         FULL,
     ),
     Bad("dsink_missing", "MissingOperand", ("operand dsink", "not given"), put(dsink=lambda x: None), FULL),

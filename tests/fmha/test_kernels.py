@@ -61,6 +61,7 @@ SCORES: list[dict[str, Any]] = [
     {"alibi": "h"},
     {"alibi": "bh", "softcap": 20.0},
     {"sink": True},
+    {"sink": True, "alibi": "h", "narrow": True},
     {"dropout_p": 0.25},
     {"dropout_p": 0.0},
     {"scale": 0.2},

@@ -54,6 +54,7 @@ def cases(draw: st.DrawFn, operand: str) -> Case:
         bias_dims=draw(axes),
         mask=draw(st.one_of(st.none(), axes)) if dense else None,
         sink=draw(st.booleans()),
+        narrow=draw(st.booleans()),
         dropout_p=draw(st.one_of(st.none(), st.floats(0, 0.95))),
         scale=draw(st.one_of(st.none(), st.floats(-0.3, 0.3))),
         pad=draw(st.integers(0, 9)),

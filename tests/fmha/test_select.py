@@ -8,7 +8,7 @@ import pytest
 
 import cutplan
 from cutplan import FmhaBackwardDescriptor, FmhaDescriptor, PlanPreference, fmha_kernels, fmha_registry
-from tests.fmha.problems import is_backward
+from tests.fmha import is_backward
 from tests.gemm.test_select import A40, A100, CARDS, H200, HOST, L40
 
 BUILT = set(cutplan.built_architectures())

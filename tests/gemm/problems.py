@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import cutplan
+from tests.bindings.producers import BFLOAT, CPU, CUDA, FLOAT, INT, Producer
 from tests.oracle import OutputBound, Product, Reference, before_activation, complaint, inexact, reference
 
 TORCH = {
@@ -79,6 +80,7 @@ class Shape:
     offset: int = 0  # elements by which A and B start beyond an aligned address
     d_pad: int = 0
     d_offset: int = 0
+    repeats: str = ""  # m: one row of c, residual and a gradient's aux serves for all; n: one column does
     integers: bool = False
 
     def __str__(self) -> str:
@@ -303,6 +305,30 @@ class Memory:
         return bool((self.integers != self.poison).any())
 
 
+def lend(x: torch.Tensor, strides: tuple[int, ...], byte_offset: int = 0) -> Producer:
+    """The tensor's memory by DLPack, `byte_offset` beyond its first element and with other strides: such as
+    torch itself cannot have."""
+    code = BFLOAT if x.dtype == torch.bfloat16 else FLOAT if x.is_floating_point() else INT
+    device = (CUDA, x.device.index) if x.is_cuda else (CPU, 0)
+    lent = Producer(tuple(x.shape), strides=strides, code=code, bits=8 * x.itemsize, device=device)
+    lent.managed.tensor.data = x.data_ptr() + byte_offset
+    lent.memory = x  # which is to live as long
+    return lent
+
+
+def askew(x: torch.Tensor) -> Producer:
+    """One byte late."""
+    return lend(x, x.stride(), 1)
+
+
+def flipped(x: torch.Tensor, wrapped: bool = False) -> Producer:
+    """What x.flip(0) has, without a copy. `wrapped`: as CuPy exports it, its negative step divided by the
+    size of an element without a sign."""
+    step = x.stride(0)
+    back = (2**64 - step * x.itemsize) // x.itemsize if wrapped else -step
+    return lend(x, (back, *x.stride()[1:]), (x.shape[0] - 1) * step * x.itemsize)
+
+
 def generator(device: str, seed: int) -> torch.Generator:
     return torch.Generator(device).manual_seed(seed)
 
@@ -361,6 +387,9 @@ class Problem:
         batch = None if kind in s.shared else s.batch
         align = self.alignment // dtype.itemsize if is_operand else 1
         offset = s.offset if is_operand else 0
+        whole = (rows, cols)
+        if kind == "c":
+            rows, cols = (1 if "m" in s.repeats else rows), (1 if "n" in s.repeats else cols)
         memory = Memory(
             batch, rows, cols, dtype, self.device, row_major=row_major, pad=s.pad, offset=offset, align=align
         )
@@ -371,8 +400,8 @@ class Problem:
             view.copy_(values[0])
         else:
             view.copy_(random_values(view.shape, s.integers, self.source))
-        # A shared operand comes with a batch dimension of stride 0.
-        return view if s.batch is None or batch is not None else view.expand(s.batch, rows, cols)
+        # What is shared or repeated comes with dimensions of stride 0.
+        return view.expand(*whole) if s.batch is None else view.expand(s.batch, *whole)
 
     def _vector(self, extent: int, dtype: torch.dtype, values: torch.Tensor | None = None) -> torch.Tensor:
         made = Memory(None, 1, extent, dtype, self.device).view[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Callable
@@ -13,8 +14,18 @@ import pytest
 import torch
 
 import cutplan
-from tests.gemm.problems import Options, Problem, Shape, generator
-from tests.oracle import complaint
+from tests.gemm.problems import (
+    TORCH,
+    Options,
+    Problem,
+    Shape,
+    askew,
+    flipped,
+    generator,
+    lend,
+    random_values,
+)
+from tests.oracle import Product, complaint, reference
 
 M, N, K = 48, 40, 32
 Call = dict[str, Any]
@@ -232,6 +243,40 @@ BAD_CALLS = [
         ("operand d", "operand c"),
         replace(c=lambda x: x["d"].view(-1).as_strided((M, N), (N, 1), x["d"].storage_offset() + 8)),
         WITH_C,
+    ),
+    Bad(
+        "d_on_one_element_of_c",
+        "Overlap",
+        ("operand d", "operand c"),
+        replace(c=lambda x: x["d"][5:6, 7:8].expand(M, N)),
+        WITH_C,
+    ),
+    Bad(
+        "d_on_one_column_of_c",
+        "Overlap",
+        ("operand d", "operand c"),
+        replace(c=lambda x: x["d"][:, :1].expand(M, N)),
+        WITH_C,
+    ),
+    Bad(
+        "d_on_every_second_of_a_row_of_residual",
+        "Overlap",
+        ("operand d", "operand residual"),
+        replace(residual=lambda x: x["d"].view(-1)[: 2 * N : 2].expand(M, N)),
+        WITH_RESIDUAL,
+    ),
+    Bad(
+        "c_every_second",
+        "LayoutMismatch",
+        ("operand c", "row-major", "or of stride 0", "not adjacent"),
+        replace(c=lambda x: every_second(x["c"])),
+        WITH_C,
+    ),
+    Bad(
+        "d_of_one_column",
+        "LayoutMismatch",
+        ("operand d", "row-major", "not adjacent"),
+        replace(d=lambda x: x["d"][:, :1].expand(M, N)),
     ),
     Bad("d_on_itself", "Overlap", ("operand d",), replace(d=lambda x: x["d"][:1].expand(M, N))),
     Bad(
@@ -837,11 +882,12 @@ def test_bad_call(bad: Bad, device: str, seed: int) -> None:
     refused(bad, device, seed)
 
 
-@pytest.mark.cuda
-@pytest.mark.parametrize(
+# Every operand, and the epilogue of a plan that takes it.
+each_operand = pytest.mark.parametrize(
     ("operand", "epilogue"),
     [
         *((name, {**WITH_BIAS, **WITH_C}) for name in ("a", "b", "d", "c", "bias")),
+        ("bias", WITH_BIAS_OVER_M),
         ("residual", WITH_RESIDUAL),
         ("row_scale", WITH_SCALES),
         ("column_scale", WITH_SCALES),
@@ -852,6 +898,78 @@ def test_bad_call(bad: Bad, device: str, seed: int) -> None:
     ],
     ids=lambda x: x if isinstance(x, str) else "-".join(x),
 )
+
+
+@each_operand
+def test_an_address_within_an_element(operand: str, epilogue: dict[str, Any], device: str, seed: int) -> None:
+    """On a GPU a kernel that read there would end the context, and every later call with it."""
+    element = 4 if "scale" in operand else 2
+    says = (f"operand {operand}:", f"multiple of {element} bytes", "1 past one")
+    bad = Bad("address", "Misaligned", says, replace(**{operand: lambda x: askew(x[operand])}), epilogue)
+    refused(bad, device, seed)
+
+
+@pytest.mark.parametrize("operand", TORCH)
+def test_an_address_within_an_element_is_no_alignment(operand: str, device: str, seed: int) -> None:
+    """A descriptor cannot be read off it, whatever the type."""
+    problem = Problem(Shape(M, N, K), operand, "rrr", device, generator(device, seed))
+    other = problem.extra("b2", operand)
+    assert other is not None
+    factors, d = {"a": problem.a, "b": problem.b, "b2": other}, problem.output(Options(operand)).view
+    for name, x in factors.items():
+        with pytest.raises(cutplan.Misaligned, match=f"operand {name}: .*multiple of {x.itemsize} bytes"):
+            cutplan.describe(**{**factors, "d": d, name: askew(x)})
+        with pytest.raises(cutplan.Misaligned, match=f"operand {name}: .*multiple of {x.itemsize} bytes"):
+            cutplan.matmul(**{"a": problem.a, "b": problem.b, "out": d, name: askew(x)})
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_flipped_batch(wrapped: bool, device: str, seed: int) -> None:
+    """No kernel steps backwards: matmul() runs over such a batch, and a plan names the operand."""
+    source = generator(device, seed)
+    x, w, c = (random_values(s, False, source).half() for s in ((3, 16, 32), (3, 32, 8), (3, 16, 8)))
+    bound = cutplan.GemmPlan.select(
+        cutplan.GemmDescriptor(m=16, n=8, k=32, a="float16", epilogue=cutplan.Epilogue(c=True)), device
+    ).precision_guarantee
+    for backwards in ("a", "b", "c", "ab", "abc"):
+        there = {name: t.flip(0) if name in backwards else t for name, t in (("a", x), ("b", w), ("c", c))}
+        lent = {
+            name: flipped(t, wrapped) if name in backwards else t
+            for name, t in (("a", x), ("b", w), ("c", c))
+        }
+        out = torch.full((3, 16, 8), torch.nan, dtype=torch.float16, device=device)
+        cutplan.matmul(**lent, out=out)
+        expected = reference(Product.of(there["a"], there["b"]), c=there["c"], beta=1.0)
+        assert (what := complaint(out, expected, bound)) is None, f"{backwards}: {what}"
+    d = torch.full((3, 16, 8), torch.nan, dtype=torch.float16, device=device)
+    plan = cutplan.GemmPlan.select(cutplan.describe(x, w, d), device)
+    for name, t in (("a", x), ("b", w), ("d", d)):
+        with pytest.raises(cutplan.LayoutMismatch, match=f"operand {name}: .*a stride is negative"):
+            plan.run(**{"a": x, "b": w, "d": d, name: flipped(t, wrapped)})
+    assert d.isnan().all()
+
+
+@pytest.mark.parametrize("dimension", [0, 1])
+def test_strides_beyond_all_memory(dimension: int, device: str, seed: int) -> None:
+    """A tensor map counts a step in 40 bits: a plan refuses a longer one by name, and not while it runs."""
+    options = Options("float16", c="float16", beta=1.0, residual="float16")
+    shape = Shape(M, N, K, batch=2)
+    problem = Problem(shape, "float16", "rrr", device, generator(device, seed), 16)
+    plan, out = problem.select(options), problem.output(options)
+    good = {"a": problem.a, "b": problem.b, "d": out.view, **problem.operands(options)}
+    limit = 56 if device == "cpu" else 39
+    for operand in ("a", "b", "d", "c", "residual"):
+        strides = list(good[operand].stride())
+        strides[dimension] = 2 ** (limit - 1)
+        far = lend(good[operand], tuple(strides))
+        with pytest.raises(cutplan.LayoutMismatch, match=rf"operand {operand}: .*2\^{limit} bytes or more"):
+            plan.run(**{**good, operand: far})
+    assert not out.touched()
+    assert problem.complaint(plan, options) is None
+
+
+@pytest.mark.cuda
+@each_operand
 def test_wrong_device(operand: str, epilogue: dict[str, Any], device: str, seed: int) -> None:
     kind = "cpu" if device == "cuda" else "cuda"
     says = (f"operand {operand}", f"must be on {device}", f"got {kind}")
@@ -1092,3 +1210,33 @@ def test_legal_neighbours_of_overlap(device: str, seed: int) -> None:
     plan.run(wide[:, :K], problem.b, wide[:, K:])
     assert complaint(wide[:, K:], problem.expected(Options("float16")), plan.precision_guarantee) is None
     assert torch.equal(wide[:, :K], problem.a)
+
+
+@pytest.mark.parametrize("layout", ["rrr", "rrc"])
+@pytest.mark.parametrize("step", [0, 1, 3])
+def test_a_vector_as_a_matrix(step: int, layout: str, device: str, seed: int) -> None:
+    """A row or a column of any step, repeated, is c, residual and a gradient's aux for either order of D; one
+    between the columns that D writes shares no memory with it."""
+    source = generator(device, seed)
+    problem = Problem(Shape(M, N, K), "float16", layout, device, source, 16)
+    room = random_values((3 * max(M, N),), False, source).half()
+    wide = torch.zeros(M, 2 * N, dtype=torch.float16, device=device)
+    wide.copy_(random_values(wide.shape, False, source))
+    row, column = room.as_strided((M, N), (0, step)), room.as_strided((M, N), (step, 0))
+    for x, y in itertools.product((row, column), repeat=2):
+        d = problem.output(Options("float16")).view
+        operands = {"c": x, "residual": y, "aux": x}
+        descriptor = cutplan.describe(
+            problem.a, problem.b, d, **operands, aux_mode="gradient", activation="gelu_tanh"
+        )
+        assert str(descriptor.layout) == layout
+        plan = cutplan.GemmPlan.select(descriptor, device)
+        plan.run(problem.a, problem.b, d, **operands, beta=2.0)
+        expected = reference(problem.product, **operands, beta=2.0, activation="gelu_tanh")
+        assert (what := complaint(d, expected, plan.precision_guarantee)) is None, what
+    if layout == "rrr":
+        left, behind = wide[:, :N], wide[:, N : N + 1].expand(M, N)
+        expected = reference(problem.product, c=behind, beta=1.0)
+        plan = cutplan.GemmPlan.select(cutplan.describe(problem.a, problem.b, left, c=behind), device)
+        plan.run(problem.a, problem.b, left, c=behind)
+        assert complaint(left, expected, plan.precision_guarantee) is None

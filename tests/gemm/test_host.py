@@ -38,14 +38,65 @@ def test_layouts_do_not_change_the_bits(operand: str, seed: int) -> None:
     assert all(torch.equal(result, results[0]) for result in results)
 
 
+@pytest.mark.parametrize("operand", TORCH)
+@pytest.mark.parametrize("pad", [0, 1, 2100])
+def test_few_rows_and_few_columns_have_the_same_bits(operand: str, pad: int, seed: int) -> None:
+    """A row of D is what it is in a product of many rows, and so is a column, in every order of A and B, with
+    lines close together and pages apart."""
+    source = generator("cpu", seed)
+    options = Options(operand)
+    for layout in LAYOUTS:
+        problem = Problem(Shape(70, 90, 700, pad=pad), operand, layout, "cpu", source)
+        a, b = problem.a, problem.b
+        whole = problem.run(problem.select(options), options)
+        for few in (*range(1, 27), 40, 63, 65):
+            first = int(torch.randint(0, 71 - min(few, 70), (1,), generator=source))
+            some = slice(first, first + few)
+            rows, columns = cutplan.matmul(a[some], b), cutplan.matmul(a, b[:, some])
+            assert torch.equal(rows, whole[some]), (layout, few, "rows")
+            assert torch.equal(columns, whole[:, some]), (layout, few, "columns")
+            assert torch.equal(cutplan.matmul(a[some], b[:, some]), whole[some, some]), (layout, few, "both")
+
+
+@pytest.mark.parametrize("operand", TORCH)
+def test_threads_do_not_change_the_bits_of_few_rows(operand: str, seed: int) -> None:
+    options = Options(operand, bias=operand)
+    for m, n in ((1, 5000), (3, 5000), (5000, 1), (5000, 17)):
+        for layout in LAYOUTS:
+            problem = Problem(Shape(m, n, 600, batch=3), operand, layout, "cpu", generator("cpu", seed))
+            first = problem.run(problem.select(options, sm_count=1), options)
+            assert problem.complaint(problem.select(options, sm_count=1), options) is None
+            again = problem.run(problem.select(options, sm_count=7), options)
+            assert torch.equal(again, first), (m, n, layout)
+
+
+@pytest.mark.parametrize("operand", TORCH)
+def test_a_nan_stays_in_its_row_and_column(operand: str, seed: int) -> None:
+    for m, n in ((1, 50), (5, 90), (90, 5), (50, 70)):
+        for layout in LAYOUTS:
+            problem = Problem(Shape(m, n, 300), operand, layout, "cpu", generator("cpu", seed))
+            problem.a[m // 2, 77] = torch.nan
+            problem.b[131, n // 2] = torch.nan
+            nan = cutplan.matmul(problem.a, problem.b).isnan()
+            expected = torch.zeros_like(nan)
+            expected[m // 2], expected[:, n // 2] = True, True
+            assert torch.equal(nan, expected), (m, n, layout)
+
+
 @pytest.mark.parametrize("operand", SIXTEEN_BITS)
 def test_widening_is_exact(operand: str) -> None:
     """Every one of the 65536 values times one, in float32 and back."""
     values = torch.arange(-32768, 32768, dtype=torch.int32).to(torch.int16).view(TORCH[operand])
     one = torch.ones(1, 1, dtype=TORCH[operand])
+    nan = values.isnan()
+    identity = torch.eye(256, dtype=TORCH[operand])
+    columns = values.masked_fill(nan | values.isinf(), 0).view(256, 256)  # times zeros, but for its own row
+    for order in (columns, columns.mT.contiguous().mT):
+        for rows in (256, 3):
+            product = cutplan.matmul(identity[:rows], order, out_dtype="float32")
+            assert torch.equal(product, columns[:rows].float())
     wide = cutplan.matmul(values.view(-1, 1), one, out_dtype="float32").view(-1)
     narrow = cutplan.matmul(values.view(-1, 1), one).view(-1)
-    nan = values.isnan()
     assert torch.equal(wide[~nan], values.float()[~nan]) and wide[nan].isnan().all()
     assert torch.equal(narrow[~nan], values[~nan]) and narrow[nan].isnan().all()
 
@@ -96,6 +147,15 @@ def test_infinities_and_nan_spread_as_in_ieee_arithmetic() -> None:
     assert (
         (d[0] == torch.inf).all() and (d[1] == -torch.inf).all() and d[2].isnan().all() and (d[3] == 5).all()
     )
+
+
+@pytest.mark.parametrize("activation", ["gelu_erf", "gelu_tanh", "silu", "relu"])
+@pytest.mark.parametrize("operand", TORCH)
+def test_nan_has_no_activation_and_no_derivative(operand: str, activation: str) -> None:
+    one, nan = torch.ones(1, 1, dtype=TORCH[operand]), torch.full((1, 1), torch.nan, dtype=TORCH[operand])
+    assert cutplan.matmul(one, nan, activation=activation).isnan().all()
+    gradients = cutplan.matmul_backward(one, one, one, activation=activation, aux=nan)
+    assert gradients.da.isnan().all() and gradients.db.isnan().all()
 
 
 @pytest.mark.parametrize("activation", ["gelu_erf", "gelu_tanh", "silu", "relu"])

@@ -265,6 +265,50 @@ def test_mixed_epilogue_types(sku: cutplan.KernelSku, device: str, gates: Gates,
 
 
 @kernels
+def test_repeated_factors(sku: cutplan.KernelSku, device: str, gates: Gates, seed: int) -> None:
+    """One row or column of A and of B again and again: a leading dimension of 0, in a tensor map too."""
+    tm, tn, tk = sku.tile
+    source = generator(device, seed)
+    failures = []
+    for gate in gates:
+        options = Options(str(sku.a), gate=gate)
+        for layout in layouts_of(sku, options):
+            shape = Shape(tm + 8, tn + 16, 2 * tk, batch=2)
+            problem = Problem(shape, str(sku.a), layout, device, source, sku.alignment)
+            a, b = problem.a, problem.b
+            problem.a = (a[:, :1] if layout[0] == "r" else a[..., :1]).expand_as(a)
+            problem.b = (b[:, :1] if layout[1] == "r" else b[..., :1]).expand_as(b)
+            what = problem.complaint(select(problem, options, sku.name), options)
+            failures += [what] if what is not None else []
+    report(failures)
+
+
+@kernels
+def test_broadcast_terms(sku: cutplan.KernelSku, device: str, gates: Gates, seed: int) -> None:
+    """One row, one column or one element for all of c, residual and a gradient's aux, of any type, inside D
+    and at its edges, through the registers and the longer way."""
+    tm, tn, tk = sku.tile
+    operand = str(sku.a)
+    cases: list[Case] = []
+    for repeats in ("m", "n", "mn"):
+        for shape in (
+            Shape(tm + 8, tn + 16, 2 * tk, repeats=repeats),
+            Shape(tm - 3, tn + 5, tk + 7, batch=3, pad=3, d_pad=3, d_offset=1, repeats=repeats),
+            Shape(33, 65, 40, batch=2, shared="c", repeats=repeats, integers=True),
+        ):
+            for one in extra_types(operand, operand):
+                every = [
+                    Options(operand, c=one, beta=-0.5, bias=one),
+                    Options(operand, residual=one, activation="relu", alpha=0.5),
+                    Options(operand, c=one, beta=1.0, residual=operand, gradient=one, activation="silu"),
+                ]
+                every = every if None in gates else []
+                every += [Options(operand, residual=one, gate=gate) for gate in gates if gate is not None]
+                cases += anywhere(sku, shape, every)
+    sweep(sku, device, seed, cases)
+
+
+@kernels
 def test_deterministic(sku: cutplan.KernelSku, device: str, gates: Gates, seed: int) -> None:
     """Ten runs, one result, to the bit, if the plan says so."""
     tm, tn, tk = sku.tile
@@ -314,6 +358,7 @@ def test_split_k(operand: str, seed: int) -> None:
                 for shape in (
                     long,
                     Shape(33, 65, slices * tk * 2, batch=2, d_pad=1),
+                    Shape(33, 65, slices * tk * 2, batch=2, repeats="n"),
                     Shape(9, 8, slices * tk, integers=True),
                 )
                 for case in anywhere(sku, shape, [plain, *chance.sample(every, 3)])

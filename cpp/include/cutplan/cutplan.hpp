@@ -4,6 +4,7 @@
 #include "cutplan/device.hpp"
 #include "cutplan/dtype.hpp"
 #include "cutplan/error.hpp"
+#include "cutplan/event.hpp"
 #include "cutplan/fmha.hpp"
 #include "cutplan/gemm.hpp"
 #include "cutplan/grouped_gemm.hpp"

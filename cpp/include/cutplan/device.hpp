@@ -17,10 +17,11 @@ struct DeviceProperties {
   std::size_t l2_bytes = 0;
 };
 
-/// Number of CUDA devices; 0 where there is no GPU, no driver, or the library was built without CUDA.
+/// Number of CUDA devices; 0 where there is no GPU, no driver, or the library was built without CUDA. One atomic load once
+/// there are devices; until then every call asks the driver.
 CUTPLAN_API int cuda_device_count() noexcept;
 
-/// Cached after the first call. Throws DeviceError for a device that does not exist.
+/// Kept from the first call that succeeds on. Throws DeviceError for a device that does not exist.
 CUTPLAN_API const DeviceProperties& device_properties(Device device);
 
 /// Why cuda_device_count() is 0, in one sentence; empty where there are devices.

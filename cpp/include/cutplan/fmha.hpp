@@ -58,8 +58,8 @@ struct FmhaDescriptor {
 /// Shapes, with layout bhsd: q [B, H, Sq, D], k [B, Hk, Sk, D], v [B, Hk, Sk, Dv], o [B, H, Sq, Dv], lse [B, H, Sq]; packed:
 /// q [H, Tq, D], k [Hk, Tk, D], v [Hk, Tk, Dv], o [H, Tq, Dv], lse [H, Tq]. With layout bshd heads and sequence change
 /// places in all but lse. Last dimensions are contiguous; outer strides are free, 0 only on inputs.
-/// bias and mask (bool, true: takes part): shapes that broadcast to [B, H, Sq, Sk]. alibi_slopes: float32 [H] or [B, H].
-/// sink: float32 [H]. seqused_k: int32 [B], lengths of K and V. cu_seqlens_q and _k: int32 [B + 1], from 0 to Tq and Tk.
+/// bias and mask (bool, true: takes part): shapes that broadcast to [B, H, Sq, Sk]. alibi_slopes: [H] or [B, H]; sink: [H];
+/// both, and their gradients, float32 or of the operands' type. seqused_k: int32 [B], lengths of K and V. cu_seqlens_q and _k: int32 [B + 1], from 0 to Tq and Tk.
 /// rng_state: int64 [2], seed and offset, on the plan's device.
 struct FmhaArguments {
   TensorView q, k, v, o, lse;
@@ -111,7 +111,7 @@ struct FmhaBackwardDescriptor {
 
 /// The forward's operands, with the o and lse that it wrote, and: grad, the gradient of o, of o's shape and the operands'
 /// type; dq, dk, dv of the shapes of q, k, v; dbias of the bias's shape and type, summed where it is broadcast (an extent of
-/// 1); dalibi_slopes and dsink, float32, of the shapes of alibi_slopes and sink.
+/// 1); dalibi_slopes and dsink of the shapes of alibi_slopes and sink.
 struct FmhaBackwardArguments {
   FmhaArguments forward;
   TensorView grad, dq, dk, dv, dbias, dalibi_slopes, dsink;

@@ -19,7 +19,8 @@
 
 namespace cutplan {
 
-/// Order of A, B and D. r: row-major (last dimension contiguous), c: column-major. C, residual and aux are ordered as D is.
+/// Order of A, B and D. r: row-major (last dimension contiguous), c: column-major. C, residual and aux are ordered as D is;
+/// where they repeat one row or one column (stride 0), they fit either order.
 enum class GemmLayout : std::uint8_t { rcr, rrr, crr, ccr, rcc, rrc, crc, ccc };
 
 /// gelu_erf: x/2 (1 + erf(x/sqrt 2)); gelu_tanh: its tanh approximation (Hendrycks and Gimpel 2016, section 2); silu: x
@@ -98,7 +99,7 @@ struct GemmDescriptor {
 /// Shapes: a [m, k], b and b2 [k, n] (an interleaved b [k, 2 n]), c, d, residual and aux [m, n]; bias and bias2 [n] over n
 /// (an interleaved bias [2 n]), [m, 1] over m; row_scale [m], column_scale [n], float32. With batch > 1 matrices may have a
 /// leading dimension `batch`, and all but d and a stored aux may leave it out or give it stride 0 to be shared by the whole
-/// batch.
+/// batch. c, residual and an aux that is read may have the stride 0 in any dimension.
 struct GemmArguments {
   TensorView a, b, c, d, bias;
   TensorView b2, bias2, residual, aux, row_scale, column_scale;

@@ -76,7 +76,7 @@ struct GemmMeasurement {
   double predicted_seconds;  // by the cost model; on the host it predicts nothing: 0
 };
 
-/// Called before each round of measurements, and at the end with done == total.
+/// Called before each round of measurements, and at the end with done == total. May select and tune itself.
 using TuningProgress = std::function<void(int done, int total)>;
 
 /// Times the kernels that can serve `descriptor`, or the `candidates` (> 0) of them that the cost model expects most of, on

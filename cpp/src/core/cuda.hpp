@@ -24,6 +24,14 @@ void allow_shared_memory(void (*kernel)(Parameters...), std::size_t bytes) {
              "cudaFuncSetAttribute");
 }
 
+/// Loads kernels on the current device. Left to itself the runtime does so at their first launch, which may be inside a capture,
+/// or behind work that loading waits for.
+template <typename... Parameters>
+void load_kernel(void (*kernel)(Parameters...)) {
+  cudaFuncAttributes attributes;
+  check_cuda(cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(kernel)), "cudaFuncGetAttributes");
+}
+
 /// Makes `device` current for a scope.
 class DeviceGuard {
  public:

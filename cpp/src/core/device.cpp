@@ -1,8 +1,11 @@
 #include "cutplan/device.hpp"
 
-#include <deque>
+#include <optional>
+#include <utility>
+#include <vector>
 
 #include "core/parallel.hpp"
+#include "core/remembered.hpp"
 #include "core/text.hpp"
 #include "cutplan/error.hpp"
 #if CUTPLAN_WITH_CUDA
@@ -20,41 +23,49 @@ DeviceProperties host_properties() {
 }
 
 #if CUTPLAN_WITH_CUDA
-struct CudaDevices {
-  std::deque<DeviceProperties> properties;
-  std::string unavailable;
+using CudaDevices = std::vector<DeviceProperties>;
 
-  CudaDevices() {
-    int count = 0;
-    cudaError_t status = cudaGetDeviceCount(&count);
-    for (int i = 0; status == cudaSuccess && i < count; ++i) status = append(i);
-    if (status != cudaSuccess) {
-      properties.clear();
-      cudaGetLastError();
-      unavailable = text("the CUDA runtime answers ", cudaGetErrorName(status), " (", cudaGetErrorString(status), ")");
-    } else if (count == 0) {
-      unavailable = "the machine has no CUDA device";
-    }
-  }
-
- private:
-  cudaError_t append(int id) {
+cudaError_t ask(CudaDevices& devices) {
+  int count = 0;
+  if (const cudaError_t status = cudaGetDeviceCount(&count)) return status;
+  for (int id = 0; id < count; ++id) {
     cudaDeviceProp cuda;
-    if (cudaError_t status = cudaGetDeviceProperties(&cuda, id)) return status;
+    if (const cudaError_t status = cudaGetDeviceProperties(&cuda, id)) return status;
     DeviceProperties p;
     p.name = cuda.name;
     p.compute_capability = 10 * cuda.major + cuda.minor;
     p.sm_count = cuda.multiProcessorCount;
     p.shared_memory = cuda.sharedMemPerBlockOptin;
     p.l2_bytes = static_cast<std::size_t>(cuda.l2CacheSize);
-    properties.push_back(p);
-    return cudaSuccess;
+    devices.push_back(p);
   }
-};
+  return devices.empty() ? cudaErrorNoDevice : cudaSuccess;
+}
 
-const CudaDevices& cuda_devices() {
-  static const CudaDevices devices;
-  return devices;
+std::string reason(cudaError_t status) {
+  if (status == cudaErrorNoDevice) return "the machine has no CUDA device, or CUDA_VISIBLE_DEVICES hides them";
+  int driver = 0;
+  if (status == cudaErrorInsufficientDriver && cudaDriverGetVersion(&driver) == cudaSuccess) {
+    // Without a driver the runtime says that it is too old.
+    if (driver == 0) return "the machine has no NVIDIA driver (libcuda.so.1 is not found)";
+    const auto version = [](int v) { return text(v / 1000, ".", v % 1000 / 10); };
+    return text("the NVIDIA driver serves CUDA up to ", version(driver), ", and this build needs ", version(CUDART_VERSION),
+                ": update the driver");
+  }
+  return text("the CUDA runtime answers ", cudaGetErrorName(status), " (", cudaGetErrorString(status), ")");
+}
+
+/// Null where there are none, with the reason where it is asked for. A driver that fails is asked again by the next call.
+const CudaDevices* cuda_devices(std::string* why_not = nullptr) {
+  static Remembered<CudaDevices>& devices = *new Remembered<CudaDevices>;
+  return devices.get([&]() -> std::optional<CudaDevices> {
+    CudaDevices found;
+    const cudaError_t status = ask(found);
+    if (status == cudaSuccess) return found;
+    cudaGetLastError();
+    if (why_not != nullptr) *why_not = reason(status);
+    return std::nullopt;
+  });
 }
 #endif
 
@@ -62,15 +73,16 @@ const CudaDevices& cuda_devices() {
 
 int cuda_device_count() noexcept {
 #if CUTPLAN_WITH_CUDA
-  return static_cast<int>(cuda_devices().properties.size());
-#else
-  return 0;
+  if (const CudaDevices* devices = cuda_devices()) return static_cast<int>(devices->size());
 #endif
+  return 0;
 }
 
 std::string cuda_unavailable_reason() {
 #if CUTPLAN_WITH_CUDA
-  return cuda_devices().unavailable;
+  std::string why_not;
+  cuda_devices(&why_not);
+  return why_not;
 #else
   return "this build holds no CUDA kernels (CUTPLAN_SKUS=none)";
 #endif
@@ -78,14 +90,13 @@ std::string cuda_unavailable_reason() {
 
 const DeviceProperties& device_properties(Device device) {
   if (device.type == DeviceType::cpu) {
-    static const DeviceProperties host = host_properties();
+    static const DeviceProperties& host = *new DeviceProperties(host_properties());  // threads may outlive static objects
     return host;
   }
 #if CUTPLAN_WITH_CUDA
-  const CudaDevices& devices = cuda_devices();
-  if (device.id >= 0 && device.id < static_cast<int>(devices.properties.size())) {
-    return devices.properties[static_cast<std::size_t>(device.id)];
-  }
+  const CudaDevices* devices = cuda_devices();
+  if (devices != nullptr && device.id >= 0 && device.id < static_cast<int>(devices->size()))
+    return (*devices)[static_cast<std::size_t>(device.id)];
 #endif
   const int count = cuda_device_count();
   if (count == 0)

@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <stdexcept>
 
+#include "core/text.hpp"
 #include "cutplan/device.hpp"
 #include "cutplan/plan.hpp"
 
@@ -28,6 +30,11 @@ constexpr const char* short_name(DType t) noexcept {
     case DType::bf16: return "bf16";
     default: return name(t);
   }
+}
+
+/// Where a type comes that the support table should have kept out: to take it for another would give wrong numbers.
+[[noreturn, gnu::noinline, gnu::cold]] inline void refuse_unexpected_type(DType t) {
+  throw std::logic_error(text("cutplan: internal error: no case for elements of type ", name(t)));
 }
 
 /// Blocks that share an SM. Each takes 1 KiB of shared memory beyond its own, and an SM has as much more than a block may
@@ -73,10 +80,12 @@ inline void set_output_type(PrecisionGuarantee& p, DType t) {
       p.smallest = std::ldexp(1.0, -1022);
       p.largest = 1.79e308;
       break;
-    default:
+    case DType::f32:
       p.rounding = std::ldexp(1.0, -24);
       p.smallest = std::ldexp(1.0, -126);
       p.largest = 3.4e38;
+      break;
+    default: refuse_unexpected_type(t);
   }
 }
 

@@ -13,15 +13,15 @@ using std::int64_t;
 /// Bytes from the first to beyond the last element when only the steps shorter than `pitch` are taken.
 int64_t extent_within(const Footprint& f, int64_t pitch) {
   int64_t extent = f.run;
-  for (int i = 0; i < f.steps; ++i) {
-    if (f.step[i] < pitch) extent += (f.count[i] - 1) * f.step[i];
+  for (const Footprint::Step& s : f.steps) {
+    if (s.bytes < pitch) extent += (s.count - 1) * s.bytes;
   }
   return extent;
 }
 
 bool steps_evenly(const Footprint& f, int64_t pitch) {
-  for (int i = 0; i < f.steps; ++i) {
-    if (f.step[i] >= pitch && f.step[i] % pitch != 0) return false;
+  for (const Footprint::Step& s : f.steps) {
+    if (s.bytes >= pitch && s.bytes % pitch != 0) return false;
   }
   return true;
 }
@@ -46,6 +46,10 @@ void refuse_missing(const char* operand) {
   throw MissingOperand(text("operand ", operand, ": required by the descriptor, not given"));
 }
 
+void refuse_rank(const char* operand, const TensorView& t) {
+  throw ShapeMismatch(text("operand ", operand, ": rank 0 to ", max_rank, " required, got ", t.rank));
+}
+
 void refuse_element_type(const char* operand, DType expected, const TensorView& t) {
   const bool has_plans = t.dtype == DType::f16 || t.dtype == DType::bf16 || t.dtype == DType::f32 || t.dtype == DType::f64;
   throw DTypeMismatch(text("operand ", operand, ": dtype ", name(expected), " required by the descriptor, got ",
@@ -61,6 +65,13 @@ void refuse_fixed_type(const char* operand, DType required, const TensorView& t)
 void refuse_device(const char* operand, Device expected, const TensorView& t) {
   throw DeviceMismatch(text("operand ", operand, ": must be on ", describe(expected), ", the plan's device, got ",
                             describe(t.device), "; move it, or select a plan for that device"));
+}
+
+void refuse_address(const char* operand, const TensorView& t) {
+  const int element = bits(t.dtype) / 8;
+  throw Misaligned(text("operand ", operand, ": an address that is a multiple of ", element, " bytes, one ", name(t.dtype),
+                        ", required, got ", t.data, ", ", reinterpret_cast<std::uintptr_t>(t.data) % element,
+                        " past one; pass a copy, whose elements begin at such addresses"));
 }
 
 void refuse_null(const char* operand, const TensorView& t) {
@@ -85,8 +96,8 @@ void refuse_workspace(const Workspace& workspace, std::size_t needed) {
 bool overlap(const Footprint& x, const Footprint& y) {
   if (x.begin >= y.end() || y.begin >= x.end()) return false;
   for (const Footprint* f : {&x, &y}) {
-    for (int i = 0; i < f->steps; ++i) {
-      if (apart_modulo(x, y, f->step[i])) return false;
+    for (const Footprint::Step& s : f->steps) {
+      if (apart_modulo(x, y, s.bytes)) return false;
     }
   }
   return true;
@@ -96,15 +107,15 @@ void check_elements_apart(const char* operand, const Footprint& output, const Te
   Footprint f = output;
   int64_t extent = f.run;
   // From the shortest step to the longest, each must leave behind all that the shorter ones reach.
-  for (int taken = 0; taken < f.steps; ++taken) {
-    const int shortest = static_cast<int>(std::min_element(f.step + taken, f.step + f.steps) - f.step);
-    std::swap(f.step[taken], f.step[shortest]);
-    std::swap(f.count[taken], f.count[shortest]);
-    if (f.step[taken] < extent) {
+  const auto shorter = [](const Footprint::Step& a, const Footprint::Step& b) { return a.bytes < b.bytes; };
+  for (Footprint::Step* next = f.steps.begin(); next != f.steps.end(); ++next) {
+    std::iter_swap(next, std::min_element(next, f.steps.end(), shorter));
+    const Footprint::Step& s = *next;
+    if (s.bytes < extent) {
       throw Overlap(text("operand ", operand, ": its elements must not share memory, got ", describe(view),
                          "; pass an output without zero or overlapping strides"));
     }
-    extent += (f.count[taken] - 1) * f.step[taken];
+    extent += (s.count - 1) * s.bytes;
   }
 }
 

@@ -2,9 +2,11 @@
 // throws builds strings.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 
+#include "core/fixed_vector.hpp"
 #include "cutplan/tensor.hpp"
 
 namespace cutplan {
@@ -13,15 +15,19 @@ namespace cutplan {
 std::string describe(const TensorView& view);
 
 [[noreturn]] void refuse_missing(const char* operand);
+[[noreturn]] void refuse_rank(const char* operand, const TensorView& view);
 [[noreturn]] void refuse_element_type(const char* operand, DType expected, const TensorView& view);
 [[noreturn]] void refuse_fixed_type(const char* operand, DType required, const TensorView& view);
 [[noreturn]] void refuse_device(const char* operand, Device expected, const TensorView& view);
+[[noreturn]] void refuse_address(const char* operand, const TensorView& view);
 [[noreturn]] void refuse_null(const char* operand, const TensorView& view);
 [[noreturn]] void refuse_read_only(const char* operand, const TensorView& view);
 [[noreturn]] void refuse_workspace(const Workspace& workspace, std::size_t needed);
 
+/// Before anything else is read of an operand: whether it is there, and its extents and strides are all within the view.
 inline void check_given(const char* operand, const TensorView& view) {
   if (!view.present()) refuse_missing(operand);
+  if (view.rank < 0 || view.rank > max_rank) refuse_rank(operand, view);
 }
 
 inline void check_element_type(const char* operand, DType expected, const TensorView& view) {
@@ -37,6 +43,13 @@ inline void check_device(const char* operand, Device expected, const TensorView&
   if (view.device != expected) refuse_device(operand, expected, view);
 }
 
+/// Elements are read whole: on a CUDA device an address within one is a fault that ends the context. Strides count elements,
+/// so that the others begin where elements may, if the first does.
+inline void check_address(const char* operand, const TensorView& view) {
+  const auto element = static_cast<std::uintptr_t>(std::max(bits(view.dtype), 8) / 8);  // a power of two
+  if ((reinterpret_cast<std::uintptr_t>(view.data) & (element - 1)) != 0) refuse_address(operand, view);
+}
+
 inline void check_writable(const char* operand, const TensorView& view) {
   if (view.read_only) refuse_read_only(operand, view);
 }
@@ -49,25 +62,24 @@ inline void check_workspace(const Workspace& workspace, std::size_t needed) {
   }
 }
 
-/// The memory of a strided operand, in bytes: runs of `run` adjacent bytes, `count[i]` of them `step[i]` apart.
+/// The memory of a strided operand: runs of `run` adjacent bytes, repeated by each step.
 struct Footprint {
-  static constexpr int max_steps = 4;
+  struct Step {
+    std::int64_t count, bytes;
+  };
 
   std::uintptr_t begin = 0;
   std::int64_t run = 0;
-  int steps = 0;
-  std::int64_t count[max_steps], step[max_steps];
+  FixedVector<Step, 4> steps;
 
   /// Dimensions that are not stepped through need not be told; neither do those of extent 1.
   void repeat(std::int64_t extent, std::int64_t bytes_apart) {
-    if (extent <= 1) return;
-    count[steps] = extent;
-    step[steps++] = bytes_apart;
+    if (extent > 1) steps.push_back({extent, bytes_apart});
   }
 
   std::uintptr_t end() const {
     std::int64_t extent = run;
-    for (int i = 0; i < steps; ++i) extent += (count[i] - 1) * step[i];
+    for (const Step& s : steps) extent += (s.count - 1) * s.bytes;
     return begin + static_cast<std::uintptr_t>(extent);
   }
 };

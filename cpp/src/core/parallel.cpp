@@ -4,7 +4,6 @@
 #include <atomic>
 #include <exception>
 #include <mutex>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -49,8 +48,8 @@ void parallel_tasks(std::int64_t tasks, int threads,
   for (std::int64_t i = 0; i < helpers; ++i) {
     try {
       others.emplace_back(guarded);
-    } catch (const std::system_error&) {
-      break;  // the system has no more threads to give: those that run do all tasks, with the same result
+    } catch (const std::exception&) {
+      break;  // no more threads or no memory for one: those that run do all tasks, with the same result
     }
   }
   guarded();

@@ -22,6 +22,7 @@
 #include <tuple>
 #include <unordered_map>
 
+#include "core/remembered.hpp"
 #include "core/text.hpp"
 #include "cutplan/error.hpp"
 #include "cutplan/version.hpp"
@@ -180,12 +181,15 @@ std::string render(const Table& table) {
 /// Version of CUDA that the driver implements, as the runtime counts (13000); 0 without a driver, and for the host.
 int driver_version(int compute_capability) {
 #if CUTPLAN_WITH_CUDA
-  static const int version = [] {
+  if (compute_capability == 0) return 0;
+  static Remembered<int>& version = *new Remembered<int>;
+  const int* known = version.get([]() -> std::optional<int> {
     int v = 0;
-    if (cudaDriverGetVersion(&v) != cudaSuccess) cudaGetLastError();
-    return v;
-  }();
-  return compute_capability == 0 ? 0 : version;
+    if (cudaDriverGetVersion(&v) == cudaSuccess && v > 0) return v;
+    cudaGetLastError();
+    return std::nullopt;
+  });
+  return known == nullptr ? 0 : *known;
 #else
   (void)compute_capability;
   return 0;

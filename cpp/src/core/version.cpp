@@ -2,7 +2,7 @@
 
 namespace cutplan {
 
-const char* version() noexcept { return CUTPLAN_VERSION; }
+const char* version() noexcept { return CUTPLAN_VERSION_STRING; }
 
 const char* built_architectures() noexcept {
   return "host"

@@ -75,6 +75,12 @@ struct Placed {
   throw LayoutMismatch(text("operand ", operand, ": contiguous required, got ", describe(t), "; pass a contiguous copy"));
 }
 
+[[noreturn, gnu::cold]] void refuse_side_type(const char* operand, DType type, const TensorView& t) {
+  throw DTypeMismatch(text("operand ", operand, ": dtype float32", type == DType::f32 ? "" : " or ",
+                           type == DType::f32 ? "" : name(type), " required beside ", name(type), " operands, got ",
+                           name(t.dtype), "; cutplan never casts: convert it"));
+}
+
 /// A float mask is most often one that is added. Converted to bool it would hide what it shows.
 [[noreturn, gnu::cold]] void refuse_mask_type(const char* operand, const TensorView& t) {
   const bool is_float = t.dtype == DType::f16 || t.dtype == DType::bf16 || t.dtype == DType::f32 || t.dtype == DType::f64;
@@ -175,35 +181,37 @@ class Call {
   }
 
   /// Slopes or their gradient: [H] or [B, H]. `batched` says which; strides are 0 where there is nothing to step over.
-  float* slopes(const char* operand, const TensorView& t, bool written, bool& batched, int64_t& batch, int64_t& head) {
-    check_side(operand, DType::f32, t);
+  void* slopes(const char* operand, const TensorView& t, bool written, bool& batched, int64_t& batch, int64_t& head) {
+    check_wide(operand, t);
     batched = t.rank == 2;
     if ((t.rank != 1 && t.rank != 2) || t.shape[t.rank - 1] != g_.heads || (batched && t.shape[0] != g_.batch))
       refuse_shape(operand, text("[", g_.heads, "] or [", g_.batch, ", ", g_.heads, "] (heads, or batch and heads)"), t);
     batch = batched && g_.batch > 1 ? t.strides[0] : 0;
     head = g_.heads > 1 ? t.strides[t.rank - 1] : 0;
-    if (g_.heads == 0 || (batched && g_.batch == 0)) return static_cast<float*>(t.data);
+    if (g_.heads == 0 || (batched && g_.batch == 0)) return t.data;
     if (batch < 0 || head < 0) refuse_negative(operand, t);
     if (t.data == nullptr) refuse_null(operand, t);
-    Footprint f = footprint(t, 4);
-    if (batched) f.repeat(g_.batch, batch * 4);
-    f.repeat(g_.heads, head * 4);
+    const int64_t bytes = bits(t.dtype) / 8;
+    Footprint f = footprint(t, bytes);
+    if (batched) f.repeat(g_.batch, batch * bytes);
+    f.repeat(g_.heads, head * bytes);
     touch(operand, f, t, written);
-    return static_cast<float*>(t.data);
+    return t.data;
   }
 
   /// The sink or its gradient: [H].
-  float* sink(const char* operand, const TensorView& t, bool written, int64_t& head) {
-    check_side(operand, DType::f32, t);
+  void* sink(const char* operand, const TensorView& t, bool written, int64_t& head) {
+    check_wide(operand, t);
     if (t.rank != 1 || t.shape[0] != g_.heads) refuse_shape(operand, text("[", g_.heads, "] (heads)"), t);
     head = g_.heads > 1 ? t.strides[0] : 0;
-    if (g_.heads == 0) return static_cast<float*>(t.data);
+    if (g_.heads == 0) return t.data;
     if (head < 0) refuse_negative(operand, t);
     if (t.data == nullptr) refuse_null(operand, t);
-    Footprint f = footprint(t, 4);
-    f.repeat(g_.heads, head * 4);
+    const int64_t bytes = bits(t.dtype) / 8;
+    Footprint f = footprint(t, bytes);
+    f.repeat(g_.heads, head * bytes);
     touch(operand, f, t, written);
-    return static_cast<float*>(t.data);
+    return t.data;
   }
 
   /// A contiguous vector of integers.
@@ -219,11 +227,10 @@ class Call {
   }
 
   void finish() const {
-    for (int i = 0; i < outputs_; ++i) {
-      for (int j = 0; j < inputs_; ++j)
-        check_apart(output_[i].operand, output_[i].memory, input_[j].operand, input_[j].memory, "");
-      for (int j = 0; j < i; ++j)
-        check_apart(output_[i].operand, output_[i].memory, output_[j].operand, output_[j].memory, "");
+    for (const Touched& output : outputs_) {
+      for (const Touched& input : inputs_) check_apart(output.operand, output.memory, input.operand, input.memory, "");
+      for (const Touched* other = outputs_.begin(); other != &output; ++other)
+        check_apart(output.operand, output.memory, other->operand, other->memory, "");
     }
   }
 
@@ -235,19 +242,30 @@ class Call {
     const char* operand;
     Footprint memory;
   };
-  static constexpr int max_inputs = 14, max_outputs = 6;  // of a backward call, which has more than a forward one
 
   void check_operand(const char* operand, DType dtype, const TensorView& t) const {
     check_given(operand, t);
     check_element_type(operand, dtype, t);
-    check_device(operand, device_, t);
+    check_place(operand, t);
+  }
+
+  /// Operands that may come in float32 or in the operands' own type, whatever the descriptor.
+  void check_wide(const char* operand, const TensorView& t) const {
+    check_given(operand, t);
+    if (t.dtype != g_.dtype && t.dtype != DType::f32) refuse_side_type(operand, g_.dtype, t);
+    check_place(operand, t);
   }
 
   /// Operands whose type does not depend on the descriptor.
   void check_side(const char* operand, DType dtype, const TensorView& t) const {
     check_given(operand, t);
     check_fixed_type(operand, dtype, t);
+    check_place(operand, t);
+  }
+
+  void check_place(const char* operand, const TensorView& t) const {
     check_device(operand, device_, t);
+    check_address(operand, t);
   }
 
   static Footprint footprint(const TensorView& t, int64_t run) {
@@ -259,20 +277,21 @@ class Call {
 
   void touch(const char* operand, const Footprint& f, const TensorView& t, bool written) {
     if (!written) {
-      input_[inputs_++] = {operand, f};
+      inputs_.push_back({operand, f});
       return;
     }
     check_writable(operand, t);
     check_elements_apart(operand, f, t);
-    output_[outputs_++] = {operand, f};
+    outputs_.push_back({operand, f});
   }
 
   const FmhaDescriptor& g_;
   Axes axes_;
   Device device_;
   std::uint64_t units_ = 0;
-  int inputs_ = 0, outputs_ = 0;
-  Touched input_[max_inputs], output_[max_outputs];
+  // As many as a backward call has, more than a forward one.
+  FixedVector<Touched, 14> inputs_;
+  FixedVector<Touched, 6> outputs_;
 };
 
 void check_offsets(const char* operand, const std::int32_t* offsets, int64_t sequences, int64_t rows) {
@@ -355,11 +374,13 @@ Problem check_inputs(Call& call, const FmhaDescriptor& g, Device device, const F
   }
   if (g.alibi) {
     bool batched;
+    p.alibi_type = args.alibi_slopes.dtype;
     p.alibi_slopes = call.slopes("alibi_slopes", args.alibi_slopes, false, batched, p.alibi_batch, p.alibi_head);
   } else if (args.alibi_slopes.present()) {
     refuse_given("alibi_slopes", "FmhaDescriptor(alibi=True)");
   }
   if (g.sink) {
+    p.sink_type = args.sink.dtype;
     p.sink = call.sink("sink", args.sink, false, p.sink_head);
   } else if (args.sink.present()) {
     refuse_given("sink", "FmhaDescriptor(sink=True)");
@@ -530,6 +551,7 @@ BackwardProblem check(const FmhaBackwardDescriptor& descriptor, Device device, c
   }
   if (descriptor.dalibi_slopes) {
     bool batched;
+    b.dalibi_type = args.dalibi_slopes.dtype;
     b.dalibi_slopes = call.slopes("dalibi_slopes", args.dalibi_slopes, true, batched, b.dalibi_batch, b.dalibi_head);
     b.alibi_sums_batch = !batched;
     if (args.dalibi_slopes.rank != args.forward.alibi_slopes.rank)
@@ -540,6 +562,7 @@ BackwardProblem check(const FmhaBackwardDescriptor& descriptor, Device device, c
     refuse_given("dalibi_slopes", "FmhaBackwardDescriptor(dalibi_slopes=True)");
   }
   if (descriptor.dsink) {
+    b.dsink_type = args.dsink.dtype;
     b.dsink = call.sink("dsink", args.dsink, true, b.dsink_head);
   } else if (args.dsink.present()) {
     refuse_given("dsink", "FmhaBackwardDescriptor(dsink=True)");

@@ -7,26 +7,31 @@
 //   forward, a task per (batch, head, query block):
 //     for each visible key block: scores = Q K^T, masked; weights = 2^(scores - reference); O += weights V; where a score
 //     exceeds the row's reference, the row is rescaled. References are whole numbers: rescaling is exact.
-//   backward: D_i = sum_c grad_ic o_ic once per row; then, recomputing P = exp(scores - LSE) wherever it is needed,
+//   backward: D_i = sum_c grad_ic o_ic once per row; then, recomputing P = exp(scores - LSE) <= 1 wherever it is needed,
 //     dQ, a task per (batch, head, query block), over the visible key blocks; with it the slopes' gradient;
 //     dK and dV, a task per (batch, key head, key block), over the heads of the group and their visible query blocks;
 //     dbias, a task per block of its own, over whatever the bias is broadcast along.
 //
 // Order of summation: blocks start at multiples of 96 of a sequence, and every output element is summed in one task, in one
-// order. A key that a query does not see has weight zero and adds nothing. So an element's bits do not depend on threads, on
-// batch, on heads or on the other queries: all results are deterministic, and the forward is batch-invariant.
+// order. A key that a query does not see has weight zero and adds nothing, be it infinite or a NaN: those are set aside before
+// a product and come in afterwards, where their weight is not zero. So an element's bits do not depend on threads, on batch,
+// on heads or on the other queries: all results are deterministic, and the forward is batch-invariant.
 #include "fmha/host.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <functional>
 #include <limits>
 #include <memory>
 #include <new>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "core/half.hpp"
+#include "core/kernels.hpp"
+#include "core/panel.hpp"
 #include "core/parallel.hpp"
 #include "core/register_tile.hpp"
 #include "fmha/score.hpp"
@@ -35,10 +40,12 @@ namespace cutplan::fmha {
 namespace {
 
 constexpr std::int64_t block = host_block;
-constexpr double log2_e = 1.44269504088896340736, ln_2 = 0.69314718055994530942;
+constexpr double log2_e = 1.44269504088896340736;
 
 template <typename T>
 constexpr T infinity = std::numeric_limits<T>::infinity();
+template <typename T>
+constexpr T largest_finite = std::numeric_limits<T>::max();
 
 constexpr std::int64_t divide_up(std::int64_t x, std::int64_t by) { return (x + by - 1) / by; }
 constexpr std::int64_t round_up(std::int64_t x, std::int64_t to) { return divide_up(x, to) * to; }
@@ -49,7 +56,7 @@ constexpr std::int64_t round_up(std::int64_t x, std::int64_t to) { return divide
 enum class Left { plain, transposed };
 
 /// sums[rows, columns] = or += left[rows, k] right[k, columns], in slices of `block` of k. Rows and columns are rounded up
-/// to whole register tiles: what lies beyond them must be readable and is written.
+/// to whole register tiles, rows to low ones: what lies beyond them must be readable and is written.
 template <typename T>
 void multiply(Left layout, std::int64_t rows, std::int64_t columns, std::int64_t k, const T* left, const T* right,
               std::int64_t ld_right, T* sums, std::int64_t ld, bool accumulate) {
@@ -60,9 +67,11 @@ void multiply(Left layout, std::int64_t rows, std::int64_t columns, std::int64_t
   for (std::int64_t first = 0; first < k; first += block) {
     const std::int64_t slice = std::min(block, k - first);
     for (std::int64_t j = 0; j < columns; j += tile.columns) {
-      for (std::int64_t i = 0; i < rows; i += tile.rows) {
-        tile.multiply(slice, left + i * row_stride + first * k_stride, right + first * ld_right + j, ld_right,
-                      sums + i * ld + j, ld, accumulate || first > 0);
+      for (std::int64_t i = 0, height; i < rows; i += height) {
+        height = tile.height(rows - i);
+        tile.multiply(static_cast<int>(height), slice, left + i * row_stride + first * k_stride,
+                      right + first * ld_right + j, ld_right, sums + i * ld + j, ld,
+                      accumulate || first > 0 ? Sums::add : Sums::set);
       }
     }
   }
@@ -108,13 +117,29 @@ Rows<S> rows_of(P* base, const Strides& strides, std::int64_t batch, std::int64_
   return {static_cast<S*>(base) + batch * strides.batch + head * strides.head + first * strides.row, strides.row};
 }
 
+/// One element of a sink, of slopes, or of a gradient of theirs.
+double load_scalar(const void* data, DType type, std::int64_t i) {
+  switch (type) {
+    case DType::f64: return static_cast<const double*>(data)[i];
+    case DType::f16: return static_cast<double>(static_cast<float>(static_cast<const Half*>(data)[i]));
+    case DType::bf16: return static_cast<double>(static_cast<float>(static_cast<const BFloat16*>(data)[i]));
+    default: return static_cast<double>(static_cast<const float*>(data)[i]);  // check.cpp admits no other type
+  }
+}
+
+void store_scalar(void* data, DType type, std::int64_t i, double x) {
+  switch (type) {
+    case DType::f64: static_cast<double*>(data)[i] = x; break;
+    case DType::f16: static_cast<Half*>(data)[i] = Half(static_cast<float>(x)); break;
+    case DType::bf16: static_cast<BFloat16*>(data)[i] = BFloat16(static_cast<float>(x)); break;
+    default: static_cast<float*>(data)[i] = static_cast<float>(x);
+  }
+}
+
 /// Widens `count` rows from `first` on into out[count, columns].
 template <typename S, typename T>
 void widen(Rows<const S> rows, std::int64_t first, std::int64_t count, std::int64_t columns, T* out, std::int64_t ld) {
-  for (std::int64_t i = 0; i < count; ++i) {
-    const S* row = rows.row(first + i);
-    for (std::int64_t c = 0; c < columns; ++c) out[i * ld + c] = static_cast<T>(row[c]);
-  }
+  for (std::int64_t i = 0; i < count; ++i) cutplan::widen(rows.row(first + i), columns, out + i * ld);
 }
 
 /// out[columns, block] = the transpose of in[count, columns], padded with zeros.
@@ -126,12 +151,53 @@ void transpose(const T* in, std::int64_t ld, std::int64_t count, std::int64_t co
   }
 }
 
+/// What is not finite in the right factor of a product, where a weight of zero would make a NaN of it.
+template <typename T>
+class NotFinite {
+ public:
+  /// Takes it out of rows[count, columns], leaving zeros.
+  void take(T* rows, std::int64_t ld, std::int64_t count, std::int64_t columns) {
+    entries_.clear();
+    for (std::int64_t i = 0; i < count; ++i) {
+      T* row = rows + i * ld;
+      int found = 0;
+      for (std::int64_t c = 0; c < columns; ++c) found |= row[c] - row[c] != T(0) ? 1 : 0;
+      for (std::int64_t c = 0; found != 0 && c < columns; ++c) {
+        if (row[c] - row[c] != T(0)) entries_.push_back({i, c, std::exchange(row[c], T(0))});
+      }
+    }
+  }
+
+  /// Adds its share of the product to sums[rows, ...]: of `left` what is not zero counts.
+  void add(Left layout, std::int64_t rows, const T* left, T* sums, std::int64_t ld) const {
+    for (const Entry& entry : entries_) {
+      for (std::int64_t i = 0; i < rows; ++i) {
+        const T weight = layout == Left::plain ? left[i * block + entry.row] : left[entry.row * block + i];
+        if (weight != T(0)) sums[i * ld + entry.column] += weight * entry.value;
+      }
+    }
+  }
+
+ private:
+  struct Entry {
+    std::int64_t row, column;
+    T value;
+  };
+  std::vector<Entry> entries_;
+};
+
 /// Writes `factor` times a row, rounded to D.
 template <typename D, typename T, typename F>
 void narrow(const T* values, std::int64_t count, F factor, D* out) {
   for (std::int64_t c = 0; c < count; ++c)
     out[c] = D(static_cast<std::conditional_t<sizeof(D) == 2, float, D>>(static_cast<T>(values[c] * factor)));
 }
+
+template <typename S>
+constexpr DType type_of = std::is_same_v<S, Half>       ? DType::f16
+                          : std::is_same_v<S, BFloat16> ? DType::bf16
+                          : std::is_same_v<S, float>    ? DType::f32
+                                                        : DType::f64;
 
 /// Calls `f` with `data` as what it is: the operand type S, or float.
 template <typename S, typename V, typename F>
@@ -140,8 +206,10 @@ void typed(DType type, V* data, F&& f) {
   using Float = std::conditional_t<std::is_const_v<V>, const float, float>;
   if (type == DType::f32) {
     f(static_cast<Float*>(data));
-  } else {
+  } else if (type == type_of<S>) {
     f(static_cast<Operand*>(data));
+  } else {
+    refuse_unexpected_type(type);
   }
 }
 
@@ -151,6 +219,15 @@ void typed(DType type, V* data, F&& f) {
 struct Range {
   std::int64_t first, end;
 };
+
+/// x + y, where that of finite numbers stays finite: the lowest number is one, and no mask.
+template <typename T>
+T saturating_sum(T x, T y) {
+  const T sum = x + y;
+  const bool overflows =
+      std::abs(sum) > largest_finite<T> && std::abs(x) <= largest_finite<T> && std::abs(y) <= largest_finite<T>;
+  return overflows ? std::copysign(largest_finite<T>, sum) : sum;
+}
 
 /// One head of one sequence: where its rows are, which keys a query sees, and how products become scores.
 template <typename S, typename T>
@@ -173,8 +250,9 @@ struct Head {
         v(rows_of<const S>(p.v, p.v_strides, batch, head / (p.heads / p.heads_k), sequence.first_k)),
         scale(static_cast<T>(p.scale)),
         softcap(static_cast<T>(p.softcap)),
-        slope(p.alibi_slopes == nullptr ? T(0)
-                                        : static_cast<T>(p.alibi_slopes[batch * p.alibi_batch + head * p.alibi_head])) {
+        slope(p.alibi_slopes == nullptr
+                  ? T(0)
+                  : static_cast<T>(load_scalar(p.alibi_slopes, p.alibi_type, batch * p.alibi_batch + head * p.alibi_head))) {
     if (p.rng_state == nullptr) return;
     dropout = Dropout::of(p.rng_state, batch * p.heads + head);
     keep_factor = T(65536) / static_cast<T>(p.keep_threshold);  // p.keep_scale, in the accumulator's precision
@@ -206,7 +284,8 @@ struct Head {
       typed<S>(p.bias_type, p.bias, [&](auto* bias) {
         const Broadcast& s = p.bias_strides;
         const auto* values = bias + batch * s.batch + head * s.head + i * s.row + first_j * s.col;
-        for (std::int64_t j = range.first; j < range.end; ++j) row[j] += static_cast<T>(values[j * s.col]);
+        for (std::int64_t j = range.first; j < range.end; ++j)
+          row[j] = saturating_sum(row[j], static_cast<T>(values[j * s.col]));
       });
     }
     if (p.mask != nullptr) {
@@ -308,15 +387,18 @@ struct ForwardScratch {
 
   std::int64_t ld, ld_v;
   T *rows, *q_t, *k_t, *v, *o, *weights, *keep;
+  NotFinite<T> not_finite_v;
   Memory<T> memory;
 };
 
-/// The softmax of one row so far: sum of 2^(score * log2(e) - reference), the reference a whole number no less than the
-/// largest exponent seen.
+/// The softmax of one row so far: the sum of 2^((score - base) log2(e) - reference). The reference is a whole number no less
+/// than the largest exponent seen. The base is 0, but where exponents would overflow it is the largest score: two scores of
+/// that size are equal, or the smaller one counts nothing.
 template <typename T>
 struct RowState {
-  T reference = -infinity<T>, sum = 0;
-  T finite_reference() const { return reference == -infinity<T> ? T(0) : reference; }
+  T largest = -infinity<T>;  // score
+  T base = 0, exponent = 0;  // exponent: the largest score's, before the reference is subtracted
+  T reference = 0, sum = 0;
 };
 
 /// Turns a row's scores into weights, rescaling what the row has summed where the reference rises.
@@ -324,44 +406,70 @@ template <typename T>
 void update_row(Range range, T* row, RowState<T>& state, T* o, std::int64_t dim_v) {
   T largest = -infinity<T>;
   for (std::int64_t j = range.first; j < range.end; ++j) largest = row[j] > largest ? row[j] : largest;
-  const T reference = std::ceil(largest * static_cast<T>(log2_e));
-  if (reference > state.reference) {
-    // Below 2^-2000 nothing is left in either type.
-    const T factor = state.reference == -infinity<T>
-                         ? T(0)
-                         : std::ldexp(T(1), static_cast<int>(std::max(state.reference - reference, T(-2000))));
-    state.sum *= factor;
-    for (std::int64_t c = 0; c < dim_v; ++c) o[c] *= factor;
-    state.reference = reference;
+  if (largest > state.largest) {
+    const T base = std::abs(largest) > largest_finite<T> / 2 ? largest : T(0);
+    const T exponent = (largest - base) * static_cast<T>(log2_e), reference = std::ceil(exponent);
+    const bool anew = state.largest == -infinity<T> || base != state.base;  // nothing is left of what came before
+    if (anew || reference > state.reference) {
+      // Below 2^-2000 nothing is left in either type.
+      const T factor = anew ? T(0) : std::ldexp(T(1), static_cast<int>(std::max(state.reference - reference, T(-2000))));
+      state.sum *= factor;
+      for (std::int64_t c = 0; c < dim_v; ++c) o[c] *= factor;
+      state.reference = reference;
+    }
+    state.largest = largest;
+    state.base = base;
+    state.exponent = exponent;
   }
-  const T subtract = state.finite_reference();
+  // Exponents are stored before the reference is subtracted, so that each is rounded, as the one is that the reference was
+  // made from: contracted to a multiply-add, they could exceed it by half a unit in the last place, 32 for scores of 10^9.
+  for (std::int64_t j = range.first; j < range.end; ++j) row[j] = (row[j] - state.base) * static_cast<T>(log2_e);
   T sum = 0;
   for (std::int64_t j = range.first; j < range.end; ++j) {
-    row[j] = std::exp2(row[j] * static_cast<T>(log2_e) - subtract);
+    row[j] = std::exp2(row[j] - state.reference);
     sum += row[j];
   }
   state.sum += sum;
 }
 
+/// A finished softmax: the sum of its weights, the sink's included, as summed and relative to the largest score's weight; and
+/// LSE. It starts from the largest score, and not from the reference, so that LSE is no less than it, to the last bit.
+struct Denominator {
+  double sum, relative, lse;
+
+  template <typename T>
+  Denominator(const Problem& p, std::int64_t head, const RowState<T>& state) : sum(static_cast<double>(state.sum)) {
+    const auto largest = static_cast<double>(state.largest);
+    const double top = std::exp2(static_cast<double>(state.exponent - state.reference));
+    relative = sum / top;
+    lse = sum == 0 ? -infinity<double> : largest + std::log(relative);
+    if (p.sink == nullptr) return;
+    const double sink = load_scalar(p.sink, p.sink_type, head * p.sink_head), weight = std::exp(sink - largest);
+    const double larger = std::max(lse, sink);
+    if (larger > -infinity<double>) lse = larger + std::log1p(std::exp(std::min(lse, sink) - larger));
+    if (sum == 0) return;  // nothing to divide
+    sum += top * weight;
+    relative += weight;
+  }
+
+  /// LSE as it is stored: -inf is a row that sees nothing, and no number beyond float's.
+  float stored_lse() const {
+    return static_cast<float>(std::isfinite(lse) ? std::clamp<double>(lse, -largest_finite<float>, largest_finite<float>)
+                                                 : lse);
+  }
+};
+
 /// Divides a row by its sum of exponentials, the sink's included, writes it, and returns LSE.
 template <typename T, typename D>
 float finish_row(const Problem& p, std::int64_t head, const RowState<T>& state, const T* o, D* out) {
-  const double reference = static_cast<double>(state.finite_reference()), keys = static_cast<double>(state.sum);
-  double total = keys, lse = keys == 0 ? -infinity<double> : reference * ln_2 + std::log(keys);
-  if (p.sink != nullptr) {
-    const double sink = static_cast<double>(p.sink[head * p.sink_head]);
-    total += std::exp2(sink * log2_e - reference);
-    const double larger = std::max(lse, sink);
-    if (larger > -infinity<double>) lse = larger + std::log1p(std::exp(std::min(lse, sink) - larger));
-  }
-  const double factor = total == 0 ? 0 : 1 / total;
-  narrow(o, p.dim_v, factor, out);
-  return static_cast<float>(lse);
+  const Denominator denominator(p, head, state);
+  narrow(o, p.dim_v, denominator.sum == 0 ? 0 : 1 / denominator.sum, out);
+  return denominator.stored_lse();
 }
 
 template <typename S, typename T>
 void forward_block(const Problem& p, std::int64_t batch, std::int64_t head_index, std::int64_t first_i,
-                   const ForwardScratch<T>& x) {
+                   ForwardScratch<T>& x) {
   const Head<S, T> head(p, batch, head_index);
   const Sequence& s = head.sequence;
   const std::int64_t m = std::min(block, s.len_q - first_i);
@@ -377,6 +485,7 @@ void forward_block(const Problem& p, std::int64_t batch, std::int64_t head_index
     widen(head.k, first_j, n, p.dim, x.rows, x.ld);
     transpose(x.rows, x.ld, n, p.dim, x.k_t);
     widen(head.v, first_j, n, p.dim_v, x.v, x.ld_v);
+    x.not_finite_v.take(x.v, x.ld_v, n, p.dim_v);
     multiply(Left::transposed, m, n, p.dim, x.q_t, x.k_t, block, x.weights, block, false);
     for (std::int64_t i = 0; i < m; ++i) {
       T* row = x.weights + i * block;
@@ -390,6 +499,7 @@ void forward_block(const Problem& p, std::int64_t batch, std::int64_t head_index
       }
     }
     multiply(Left::plain, m, p.dim_v, n, x.weights, x.v, x.ld_v, x.o, x.ld_v, true);
+    x.not_finite_v.add(Left::plain, m, x.weights, x.o, x.ld_v);
   }
 
   typed<S>(p.o_type, p.o, [&](auto* base) {
@@ -406,7 +516,7 @@ template <typename S, typename T>
 void run_forward(const Kernel&, const Problem& p, const Launch& launch) {
   const BlockList blocks = query_blocks(p);
   const int threads = choose_threads(p, launch, static_cast<double>(p.dim + p.dim_v));
-  for_each_task<ForwardScratch<T>>(blocks.size() * p.heads, threads, p, [&](const ForwardScratch<T>& x, std::int64_t task) {
+  for_each_task<ForwardScratch<T>>(blocks.size() * p.heads, threads, p, [&](ForwardScratch<T>& x, std::int64_t task) {
     const BlockList::Place place = blocks.place(task / p.heads);
     forward_block<S, T>(p, place.batch, task % p.heads, place.first_row, x);
   });
@@ -430,10 +540,22 @@ struct BackwardScratch {
   T *q_t, *k_t, *grad_t, *v_t;
   T *weights, *ds, *slope_of_cap;
   T* keep;
+  NotFinite<T> not_finite_q, not_finite_k, not_finite_grad;
   Memory<T> memory;
 };
 
-/// One backward run: the problem, and D_i = sum_c grad_ic o_ic of every query row.
+/// What a row's scores are measured against: their weights are exp((score - level) - rest). LSE and 0; but where LSE is so
+/// large that a float holds it coarsely, and is the rounded LSE of the scores recomputed here: the largest of these, and how
+/// far LSE lies above it.
+template <typename T>
+struct Level {
+  T level, rest;
+};
+
+/// From here on rounding LSE to float costs a weight more than rounding it to half precision would.
+constexpr float coarse_lse = 8192;
+
+/// One backward run: the problem, and of every query row D_i = sum_c grad_ic o_ic and its level.
 template <typename T>
 struct Backward {
   explicit Backward(const BackwardProblem& b)
@@ -441,9 +563,10 @@ struct Backward {
         problem(b.forward),
         blocks(query_blocks(b.forward)),
         delta(static_cast<std::size_t>((b.forward.cu_seqlens_q != nullptr ? 1 : b.forward.batch) * b.forward.heads *
-                                       b.forward.seq_q)) {}
+                                       b.forward.seq_q)),
+        levels(delta.size()) {}
 
-  /// Row 0 of one head of one sequence in `delta`.
+  /// Row 0 of one head of one sequence in `delta` and `levels`.
   std::int64_t delta_row(std::int64_t batch, std::int64_t head, const Sequence& s) const {
     return ((problem.cu_seqlens_q != nullptr ? 0 : batch) * problem.heads + head) * problem.seq_q + s.first_q;
   }
@@ -452,33 +575,40 @@ struct Backward {
   const Problem& problem;
   const BlockList blocks;  // of queries
   std::vector<T> delta;
+  std::vector<Level<T>> levels;
+  std::atomic<bool> any_coarse{false};  // some |LSE| is coarse_lse or more
 };
 
 /// A head with what the backward reads of it besides.
 template <typename S, typename T>
 struct BackwardHead : Head<S, T> {
   Rows<const S> grad;
-  const float* lse;  // of row 0 of the sequence, and so is delta
+  const float* lse;  // of row 0 of the sequence, and so are delta and levels
   const T* delta;
+  const Level<T>* levels;
 
   BackwardHead(const Backward<T>& run, std::int64_t batch, std::int64_t head)
       : Head<S, T>(run.problem, batch, head),
         grad(rows_of<const S>(run.gradients.grad, run.gradients.grad_strides, batch, head, this->sequence.first_q)),
         lse(run.problem.lse + batch * run.problem.lse_batch + head * run.problem.lse_head + this->sequence.first_q),
-        delta(run.delta.data() + run.delta_row(batch, head, this->sequence)) {}
+        delta(run.delta.data() + run.delta_row(batch, head, this->sequence)),
+        levels(run.levels.data() + run.delta_row(batch, head, this->sequence)) {}
 
-  void load_queries(std::int64_t first_i, std::int64_t m, const BackwardScratch<T>& x) const {
+  void load_queries(std::int64_t first_i, std::int64_t m, BackwardScratch<T>& x) const {
     const Problem& p = this->problem;
     widen(this->q, first_i, m, p.dim, x.q, x.ld);
     transpose(x.q, x.ld, m, p.dim, x.q_t);
+    x.not_finite_q.take(x.q, x.ld, m, p.dim);
     widen(grad, first_i, m, p.dim_v, x.grad, x.ld_v);
     transpose(x.grad, x.ld_v, m, p.dim_v, x.grad_t);
+    x.not_finite_grad.take(x.grad, x.ld_v, m, p.dim_v);
   }
 
-  void load_keys(std::int64_t first_j, std::int64_t n, const BackwardScratch<T>& x) const {
+  void load_keys(std::int64_t first_j, std::int64_t n, BackwardScratch<T>& x) const {
     const Problem& p = this->problem;
     widen(this->k, first_j, n, p.dim, x.k, x.ld);
     transpose(x.k, x.ld, n, p.dim, x.k_t);
+    x.not_finite_k.take(x.k, x.ld, n, p.dim);
     widen(this->v, first_j, n, p.dim_v, x.v, x.ld_v);
     transpose(x.v, x.ld_v, n, p.dim_v, x.v_t);
   }
@@ -498,15 +628,22 @@ struct BackwardHead : Head<S, T> {
     for (std::int64_t i = 0; i < m; ++i) {
       T *weights = x.weights + i * block, *ds = x.ds + i * block;
       const Range range = weighted(first_i + i, first_j, n);
-      const T row_lse = static_cast<T>(lse[first_i + i]), row_delta = delta[first_i + i];
+      const Level<T> against = levels[first_i + i];
+      const T row_delta = delta[first_i + i];
       this->finish_scores(first_i + i, first_j, range, weights, x.slope_of_cap + i * block);
-      for (std::int64_t j = range.first; j < range.end; ++j) weights[j] = std::exp(weights[j] - row_lse);
+      for (std::int64_t j = range.first; j < range.end; ++j) {
+        const T weight = std::min(std::exp((weights[j] - against.level) - against.rest), T(1));
+        weights[j] = weights[j] == -infinity<T> ? T(0) : weight;  // hidden, whatever LSE is
+      }
+      // A weight of zero takes no part, whatever v, the gradient and D are.
       if (p.rng_state == nullptr) {
-        for (std::int64_t j = range.first; j < range.end; ++j) ds[j] = weights[j] * (ds[j] - row_delta);
+        for (std::int64_t j = range.first; j < range.end; ++j)
+          ds[j] = weights[j] == T(0) ? T(0) : weights[j] * (ds[j] - row_delta);
       } else {
         this->draw(first_i + i, first_j, range, x.keep);
         for (std::int64_t j = range.first; j < range.end; ++j) {
-          ds[j] = weights[j] * (x.keep[j] * ds[j] - row_delta);
+          const T kept = x.keep[j] == T(0) ? T(0) : x.keep[j] * ds[j];
+          ds[j] = weights[j] == T(0) ? T(0) : weights[j] * (kept - row_delta);
           weights[j] *= x.keep[j];
         }
       }
@@ -521,7 +658,9 @@ struct BackwardHead : Head<S, T> {
     if (this->problem.softcap == 0) return;
     for (std::int64_t i = 0; i < m; ++i) {
       const Range range = weighted(first_i + i, first_j, n);
-      for (std::int64_t j = range.first; j < range.end; ++j) x.ds[i * block + j] *= x.slope_of_cap[i * block + j];
+      T* ds = x.ds + i * block;
+      const T* slope_of_cap = x.slope_of_cap + i * block;
+      for (std::int64_t j = range.first; j < range.end; ++j) ds[j] = ds[j] == T(0) ? T(0) : ds[j] * slope_of_cap[j];
     }
   }
 };
@@ -536,7 +675,7 @@ void write_rows(const BackwardProblem& b, void* base, const Strides& strides, st
   });
 }
 
-/// Fills `run.delta` for one block of rows, and returns these rows' share of the sink's gradient.
+/// Fills `run.delta` and `run.levels` for one block of rows, and returns these rows' share of the sink's gradient.
 template <typename S, typename T>
 double delta_block(Backward<T>& run, std::int64_t batch, std::int64_t head, std::int64_t first_i) {
   const Problem& p = run.problem;
@@ -545,6 +684,7 @@ double delta_block(Backward<T>& run, std::int64_t batch, std::int64_t head, std:
   const auto grad = rows_of<const S>(run.gradients.grad, run.gradients.grad_strides, batch, head, s.first_q);
   const float* lse = p.lse + batch * p.lse_batch + head * p.lse_head + s.first_q;
   T* delta = run.delta.data() + run.delta_row(batch, head, s);
+  Level<T>* levels = run.levels.data() + run.delta_row(batch, head, s);
   double dsink = 0;
   typed<S>(p.o_type, static_cast<const void*>(p.o), [&](auto* base) {
     const auto o = rows_of<std::remove_pointer_t<decltype(base)>>(base, p.o_strides, batch, head, s.first_q);
@@ -553,17 +693,56 @@ double delta_block(Backward<T>& run, std::int64_t batch, std::int64_t head, std:
       for (std::int64_t c = 0; c < p.dim_v; ++c)
         sum += static_cast<double>(grad.row(i)[c]) * static_cast<double>(o.row(i)[c]);
       delta[i] = static_cast<T>(sum);
-      if (p.sink != nullptr && lse[i] != -infinity<float>)
-        dsink -= std::exp(static_cast<double>(p.sink[head * p.sink_head]) - static_cast<double>(lse[i])) * sum;
+      levels[i] = {static_cast<T>(lse[i]), T(0)};
+      if (std::abs(lse[i]) >= coarse_lse && std::abs(lse[i]) <= largest_finite<float>)
+        run.any_coarse.store(true, std::memory_order_relaxed);
+      if (p.sink != nullptr && lse[i] != -infinity<float>) {
+        const double sink = load_scalar(p.sink, p.sink_type, head * p.sink_head);
+        dsink -= std::min(std::exp(sink - static_cast<double>(lse[i])), 1.0) * sum;
+      }
     }
   });
   return dsink;
 }
 
+/// Refines the levels of those rows of one block whose LSE is coarse. An LSE that is not that of these scores, as where the
+/// keys are a part of those that it was summed over, stays what it is.
+template <typename S, typename T>
+void refine_levels(Backward<T>& run, std::int64_t batch, std::int64_t head_index, std::int64_t first_i,
+                   BackwardScratch<T>& x) {
+  const Problem& p = run.problem;
+  const BackwardHead<S, T> head(run, batch, head_index);
+  const Sequence& s = head.sequence;
+  const std::int64_t m = std::min(block, s.len_q - first_i);
+  const float* lse = head.lse + first_i;
+  if (std::none_of(lse, lse + m, [](float x) { return std::abs(x) >= coarse_lse && std::abs(x) <= largest_finite<float>; }))
+    return;
+  Level<T>* levels = run.levels.data() + run.delta_row(batch, head_index, s) + first_i;
+  RowState<T> state[block];
+  head.load_queries(first_i, m, x);
+  const std::int64_t end = end_key(p, s, first_i + m - 1);
+  for (std::int64_t first_j = first_key(p, s, first_i) / block * block; first_j < end; first_j += block) {
+    const std::int64_t n = std::min(block, end - first_j);
+    head.load_keys(first_j, n, x);
+    multiply(Left::transposed, m, n, p.dim, x.q_t, x.k_t, block, x.weights, block, false);
+    for (std::int64_t i = 0; i < m; ++i) {
+      const Range range = head.visible(first_i + i, first_j, n);
+      head.finish_scores(first_i + i, first_j, range, x.weights + i * block, nullptr);
+      update_row<T>(range, x.weights + i * block, state[i], nullptr, 0);
+    }
+  }
+  for (std::int64_t i = 0; i < m; ++i) {
+    if (!(std::abs(lse[i]) >= coarse_lse)) continue;
+    const Denominator denominator(p, head_index, state[i]);
+    if (denominator.stored_lse() == lse[i] && state[i].largest > -infinity<T>)
+      levels[i] = {state[i].largest, static_cast<T>(std::log(denominator.relative))};
+  }
+}
+
 /// Writes one block of dQ, and returns its share of the gradient of the head's slope where that is wanted.
 template <typename S, typename T>
 double dq_block(const Backward<T>& run, std::int64_t batch, std::int64_t head_index, std::int64_t first_i,
-                const BackwardScratch<T>& x) {
+                BackwardScratch<T>& x) {
   const Problem& p = run.problem;
   const BackwardHead<S, T> head(run, batch, head_index);
   const Sequence& s = head.sequence;
@@ -589,6 +768,7 @@ double dq_block(const Backward<T>& run, std::int64_t batch, std::int64_t head_in
     }
     head.pass_softcap(first_i, m, first_j, n, x);
     multiply(Left::plain, m, p.dim, n, x.ds, x.k, x.ld, x.dq, x.ld, true);
+    x.not_finite_k.add(Left::plain, m, x.ds, x.dq, x.ld);
   }
   write_rows<S>(run.gradients, run.gradients.dq, run.gradients.dq_strides, batch, head_index, s.first_q + first_i, m, p.dim,
                 x.dq, x.ld, head.scale);
@@ -598,7 +778,7 @@ double dq_block(const Backward<T>& run, std::int64_t batch, std::int64_t head_in
 /// Writes one block of dK and dV, summed over the group of heads that share it.
 template <typename S, typename T>
 void dkv_block(const Backward<T>& run, std::int64_t batch, std::int64_t head_k, std::int64_t first_j,
-               const BackwardScratch<T>& x) {
+               BackwardScratch<T>& x) {
   const Problem& p = run.problem;
   const BackwardProblem& b = run.gradients;
   const std::int64_t group = p.heads / p.heads_k;
@@ -616,8 +796,10 @@ void dkv_block(const Backward<T>& run, std::int64_t batch, std::int64_t head_k, 
       head.load_queries(first_i, m, x);
       head.score_gradients(first_i, m, first_j, n, x);
       multiply(Left::transposed, n, p.dim_v, m, x.weights, x.grad, x.ld_v, x.dv, x.ld_v, true);
+      x.not_finite_grad.add(Left::transposed, n, x.weights, x.dv, x.ld_v);
       head.pass_softcap(first_i, m, first_j, n, x);
       multiply(Left::transposed, n, p.dim, m, x.ds, x.q, x.ld, x.dk, x.ld, true);
+      x.not_finite_q.add(Left::transposed, n, x.ds, x.dk, x.ld);
     }
   }
   write_rows<S>(b, b.dk, b.dk_strides, batch, head_k, s.first_k + first_j, held, p.dim, x.dk, x.ld, static_cast<T>(p.scale));
@@ -732,14 +914,20 @@ void run_backward(const Kernel&, const BackwardProblem& b, const Launch& launch)
     const BlockList::Place place = blocks.place(task / p.heads);
     dsink[task] = delta_block<S>(run, place.batch, task % p.heads, place.first_row);
   });
-  for_each_task<BackwardScratch<T>>(tasks, threads, p, [&](const BackwardScratch<T>& x, std::int64_t task) {
+  if (run.any_coarse.load(std::memory_order_relaxed)) {
+    for_each_task<BackwardScratch<T>>(tasks, threads, p, [&](BackwardScratch<T>& x, std::int64_t task) {
+      const BlockList::Place place = blocks.place(task / p.heads);
+      refine_levels<S>(run, place.batch, task % p.heads, place.first_row, x);
+    });
+  }
+  for_each_task<BackwardScratch<T>>(tasks, threads, p, [&](BackwardScratch<T>& x, std::int64_t task) {
     const BlockList::Place place = blocks.place(task / p.heads);
     dslopes[task] = dq_block<S>(run, place.batch, task % p.heads, place.first_row, x);
   });
 
   const BlockList key_blocks(p.batch, [&](std::int64_t batch) { return keys_held(p, batch); });
   for_each_task<BackwardScratch<T>>(key_blocks.size() * p.heads_k, threads, p,
-                                    [&](const BackwardScratch<T>& x, std::int64_t task) {
+                                    [&](BackwardScratch<T>& x, std::int64_t task) {
                                       const BlockList::Place place = key_blocks.place(task / p.heads_k);
                                       dkv_block<S>(run, place.batch, task % p.heads_k, place.first_row, x);
                                     });
@@ -753,17 +941,20 @@ void run_backward(const Kernel&, const BackwardProblem& b, const Launch& launch)
   const auto sum_blocks = [&](const std::vector<double>& shares, std::int64_t head, std::int64_t first, std::int64_t end) {
     double sum = 0;
     for (std::int64_t n = first; n < end; ++n) sum += shares[static_cast<std::size_t>(n * p.heads + head)];
-    return static_cast<float>(sum);
+    return sum;
   };
   for (std::int64_t head = 0; head < p.heads; ++head) {
-    if (b.dsink != nullptr) b.dsink[head * b.dsink_head] = sum_blocks(dsink, head, 0, blocks.size());
+    if (b.dsink != nullptr)
+      store_scalar(b.dsink, b.dsink_type, head * b.dsink_head, sum_blocks(dsink, head, 0, blocks.size()));
     if (b.dalibi_slopes == nullptr) continue;
-    float* out = b.dalibi_slopes + head * b.dalibi_head;
+    const std::int64_t at = head * b.dalibi_head;
     if (b.alibi_sums_batch) {
-      *out = sum_blocks(dslopes, head, 0, blocks.size());
+      store_scalar(b.dalibi_slopes, b.dalibi_type, at, sum_blocks(dslopes, head, 0, blocks.size()));
     } else {
-      for (std::int64_t batch = 0; batch < p.batch; ++batch)
-        out[batch * b.dalibi_batch] = sum_blocks(dslopes, head, blocks.first(batch), blocks.first(batch + 1));
+      for (std::int64_t batch = 0; batch < p.batch; ++batch) {
+        store_scalar(b.dalibi_slopes, b.dalibi_type, at + batch * b.dalibi_batch,
+                     sum_blocks(dslopes, head, blocks.first(batch), blocks.first(batch + 1)));
+      }
     }
   }
 }

@@ -35,17 +35,19 @@ struct Problem {
   const std::int32_t* cu_seqlens_k;
   const std::int32_t* seqused_k;  // null: all of seq_k
 
-  double scale, softcap;      // softcap 0: none
-  std::int64_t left, right;   // of the diagonal, causal included; `unlimited` where there is no bound
-  bool top_left;              // off = 0; otherwise len_k - len_q
-  const float* alibi_slopes;  // null: none
+  double scale, softcap;     // softcap 0: none
+  std::int64_t left, right;  // of the diagonal, causal included; `unlimited` where there is no bound
+  bool top_left;             // off = 0; otherwise len_k - len_q
+  const void* alibi_slopes;  // null: none
+  DType alibi_type;          // operand or f32
   std::int64_t alibi_batch, alibi_head;
   const void* bias;  // null: none
   DType bias_type;   // operand or f32
   Broadcast bias_strides;
   const std::uint8_t* mask;  // null: none; one byte an element, 0: does not take part
   Broadcast mask_strides;
-  const float* sink;              // null: none
+  const void* sink;               // null: none
+  DType sink_type;                // operand or f32
   std::int64_t sink_head;         // stride
   const std::int64_t* rng_state;  // null: no dropout
   std::uint32_t keep_threshold;   // see score.hpp
@@ -68,10 +70,12 @@ struct BackwardProblem {
   void* dbias;  // null: not wanted; of bias_type
   Broadcast dbias_strides;
   bool dbias_sums[4];  // over batch, heads, rows, columns: the bias has extent 1 there
-  float* dalibi_slopes;
+  void* dalibi_slopes;
+  DType dalibi_type;                       // operand or f32
   std::int64_t dalibi_batch, dalibi_head;  // batch stride used where alibi_sums_batch is false
   bool alibi_sums_batch;                   // slopes are [H]
-  float* dsink;
+  void* dsink;
+  DType dsink_type;  // operand or f32
   std::int64_t dsink_head;
   DType grad_type;  // of dq, dk, dv
   bool deterministic;

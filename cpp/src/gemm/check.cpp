@@ -30,9 +30,10 @@ Problem check(const GemmDescriptor& g, Device device, int alignment, const GemmA
   const Matrix a{"a", g.m, g.k, g.batch, a_is_row_major(g.layout), true, g.a};
   const Matrix b{"b", g.k, halves * g.n, g.batch, b_is_row_major(g.layout), true, g.b};
   const Matrix b2{"b2", g.k, g.n, g.batch, b.row_major, true, g.b};
-  const Matrix c{"c", g.m, g.n, g.batch, d_row, true, g.c};
-  const Matrix residual{"residual", g.m, g.n, g.batch, d_row, true, g.residual};
-  const Matrix aux{"aux", g.m, g.n, g.batch, d_row, e.aux != Auxiliary::store, g.aux};
+  const bool aux_is_read = e.aux != Auxiliary::store;
+  const Matrix c{"c", g.m, g.n, g.batch, d_row, true, g.c, 0, true};
+  const Matrix residual{"residual", g.m, g.n, g.batch, d_row, true, g.residual, 0, true};
+  const Matrix aux{"aux", g.m, g.n, g.batch, d_row, aux_is_read, g.aux, 0, aux_is_read};
   const Matrix d{"d", g.m, g.n, g.batch, d_row, false, g.d};
   const Vector bias{"bias", over_m ? g.m : halves * g.n, over_m, g.bias};
   const Vector bias2{"bias2", g.n, false, g.bias};
@@ -146,6 +147,9 @@ Problem check(const GemmDescriptor& g, Device device, int alignment, const GemmA
   p.batch_d = pd.batch_stride;
   p.batch_residual = presidual.batch_stride;
   p.batch_aux = paux.batch_stride;
+  p.c_step = pc.step;
+  p.residual_step = presidual.step;
+  p.aux_step = paux.step;
   p.alpha = args.alpha;
   p.beta = args.beta;
   p.operand = g.a;
@@ -250,13 +254,14 @@ GemmDescriptor describe(const GemmArguments& args, const Epilogue& epilogue) {
   // Where both orders fit D, what has to be ordered as D is decides.
   bool d_row = true;
   for (const TensorView* t : {&args.aux, &args.residual, &args.c, &args.d}) {
-    if (t->present() && t->rank >= 2) d_row = reads_row_major(*t, d_row);
+    const bool is_written = t == &args.d || (t == &args.aux && epilogue.aux == Auxiliary::store);
+    if (t->present() && t->rank >= 2) d_row = reads_row_major(*t, d_row, !is_written);
   }
   g.layout = layout_of(a_row, b_row, d_row);
-  g.alignment = std::min(alignment_of(args.a, a_row), alignment_of(args.b, b_row));
+  g.alignment = std::min(alignment_of("a", args.a, a_row), alignment_of("b", args.b, b_row));
   if (args.b2.present()) {
     check_rank("b2", args.b2, 2, 3);
-    g.alignment = std::min(g.alignment, alignment_of(args.b2, b_row));
+    g.alignment = std::min(g.alignment, alignment_of("b2", args.b2, b_row));
   }
   Epilogue& e = g.epilogue;
   if (args.bias.present()) e.bias = args.bias.rank == 2 ? BiasOver::m : BiasOver::n;

@@ -105,16 +105,17 @@ __device__ __forceinline__ void store_16_bytes(void* to, const std::uint32_t (&w
 
 /// A row-major operand of the epilogue whose type is known at run time, read and written 8 columns at a time.
 struct RowVectors {
-  void* data;  // of the present matrix of the batch
-  std::int64_t ld;
+  void* data;             // of the present matrix of the batch
+  std::int64_t ld, step;  // step: from a column to the next; what is stored has 1
   DType type;
   bool wide;  // 16-byte accesses are aligned
 
-  __device__ RowVectors(const void* base, std::int64_t ld, std::int64_t batch_stride, std::int64_t batch, DType type)
-      : ld(ld), type(type) {
+  __device__ RowVectors(const void* base, std::int64_t ld, std::int64_t batch_stride, std::int64_t batch, DType type,
+                        std::int64_t step = 1)
+      : ld(ld), step(step), type(type) {
     const std::int64_t bytes = type == DType::f32 ? 4 : 2;
     data = const_cast<char*>(static_cast<const char*>(base)) + batch * batch_stride * bytes;
-    wide = ((reinterpret_cast<std::uint64_t>(data) | static_cast<std::uint64_t>(ld * bytes)) & 15) == 0;
+    wide = ((reinterpret_cast<std::uint64_t>(data) | static_cast<std::uint64_t>(ld * bytes)) & 15) == 0 && step == 1;
   }
 
   /// One value of a vector.
@@ -125,7 +126,7 @@ struct RowVectors {
 
   /// x += scale * the `count` elements at (row, col).
   __device__ __forceinline__ void add_to(float (&x)[8], float scale, std::int64_t row, std::int64_t col, int count) const {
-    const std::int64_t first = row * ld + col;
+    const std::int64_t first = row * ld + col * step;
     if (type == DType::f32) {
       const float* from = static_cast<const float*>(data) + first;
       if (wide && count == 8) {
@@ -139,8 +140,8 @@ struct RowVectors {
         }
       } else {
 #pragma unroll
-        for (int i = 0; i < 8; ++i) {
-          if (i < count) x[i] = fmaf(scale, from[i], x[i]);
+        for (int i = 0; i < 8; ++i, from += step) {
+          if (i < count) x[i] = fmaf(scale, *from, x[i]);
         }
       }
     } else {
@@ -151,8 +152,8 @@ struct RowVectors {
         packed = *reinterpret_cast<const uint4*>(from);
       } else {
 #pragma unroll
-        for (int i = 0; i < 8; ++i) {
-          if (i < count) word[i / 2] |= static_cast<std::uint32_t>(from[i]) << (16 * (i % 2));
+        for (int i = 0; i < 8; ++i, from += step) {
+          if (i < count) word[i / 2] |= static_cast<std::uint32_t>(*from) << (16 * (i % 2));
         }
       }
 #pragma unroll
@@ -232,7 +233,7 @@ __device__ __noinline__ static void finish(const Problem& p, std::int64_t batch,
       }
     }
     if (p.c != nullptr)
-      RowVectors(p.c, p.ldc, p.batch_c, batch, p.c_type).add_to(x, static_cast<float>(p.beta), row, col, count);
+      RowVectors(p.c, p.ldc, p.batch_c, batch, p.c_type, p.c_step).add_to(x, static_cast<float>(p.beta), row, col, count);
     if (p.bias != nullptr) {
       const RowVectors bias(p.bias, 0, p.batch_bias, batch, p.bias_type);
       if (p.bias_over_m) {
@@ -243,7 +244,7 @@ __device__ __noinline__ static void finish(const Problem& p, std::int64_t batch,
         bias.add_to(x, 1.0f, 0, col, count);
       }
     }
-    const RowVectors aux(p.aux, p.ld_aux, p.batch_aux, batch, p.aux_type);
+    const RowVectors aux(p.aux, p.ld_aux, p.batch_aux, batch, p.aux_type, p.aux_step);
     if (p.auxiliary == Auxiliary::gradient) {
       float at[8] = {};
       aux.add_to(at, 1.0f, row, col, count);
@@ -258,7 +259,8 @@ __device__ __noinline__ static void finish(const Problem& p, std::int64_t batch,
     }
   }
   if (p.residual != nullptr)
-    RowVectors(p.residual, p.ld_residual, p.batch_residual, batch, p.residual_type).add_to(x, 1.0f, row, col, count);
+    RowVectors(p.residual, p.ld_residual, p.batch_residual, batch, p.residual_type, p.residual_step)
+        .add_to(x, 1.0f, row, col, count);
   RowVectors(p.d, p.ldd, p.batch_d, d_batch, p.d_type).store(x, row, col, count);
 }
 
@@ -314,7 +316,7 @@ class Epilogue {
         alpha_(static_cast<float>(p.alpha)),
         beta_(static_cast<float>(p.beta)),
         activation_(p.activation),
-        c_(p.c, p.ldc, p.batch_c, batch, p.c_type),
+        c_(p.c, p.ldc, p.batch_c, batch, p.c_type, p.c_step),
         bias_(p.bias, 0, p.batch_bias, batch, p.bias_type),
         d_(p.d, p.ldd, p.batch_d, d_batch, p.d_type),
         batch_(batch),

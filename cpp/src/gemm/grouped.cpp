@@ -200,6 +200,7 @@ Problem check(const GroupedGemmDescriptor& g, Device device, int alignment, cons
   p.grouped_over = g.over;
   p.batch_bias = pbias.ld;
   p.batch_column_scale = pcolumn.ld;
+  p.c_step = p.residual_step = p.aux_step = 1;
   set_gate(p, e.gate, b.row_major);
   return p;
 }
@@ -265,10 +266,10 @@ GroupedGemmDescriptor describe(const GroupedGemmArguments& args, const Epilogue&
   // Where both orders fit, that which kernels with groups read.
   const bool a_row = reads_row_major(args.a, over_m), b_row = reads_row_major(args.b);
   g.layout = layout_of(a_row, b_row, true);
-  g.alignment = std::min(alignment_of(args.a, a_row), alignment_of(args.b, b_row));
+  g.alignment = std::min(alignment_of("a", args.a, a_row), alignment_of("b", args.b, b_row));
   if (args.b2.present()) {
     check_rank("b2", args.b2, 3, 3);
-    g.alignment = std::min(g.alignment, alignment_of(args.b2, b_row));
+    g.alignment = std::min(g.alignment, alignment_of("b2", args.b2, b_row));
   }
   Epilogue& e = g.epilogue;
   e.bias = args.bias.present() ? BiasOver::n : BiasOver::none;

@@ -2,18 +2,21 @@
 //
 // Data movement, one task per block of D (at most 192 x 512), tasks shared out over threads:
 //   for each slice of 256 k:
-//     A's rows of the block are packed into panels of `rows` rows, k by k, widened to the accumulator type;
-//     B's columns into panels of `columns` columns likewise;
-//     a register tile of rows x columns multiplies one panel pair and adds its sum to the block's sums in L2;
+//     A's rows of the block are packed into panels as high as a register tile, k by k, widened to the accumulator type;
+//     for each panel of as many columns of B as the tile is wide:
+//       it is packed likewise, transposed where it lies the other way; where A's rows fit one register tile, so that B is
+//       read once, and B is of the accumulator's type with its columns side by side, it is read in place;
+//       a register tile multiplies one panel pair and adds its sum to the block's sums in L2;
 //     with a gate the same again for the second product;
 //   the epilogue then goes over the sums row by row and writes D.
-// f16, bf16 and f32 are summed in f32, f64 in f64. The register tile is two vectors wide and as high as the vector registers
-// allow; which instruction set it uses is found out at run time.
+// Where D has few columns, A and B change places, and the sums are transposed before the epilogue. f16, bf16 and f32 are summed
+// in f32, f64 in f64. The register tile is two vectors wide and as high as the vector registers allow, or lower where rows are
+// few; which instruction set it uses is found out at run time.
 //
 // Order of summation: within a slice products are added one after another in k, starting from zero, and slices are added one
-// after another. Panels at the edge of D are padded with zeros and go through the same code, multiply-add contraction
-// included. So an element's bits depend on its row of A, its column of B and K alone: not on M, N, batch, groups, threads or
-// its place in a block. The result is deterministic and batch-invariant.
+// after another, whatever the height of the tile and whichever factor is on its left. Panels at the edge of D are padded and go
+// through the same code, multiply-add contraction included. So an element's bits depend on its row of A, its column of B and K
+// alone: not on M, N, batch, groups, threads or its place in a block. The result is deterministic and batch-invariant.
 //
 // Scratch is one allocation per thread and call, and with groups of rows the list of their first tasks.
 #include "gemm/host.hpp"
@@ -27,6 +30,7 @@
 
 #include "core/half.hpp"
 #include "core/kernels.hpp"
+#include "core/panel.hpp"
 #include "core/parallel.hpp"
 #include "core/register_tile.hpp"
 #include "gemm/operands.hpp"
@@ -39,24 +43,33 @@ constexpr std::int64_t block_n = 512;
 
 // ---- packing ----
 
-/// Copies `extent` rows (or columns) x `k` of a matrix into panels of `width`, [panel][k][width], padding with zeros.
+/// Rows of A, or columns of B: `stride` apart, their elements `stride_k` apart.
+template <typename S>
+struct Lines {
+  const S* data;
+  std::int64_t stride, stride_k, count;
+
+  const S* at(std::int64_t line, std::int64_t p) const { return data + line * stride + p * stride_k; }
+};
+
+/// Copies k of all lines from `first_k` on into panels of as many as each register tile is high, [panel][k][height], padding
+/// with zeros.
 template <typename S, typename T>
-void pack(const S* source, std::int64_t stride, std::int64_t stride_k, std::int64_t extent, std::int64_t k, int width,
-          T* packed) {
-  for (std::int64_t first = 0; first < extent; first += width, packed += k * width) {
-    const int used = static_cast<int>(std::min<std::int64_t>(width, extent - first));
-    const S* panel = source + first * stride;
-    if (used < width) std::fill_n(packed, k * width, T(0));
-    if (stride == 1) {
+void pack(const Lines<S>& lines, std::int64_t first_k, std::int64_t k, const RegisterTile<T>& tile, T* packed) {
+  for (std::int64_t first = 0, height; first < lines.count; first += height, packed += k * height) {
+    height = tile.height(lines.count - first);
+    const std::int64_t used = std::min(height, lines.count - first);
+    if (used < height) std::fill_n(packed, k * height, T(0));
+    if (lines.stride == 1) {
       for (std::int64_t p = 0; p < k; ++p) {
-        const S* line = panel + p * stride_k;
-        T* out = packed + p * width;
-        for (int i = 0; i < used; ++i) out[i] = static_cast<T>(line[i]);
+        const S* line = lines.at(first, first_k + p);
+        T* out = packed + p * height;
+        for (std::int64_t i = 0; i < used; ++i) out[i] = static_cast<T>(line[i]);
       }
     } else {
-      for (int i = 0; i < used; ++i) {
-        const S* line = panel + i * stride;
-        for (std::int64_t p = 0; p < k; ++p) packed[p * width + i] = static_cast<T>(line[p * stride_k]);
+      for (std::int64_t i = 0; i < used; ++i) {
+        const S* line = lines.at(first + i, first_k);
+        for (std::int64_t p = 0; p < k; ++p) packed[p * height + i] = static_cast<T>(line[p * lines.stride_k]);
       }
     }
   }
@@ -86,7 +99,7 @@ T derivative(Activation activation, T x) {
   const auto clamped = [x](T flat) { return std::clamp(x, -flat, flat); };
   switch (activation) {
     case Activation::none: break;
-    case Activation::relu: return x > T(0) ? T(1) : T(0);
+    case Activation::relu: return x > T(0) ? T(1) : x <= T(0) ? T(0) : x;  // of a NaN: a NaN
     case Activation::gelu_erf: {
       const T y = clamped(T(40));
       return T(0.5) * std::erfc(y * T(-0.70710678118654752440)) + T(0.39894228040143267794) * y * std::exp(T(-0.5) * y * y);
@@ -125,7 +138,8 @@ void load(const void* base, DType type, std::int64_t first, std::int64_t count, 
     case DType::f16: return widen(reinterpret_cast<const Half*>(data));
     case DType::bf16: return widen(reinterpret_cast<const BFloat16*>(data));
     case DType::f32: return widen(reinterpret_cast<const float*>(data));
-    default: return widen(reinterpret_cast<const double*>(data));
+    case DType::f64: return widen(reinterpret_cast<const double*>(data));
+    default: refuse_unexpected_type(type);
   }
 }
 
@@ -141,7 +155,8 @@ void store(void* base, DType type, std::int64_t first, std::int64_t count, const
     case DType::f16: return narrow(reinterpret_cast<Half*>(data));
     case DType::bf16: return narrow(reinterpret_cast<BFloat16*>(data));
     case DType::f32: return narrow(reinterpret_cast<float*>(data));
-    default: return narrow(reinterpret_cast<double*>(data));
+    case DType::f64: return narrow(reinterpret_cast<double*>(data));
+    default: refuse_unexpected_type(type);
   }
 }
 
@@ -226,70 +241,128 @@ class Blocks {
 
 // ---- the blocked product ----
 
+/// Whether A and B change places: where D has few columns, so that a register tile's width may be mostly padding, and packing
+/// A, which the wider panels do faster, is most of the work.
+bool turned(const Problem& problem) { return problem.n <= 64 && problem.n < problem.m; }
+
 /// A thread's panels, sums and one row for the epilogue, in one cache-line aligned allocation.
 template <typename T>
 class Scratch {
  public:
-  Scratch(std::int64_t a_size, std::int64_t b_size, std::int64_t sums_size, std::int64_t row_size, bool gated) {
-    a_size = padded(a_size), b_size = padded(b_size), sums_size = padded(sums_size);
-    const auto bytes = static_cast<std::size_t>(a_size + b_size + (gated ? 2 : 1) * sums_size + row_size) * sizeof(T);
-    panel_a = static_cast<T*>(::operator new(bytes, alignment));
-    panel_b = panel_a + a_size;
-    sums = panel_b + b_size;
-    gate_sums = gated ? sums + sums_size : nullptr;
-    row = (gated ? gate_sums : sums) + sums_size;
+  /// For blocks of at most m x n, slices of at most k.
+  Scratch(std::int64_t m, std::int64_t n, std::int64_t k, const RegisterTile<T>& tile, bool turned, bool gated) {
+    const std::int64_t left = padded(round_up(turned ? n : m, tile.rows) * k), right = padded(tile.columns * k),
+                       size = padded(round_up(m, tile.rows) * round_up(n, tile.columns)),
+                       turned_size = turned ? padded(round_up(n, tile.rows) * round_up(m, tile.columns)) : 0,
+                       slice_size = padded(tile.rows * round_up(turned ? m : n, tile.columns));
+    const int products = gated ? 2 : 1;
+    const auto count = static_cast<std::size_t>(left + right + products * (size + turned_size) + slice_size + n);
+    panel_left = static_cast<T*>(::operator new(count * sizeof(T), alignment));
+    panel_right = panel_left + left;
+    T* next = panel_right + right;
+    for (int i = 0; i < products; ++i, next += size) sums[i] = next;
+    for (int i = 0; i < products; ++i, next += turned_size) turned_sums[i] = next;
+    slice = next;
+    row = next + slice_size;
   }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
-  ~Scratch() { ::operator delete(panel_a, alignment); }
+  ~Scratch() { ::operator delete(panel_left, alignment); }
 
-  T *panel_a, *panel_b, *sums, *gate_sums, *row;
+  T *panel_left, *panel_right, *sums[2] = {}, *turned_sums[2] = {};  // sums: of A B, and of a gate's other product
+  T *slice, *row;  // the sums of one slice of k, as many rows as a register tile has; a row of the epilogue
 
  private:
   static constexpr std::align_val_t alignment{64};
   static std::int64_t padded(std::int64_t count) { return round_up(count, 64 / static_cast<std::int64_t>(sizeof(T))); }
 };
 
-/// B, or what one of a gate's two products takes.
-template <typename S>
-struct Factor {
-  const S* data;
-  std::int64_t stride_k, stride_n;
-};
+/// Lines of B that are read together where each begins a page of memory of its own and is read once: as many streams as a
+/// processor can follow, as wide as the block, and not 256 that it leaves after two cache lines each.
+constexpr std::int64_t streams = 16, page = 4096;
 
+/// sums[left, right] = or += the products of all lines, over one slice of k. The left ones have been packed.
+template <typename S, typename T>
+void sum_slice(const RegisterTile<T>& tile, std::int64_t left, const Lines<S>& right, std::int64_t first_k, std::int64_t k,
+               const Scratch<T>& scratch, T* sums, std::int64_t ld) {
+  const std::int64_t only = tile.height(left);  // height, where all lines on the left fit one tile
+  const bool once = only >= left && right.stride == 1,
+             streamed = once && right.stride_k * static_cast<std::int64_t>(sizeof(S)) >= page;
+  const bool add = first_k > 0;
+  // A slice of its own is summed in pieces, so it can be added to the sums only when it is whole.
+  T* const whole = streamed && add ? scratch.slice : sums;
+  const std::int64_t depth = streamed ? streams : k;
+  for (std::int64_t p = 0; p < k; p += depth) {
+    const std::int64_t piece = std::min(depth, k - p);
+    for (std::int64_t j = 0; j < right.count; j += tile.columns) {
+      const int used = static_cast<int>(std::min<std::int64_t>(tile.columns, right.count - j));
+      const T* panel = scratch.panel_right;
+      std::int64_t ld_panel = tile.columns;
+      bool in_place = false;
+      if constexpr (std::is_same_v<S, T>) {
+        in_place = once && used == tile.columns;
+        if (in_place) panel = right.at(j, first_k + p), ld_panel = right.stride_k;
+      }
+      if (!in_place) {
+        pack_panel<S, T>()(right.at(j, first_k + p), right.stride, right.stride_k, used, piece, scratch.panel_right);
+      }
+      if (streamed) {
+        tile.multiply(static_cast<int>(only), piece, scratch.panel_left + p * only, panel, ld_panel, whole + j, ld,
+                      p > 0 ? Sums::resume : Sums::set);
+        continue;
+      }
+      for (std::int64_t i = 0, height; i < left; i += height) {
+        height = tile.height(left - i);
+        tile.multiply(static_cast<int>(height), k, scratch.panel_left + i * k, panel, ld_panel, sums + i * ld + j, ld,
+                      add ? Sums::add : Sums::set);
+      }
+    }
+  }
+  if (whole == sums) return;
+  for (std::int64_t i = 0; i < left; ++i) {
+    for (std::int64_t j = 0; j < right.count; ++j) sums[i * ld + j] += whole[i * ld + j];
+  }
+}
+
+/// Sums a block's products into scratch.sums, which get the leading dimension `ld`.
 template <typename S, typename T>
 void sum_products(const Problem& problem, GemmLayout layout, const RegisterTile<T>& tile, const Blocks::Block& block,
                   std::int64_t ld, const Scratch<T>& scratch) {
   const Part& part = block.part;
   const std::int64_t a_stride_m = a_is_row_major(layout) ? problem.lda : 1,
                      a_stride_k = a_is_row_major(layout) ? 1 : problem.lda;
-  const S* a = static_cast<const S*>(problem.a) + part.batch * problem.batch_a +
-               (part.first_row + block.first_m) * a_stride_m + part.first_k * a_stride_k;
-  const auto factor = [&](const void* data, std::int64_t ld_b, std::int64_t batch_stride) {
-    const bool row_major = b_is_row_major(layout);
-    return Factor<S>{static_cast<const S*>(data) + part.batch * batch_stride, row_major ? ld_b : 1,
-                     row_major ? problem.b_step : ld_b};
+  const Lines<S> a{static_cast<const S*>(problem.a) + part.batch * problem.batch_a +
+                       (part.first_row + block.first_m) * a_stride_m + part.first_k * a_stride_k,
+                   a_stride_m, a_stride_k, block.m};
+  const auto columns = [&](const void* data, std::int64_t ld_b, std::int64_t batch_stride) {
+    const std::int64_t stride_k = b_is_row_major(layout) ? ld_b : 1,
+                       stride_n = b_is_row_major(layout) ? problem.b_step : ld_b;
+    return Lines<S>{
+        static_cast<const S*>(data) + part.batch * batch_stride + part.first_k * stride_k + block.first_n * stride_n,
+        stride_n, stride_k, block.n};
   };
-  const Factor<S> b[2] = {factor(problem.b, problem.ldb, problem.batch_b),
-                          factor(problem.b2, problem.ldb2, problem.batch_b2)};
-  T* const sums[2] = {scratch.sums, scratch.gate_sums};
   const int products = problem.gate == Gate::none ? 1 : 2;
+  const Lines<S> b[2] = {columns(problem.b, problem.ldb, problem.batch_b),
+                         products == 1 ? Lines<S>{} : columns(problem.b2, problem.ldb2, problem.batch_b2)};
   if (part.k == 0) {
-    for (int i = 0; i < products; ++i) std::fill_n(sums[i], block.m * ld, T(0));
+    for (int i = 0; i < products; ++i) std::fill_n(scratch.sums[i], block.m * ld, T(0));
+    return;
   }
+  const bool turn = turned(problem);
+  const std::int64_t ld_turned = round_up(block.m, tile.columns);
   for (std::int64_t first_k = 0; first_k < part.k; first_k += host_slice_k) {
     const std::int64_t k = std::min(host_slice_k, part.k - first_k);
-    pack(a + first_k * a_stride_k, a_stride_m, a_stride_k, block.m, k, tile.rows, scratch.panel_a);
-    for (int product = 0; product < products; ++product) {
-      const Factor<S>& f = b[product];
-      pack(f.data + (part.first_k + first_k) * f.stride_k + block.first_n * f.stride_n, f.stride_n, f.stride_k, block.n, k,
-           tile.columns, scratch.panel_b);
-      for (std::int64_t j = 0; j < block.n; j += tile.columns) {
-        for (std::int64_t i = 0; i < block.m; i += tile.rows) {
-          tile.multiply(k, scratch.panel_a + i * k, scratch.panel_b + j * k, tile.columns, sums[product] + i * ld + j, ld,
-                        first_k > 0);
-        }
-      }
+    for (int i = 0; i < products; ++i) {
+      const Lines<S>&left = turn ? b[i] : a, &right = turn ? a : b[i];
+      if (turn || i == 0) pack(left, first_k, k, tile, scratch.panel_left);
+      sum_slice(tile, left.count, right, first_k, k, scratch, turn ? scratch.turned_sums[i] : scratch.sums[i],
+                turn ? ld_turned : ld);
+    }
+  }
+  for (int product = 0; turn && product < products; ++product) {
+    for (std::int64_t i = 0; i < block.m; ++i) {
+      for (std::int64_t j = 0; j < block.n; ++j)
+        scratch.sums[product][i * ld + j] = scratch.turned_sums[product][j * ld_turned + i];
     }
   }
 }
@@ -304,8 +377,9 @@ void finish(const Problem& p, const Blocks::Block& block, std::int64_t ld, const
     const std::int64_t row = part.first_row + block.first_m + i;
     T factor = static_cast<T>(p.alpha);
     if (p.row_scale != nullptr) factor *= static_cast<T>(p.row_scale[row]);
-    const auto add = [&](const void* matrix, DType type, std::int64_t batch_stride, std::int64_t matrix_ld, T scale, T* x) {
-      load(matrix, type, part.batch * batch_stride + row * matrix_ld + first_n, n, other);
+    const auto add = [&](const void* matrix, DType type, std::int64_t batch_stride, std::int64_t matrix_ld,
+                         std::int64_t step, T scale, T* x) {
+      load(matrix, type, part.batch * batch_stride + row * matrix_ld + first_n * step, n, other, step);
       for (std::int64_t j = 0; j < n; ++j) x[j] += scale * other[j];
     };
     const auto add_bias = [&](const void* bias, T* x) {
@@ -313,13 +387,13 @@ void finish(const Problem& p, const Blocks::Block& block, std::int64_t ld, const
       for (std::int64_t j = 0; j < n; ++j) x[j] += other[j];
     };
 
-    T* const x = scratch.sums + i * ld;
+    T* const x = scratch.sums[0] + i * ld;
     for (std::int64_t j = 0; j < n; ++j) x[j] *= factor;
     if (p.column_scale != nullptr) {
       const float* scale = p.column_scale + part.batch * p.batch_column_scale + first_n;
       for (std::int64_t j = 0; j < n; ++j) x[j] *= static_cast<T>(scale[j]);
     }
-    if (p.c != nullptr) add(p.c, p.c_type, p.batch_c, p.ldc, beta, x);
+    if (p.c != nullptr) add(p.c, p.c_type, p.batch_c, p.ldc, p.c_step, beta, x);
     if (p.bias != nullptr && p.bias_over_m) {
       load(p.bias, p.bias_type, row, 1, other);
       for (std::int64_t j = 0; j < n; ++j) x[j] += other[0];
@@ -327,21 +401,23 @@ void finish(const Problem& p, const Blocks::Block& block, std::int64_t ld, const
       add_bias(p.bias, x);
     }
 
-    const std::int64_t first_aux = part.batch * p.batch_aux + row * p.ld_aux + first_n;
+    const std::int64_t first_aux = part.batch * p.batch_aux + row * p.ld_aux + first_n * p.aux_step;
     if (p.auxiliary == Auxiliary::store) store(p.aux, p.aux_type, first_aux, n, x);
     if (p.auxiliary == Auxiliary::gradient) {
-      load(p.aux, p.aux_type, first_aux, n, other);
+      load(p.aux, p.aux_type, first_aux, n, other, p.aux_step);
       for (std::int64_t j = 0; j < n; ++j) x[j] *= derivative(p.activation, other[j]);
     } else if (p.activation != Activation::none) {
       for (std::int64_t j = 0; j < n; ++j) x[j] = activate(p.activation, x[j]);
     }
     if (p.gate != Gate::none) {
-      T* const x2 = scratch.gate_sums + i * ld;
+      T* const x2 = scratch.sums[1] + i * ld;
       for (std::int64_t j = 0; j < n; ++j) x2[j] *= factor;
       if (p.bias2 != nullptr) add_bias(p.bias2, x2);
       for (std::int64_t j = 0; j < n; ++j) x[j] *= x2[j];
     }
-    if (p.residual != nullptr) add(p.residual, p.residual_type, p.batch_residual, p.ld_residual, T(1), x);
+    if (p.residual != nullptr) {
+      add(p.residual, p.residual_type, p.batch_residual, p.ld_residual, p.residual_step, T(1), x);
+    }
     store(p.d, p.d_type, part.batch * p.batch_d + row * p.ldd + first_n, n, x);
   }
 }
@@ -351,19 +427,21 @@ void run(const Kernel& kernel, const Problem& problem, const Launch& launch) {
   if (problem.m == 0 || problem.n == 0 || problem.batch == 0) return;
   const RegisterTile<T>& tile = register_tile<T, LeftPanel>();
 
-  // A thread costs some 20 us to start: let each have ten times that to do. An element of D counts like 32 products.
+  // A thread costs some 20 us to start: let each have ten times that to do. An element of D counts like 32 products, one of A
+  // or B like 4.
   constexpr double products_per_thread = 4e6;
   const bool groups = problem.offsets != nullptr, over_m = problem.grouped_over == GroupedOver::m;
   const auto batch = static_cast<double>(problem.batch), k = static_cast<double>(problem.k);
-  const double work = static_cast<double>(problem.m) * static_cast<double>(problem.n) * (groups && over_m ? 1 : batch) *
-                      ((groups && !over_m ? k / batch : k) + 32) * (problem.gate == Gate::none ? 1 : 2);
+  const double m = static_cast<double>(problem.m), n = static_cast<double>(problem.n), parts = groups && over_m ? 1 : batch,
+               part_k = groups && !over_m ? k / batch : k;
+  const double work = parts * (m * n * (part_k + 32) + 4 * part_k * (m + n)) * (problem.gate == Gate::none ? 1 : 2);
   const int available = launch.sm_count > 0 ? launch.sm_count : hardware_threads();
   const int threads = static_cast<int>(std::max(1.0, std::min<double>(available, work / products_per_thread)));
 
   const Blocks blocks(problem, threads, tile.rows, tile.columns);
   const std::int64_t slice = std::min(problem.k, host_slice_k);
   parallel_tasks(blocks.count(), threads, [&](const std::function<std::int64_t()>& next) {
-    const Scratch<T> scratch(blocks.m * slice, blocks.n * slice, blocks.m * blocks.n, blocks.n, problem.gate != Gate::none);
+    const Scratch<T> scratch(blocks.m, blocks.n, slice, tile, turned(problem), problem.gate != Gate::none);
     for (std::int64_t task = next(); task >= 0; task = next()) {
       const Blocks::Block block = blocks.block(task);
       const std::int64_t ld = round_up(block.n, tile.columns);

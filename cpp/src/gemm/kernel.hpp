@@ -33,6 +33,8 @@ struct Problem {
   std::int64_t batch_bias, batch_column_scale;  // 0 without groups
   // An interleaved gate is two views: of every other column of B, and of every other bias.
   std::int64_t b_step, bias_step;  // elements from a column of a row-major B, from a bias to the next: 1, or 2
+  // Elements from a column to the next of what may be broadcast to D: 1, or any number where rows are all alike or it is 0.
+  std::int64_t c_step, residual_step, aux_step;
 };
 
 /// In place of a number of slices: blocks share out tiles and K evenly (sm90/stream_k.cuh).

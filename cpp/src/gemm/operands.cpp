@@ -27,9 +27,9 @@ using std::int64_t;
 [[noreturn, gnu::cold]] void refuse_layout(const Matrix& e, const TensorView& t, const char* why) {
   throw LayoutMismatch(
       text("operand ", e.operand, ": ",
-           e.row_major ? "row-major (last dimension contiguous)" : "column-major (first dimension contiguous)",
-           " with strides >= 0 required by the plan's layout, got ", describe(t), ": ", why,
-           "; select the layout that its strides have, or pass a contiguous copy"));
+           e.row_major ? "row-major (last dimension contiguous" : "column-major (first dimension contiguous",
+           e.broadcasts ? ", or of stride 0)" : ")", " with strides >= 0 required by the plan's layout, got ", describe(t),
+           ": ", why, "; select the layout that its strides have, or pass a contiguous copy"));
 }
 
 [[noreturn, gnu::cold]] void refuse_alignment(const Matrix& e, const Placed& p, int alignment) {
@@ -41,12 +41,17 @@ using std::int64_t;
                         " bytes; select with alignment=", bytes, " for a kernel that reads any alignment"));
 }
 
+/// Bytes that steps stay below, powers of two: those of a process's memory; on a device the 2^40 that a tensor map counts,
+/// halved because an interleaved gate steps over two columns at once.
+constexpr std::uint64_t end_of_memory = std::uint64_t{1} << 56, end_of_steps = std::uint64_t{1} << 39;
+
 }  // namespace
 
 Placed place(const Matrix& e, Device device, int alignment, const TensorView& t) {
   check_given(e.operand, t);
   check_element_type(e.operand, e.dtype, t);
   check_device(e.operand, device, t);
+  check_address(e.operand, t);
   if (e.rank != 0 && t.rank != e.rank) refuse_shape(e, t);
   int first = 0;
   Placed p;
@@ -64,13 +69,21 @@ Placed place(const Matrix& e, Device device, int alignment, const TensorView& t)
   const int run = first + (e.row_major ? 1 : 0), step = first + (e.row_major ? 0 : 1);
   const int64_t run_length = t.shape[run], runs = t.shape[step];
   if (run_length == 0 || runs == 0 || e.batch == 0) return p;
-  if (run_length > 1 && t.strides[run] != 1) refuse_layout(e, t, "the elements of a run are not adjacent");
-  p.ld = t.strides[step];
+  p.ld = runs == 1 ? 0 : t.strides[step];
+  if (run_length > 1) p.step = t.strides[run];
+  if (p.step != 1 && !(e.broadcasts && (p.step == 0 || p.ld == 0)))
+    refuse_layout(e, t, "the elements of a run are not adjacent");
   if (runs == 1) p.ld = (run_length + 63) / 64 * 64;  // never followed: any aligned value will do
-  if (p.ld < 0 || p.batch_stride < 0) refuse_layout(e, t, "a stride is negative");
+  const auto bytes = static_cast<std::uint64_t>(bits(e.dtype) / 8);
+  const bool on_host = device.type == DeviceType::cpu;
+  if (static_cast<std::uint64_t>(p.ld | p.batch_stride | p.step) >= (on_host ? end_of_memory : end_of_steps) / bytes) {
+    refuse_layout(e, t,
+                  p.ld < 0 || p.batch_stride < 0 || p.step < 0 ? "a stride is negative"
+                  : on_host                                    ? "a stride takes 2^56 bytes or more"
+                                                               : "a stride takes 2^39 bytes or more");
+  }
   if (p.data == nullptr) refuse_null(e.operand, t);
   if (alignment > 1) {
-    const auto bytes = static_cast<std::uint64_t>(bits(e.dtype) / 8);
     const std::uint64_t all = reinterpret_cast<std::uintptr_t>(p.data) | static_cast<std::uint64_t>(p.ld) * bytes |
                               static_cast<std::uint64_t>(p.batch_stride) * bytes;
     if (all & static_cast<std::uint64_t>(alignment - 1)) refuse_alignment(e, p, alignment);
@@ -82,6 +95,7 @@ Placed place(const Vector& e, Device device, const TensorView& t) {
   check_given(e.operand, t);
   check_element_type(e.operand, e.dtype, t);
   check_device(e.operand, device, t);
+  check_address(e.operand, t);
   if (t.rank != (e.column ? 2 : 1) || t.shape[0] != e.count || (e.column && t.shape[1] != 1)) refuse_shape(e, t);
   if (e.count > 1 && t.strides[0] != 1)
     throw LayoutMismatch(
@@ -106,7 +120,9 @@ Footprint footprint(const Matrix& e, const Placed& p) {
   const int64_t bytes = bits(e.dtype) / 8;
   Footprint f;
   f.begin = reinterpret_cast<std::uintptr_t>(p.data);
-  f.run = (e.row_major ? e.cols : e.rows) * bytes;
+  const int64_t run_length = e.row_major ? e.cols : e.rows;
+  f.run = p.step == 1 ? run_length * bytes : bytes;
+  if (p.step > 1) f.repeat(run_length, p.step * bytes);
   f.repeat(e.row_major ? e.rows : e.cols, p.ld * bytes);
   f.repeat(e.batch, p.batch_stride * bytes);
   return f;
@@ -114,16 +130,14 @@ Footprint footprint(const Matrix& e, const Placed& p) {
 
 void Inputs::add(const Matrix& e, const Placed& p) {
   if (e.rows == 0 || e.cols == 0 || e.batch == 0) return;
-  inputs_[count_].operand = e.operand;
-  inputs_[count_++].memory = footprint(e, p);
+  inputs_.push_back({e.operand, footprint(e, p)});
 }
 
 void Inputs::add(const Vector& e, const Placed& p) { add({e.operand, 1, e.count, 1, true, true, e.dtype}, p); }
 
 void Inputs::check_apart(const Matrix& output, const Placed& placed, const char* advice) const {
   const Footprint written = footprint(output, placed);
-  for (int i = 0; i < count_; ++i)
-    cutplan::check_apart(output.operand, written, inputs_[i].operand, inputs_[i].memory, advice);
+  for (const Input& input : inputs_) cutplan::check_apart(output.operand, written, input.operand, input.memory, advice);
 }
 
 void check_extent(const char* extent, int64_t value) {
@@ -149,15 +163,19 @@ int resolve_alignment(int alignment, int operand_bits, int64_t a_run, int64_t b_
 
 void check_rank(const char* operand, const TensorView& t, int least, int most) {
   if (!t.present()) throw MissingOperand(text("operand ", operand, ": not given"));
+  check_given(operand, t);
   if (t.rank < least || t.rank > most)
     throw ShapeMismatch(text("operand ", operand, ": rank ", least, most > least ? text(" or ", most) : "",
                              " required, got ", extents(t.shape, t.rank)));
 }
 
-bool reads_row_major(const TensorView& t, bool preferred) {
+bool reads_row_major(const TensorView& t, bool preferred, bool broadcasts) {
+  const int row = t.rank - 2, column = t.rank - 1;
+  const auto repeats = [&](int dimension) { return t.shape[dimension] <= 1 || t.strides[dimension] == 0; };
   const auto runs_along = [&](int dimension) { return t.shape[dimension] <= 1 || t.strides[dimension] == 1; };
-  const bool by_rows = runs_along(t.rank - 1), by_columns = runs_along(t.rank - 2);
-  return by_rows == by_columns ? preferred : by_rows;
+  const bool either = broadcasts && (repeats(row) || repeats(column));
+  const bool by_rows = runs_along(column), by_columns = runs_along(row);
+  return either || by_rows == by_columns ? preferred : by_rows;
 }
 
 Gate gate_of(const TensorView& b2, Gate asked, int64_t* n) {
@@ -188,7 +206,8 @@ void set_gate(Problem& p, Gate gate, bool b_row_major) {
   p.bias_step = 2;
 }
 
-int alignment_of(const TensorView& t, bool row_major) {
+int alignment_of(const char* operand, const TensorView& t, bool row_major) {
+  check_address(operand, t);
   const int step = t.rank - (row_major ? 2 : 1);
   std::uint64_t all = reinterpret_cast<std::uintptr_t>(t.data) | 16;
   const auto bytes = static_cast<std::uint64_t>(bits(t.dtype) / 8);

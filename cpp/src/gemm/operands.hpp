@@ -26,7 +26,8 @@ struct Matrix {
   bool row_major;
   bool shareable;  // may be given once for the whole batch
   DType dtype;
-  int rank = 0;  // 0: 3 with a batch, and 2 where that is 1 or the matrix shareable
+  int rank = 0;             // 0: 3 with a batch, and 2 where that is 1 or the matrix shareable
+  bool broadcasts = false;  // may have the stride 0 along its runs, or any there where it has 0 across them
 };
 
 /// What a plan asks of a vector: shape [count], or [count, 1] for a column.
@@ -41,8 +42,11 @@ struct Vector {
 struct Placed {
   const void* data = nullptr;
   std::int64_t ld = 0, batch_stride = 0;
+  std::int64_t step = 1;  // from an element of a run to the next
 
-  bool operator==(const Placed& p) const { return data == p.data && ld == p.ld && batch_stride == p.batch_stride; }
+  bool operator==(const Placed& p) const {
+    return data == p.data && ld == p.ld && batch_stride == p.batch_stride && step == p.step;
+  }
 };
 
 /// Throws the error of the first rule that the operand breaks. `alignment`: bytes that its address, leading dimension and
@@ -65,13 +69,11 @@ class Inputs {
   void check_apart(const Matrix& output, const Placed& placed, const char* advice) const;
 
  private:
-  static constexpr int most = 12;
   struct Input {
     const char* operand;
     Footprint memory;
   };
-  Input inputs_[most];
-  int count_ = 0;
+  FixedVector<Input, 12> inputs_;
 };
 
 Footprint footprint(const Matrix& matrix, const Placed& placed);
@@ -89,8 +91,9 @@ int resolve_alignment(int alignment, int operand_bits, std::int64_t a_run, std::
 /// Throws where a view is not given or has a rank that is not in [least, most].
 void check_rank(const char* operand, const TensorView& view, int least, int most);
 
-/// Whether a view's last two dimensions are read as row-major. Where both orders fit, `preferred` decides.
-bool reads_row_major(const TensorView& view, bool preferred = true);
+/// Whether a view's last two dimensions are read as row-major. Where both orders fit, `preferred` decides; so they do where
+/// a view that `broadcasts` repeats one row or one column.
+bool reads_row_major(const TensorView& view, bool preferred = true, bool broadcasts = false);
 
 /// The gate that these operands ask for. `n`, the columns of b, becomes those of D.
 Gate gate_of(const TensorView& b2, Gate asked, std::int64_t* n);
@@ -98,7 +101,8 @@ Gate gate_of(const TensorView& b2, Gate asked, std::int64_t* n);
 /// Sets what kernels see of a gate's B and bias; an interleaved one becomes two views.
 void set_gate(Problem& problem, Gate gate, bool b_row_major);
 
-/// Largest power of two of bytes, 16 at most, that divides the address and every stride that a kernel follows.
-int alignment_of(const TensorView& view, bool row_major);
+/// Largest power of two of bytes, 16 at most, that divides the address and every stride that a kernel follows. Refuses an
+/// address within an element.
+int alignment_of(const char* operand, const TensorView& view, bool row_major);
 
 }  // namespace cutplan::gemm

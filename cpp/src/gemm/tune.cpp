@@ -121,17 +121,20 @@ std::optional<Known> find(const Key& key, const DeviceProperties& device) {
 
 /// A kernel's name without its split. Kept, because writing it takes longer than all the rest of a look-up.
 const std::string& name_of(const Kernel& kernel, bool grouped) {
-  static std::shared_mutex mutex;
-  static std::unordered_map<const Kernel*, std::string> names[2];
-  auto& known = names[grouped ? 1 : 0];
+  struct Names {
+    std::shared_mutex mutex;
+    std::unordered_map<const Kernel*, std::string> names[2];
+  };
+  static Names& all = *new Names;  // never destroyed: a thread may still select while the process ends
+  auto& known = all.names[grouped ? 1 : 0];
   {
-    const std::shared_lock<std::shared_mutex> lock(mutex);
+    const std::shared_lock<std::shared_mutex> lock(all.mutex);
     if (const auto found = known.find(&kernel); found != known.end()) return found->second;
   }
   GemmDescriptor g;
   g.a = g.b = g.d = kernel.operand;
   std::string name = sku(kernel, 1, {g, grouped ? std::optional(GroupedOver::m) : std::nullopt}).name;
-  const std::unique_lock<std::shared_mutex> lock(mutex);
+  const std::unique_lock<std::shared_mutex> lock(all.mutex);
   return known.emplace(&kernel, std::move(name)).first->second;
 }
 
@@ -183,13 +186,15 @@ std::vector<unsigned char> random_elements(DType type, std::size_t count) {
   for (std::size_t i = 0; i < count; ++i) {
     const double value = static_cast<double>(generator()) * (2.0 / std::minstd_rand::max()) - 1.0;
     const auto narrow = static_cast<float>(value);
-    const Half half(narrow);
-    const BFloat16 bfloat(narrow);
-    const void* source = type == DType::f64   ? static_cast<const void*>(&value)
-                         : type == DType::f32 ? static_cast<const void*>(&narrow)
-                         : type == DType::f16 ? static_cast<const void*>(&half)
-                                              : static_cast<const void*>(&bfloat);
-    std::memcpy(bytes.data() + i * width, source, width);
+    unsigned char* to = bytes.data() + i * width;
+    const auto write = [&](const auto& element) { std::memcpy(to, &element, sizeof element); };
+    switch (type) {
+      case DType::f64: write(value); break;
+      case DType::f32: write(narrow); break;
+      case DType::f16: write(Half(narrow)); break;
+      case DType::bf16: write(BFloat16(narrow)); break;
+      default: refuse_unexpected_type(type);
+    }
   }
   return bytes;
 }
@@ -437,9 +442,9 @@ GroupedGemmDescriptor grouped(const Request& r) {
 /// Median seconds of each choice. Choices take turns, so that clocks and temperature are the same for all.
 std::vector<double> measure(const std::vector<Choice>& choices, const Request& r, Device device,
                             const PlanPreference& preference, const TuningProgress& progress) {
-  // Two measurements at a time would measure each other.
-  static std::mutex one_at_a_time;
-  const std::lock_guard<std::mutex> lock(one_at_a_time);
+  // Two measurements at a time would measure each other: they take turns.
+  static std::mutex& one_at_a_time = *new std::mutex;
+  std::unique_lock<std::mutex> turn(one_at_a_time);
 
   std::size_t workspace_bytes = 0;
   const int sms = occupied_sms(preference, device_properties(device));
@@ -475,8 +480,12 @@ std::vector<double> measure(const std::vector<Choice>& choices, const Request& r
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   };
 
+  // Nothing is timed meanwhile, so others may have the turn: the callback may tune, or wait for a thread that does.
   const auto report = [&](int done, int total) {
-    if (progress) progress(done, total);
+    if (!progress) return;
+    turn.unlock();
+    progress(done, total);
+    turn.lock();
   };
   constexpr int most_rounds = 15, least_rounds = 3;
   constexpr double enough_seconds = 0.5;  // of rounds, for one problem

@@ -49,7 +49,9 @@ struct BackwardConfig {
   using TileK = Tile<kTileN, kDim, Adjacent>;
   using TileQ = Tile<kTileM, kDim, Adjacent>;
   using TileS = Tile<kTileN, kTileM, Adjacent>;
-  static constexpr int kStatisticsBytes = kTileM * 8;
+  // Of a tile of queries: LSE and D of each row; then, in 16 bytes, whether weights of some row need a reference.
+  static constexpr int kStatistics = kTileM + 2, kStatisticsBytes = kStatistics * 8;
+  static constexpr float kRounding = 0x1p-18f;  // of a dot product, as far_row() has it
   static constexpr int kOffsetV = TileK::kBytes, kOffsetQ = 2 * TileK::kBytes,
                        kOffsetGrad = kOffsetQ + kStages * TileQ::kBytes, kOffsetDs = kOffsetGrad + kStages * TileQ::kBytes,
                        kOffsetP = kOffsetDs + 2 * TileS::kBytes,
@@ -64,7 +66,9 @@ struct BackwardGrid {
   std::uint32_t key_tiles;      // of one head: blocks; packed: an upper bound for all sequences together
   std::uint32_t heads_at_once;  // whose operands fit into L2 together
   std::int64_t rows;            // of one head in the workspace: sequences padded to whole tiles of queries
-  float2* statistics;           // [heads of Q, rows]: LSE in base 2, D
+  float2* statistics;           // [heads of Q, rows / kTileM, kStatistics]: LSE in base 2, D
+  float* reference;             // [heads of Q, rows]: RowWeights in `unit`, infinite for rows that need none
+  float unit;                   // of products q . k: scale, or 1 once options have made them scores
   float* dq;                    // [heads of Q, rows, kDim], tiles in fragment order
   std::uint32_t* turns;         // [heads of Q, rows / kTileM]: blocks that have added to a tile of dQ; null: in any order
   std::uint32_t* ticket;        // numbers blocks in the order in which they start
@@ -78,6 +82,12 @@ __device__ __forceinline__ std::int64_t padded_row(const Problem& p, const Backw
                                                    std::int64_t batch, std::int64_t head) {
   if (p.cu_seqlens_q == nullptr) return (batch * p.heads + head) * grid.rows;
   return head * grid.rows + (s.first_q + batch * Config::kTileM) / Config::kTileM * Config::kTileM;
+}
+
+/// The statistics of the tile of queries that starts at a row of the workspace.
+template <typename Config>
+__device__ __forceinline__ float2* statistics_of(const BackwardGrid& grid, std::int64_t padded_row) {
+  return grid.statistics + padded_row / Config::kTileM * Config::kStatistics;
 }
 
 /// Number of a key tile among all of a launch, for one head of Q.
@@ -232,15 +242,14 @@ __device__ __forceinline__ void visit_scores(const void* operand, const Broadcas
   }
 }
 
-/// Turns products q . k into scores in base 2, and what the soft cap's derivative leaves of a gradient.
+/// Turns products q . k into scores, and what the soft cap's derivative leaves of a gradient.
 template <typename Config>
 __device__ __forceinline__ void score(const Problem& p, const Sequence& s, const Piece<Config>& piece,
                                       float (&x)[Config::kMmaN][Config::kMmaQ][4],
                                       std::uint32_t (&slope)[Config::kMmaN][Config::kMmaQ][2]) {
   constexpr int kMmaN = Config::kMmaN, kMmaQ = Config::kMmaQ;
   if (p.softcap > 0) {
-    const auto cap = static_cast<float>(p.softcap) * kLog2e,
-               to_exponent = static_cast<float>(2 * p.scale / p.softcap) * kLog2e;
+    const auto cap = static_cast<float>(p.softcap), to_exponent = static_cast<float>(2 * p.scale / p.softcap) * kLog2e;
 #pragma unroll
     for (int i = 0; i < kMmaN; ++i) {
 #pragma unroll
@@ -260,18 +269,18 @@ __device__ __forceinline__ void score(const Problem& p, const Sequence& s, const
       }
     }
   } else {
-    const auto to_base2 = static_cast<float>(p.scale) * kLog2e;
+    const auto scale = static_cast<float>(p.scale);
 #pragma unroll
     for (int i = 0; i < kMmaN; ++i) {
 #pragma unroll
       for (int j = 0; j < kMmaQ; ++j) {
 #pragma unroll
-        for (int e = 0; e < 4; ++e) x[i][j][e] *= to_base2;
+        for (int e = 0; e < 4; ++e) x[i][j][e] *= scale;
       }
     }
   }
   if (p.alibi_slopes != nullptr) {
-    const float alibi = __ldg(p.alibi_slopes + piece.batch * p.alibi_batch + piece.head * p.alibi_head) * kLog2e;
+    const auto alibi = load<float>(p.alibi_slopes, p.alibi_type, piece.batch * p.alibi_batch + piece.head * p.alibi_head);
 #pragma unroll
     for (int i = 0; i < kMmaN; ++i) {
 #pragma unroll
@@ -287,11 +296,10 @@ __device__ __forceinline__ void score(const Problem& p, const Sequence& s, const
     }
   }
   if (p.bias != nullptr && p.bias_type == DType::f32) {
-    visit_scores<float>(p.bias, p.bias_strides, s, piece, x, [](float& v, float bias) { v = fmaf(bias, kLog2e, v); });
+    visit_scores<float>(p.bias, p.bias_strides, s, piece, x, [](float& v, float bias) { v += bias; });
   } else if (p.bias != nullptr) {
-    visit_scores<std::uint16_t>(p.bias, p.bias_strides, s, piece, x, [](float& v, std::uint16_t bias) {
-      v = fmaf(widen_low<typename Config::Element>(bias), kLog2e, v);
-    });
+    visit_scores<std::uint16_t>(p.bias, p.bias_strides, s, piece, x,
+                                [](float& v, std::uint16_t bias) { v += widen_low<typename Config::Element>(bias); });
   }
   if (p.mask != nullptr) {
     visit_scores<std::uint8_t>(p.mask, p.mask_strides, s, piece, x, [](float& v, std::uint8_t takes_part) {
@@ -301,13 +309,17 @@ __device__ __forceinline__ void score(const Problem& p, const Sequence& s, const
 }
 
 /// Weights of one tile of keys and one of queries, from the tiles in shared memory; see `gradients` for what follows.
-/// `weight` holds them as 16-bit pairs of queries, in units of kWeightUnit.
+/// `weight` holds them as 16-bit pairs of queries, in units of kWeightUnit. `far`: where the statistics say whether weights
+/// of some row need a reference.
 template <typename Config, bool kScored>
-__device__ __forceinline__ void weigh(const Problem& p, const Sequence& s, const Piece<Config>& piece, std::uint32_t k_first,
-                                      std::uint32_t q_first, std::uint32_t statistics,
+__device__ __forceinline__ void weigh(const Problem& p, const BackwardGrid& grid, const Sequence& s,
+                                      const Piece<Config>& piece, std::uint32_t k_first, std::uint32_t q_first,
+                                      std::uint32_t statistics, std::uint32_t far,
                                       std::uint32_t (&weight)[Config::kMmaN][Config::kMmaQ][2],
                                       std::uint32_t (&slope)[Config::kMmaN][Config::kMmaQ][2]) {
   constexpr int kMmaN = Config::kMmaN, kMmaQ = Config::kMmaQ;
+  float some_far;
+  asm volatile("ld.shared.f32 %0, [%1];" : "=f"(some_far) : "r"(far));
   float x[kMmaN][kMmaQ][4];
   clear(x);
   multiply_rows<typename Config::Element, typename Config::TileK, typename Config::TileQ>(k_first, q_first, x);
@@ -315,7 +327,7 @@ __device__ __forceinline__ void weigh(const Problem& p, const Sequence& s, const
   const int last_query = min(piece.query0 + Config::kQueries, static_cast<int>(s.len_q)) - 1;
   const bool edge = piece.query0 > last_query || piece.key0 < first_key(p, s, last_query) ||
                     piece.key0 + Config::kKeys > end_key(p, s, piece.query0);
-  if (edge) {
+  if (edge || some_far != 0) {  // one branch, so that products and exponentials overlap elsewhere
 #pragma unroll
     for (int i = 0; i < kMmaN; ++i) {
 #pragma unroll
@@ -332,8 +344,24 @@ __device__ __forceinline__ void weigh(const Problem& p, const Sequence& s, const
         }
       }
     }
+    if (some_far != 0) {
+      const float* rows = grid.reference + padded_row<Config>(p, grid, s, piece.batch, piece.head);
+#pragma unroll
+      for (int j = 0; j < kMmaQ; ++j) {
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+          const float reference = rows[piece.query(j, e)];
+          if (reference == INFINITY) continue;
+#pragma unroll
+          for (int i = 0; i < kMmaN; ++i) {
+            x[i][j][e] = fminf(x[i][j][e] - reference, 0);
+            x[i][j][2 + e] = fminf(x[i][j][2 + e] - reference, 0);
+          }
+        }
+      }
+    }
   }
-  const float to_base2 = kScored ? 1.0f : static_cast<float>(p.scale) * kLog2e;
+  const float to_base2 = kScored ? kLog2e : static_cast<float>(p.scale) * kLog2e;
 #pragma unroll
   for (int j = 0; j < kMmaQ; ++j) {
     float lse[2], unused[2];
@@ -449,8 +477,8 @@ __device__ __forceinline__ void copy_queries(const BackwardProblem& b, const Bac
                                                       [&](int r) { return q + r * p.q_strides.row; });
   copy_rows<typename Config::TileQ, Config::kThreads>(slot_grad, rows, static_cast<int>(p.dim_v), p.vectorised,
                                                       [&](int r) { return grad + r * b.grad_strides.row; });
-  const float2* from = grid.statistics + padded_row<Config>(p, grid, s, batch, head) + first;
-  if (threadIdx.x < Config::kTileM / 2) {
+  const float2* from = statistics_of<Config>(grid, padded_row<Config>(p, grid, s, batch, head) + first);
+  if (threadIdx.x < Config::kStatistics / 2) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(slot_statistics + threadIdx.x * 16),
                  "l"(from + 2 * threadIdx.x)
                  : "memory");
@@ -631,7 +659,8 @@ __global__ __launch_bounds__(Config::kThreads,
                         s_rows = s_rows_now + warp_n * Config::kKeys * TileS::kRowBytes;
 
     std::uint32_t weight[kMmaN][kMmaQ][2], slope[kMmaN][kMmaQ][2];
-    weigh<Config, kScored>(p, s, piece, k_rows, q_rows + slot, statistics, weight, slope);
+    weigh<Config, kScored>(p, grid, s, piece, k_rows, q_rows + slot, statistics,
+                           base + Config::kOffsetStatistics + stage * Config::kStatisticsBytes + kTileM * 8, weight, slope);
     const bool drops = kScored && p.rng_state != nullptr;
     std::uint32_t keep[(kMmaN * kMmaQ * 4 + 31) / 32];
     std::uint32_t dropped[kMmaN][kMmaQ][2];

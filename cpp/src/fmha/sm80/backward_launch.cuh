@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <utility>
 
 #include "core/cuda.hpp"
 #include "core/kernels.hpp"
@@ -14,19 +15,20 @@ constexpr std::int64_t round_up(std::int64_t x, std::int64_t to) { return (x + t
 /// What a launch keeps in the workspace, in bytes.
 template <typename Config>
 struct BackwardSpace {
-  std::int64_t heads, rows, all_key_tiles, statistics, dq, turns, dalibi;
+  std::int64_t heads, rows, all_key_tiles, statistics, reference, dq, turns, dalibi;
 
   BackwardSpace(bool packed, std::int64_t batch, std::int64_t heads_q, std::int64_t seq_q, std::int64_t seq_k, bool in_turn,
                 bool wants_dalibi) {
     heads = packed ? heads_q : batch * heads_q;
     rows = round_up(seq_q + (packed ? batch * Config::kTileM : 0), Config::kTileM);
     all_key_tiles = round_up(seq_k, Config::kTileN) / Config::kTileN + (packed ? batch : 0);
-    statistics = round_up(heads * rows * 8, 256);
+    statistics = round_up(heads * rows / Config::kTileM * Config::kStatisticsBytes, 256);
+    reference = round_up(heads * rows * 4, 256);
     dq = round_up(heads * rows * Config::kDim * 4, 256);
     turns = in_turn ? round_up((1 + heads * rows / Config::kTileM) * 4, 256) : 0;
     dalibi = wants_dalibi ? round_up(heads * all_key_tiles * 4, 256) : 0;
   }
-  std::int64_t total() const { return statistics + dq + turns + dalibi; }
+  std::int64_t total() const { return statistics + reference + dq + turns + dalibi; }
 };
 
 template <typename Config>
@@ -47,13 +49,17 @@ void run_backward(const Kernel&, const BackwardProblem& b, const Launch& launch)
   grid.rows = space.rows;
   grid.all_key_tiles = space.all_key_tiles;
   auto* workspace = static_cast<char*>(launch.workspace);
-  grid.statistics = reinterpret_cast<float2*>(workspace);
-  grid.dq = reinterpret_cast<float*>(workspace + space.statistics);
+  const auto take = [&](std::int64_t bytes) { return std::exchange(workspace, workspace + bytes); };
+  grid.statistics = reinterpret_cast<float2*>(take(space.statistics));
+  grid.reference = reinterpret_cast<float*>(take(space.reference));
+  grid.unit = scored ? 1.0f : static_cast<float>(p.scale);
+  grid.dq = reinterpret_cast<float*>(take(space.dq));
+  auto* const turns = reinterpret_cast<std::uint32_t*>(take(space.turns));
   if (b.deterministic) {
-    grid.ticket = reinterpret_cast<std::uint32_t*>(workspace + space.statistics + space.dq);
-    grid.turns = grid.ticket + 1;
+    grid.ticket = turns;
+    grid.turns = turns + 1;
   }
-  grid.dalibi = reinterpret_cast<float*>(workspace + space.statistics + space.dq + space.turns);
+  grid.dalibi = reinterpret_cast<float*>(take(space.dalibi));
   grid.heads = static_cast<std::uint32_t>((packed ? 1 : p.batch) * p.heads_k);
   grid.key_tiles = static_cast<std::uint32_t>(round_up(p.seq_k, Config::kTileN) / Config::kTileN + (packed ? p.batch : 0));
   constexpr std::int64_t at_once_bytes = 16 << 20;
@@ -105,6 +111,10 @@ void prepare_backward(const Kernel&) {
   allow_shared_memory(sm80_fmha_backward<Config, false>, Config::kSharedMemory);
   allow_shared_memory(sm80_fmha_backward<Config, true>, Config::kSharedMemory);
   allow_shared_memory(sm80_fmha_dbias<Config>, Config::kSharedMemory);
+  load_kernel(sm80_fmha_statistics<Config>);
+  load_kernel(sm80_fmha_collect<Config>);
+  load_kernel(sm80_fmha_dalibi<Config>);
+  load_kernel(sm80_fmha_dsink<Config>);
 }
 
 template <typename Config>

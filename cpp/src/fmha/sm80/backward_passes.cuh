@@ -27,9 +27,11 @@ __device__ __forceinline__ bool query_tile(const Problem& p, std::uint32_t tiles
 }
 
 /// LSE in base 2 and D of each row, and zeroes for dQ. Rows that have no key, or do not exist, get LSE = inf: weights of 0.
+/// Rows far from 0 get a reference, and in place of LSE what there is beyond it.
 template <typename Config>
-__global__ __launch_bounds__(128) void sm80_fmha_statistics(const __grid_constant__ BackwardProblem b,
-                                                            const __grid_constant__ BackwardGrid grid, std::uint32_t tiles) {
+__global__ __launch_bounds__(128, 8) void sm80_fmha_statistics(const __grid_constant__ BackwardProblem b,
+                                                               const __grid_constant__ BackwardGrid grid,
+                                                               std::uint32_t tiles) {
   const Problem& p = b.forward;
   QueryTile q;
   if (!query_tile<Config>(p, tiles, q)) return;
@@ -40,6 +42,9 @@ __global__ __launch_bounds__(128) void sm80_fmha_statistics(const __grid_constan
   const auto* grad =
       static_cast<const std::uint16_t*>(b.grad) + q.batch * b.grad_strides.batch + q.head * b.grad_strides.head;
   const std::int64_t o_first = q.batch * p.o_strides.batch + q.head * p.o_strides.head;
+  const float* given_lse = p.lse + q.batch * p.lse_batch + q.head * p.lse_head + s.first_q + q.tile * Config::kTileM;
+  float2* statistics = statistics_of<Config>(grid, first);
+  bool far = false;
   const bool vectorised =
       p.vectorised && (p.o_type == DType::f32 ? aligned_rows(p.o, p.o_strides, 0, 4) : aligned_rows(p.o, p.o_strides, 0, 2));
 #pragma unroll 2
@@ -89,10 +94,29 @@ __global__ __launch_bounds__(128) void sm80_fmha_statistics(const __grid_constan
     if (lane == 0) {
       float lse = INFINITY;
       if (i < s.len_q) {
-        const float given = p.lse[q.batch * p.lse_batch + q.head * p.lse_head + s.first_q + i];
-        if (given != -INFINITY) lse = given * kLog2e - Config::kWeightShift;
+        const float given = given_lse[r];
+        if (given != -INFINITY) {
+          lse = given * kLog2e - Config::kWeightShift;
+          far = far || fabsf(given) > kFarLse;
+        }
       }
-      grid.statistics[first + r] = {lse, sum * Config::kWeightUnit};
+      statistics[r] = {lse, sum * Config::kWeightUnit};
+    }
+  }
+  far = __syncthreads_or(far);
+  if (threadIdx.x == 0) statistics[Config::kTileM] = {far ? 1.0f : 0.0f, 0};
+  if (far) {
+#pragma unroll 1
+    for (int r = static_cast<int>(threadIdx.x) / 32; r < Config::kTileM; r += 4) {
+      const std::int64_t i = q.tile * Config::kTileM + r;
+      const float given = i < s.len_q ? given_lse[r] : 0;
+      float reference = INFINITY;
+      if (fabsf(given) > kFarLse && given != -INFINITY) {
+        const RowWeights<float> row = far_row<float>(p, q.batch, q.head, i, Config::kRounding);
+        reference = row.reference / grid.unit;
+        if (threadIdx.x % 32 == 0) statistics[r].x = row.log_sum * kLog2e - Config::kWeightShift;
+      }
+      if (threadIdx.x % 32 == 0) grid.reference[first + r] = reference;
     }
   }
   auto* to = reinterpret_cast<float4*>(grid.dq + first * Config::kDim);
@@ -199,7 +223,8 @@ __global__ __launch_bounds__(Config::kThreads) void sm80_fmha_dbias(const __grid
           const Piece<Config> piece{key0 + warp_n * Config::kKeys, static_cast<int>(row0) + warp_d * Config::kQueries, batch,
                                     head};
           std::uint32_t weight[kMmaN][kMmaQ][2], slope[kMmaN][kMmaQ][2], keep[(kMmaN * kMmaQ * 4 + 31) / 32];
-          weigh<Config, true>(p, s, piece, k_rows, q_rows, statistics, weight, slope);
+          weigh<Config, true>(p, grid, s, piece, k_rows, q_rows, statistics, base + Config::kOffsetStatistics + kTileM * 8,
+                              weight, slope);
           const bool drops = p.rng_state != nullptr;
           if (drops) draw<Config>(p, piece, keep);
           float ds[kMmaN][kMmaQ][4];
@@ -268,7 +293,7 @@ __global__ __launch_bounds__(128) void sm80_fmha_dalibi(const __grid_constant__ 
       sum += grid.dalibi[key_tile_index<Config>(p, grid, s, batch, head, n)];
   }
   sum = block_sum<128>(sum);
-  if (threadIdx.x == 0) b.dalibi_slopes[slope_batch * b.dalibi_batch + head * b.dalibi_head] = sum;
+  if (threadIdx.x == 0) store(b.dalibi_slopes, b.dalibi_type, slope_batch * b.dalibi_batch + head * b.dalibi_head, sum);
 }
 
 /// Gradient of the sinks: -sum_i exp(sink - LSE_i) D_i, one block to a head.
@@ -277,15 +302,22 @@ __global__ __launch_bounds__(256) void sm80_fmha_dsink(const __grid_constant__ B
                                                        const __grid_constant__ BackwardGrid grid) {
   const Problem& p = b.forward;
   const std::int64_t head = blockIdx.x;
-  const float sink = p.sink[head * p.sink_head] * kLog2e;
+  const auto sink = load<float>(p.sink, p.sink_type, head * p.sink_head);
   float sum = 0;
   for (std::int64_t batch = 0; batch < p.batch; ++batch) {
     const Sequence s = sequence(p, batch);
-    const float2* rows = grid.statistics + padded_row<Config>(p, grid, s, batch, head);
-    for (std::int64_t i = threadIdx.x; i < s.len_q; i += 256) sum -= exp2_approx(sink - rows[i].x) * rows[i].y;
+    const std::int64_t first = padded_row<Config>(p, grid, s, batch, head);
+    for (std::int64_t i = threadIdx.x; i < s.len_q; i += 256) {
+      const float2* statistics = statistics_of<Config>(grid, first + i);
+      const float2 row = statistics[i % Config::kTileM];
+      float x = sink;
+      if (statistics[Config::kTileM].x != 0 && grid.reference[first + i] != INFINITY)
+        x = fminf(sink / grid.unit - grid.reference[first + i], 0) * grid.unit;
+      sum -= exp2_approx(fmaf(x, kLog2e, -row.x)) * row.y;
+    }
   }
   sum = block_sum<256>(sum);
-  if (threadIdx.x == 0) b.dsink[head * b.dsink_head] = sum;
+  if (threadIdx.x == 0) store(b.dsink, b.dsink_type, head * b.dsink_head, sum);
 }
 
 }  // namespace cutplan::fmha::sm80

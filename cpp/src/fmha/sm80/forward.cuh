@@ -10,7 +10,8 @@
 // What is saved against the textbook form. The running maximum is allowed to lag by a factor of 2^8: O is rescaled, and the
 // maxima of a row's four threads are compared, only when some row of the warp grows by more (weights stay below 2^8, in
 // float16 2^15, far from overflow, and the sum that divides them has the same factor). After the first tiles that is hardly
-// ever. Masks are applied by those warps whose tile touches an edge; tiles beyond an edge are skipped. Long tiles come
+// ever. In that same branch rows whose scores are too large for a float32 difference of them to be exact are anchored: from
+// then on their largest score is taken off before anything is rounded. Masks are applied by those warps whose tile touches an edge; tiles beyond an edge are skipped. Long tiles come
 // first.
 //
 // Why these tiles. A warp's 32 rows make one read of a K or V fragment serve two products, so that shared memory keeps up
@@ -44,7 +45,8 @@ struct ForwardConfig {
   static constexpr int kColumns = kTileN / 4;  // adjacent keys of a thread
   using TileQ = Tile<kTileM, kDim, Adjacent>;
   using TileKV = Tile<kTileN, kDim, Dealt<kTileN>>;
-  static constexpr std::size_t kSharedMemory = TileQ::kBytes + kSlots * TileKV::kBytes;
+  static constexpr int kTileBytes = TileQ::kBytes + kSlots * TileKV::kBytes;
+  static constexpr std::size_t kSharedMemory = kTileBytes + kTileM * sizeof(float);  // tiles, and anchors of rows
   static_assert(kTileN % 32 == 0 && kTileM % (16 * kWarps) == 0 && kSlots >= 2);
 };
 
@@ -55,8 +57,9 @@ struct ForwardGrid {
   std::uint32_t row_tiles;      // of one head; packed: an upper bound for all sequences together
   std::uint32_t heads_at_once;  // whose K and V fit into L2 together
   std::uint32_t splits;
-  float* partial_o;    // splits > 1: [splits, rows, dim_v rounded up to 4], normalised; then
-  float* partial_lse;  // [splits, rows], base 2
+  float* partial_o;           // splits > 1: [splits, rows, dim_v rounded up to 4], normalised; then
+  double* partial_reference;  // [splits, rows]: what base-2 exponents are relative to, which float32 could not hold; and
+  float* partial_sum;         // [splits, rows]: the sum of weights so, 0 where there was no key
   std::int64_t rows;
 };
 
@@ -91,6 +94,45 @@ __device__ __forceinline__ bool forward_tile(const Problem& p, const ForwardGrid
 }
 
 inline constexpr float kNoMaximum = -1e30f;  // of a row that has seen no key; finite, so that differences are
+
+/// Base-2 scores beyond this magnitude anchor their row: up to it their rounding changes a weight by less than 2^0.5.
+inline constexpr float kFarScore = 4194304;
+
+/// Whether a row's new largest score, in the units of the products, anchors it: it is far from 0, and becomes the maximum.
+__device__ __forceinline__ bool is_far(float score, float to_base2, float maximum, float threshold) {
+  const float scaled = score * to_base2;
+  return fabsf(scaled) > kFarScore && score > -INFINITY && (scaled > maximum + threshold || maximum == kNoMaximum);
+}
+
+/// A thread's rows that are not done with when no score exceeds their maximum: those that are anchored, one bit each, and
+/// those without a maximum, one bit for all. To which score a row is anchored, in the units of the products, lies in shared
+/// memory, for it is hardly ever needed.
+template <typename Config>
+struct Anchors {
+  static constexpr std::uint32_t kNone = 1u << 31;
+  std::uint32_t watched = kNone;
+  std::uint32_t tiles;  // where shared memory begins
+
+  __device__ bool any() const { return (watched & ~kNone) != 0; }
+  __device__ bool has(int r) const { return watched >> r & 1; }
+  __device__ float score(int r) const {
+    float x;
+    asm volatile("ld.shared.f32 %0, [%1];" : "=f"(x) : "r"(address(r)) : "memory");
+    return x;
+  }
+  /// The four threads that share a row set it together, each for itself.
+  __device__ void set(int r, float score) {
+    watched |= 1u << r;
+    asm volatile("st.shared.f32 [%0], %1;" ::"r"(address(r)), "f"(score) : "memory");
+  }
+
+ private:
+  __device__ std::uint32_t address(int r) const {
+    const int row = static_cast<int>(threadIdx.x) / 32 * 16 * Config::kMmaM + r / 2 * 16 + r % 2 * 8 +
+                    static_cast<int>(threadIdx.x) % 32 / 4;
+    return tiles + Config::kTileBytes + row * 4;
+  }
+};
 
 /// Number of one row of O among all of them: [B, H, Sq], packed [H, Tq].
 __device__ __forceinline__ std::int64_t row_index(const Problem& p, const Sequence& s, std::int64_t batch, std::int64_t head,
@@ -201,32 +243,33 @@ __device__ __forceinline__ void score(const Problem& p, const Sequence& s, const
     }
   } else if (!kAny || p.bias != nullptr) {
     // A thread's adjacent keys are, as they lie in memory, its fragment of a 16 x 16 operand: times one, the tensor cores
-    // add them, in place of two instructions an element. Infinity times the zeroes beside the one would be NaN: -inf goes in
-    // as the lowest number, which in base 2 overflows bfloat16's range again; float16's does not, and is put right after.
-    constexpr bool kHalf = std::is_same_v<Element, cutlass::half_t>;
+    // add them, in place of two instructions an element. What is not finite would make NaN of the zeroes beside the one: it
+    // goes in as a number, and takes its place after.
     const std::uint32_t one =
         narrow<Element>(lane / 4 == lane % 4 * 2 ? 1.0f : 0.0f, lane / 4 == lane % 4 * 2 + 1 ? 1.0f : 0.0f);
 #pragma unroll
     for (int i = 0; i < Config::kMmaM; ++i) {
-      std::uint32_t raw[2][kColumns / 2], finite[2][kColumns / 2], changed = 0;
+      std::uint32_t raw[2][kColumns / 2], magnitude = 0;
       fetch_rows<Config, 2>(p.bias, p.bias_strides, tile, rows, 2 * i, own, valid, raw);
 #pragma unroll
-      for (int w = 0; w < kColumns; ++w) {
-        finite[w % 2][w / 2] = at_least_lowest<Element>(raw[w % 2][w / 2]);
-        changed |= raw[w % 2][w / 2] ^ finite[w % 2][w / 2];
+      for (int w = 0; w < kColumns; ++w) magnitude = larger_magnitude<Element>(magnitude, raw[w % 2][w / 2]);
+      const bool finite = !__any_sync(~0u, !isfinite(widen_low<Element>(magnitude) + widen_high<Element>(magnitude)));
+      if (!finite) {
+#pragma unroll
+        for (int w = 0; w < kColumns; ++w) raw[w % 2][w / 2] = made_finite<Element>(raw[w % 2][w / 2]);
       }
 #pragma unroll
       for (int step = 0; step < Config::kTileN / 16; ++step) {
-        const std::uint32_t a[4] = {finite[0][2 * step], finite[1][2 * step], finite[0][2 * step + 1],
-                                    finite[1][2 * step + 1]};
+        const std::uint32_t a[4] = {raw[0][2 * step], raw[1][2 * step], raw[0][2 * step + 1], raw[1][2 * step + 1]};
         multiply<Element>(x[i][2 * step], a, one, 0);
         multiply<Element>(x[i][2 * step + 1], a, 0, one);
       }
-      if (kHalf && __any_sync(~0u, changed != 0)) {
+      if (!finite) {
+        fetch_rows<Config, 2>(p.bias, p.bias_strides, tile, rows, 2 * i, own, valid, raw);
 #pragma unroll
         for (int c = 0; c < 2 * kColumns; ++c) {
-          const std::uint32_t element = raw[c / kColumns][c % kColumns / 2] >> c % 2 * 16 & 0xffffu;
-          if (element == 0xfc00u) at(2 * i + c / kColumns, c % kColumns) = -INFINITY;
+          const float element = widen_low<Element>(raw[c / kColumns][c % kColumns / 2] >> c % 2 * 16 & 0xffffu);
+          if (!isfinite(element)) at(2 * i + c / kColumns, c % kColumns) = element;
         }
       }
     }
@@ -235,7 +278,8 @@ __device__ __forceinline__ void score(const Problem& p, const Sequence& s, const
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       const int row = rows.row(r);
-      const float slope = __ldg(p.alibi_slopes + tile.batch * p.alibi_batch + (tile.head + rows.head(row)) * p.alibi_head);
+      const auto slope = load<float>(p.alibi_slopes, p.alibi_type,
+                                     tile.batch * p.alibi_batch + (tile.head + rows.head(row)) * p.alibi_head);
       const auto distance = static_cast<float>(rows.query(row) + s.offset - own);
 #pragma unroll
       for (int c = 0; c < kColumns; ++c) at(r, c) = fmaf(-slope, fabsf(distance - c), at(r, c));
@@ -289,11 +333,48 @@ __device__ __forceinline__ void draw(const Problem& p, const ForwardTile& tile, 
   }
 }
 
-/// Divides by the sums, adds the sink, and stores O and LSE, or this split's share of them.
+/// Anchors rows whose new largest score is far from 0, and takes off the anchors of those that are. `largest` of these rows
+/// becomes -inf: there is nothing more to do for them in this step.
+template <typename Config>
+__device__ __forceinline__ void anchor(Anchors<Config>& anchors, float to_base2, float threshold, float headroom,
+                                       float (&largest)[Config::kRows], float (&row_max)[Config::kRows],
+                                       float (&row_sum)[Config::kRows], float (&o)[Config::kMmaM][Config::kDim / 8][4],
+                                       float (&x)[Config::kMmaM][Config::kTileN / 8][4]) {
+#pragma unroll
+  for (int r = 0; r < Config::kRows; ++r) {
+    float score = largest[r], factor;
+    if (anchors.has(r)) {
+      const float before = anchors.score(r);
+      score = fmaxf(before, score);
+      factor = exp2_approx((before - score) * to_base2);
+    } else {
+      if (!is_far(score, to_base2, row_max[r], threshold)) continue;
+      factor = row_max[r] == kNoMaximum ? 0 : exp2_approx(headroom - fmaf(score, to_base2, -row_max[r]));
+      row_max[r] = -headroom;
+    }
+    anchors.set(r, score);
+    largest[r] = -INFINITY;
+    row_sum[r] *= factor;
+#pragma unroll
+    for (int j = 0; j < Config::kDim / 8; ++j) {
+      o[r / 2][j][r % 2 * 2] *= factor;
+      o[r / 2][j][r % 2 * 2 + 1] *= factor;
+    }
+#pragma unroll
+    for (int j = 0; j < Config::kTileN / 8; ++j) {
+      x[r / 2][j][r % 2 * 2] -= score;
+      x[r / 2][j][r % 2 * 2 + 1] -= score;
+    }
+  }
+}
+
+/// Divides by the sums, adds the sink, and stores O and LSE, or this split's share of them. `to_base2` and `to_natural`: of
+/// the anchors.
 template <typename Config>
 __device__ __forceinline__ void store(const Problem& p, const ForwardGrid& grid, const Sequence& s, const ForwardTile& tile,
                                       const ForwardRows& rows, float (&o)[Config::kMmaM][Config::kDim / 8][4],
                                       float (&row_max)[Config::kRows], float (&row_sum)[Config::kRows],
+                                      const Anchors<Config>& anchors, float to_base2, float to_natural,
                                       std::uint32_t shared_q) {
   using Element = typename Config::Element;
   using TileQ = typename Config::TileQ;
@@ -306,12 +387,22 @@ __device__ __forceinline__ void store(const Problem& p, const ForwardGrid& grid,
     row_sum[r] += __shfl_xor_sync(~0u, row_sum[r], 2);
     const int row = rows.row(r);
     const std::int64_t head = tile.head + rows.head(row), i = rows.query(row);
-    float factor = 1;
+    float factor = 1, lse = (row_max[r] + log2_approx(row_sum[r])) * kLn2;
+    if (anchors.has(r)) lse = fmaf(anchors.score(r), to_natural, lse);
     if (p.sink != nullptr && !split) {
-      const float sink = __ldg(p.sink + head * p.sink_head) * kLog2e, now = fmaxf(row_max[r], sink);
-      factor = exp2_approx(row_max[r] - now);
-      row_sum[r] = row_sum[r] * factor + exp2_approx(sink - now);
-      row_max[r] = now;
+      const auto sink = load<float>(p.sink, p.sink_type, head * p.sink_head);
+      float ahead = fmaf(sink, kLog2e, -row_max[r]);  // of the reference, in base 2
+      if (anchors.has(r)) ahead = fmaf(-anchors.score(r), to_base2, ahead);
+      if (row_sum[r] == 0) ahead = sink == -INFINITY ? -INFINITY : INFINITY;
+      if (ahead > 0) {
+        factor = exp2_approx(-ahead);
+        row_sum[r] = row_sum[r] * factor + 1;
+        lse = fmaf(log2_approx(row_sum[r]), kLn2, sink);
+      } else {
+        const float before = row_sum[r];
+        row_sum[r] += exp2_approx(ahead);
+        lse += log2_approx(row_sum[r] / before) * kLn2;
+      }
     }
     const bool empty = row_sum[r] == 0;
     factor = empty ? 0 : factor * p.keep_scale / row_sum[r];
@@ -321,11 +412,15 @@ __device__ __forceinline__ void store(const Problem& p, const ForwardGrid& grid,
       o[r / 2][j][r % 2 * 2 + 1] *= factor;
     }
     const bool writes = lane % 4 == 0 && rows.first + r / 2 * 16 + r % 2 * 8 + lane / 4 < rows.all;
-    const float lse = empty ? -INFINITY : row_max[r] + log2_approx(row_sum[r]);
     if (split) {
-      if (writes) grid.partial_lse[tile.split * grid.rows + row_index(p, s, tile.batch, head, i)] = lse;
+      if (writes) {
+        const std::int64_t at = tile.split * grid.rows + row_index(p, s, tile.batch, head, i);
+        const double anchor = anchors.has(r) ? anchors.score(r) : 0;
+        grid.partial_reference[at] = fma(anchor, static_cast<double>(to_base2), static_cast<double>(row_max[r]));
+        grid.partial_sum[at] = row_sum[r];
+      }
     } else if (writes && p.lse != nullptr) {
-      p.lse[tile.batch * p.lse_batch + head * p.lse_head + s.first_q + i] = lse * kLn2;
+      p.lse[tile.batch * p.lse_batch + head * p.lse_head + s.first_q + i] = empty ? -INFINITY : lse;
     }
   }
 
@@ -365,6 +460,7 @@ __global__ __launch_bounds__(Config::kThreads,
   constexpr bool kScored = kScores != Scores::scale;
   // float16 has few exponents: its weights are 2^7 times what they are elsewhere, 2^15 at most, so that small ones count.
   constexpr float kHeadroom = std::is_same_v<Element, cutlass::half_t> ? 7 : 0;
+  constexpr float kThreshold = 8 + kHeadroom;  // by which a score exceeds the maximum that it becomes
   constexpr int kDim = Config::kDim, kTileM = Config::kTileM, kTileN = Config::kTileN, kMmaM = Config::kMmaM,
                 kRows = Config::kRows, kColumns = Config::kColumns, kSlots = Config::kSlots, kThreads = Config::kThreads;
   constexpr int kMmaN = kTileN / 8, kMmaD = kDim / 8, kStepsD = kDim / 16, kStepsN = kTileN / 16;
@@ -438,6 +534,8 @@ __global__ __launch_bounds__(Config::kThreads,
 
   float o[kMmaM][kMmaD][4];
   float row_max[kRows], row_sum[kRows];  // base 2; the sum is this thread's share
+  Anchors<Config> anchors;
+  anchors.tiles = shared_q;
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
     row_max[r] = kNoMaximum;
@@ -528,26 +626,34 @@ __global__ __launch_bounds__(Config::kThreads,
         }
       }
       float largest[kRows];
-      bool grows = false;
+      bool grows = anchors.watched != 0;
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {
         largest[r] = x[r / 2][0][r % 2 * 2];
 #pragma unroll
         for (int j = 0; j < kMmaN; ++j)
           largest[r] = fmaxf(largest[r], fmaxf(x[r / 2][j][r % 2 * 2], x[r / 2][j][r % 2 * 2 + 1]));
-        largest[r] *= to_base2;
-        grows = grows || largest[r] > row_max[r] + (8 + kHeadroom);
+        grows = grows || largest[r] * to_base2 > row_max[r] + kThreshold;
       }
       if (__any_sync(~0u, grows)) {
+        bool far = anchors.any();
 #pragma unroll
         for (int r = 0; r < kRows; ++r) {
           largest[r] = fmaxf(largest[r], __shfl_xor_sync(~0u, largest[r], 1));
           largest[r] = fmaxf(largest[r], __shfl_xor_sync(~0u, largest[r], 2));
+          far = far || is_far(largest[r], to_base2, row_max[r], kThreshold);
+        }
+        if (__any_sync(~0u, far)) anchor<Config>(anchors, to_base2, kThreshold, kHeadroom, largest, row_max, row_sum, o, x);
+        anchors.watched &= ~anchors.kNone;
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) {
           // By row, so that no row's bits depend on its neighbours.
-          const float now = largest[r] > row_max[r] + (8 + kHeadroom) ? largest[r] - kHeadroom : row_max[r],
+          const float scaled = largest[r] * to_base2,
+                      now = scaled > row_max[r] + kThreshold ? scaled - kHeadroom : row_max[r],
                       factor = exp2_approx(row_max[r] - now);
           row_max[r] = now;
           row_sum[r] *= factor;
+          if (now == kNoMaximum) anchors.watched |= anchors.kNone;
 #pragma unroll
           for (int j = 0; j < kMmaD; ++j) {
             o[r / 2][j][r % 2 * 2] *= factor;
@@ -613,7 +719,8 @@ __global__ __launch_bounds__(Config::kThreads,
   }
   wait_for_copies<0>();
   if (tiles == 0) __syncthreads();  // Q, of which nobody has waited for the others' copies, gives its place to O
-  store<Config>(p, grid, s, tile, rows, o, row_max, row_sum, shared_q);
+  store<Config>(p, grid, s, tile, rows, o, row_max, row_sum, anchors, to_base2, kScored ? 1.0f : static_cast<float>(p.scale),
+                shared_q);
 }
 
 /// Adds up the splits' shares, one warp to a row, always in the same order.
@@ -626,22 +733,25 @@ __global__ __launch_bounds__(128) void sm80_fmha_combine(const __grid_constant__
   const int lane = threadIdx.x % 32;
   const std::int64_t i = row % p.seq_q, batch_head = row / p.seq_q;
   const std::int64_t batch = p.cu_seqlens_q == nullptr ? batch_head / p.heads : 0, head = batch_head - batch * p.heads;
-  float largest = kNoMaximum;
-  for (std::uint32_t split = lane; split < grid.splits; split += 32)
-    largest = fmaxf(largest, grid.partial_lse[split * grid.rows + row]);
-  for (int step = 16; step > 0; step /= 2) largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, step));
+  double largest = -INFINITY;
+  for (std::uint32_t split = lane; split < grid.splits; split += 32) {
+    const std::int64_t at = split * grid.rows + row;
+    if (grid.partial_sum[at] != 0) largest = fmax(largest, grid.partial_reference[at]);
+  }
+  for (int step = 16; step > 0; step /= 2) largest = fmax(largest, __shfl_xor_sync(~0u, largest, step));
   float sum = 0;
   if (p.sink != nullptr) {
-    const float sink = __ldg(p.sink + head * p.sink_head) * kLog2e;
-    largest = fmaxf(largest, sink);
-    sum = exp2_approx(sink - largest);
+    const double sink = load<double>(p.sink, p.sink_type, head * p.sink_head) * 1.4426950408889634;
+    largest = fmax(largest, sink);
+    if (sink != -INFINITY) sum = exp2_approx(static_cast<float>(sink - largest));
   }
   const int padded = static_cast<int>((p.dim_v + 3) / 4 * 4);
   float4 o[kVectors] = {};
   for (std::uint32_t split = 0; split < grid.splits; ++split) {
     const std::int64_t index = split * grid.rows + row;
-    const float weight = exp2_approx(grid.partial_lse[index] - largest);
-    if (weight == 0) continue;  // a split that saw no key
+    const float of_split = grid.partial_sum[index];
+    if (of_split == 0) continue;  // it saw no key
+    const float weight = of_split * exp2_approx(static_cast<float>(grid.partial_reference[index] - largest));
     sum += weight;
 #pragma unroll
     for (int v = 0; v < kVectors; ++v) {
@@ -656,8 +766,11 @@ __global__ __launch_bounds__(128) void sm80_fmha_combine(const __grid_constant__
     }
   }
   const float factor = sum == 0 ? 0 : 1 / sum;
-  if (lane == 0 && p.lse != nullptr)
-    p.lse[batch * p.lse_batch + head * p.lse_head + i] = sum == 0 ? -INFINITY : (largest + log2_approx(sum)) * kLn2;
+  if (lane == 0 && p.lse != nullptr) {
+    p.lse[batch * p.lse_batch + head * p.lse_head + i] =
+        sum == 0 ? -INFINITY
+                 : static_cast<float>(largest * 0.6931471805599453 + static_cast<double>(log2_approx(sum) * kLn2));
+  }
   const std::int64_t to = batch * p.o_strides.batch + head * p.o_strides.head + i * p.o_strides.row;
 #pragma unroll
   for (int v = 0; v < kVectors; ++v) {
@@ -679,7 +792,7 @@ __global__ __launch_bounds__(128) void sm80_fmha_combine(const __grid_constant__
 inline std::int64_t all_rows(const FmhaDescriptor& g) { return (g.packed ? 1 : g.batch) * g.heads * g.seq_q; }
 
 inline std::size_t workspace_forward(const Kernel&, const FmhaDescriptor& g, int splits) {
-  return splits > 1 ? static_cast<std::size_t>(all_rows(g)) * splits * ((g.dim_v + 3) / 4 * 4 + 1) * sizeof(float) : 0;
+  return splits > 1 ? static_cast<std::size_t>(all_rows(g)) * splits * ((g.dim_v + 3) / 4 * 4 + 3) * sizeof(float) : 0;
 }
 
 template <typename Config>
@@ -702,7 +815,10 @@ void run_forward(const Kernel&, const Problem& p, const Launch& launch) {
   grid.splits = static_cast<std::uint32_t>(launch.splits);
   grid.rows = packed_batch * p.heads * p.seq_q;
   grid.partial_o = static_cast<float*>(launch.workspace);
-  if (launch.splits > 1) grid.partial_lse = grid.partial_o + grid.rows * launch.splits * ((p.dim_v + 3) / 4 * 4);
+  if (launch.splits > 1) {
+    grid.partial_reference = reinterpret_cast<double*>(grid.partial_o + grid.rows * launch.splits * ((p.dim_v + 3) / 4 * 4));
+    grid.partial_sum = reinterpret_cast<float*>(grid.partial_reference + grid.rows * launch.splits);
+  }
   const auto stream = static_cast<cudaStream_t>(launch.stream);
   const unsigned blocks = grid.row_tiles * grid.heads * grid.splits;
   const auto kernel = any          ? sm80_fmha_forward<Config, Scores::any>
@@ -721,6 +837,7 @@ void prepare_forward(const Kernel&) {
   allow_shared_memory(sm80_fmha_forward<Config, Scores::scale>, Config::kSharedMemory);
   allow_shared_memory(sm80_fmha_forward<Config, Scores::bias>, Config::kSharedMemory);
   allow_shared_memory(sm80_fmha_forward<Config, Scores::any>, Config::kSharedMemory);
+  load_kernel(sm80_fmha_combine<typename Config::Element>);
 }
 
 template <typename Config>

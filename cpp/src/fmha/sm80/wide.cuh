@@ -8,7 +8,7 @@
 //   row by row, softmax in the forward, or P and dS in the backward, replace them there: four or eight threads to a row;
 //   O, dQ, dK or dV: slices of the other operand's head dimension are staged and multiplied from the left by these weights,
 //   and the products added to sums in registers, which hold the whole head dimension.
-// D, the row sums of grad O, and the row sums of which the gradient of the ALiBi slopes consists go through the workspace.
+// D, the row sums of grad O, how to find a row's weights, and the row sums of which the gradient of the ALiBi slopes consists go through the workspace.
 //
 // Order of summation. Each product over kSide terms is summed from zero and then added to its total, tiles and slices in
 // order: errors grow with the number of tiles, and TF32 tensor cores, which truncate rather than round when they add, do so
@@ -32,7 +32,7 @@
 #include "core/cuda.hpp"
 #include "core/kernels.hpp"
 #include "fmha/kernel.hpp"
-#include "fmha/score.hpp"
+#include "fmha/sm80/scores.cuh"
 
 namespace cutplan::fmha::sm80 {
 
@@ -61,8 +61,9 @@ struct Square {
 template <typename T>
 struct CudaCores : Square<T> {
   using S = Square<T>;
-  static constexpr int kVector = 8 / static_cast<int>(sizeof(T));  // along the inner extent, read together
-  static constexpr int kPitch = S::kSide + kVector;                // a column of vectors lies in all banks
+  static constexpr T kRounding = sizeof(T) == 8 ? T(0x1p-46) : T(0x1p-18);  // of a dot product, as far_row() has it
+  static constexpr int kVector = 8 / static_cast<int>(sizeof(T));           // along the inner extent, read together
+  static constexpr int kPitch = S::kSide + kVector;                         // a column of vectors lies in all banks
   static constexpr int kPitchAcross = kPitch;
   static constexpr int kEdge = S::kSide / 16;
 
@@ -135,6 +136,7 @@ struct Tf32Pair {
 /// product of the small halves, 2^-22 of the whole. Warps stand 4 x 2, each on 16 rows and 32 columns.
 template <bool kSplit>
 struct Tf32 : Square<float> {
+  static constexpr float kRounding = kSplit ? 0x1p-18f : 0x1p-9f;
   static constexpr int kPitch = kSide + 4;        // eight rows of four neighbours lie in all banks
   static constexpr int kPitchAcross = kSide + 8;  // four rows of eight neighbours do
 
@@ -188,25 +190,6 @@ struct Tf32 : Square<float> {
 };
 
 // ---- Operands ----
-
-template <typename T>
-__device__ constexpr T infinity() {
-  return static_cast<T>(__builtin_huge_val());
-}
-
-/// Reads and writes elements of float32 or of T, of which `type` says.
-template <typename T>
-__device__ __forceinline__ T load(const void* data, DType type, std::int64_t i) {
-  return type == DType::f32 ? static_cast<T>(static_cast<const float*>(data)[i]) : static_cast<const T*>(data)[i];
-}
-template <typename T>
-__device__ __forceinline__ void store(void* data, DType type, std::int64_t i, T x) {
-  if (type == DType::f32) {
-    static_cast<float*>(data)[i] = static_cast<float>(x);
-  } else {
-    static_cast<T*>(data)[i] = x;
-  }
-}
 
 /// The rows of one sequence and head.
 template <typename T>
@@ -307,47 +290,20 @@ __device__ __forceinline__ void store_rows(const typename Math::Sums (&total)[Ma
 
 /// The batch entry and query head that a block works on. It lies in shared memory, because the registers are for sums.
 template <typename T>
-struct Head {
-  std::int64_t batch, head;
-  Sequence sequence;
+struct Head : HeadScores<T> {
   Matrix<T> q, k, v, grad;  // grad: in the backward
-  T scale, softcap, slope;
-  std::int64_t bias, mask;  // where this head's start
 
   __device__ Head(const Problem& p, const Sequence& s, std::int64_t batch, std::int64_t head)
-      : batch(batch), head(head), sequence(s), grad{}, scale(static_cast<T>(p.scale)), softcap(static_cast<T>(p.softcap)) {
+      : HeadScores<T>(p, s, batch, head), grad{} {
     const std::int64_t head_k = head / (p.heads / p.heads_k);
     q = matrix<T>(p.q, p.q_strides, batch, head, s.first_q, s.len_q, p.dim);
     k = matrix<T>(p.k, p.k_strides, batch, head_k, s.first_k, s.len_k, p.dim);
     v = matrix<T>(p.v, p.v_strides, batch, head_k, s.first_k, s.len_k, p.dim_v);
-    slope = p.alibi_slopes != nullptr ? p.alibi_slopes[batch * p.alibi_batch + head * p.alibi_head] : 0;
-    bias = batch * p.bias_strides.batch + head * p.bias_strides.head;
-    mask = batch * p.mask_strides.batch + head * p.mask_strides.head;
   }
 
   __device__ Head(const BackwardProblem& b, const Sequence& s, std::int64_t batch, std::int64_t head)
       : Head(b.forward, s, batch, head) {
     grad = matrix<T>(b.grad, b.grad_strides, batch, head, s.first_q, s.len_q, b.forward.dim_v);
-  }
-
-  /// i + off - j.
-  __device__ std::int64_t distance(std::int64_t i, std::int64_t j) const { return i + sequence.offset - j; }
-
-  /// From a dot product; -inf for a key that takes no part. `derivative`: of the capped score by the dot product.
-  __device__ T logit(const Problem& p, T dot, std::int64_t i, std::int64_t j, T& derivative) const {
-    const std::int64_t d = distance(i, j);
-    derivative = scale;
-    if (i >= sequence.len_q || j >= sequence.len_k || d > p.left || -d > p.right) return -infinity<T>();
-    if (p.mask != nullptr && p.mask[mask + i * p.mask_strides.row + j * p.mask_strides.col] == 0) return -infinity<T>();
-    T x = dot * scale;
-    if (softcap > 0) {
-      const T t = tanh(x / softcap);
-      x = softcap * t;
-      derivative *= (1 - t) * (1 + t);
-    }
-    x -= slope * static_cast<T>(d < 0 ? -d : d);
-    if (p.bias != nullptr) x += load<T>(p.bias, p.bias_type, bias + i * p.bias_strides.row + j * p.bias_strides.col);
-    return x;
   }
 };
 
@@ -444,7 +400,7 @@ __global__ __launch_bounds__(wide_threads, wide_blocks) void sm80_fmha_wide_forw
     T& highest = shared.row[0][row];
     T& sum = shared.row[1][row];
     if (part == 0) {
-      highest = p.sink != nullptr ? static_cast<T>(p.sink[index * p.sink_head]) : -infinity<T>();
+      highest = p.sink != nullptr ? load<T>(p.sink, p.sink_type, index * p.sink_head) : -infinity<T>();
       sum = highest == -infinity<T>() ? 0 : 1;
     }
     typename Math::Sums o[Math::kSlices] = {};
@@ -506,10 +462,17 @@ __device__ __forceinline__ std::int64_t row_index(const Problem& p, const Sequen
   return ((p.cu_seqlens_q != nullptr ? 0 : batch) * p.heads + head) * p.seq_q + s.first_q + i;
 }
 
-/// D, the sum of grad times o, for each row of Q: a warp to a row.
+/// What the backward keeps of each row of Q, in the workspace.
+template <typename T>
+struct WideRows {
+  T *delta, *reference, *log_sum;  // D, and RowWeights
+};
+
+/// D, the sum of grad times o, and how to find the weights, for each row of Q: a warp to a row.
 template <typename Math>
-__global__ __launch_bounds__(wide_threads) void sm80_fmha_wide_delta(const __grid_constant__ BackwardProblem b,
-                                                                     typename Math::T* delta, std::int64_t rows) {
+__global__ __launch_bounds__(wide_threads, 4) void sm80_fmha_wide_statistics(const __grid_constant__ BackwardProblem b,
+                                                                             const WideRows<typename Math::T> to,
+                                                                             std::int64_t rows) {
   using T = typename Math::T;
   const Problem& p = b.forward;
   const int lane = threadIdx.x % 32;
@@ -524,18 +487,37 @@ __global__ __launch_bounds__(wide_threads) void sm80_fmha_wide_delta(const __gri
     }
 #pragma unroll
     for (int offset = 16; offset > 0; offset /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, offset);
-    if (lane == 0) delta[n] = static_cast<T>(sum);
+    // float64 scores reach further than a float32 LSE, which is -inf then, as for a row without keys.
+    const float lse = p.lse[batch * p.lse_batch + head * p.lse_head + i];
+    RowWeights<T> weights{static_cast<T>(lse), 0};
+    if (abs(lse) > kFarLse && (lse != -infinity<float>() || sizeof(T) > sizeof(float))) {
+      std::int64_t of = batch, first = 0;
+      if (p.cu_seqlens_q != nullptr) {
+        for (of = 0; of < p.batch && p.cu_seqlens_q[of + 1] <= i; ++of) continue;
+        if (of == p.batch) continue;  // rows after the last sequence
+        first = sequence(p, of).first_q;
+      }
+      weights = far_row<T>(p, of, head, i - first, Math::kRounding);
+    }
+    if (lane == 0) {
+      to.delta[n] = static_cast<T>(sum);
+      to.reference[n] = weights.reference;
+      to.log_sum[n] = weights.log_sum;
+    }
   }
 }
 
-/// LSE and D of the square's queries.
+/// D and RowWeights of the square's queries.
 template <typename Math, typename Shared, typename T>
-__device__ __forceinline__ void load_row_statistics(Shared& shared, const Problem& p, const T* delta, std::int64_t i0) {
+__device__ __forceinline__ void load_row_statistics(Shared& shared, const Problem& p, const WideRows<T>& from,
+                                                    std::int64_t i0) {
   const Sequence& s = shared.head.sequence;
-  const std::int64_t i = i0 + threadIdx.x, batch = shared.head.batch, head = shared.head.head;
+  const std::int64_t i = i0 + threadIdx.x;
   if (threadIdx.x < Math::kSide && i < s.len_q) {
-    shared.row[0][threadIdx.x] = p.lse[batch * p.lse_batch + head * p.lse_head + s.first_q + i];
-    shared.row[1][threadIdx.x] = delta[row_index(p, s, batch, head, i)];
+    const std::int64_t n = row_index(p, s, shared.head.batch, shared.head.head, i);
+    shared.row[0][threadIdx.x] = from.reference[n];
+    shared.row[1][threadIdx.x] = from.delta[n];
+    shared.row[2][threadIdx.x] = from.log_sum[n];
   }
 }
 
@@ -553,7 +535,8 @@ __device__ __forceinline__ void differentiate(Shared& shared, const Problem& p, 
     T derivative, weight = 0, ds = 0;
     const T logit = shared.head.logit(p, first, i0 + query, j0 + key, derivative);
     if (logit != -infinity<T>()) {
-      const T probability = exp(logit - shared.row[0][query]), factor = kept<Math>(shared.keep, p, query, key);
+      const RowWeights<T> weights{shared.row[0][query], shared.row[2][query]};
+      const T probability = exp(weights.exponent(logit)), factor = kept<Math>(shared.keep, p, query, key);
       weight = probability * factor;
       ds = probability * (second * factor - shared.row[1][query]);
     }
@@ -577,7 +560,7 @@ struct AsIs {
 template <typename Math>
 __global__ __launch_bounds__(wide_threads, wide_blocks) void sm80_fmha_wide_dq(const __grid_constant__ BackwardProblem b,
                                                                                const __grid_constant__ Work work,
-                                                                               const typename Math::T* delta,
+                                                                               const WideRows<typename Math::T> of_rows,
                                                                                typename Math::T* distances) {
   using T = typename Math::T;
   constexpr int kSide = Math::kSide;
@@ -592,7 +575,7 @@ __global__ __launch_bounds__(wide_threads, wide_blocks) void sm80_fmha_wide_dq(c
     const Sequence& s = head.sequence;
     typename Math::Sums dq[Math::kSlices] = {};
     T distance = 0;
-    load_row_statistics<Math>(shared, p, delta, i0);
+    load_row_statistics<Math>(shared, p, of_rows, i0);
     for (std::int64_t j0 = first_key(p, s, i0) / kSide * kSide; j0 < end_key(p, s, min(i0 + kSide, s.len_q) - 1);
          j0 += kSide) {
       dots<Math>(shared, shared.w[0], head.q, i0, head.k, j0);
@@ -621,7 +604,7 @@ template <typename Math>
 __global__ __launch_bounds__(wide_threads,
                              wide_blocks_dkv) void sm80_fmha_wide_dkv(const __grid_constant__ BackwardProblem b,
                                                                       const __grid_constant__ Work work,
-                                                                      const typename Math::T* delta) {
+                                                                      const WideRows<typename Math::T> of_rows) {
   using T = typename Math::T;
   constexpr int kSide = Math::kSide;
   const Problem& p = b.forward;
@@ -642,7 +625,7 @@ __global__ __launch_bounds__(wide_threads,
       for (std::int64_t i0 = begin; i0 < end; i0 += kSide) {
         dots<Math>(shared, shared.w[0], head.k, j0, head.q, i0);
         dots<Math>(shared, shared.w[1], head.v, j0, head.grad, i0);
-        load_row_statistics<Math>(shared, p, delta, i0);
+        load_row_statistics<Math>(shared, p, of_rows, i0);
         draw<Math>(shared.keep, p, shared.head, i0, j0);
         __syncthreads();
         differentiate<Math, true>(shared, p, i0, j0, [](std::int64_t, std::int64_t, int, T) {});
@@ -667,7 +650,7 @@ struct BiasTiles {
 template <typename Math>
 __global__ __launch_bounds__(wide_threads, wide_blocks) void sm80_fmha_wide_dbias(const __grid_constant__ BackwardProblem b,
                                                                                   const __grid_constant__ BiasTiles tiles,
-                                                                                  const typename Math::T* delta) {
+                                                                                  const WideRows<typename Math::T> of_rows) {
   using T = typename Math::T;
   constexpr int kSide = Math::kSide;
   const Problem& p = b.forward;
@@ -696,7 +679,7 @@ __global__ __launch_bounds__(wide_threads, wide_blocks) void sm80_fmha_wide_dbia
           for (std::int64_t j0 = begin; j0 < end; j0 += kSide) {
             dots<Math>(shared, shared.w[0], head.q, i0, head.k, j0);
             dots<Math>(shared, shared.w[1], head.grad, i0, head.v, j0);
-            load_row_statistics<Math>(shared, p, delta, i0);
+            load_row_statistics<Math>(shared, p, of_rows, i0);
             draw<Math>(shared.keep, p, shared.head, i0, j0);
             __syncthreads();
             differentiate<Math, false>(shared, p, i0, j0, [&](std::int64_t, std::int64_t, int c, T ds) { mine[c] += ds; });
@@ -720,27 +703,30 @@ __global__ __launch_bounds__(wide_threads, wide_blocks) void sm80_fmha_wide_dbia
   }
 }
 
-/// Gradients that are sums over all rows of a head: of the sink from D, or of the ALiBi slope from the rows' distances. A
+/// Gradients that are sums over all rows of a head: of the sink from D, or of the ALiBi slope from the rows' `distances`. A
 /// block to a sum, of one batch entry or of all.
 template <typename Math, bool kSink>
 __global__ __launch_bounds__(wide_threads) void sm80_fmha_wide_head_sums(const __grid_constant__ BackwardProblem b,
-                                                                         const typename Math::T* values, bool all_batches) {
+                                                                         const WideRows<typename Math::T> of_rows,
+                                                                         const typename Math::T* distances,
+                                                                         bool all_batches) {
   const Problem& p = b.forward;
   __shared__ double partial[wide_threads];
   const std::int64_t items = (all_batches ? 1 : p.batch) * p.heads;
   for (std::int64_t item = blockIdx.x; item < items; item += gridDim.x) {
     const std::int64_t head = item % p.heads, batch0 = item / p.heads;
-    const double sink = kSink ? static_cast<double>(p.sink[head * p.sink_head]) : 0;
+    const double sink = kSink ? load<double>(p.sink, p.sink_type, head * p.sink_head) : 0;
     double sum = 0;
     for (std::int64_t batch = batch0; batch < (all_batches ? p.batch : batch0 + 1); ++batch) {
       const Sequence s = sequence(p, batch);
       for (std::int64_t i = threadIdx.x; i < s.len_q; i += wide_threads) {
-        const double value = static_cast<double>(values[row_index(p, s, batch, head, i)]);
+        const std::int64_t n = row_index(p, s, batch, head, i);
         if constexpr (kSink) {
-          const double lse = static_cast<double>(p.lse[batch * p.lse_batch + head * p.lse_head + s.first_q + i]);
-          if (lse != -infinity<double>()) sum -= exp(sink - lse) * value;
+          const RowWeights<double> weights{static_cast<double>(of_rows.reference[n]),
+                                           static_cast<double>(of_rows.log_sum[n])};
+          if (sink != -infinity<double>()) sum -= exp(weights.exponent(sink)) * static_cast<double>(of_rows.delta[n]);
         } else {
-          sum += value;
+          sum += static_cast<double>(distances[n]);
         }
       }
     }
@@ -751,9 +737,10 @@ __global__ __launch_bounds__(wide_threads) void sm80_fmha_wide_head_sums(const _
     }
     if (threadIdx.x == 0) {
       if constexpr (kSink) {
-        b.dsink[head * b.dsink_head] = static_cast<float>(partial[0]);
+        store(b.dsink, b.dsink_type, head * b.dsink_head, partial[0]);
       } else {
-        b.dalibi_slopes[(all_batches ? 0 : batch0) * b.dalibi_batch + head * b.dalibi_head] = static_cast<float>(partial[0]);
+        store(b.dalibi_slopes, b.dalibi_type, (all_batches ? 0 : batch0) * b.dalibi_batch + head * b.dalibi_head,
+              partial[0]);
       }
     }
     __syncthreads();
@@ -802,7 +789,7 @@ std::size_t row_array(bool packed, std::int64_t batch, std::int64_t heads, std::
 template <typename Math>
 std::size_t wide_workspace(const Kernel&, const FmhaBackwardDescriptor& d, bool) {
   const FmhaDescriptor& f = d.forward;
-  return row_array<typename Math::T>(f.packed, f.batch, f.heads, f.seq_q) * (d.dalibi_slopes ? 2 : 1);
+  return row_array<typename Math::T>(f.packed, f.batch, f.heads, f.seq_q) * (d.dalibi_slopes ? 4 : 3);
 }
 
 inline std::size_t no_workspace(const Kernel&, const FmhaDescriptor&, int) { return 0; }
@@ -814,22 +801,23 @@ void run_wide_backward(const Kernel&, const BackwardProblem& b, const Launch& la
   const Problem& p = b.forward;
   const bool packed = p.cu_seqlens_q != nullptr;
   const std::int64_t blocks = most_blocks(launch, wide_blocks), light_blocks = most_blocks(launch, 8);
-  T* const delta = static_cast<T*>(launch.workspace);
-  T* const distances =
-      b.dalibi_slopes != nullptr ? delta + row_array<T>(packed, p.batch, p.heads, p.seq_q) / sizeof(T) : nullptr;
+  const std::size_t of_array = row_array<T>(packed, p.batch, p.heads, p.seq_q) / sizeof(T);
+  T* const arrays = static_cast<T*>(launch.workspace);
+  const WideRows<T> of_rows{arrays, arrays + of_array, arrays + 2 * of_array};
+  T* const distances = b.dalibi_slopes != nullptr ? arrays + 3 * of_array : nullptr;
 
   const std::int64_t rows = (packed ? 1 : p.batch) * p.heads * p.seq_q;
-  start("launch of the sm80 attention kernel for D", sm80_fmha_wide_delta<Math>, std::min(ceil_div(rows, 8), light_blocks),
-        0, launch, b, delta, rows);
+  start("launch of the sm80 attention kernel for D", sm80_fmha_wide_statistics<Math>,
+        std::min(ceil_div(rows, 8), light_blocks), 0, launch, b, of_rows, rows);
 
   const std::int64_t dkv_blocks = most_blocks(launch, wide_blocks_dkv);
   const Work dkv = divide(p.batch, p.heads_k, ceil_div(p.seq_k, kSide), dkv_blocks);
   start("launch of the sm80 attention kernel for dK and dV", sm80_fmha_wide_dkv<Math>, std::min(dkv.items, dkv_blocks),
-        sizeof(WideShared<Math, 2>), launch, b, dkv, delta);
+        sizeof(WideShared<Math, 2>), launch, b, dkv, of_rows);
 
   const Work dq = divide(p.batch, p.heads, ceil_div(p.seq_q, kSide), blocks);
   start("launch of the sm80 attention kernel for dQ", sm80_fmha_wide_dq<Math>, std::min(dq.items, blocks),
-        sizeof(WideShared<Math, 2>), launch, b, dq, delta, distances);
+        sizeof(WideShared<Math, 2>), launch, b, dq, of_rows, distances);
 
   if (b.dbias != nullptr) {
     BiasTiles tiles;
@@ -839,15 +827,16 @@ void run_wide_backward(const Kernel&, const BackwardProblem& b, const Launch& la
     tiles.columns = b.dbias_sums[3] ? 1 : ceil_div(p.seq_k, kSide);
     tiles.items = tiles.batch * tiles.heads * tiles.rows * tiles.columns;
     start("launch of the sm80 attention kernel for dbias", sm80_fmha_wide_dbias<Math>, std::min(tiles.items, blocks),
-          sizeof(WideShared<Math, 3>), launch, b, tiles, delta);
+          sizeof(WideShared<Math, 3>), launch, b, tiles, of_rows);
   }
   if (b.dalibi_slopes != nullptr) {
     start("launch of the sm80 attention kernel for dalibi_slopes", sm80_fmha_wide_head_sums<Math, false>,
-          std::min((b.alibi_sums_batch ? 1 : p.batch) * p.heads, light_blocks), 0, launch, b, distances, b.alibi_sums_batch);
+          std::min((b.alibi_sums_batch ? 1 : p.batch) * p.heads, light_blocks), 0, launch, b, of_rows, distances,
+          b.alibi_sums_batch);
   }
   if (b.dsink != nullptr) {
     start("launch of the sm80 attention kernel for dsink", sm80_fmha_wide_head_sums<Math, true>,
-          std::min(p.heads, light_blocks), 0, launch, b, delta, true);
+          std::min(p.heads, light_blocks), 0, launch, b, of_rows, distances, true);
   }
 }
 
@@ -861,6 +850,9 @@ void prepare_wide_backward(const Kernel&) {
   allow_shared_memory(sm80_fmha_wide_dq<Math>, sizeof(WideShared<Math, 2>));
   allow_shared_memory(sm80_fmha_wide_dkv<Math>, sizeof(WideShared<Math, 2>));
   allow_shared_memory(sm80_fmha_wide_dbias<Math>, sizeof(WideShared<Math, 3>));
+  load_kernel(sm80_fmha_wide_statistics<Math>);
+  load_kernel(sm80_fmha_wide_head_sums<Math, false>);
+  load_kernel(sm80_fmha_wide_head_sums<Math, true>);
 }
 
 /// An entry of a table.

@@ -387,6 +387,7 @@ __global__ __launch_bounds__(Config::kThreads) void sm80_gemm(const __grid_const
 template <typename Config>
 void prepare(const Kernel&) {
   allow_shared_memory(sm80_gemm<Config>, Config::kSharedMemory);
+  load_kernel(split_k_reduce);
 }
 
 template <typename Config>

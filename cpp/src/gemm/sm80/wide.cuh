@@ -212,8 +212,9 @@ __device__ __forceinline__ void load_shared(double& to, std::uint32_t from) {
 }
 
 /// A float32 number as TF32 tensor cores are given it: rounded to nearest, or, where split, as the sum of two such numbers.
-/// The instruction ignores the 13 low bits, so that adding half of the last place it reads is all that rounding takes.
-/// Infinity stays what it is, and so must NaN, which the addition could carry into the sign.
+/// The instruction ignores the 13 low bits, so that adding half of the last place it reads is all that rounding takes. It
+/// would carry the largest numbers to infinity, and NaN into the sign: from 0x7f7ff000 on they are truncated, and infinity
+/// stays what it is.
 template <bool kSplit>
 struct Tf32Factor {
   std::uint32_t big, small;
@@ -221,17 +222,14 @@ struct Tf32Factor {
   Tf32Factor() = default;
   __device__ __forceinline__ explicit Tf32Factor(std::uint32_t bits) : big(bits) {
     const float x = __uint_as_float(bits);
-    if constexpr (kSplit) {
-      asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(big) : "f"(x));  // with its low bits cleared
-      small = __float_as_uint(x - __uint_as_float(big)) + 0x1000u;
-    } else if (fabsf(x) < __int_as_float(0x7f800000)) {
-      big += 0x1000u;
-    }
+    if (fabsf(x) < __int_as_float(0x7f7ff000)) big += 0x1000u;
+    if constexpr (kSplit) small = __float_as_uint(x - __uint_as_float(big & 0xffffe000u)) + 0x1000u;
   }
 };
 
 /// TF32 tensor cores, m16n8k8. Where split, a product is the sum of three: what is left out is that of the small halves.
-/// (Infinity times the small half of a finite number has any sign, or is NaN: split, an infinite factor gives NaN.)
+/// Where the product of the big halves is infinite, be it that a factor is or that it overflows, the others have any sign or
+/// are NaN, and so is the sum. So an element that comes out as NaN is made again, of big halves alone.
 template <typename Config>
 struct Tf32Cores {
   using Epilogue = gemm::Epilogue;
@@ -309,20 +307,23 @@ struct Tf32Cores {
     }
   };
 
+  /// `kBigAlone`: of two split factors the big halves alone, summed over all of K.
+  template <bool kBigAlone>
   __device__ __forceinline__ static void multiply_row(Sums& sums, int i, int k_block, const RowFragment& fragment,
                                                       const Columns& columns) {
-    if (kSplit && k_block == 0) add_row(sums, i);
+    constexpr bool kThree = kSplit && !kBigAlone;
+    if (kThree && k_block == 0) add_row(sums, i);
     Tf32Factor<kSplit> a[4];
 #pragma unroll
     for (int e = 0; e < 4; ++e) a[e] = Tf32Factor<kSplit>(fragment[e]);
 #pragma unroll
-    for (int term = kSplit ? 0 : 2; term < 3; ++term) {
+    for (int term = kThree ? 0 : 2; term < 3; ++term) {
 #pragma unroll
       for (int j = 0; j < kCols; ++j) {
         // Back and forth along N, so that neighbours in issue order share a fragment.
         const int n = (i + term) % 2 ? kCols - 1 - j : j;
         float* d = &sums.x[(i * kCols + n) * 4];
-        const auto c = [&](int e) { return kSplit && k_block == 0 && term == 0 ? 0.0f : d[e]; };
+        const auto c = [&](int e) { return kThree && k_block == 0 && term == 0 ? 0.0f : d[e]; };
         const Tf32Factor<kSplit>* b = &columns.x[n / 2][n % 2 * 2];
         const auto x = [&](int e) { return term == 0 ? a[e].small : a[e].big; };
         const auto y = [&](int e) { return term == 1 ? b[e].small : b[e].big; };
@@ -340,6 +341,35 @@ struct Tf32Cores {
       return sums.total;
     } else {
       return sums.x;
+    }
+  }
+
+  /// Whether any of `values` is NaN, of those in the first `rows` rows and `cols` columns of the warp tile: what lies beyond
+  /// them may be anything.
+  __device__ __forceinline__ static bool has_nan(const Values& values, std::int64_t rows, std::int64_t cols) {
+    const int lane = threadIdx.x % 32;
+    const auto rows_left = static_cast<int>(min(rows, std::int64_t{Config::kWarpM})) - lane / 4,
+               cols_left = static_cast<int>(min(cols, std::int64_t{Config::kWarpN})) - lane % 4 * 2;
+    bool found = false;
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+#pragma unroll
+      for (int j = 0; j < kCols; ++j) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+          const bool inside = 16 * i + 8 * (e / 2) < rows_left && 8 * j + e % 2 < cols_left;
+          found |= inside && isnan(values[(i * kCols + j) * 4 + e]);
+        }
+      }
+    }
+    return found;
+  }
+
+  /// Puts the products of big halves in the place of what is NaN.
+  __device__ __forceinline__ static void replace_nan(Sums& sums) {
+#pragma unroll
+    for (int e = 0; e < kSums; ++e) {
+      if (isnan(sums.total[e])) sums.total[e] = sums.x[e];
     }
   }
 
@@ -417,6 +447,7 @@ struct CudaCores {
     for (int g = 0; g < kCols / 4; ++g) Operand<false>::load(&b[4 * g], first, g, k_block);
   }
 
+  template <bool>
   __device__ __forceinline__ static void multiply_row(Sums& acc, int i, int, const RowFragment& a, Columns b) {
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
@@ -486,22 +517,22 @@ class WideEpilogue {
         if (i < count) f(i);
       }
     };
-    const auto read = [&](const void* data, std::int64_t ld, std::int64_t stride, double (&to)[kCount]) {
-      const double* from = static_cast<const double*>(data) + batch_ * stride + row * ld + col;
+    const auto read = [&](const void* data, std::int64_t ld, std::int64_t step, std::int64_t stride, double (&to)[kCount]) {
+      const double* from = static_cast<const double*>(data) + batch_ * stride + row * ld + col * step;
       each([&](int i) { to[i] = from[i * ld]; });
     };
     double y[kCount] = {};
     each([&](int i) { x[i] *= p_.alpha; });
     if (p_.c) {
-      read(p_.c, p_.ldc, p_.batch_c, y);
+      read(p_.c, p_.ldc, p_.c_step, p_.batch_c, y);
       each([&](int i) { x[i] = fma(p_.beta, y[i], x[i]); });
     }
     if (p_.bias) {
-      const double* bias = static_cast<const double*>(p_.bias) + (p_.bias_over_m ? row : col);
+      const double* bias = static_cast<const double*>(p_.bias) + batch_ * p_.batch_bias + (p_.bias_over_m ? row : col);
       each([&](int i) { x[i] += bias[p_.bias_over_m ? i : 0]; });
     }
     if (p_.auxiliary == Auxiliary::gradient) {
-      read(p_.aux, p_.ld_aux, p_.batch_aux, y);
+      read(p_.aux, p_.ld_aux, p_.aux_step, p_.batch_aux, y);
       each([&](int i) { x[i] *= derivative(p_.activation, y[i]); });
     } else {
       if (p_.auxiliary == Auxiliary::store) {
@@ -511,7 +542,7 @@ class WideEpilogue {
       if (p_.activation != Activation::none) each([&](int i) { x[i] = activation(p_.activation, x[i]); });
     }
     if (p_.residual) {
-      read(p_.residual, p_.ld_residual, p_.batch_residual, y);
+      read(p_.residual, p_.ld_residual, p_.residual_step, p_.batch_residual, y);
       each([&](int i) { x[i] += y[i]; });
     }
     double* d = static_cast<double*>(p_.d) + d_batch_ * p_.batch_d + row * p_.ldd + col;
@@ -600,6 +631,7 @@ struct DoubleCores {
     }
   }
 
+  template <bool>
   __device__ __forceinline__ static void multiply_row(Sums& acc, int i, int, const RowFragment& a, Columns columns) {
 #pragma unroll
     for (int j = 0; j < kCols; ++j) {
@@ -687,6 +719,7 @@ __global__ __launch_bounds__(Config::kThreads, Config::kBlocksOnSm) void wide_ge
   using LoadB = WideLoader<Config, Config::kTileN, Config::kAlongKB, Config::kTileM <= 32>;  // few rows read B once
   constexpr int kStages = Config::kStages, kTileK = Config::kTileK, kBlocksK = Config::kBlocksK, kRows = Arithmetic::kRows,
                 kAhead = Arithmetic::kAhead, kPlaces = kBlocksK * kRows;
+  constexpr bool kSplit = !Config::kWide && Config::kMath == Math::tf32x3;
   static_assert(kBlocksK % 2 == 0 && kPlaces % (2 * kAhead) == 0 &&
                 kAhead <= kRows);  // fragments take turns in their buffers
   extern __shared__ __align__(1024) char shared[];
@@ -707,93 +740,108 @@ __global__ __launch_bounds__(Config::kThreads, Config::kBlocksOnSm) void wide_ge
     const int k_last =
         static_cast<int>(tile.k_end - tile.k - static_cast<std::int64_t>(steps - 1) * kTileK);  // of the last step
 
-    LoadA load_a(static_cast<const Element*>(p.a) + tile.batch * p.batch_a, p.lda, tile.row, tile.row_end, tile.k);
-    LoadB load_b(static_cast<const Element*>(p.b) + tile.batch * p.batch_b, p.ldb, tile.col, p.n, tile.k);
-    // Steps whose copies all exist whole; others are filled up with zeros.
-    const int full_steps = k_last == kTileK ? steps : steps - 1;
-    const int whole_steps = load_a.whole_copies(p.m) && load_b.whole_copies(p.n) ? full_steps : 0;
-    const auto start_ragged_copy = [&](int step, std::uint32_t slot) {
-      const int k_left = step < full_steps ? kTileK : k_last;
-      load_a.copy_partial(slot, k_left);
-      load_b.copy_partial(slot + kOffsetB, k_left);
-    };
-    const auto copy = [&](int i, std::uint32_t slot, std::uint32_t runs_a, std::uint32_t runs_b) {
-      if (i < LoadA::kCopies) {
-        load_a.copy(slot, i, runs_a);
-      } else {
-        load_b.copy(slot + kOffsetB, i - LoadA::kCopies, runs_b);
-      }
-    };
-    constexpr int kCopies = LoadA::kCopies + LoadB::kCopies;
-    const auto wait_for_slot = [&] {
-      asm volatile("cp.async.wait_group %0;" ::"n"(kStages - 2));
-      __syncthreads();
-    };
-
-    __syncthreads();  // the ring is still read by the previous tile
-#pragma unroll
-    for (int stage = 0; stage < kStages - 1; ++stage) {
-      if (stage < steps) {
-        const std::uint32_t slot = ring + stage * Config::kSlotBytes;
-        const bool whole = stage < whole_steps;
-        if (!whole) start_ragged_copy(stage, slot);
-#pragma unroll
-        for (int i = 0; i < kCopies; ++i) copy(i, slot, load_a.runs(whole), load_b.runs(whole));
-      }
-      asm volatile("cp.async.commit_group;");
-    }
-
     typename Arithmetic::Sums acc = {};
-    typename Arithmetic::RowFragment a[2 * kAhead];
-    typename Arithmetic::ColumnFragments b[2];
-    if (steps > 0) {
-      wait_for_slot();
-#pragma unroll
-      for (int row = 0; row < kAhead; ++row) Arithmetic::load_row(a[row], first_a, row % kRows, row / kRows);
-      Arithmetic::load_columns(b[0], first_b, 0);
-    }
-    std::uint32_t slot = 0, free_slot = (kStages - 1) * Config::kSlotBytes;  // free_slot: read in the previous step
-#pragma unroll 1
-    for (int step = 0; step < steps; ++step) {
-      const std::uint32_t next_slot = slot + Config::kSlotBytes == kRingBytes ? 0 : slot + Config::kSlotBytes;
-      const int incoming = step + kStages - 1;
-      const bool whole = incoming < whole_steps;
-      const std::uint32_t runs_a = load_a.runs(whole), runs_b = load_b.runs(whole);
-      if (!whole && incoming < steps) start_ragged_copy(incoming, ring + free_slot);
-#pragma unroll
-      for (int k_block = 0; k_block < kBlocksK; ++k_block) {
-        const typename Arithmetic::Columns columns(b[k_block % 2]);
-#pragma unroll
-        for (int row = 0; row < kRows; ++row) {
-          const int place = k_block * kRows + row, ahead = (place + kAhead) % kPlaces;
-          if (place == kPlaces - kAhead) {
-            asm volatile("cp.async.commit_group;");
-            wait_for_slot();
-          }
-          // After the last step this reads a slot that nobody needs: cheaper than a branch.
-          const std::uint32_t from = place + kAhead < kPlaces ? slot : next_slot;
-          Arithmetic::load_row(a[(place + kAhead) % (2 * kAhead)], first_a + from, ahead % kRows, ahead / kRows);
-          if (row == kRows - kAhead)
-            Arithmetic::load_columns(b[(k_block + 1) % 2], first_b + from, (k_block + 1) % kBlocksK);
-          // Copies are spread between the rows of products, so that neither these nor the fragments wait for a burst of
-          // them.
-          constexpr int kCopyPlaces = kPlaces - kAhead;
-          if (place < kCopyPlaces) {
-#pragma unroll
-            for (int i = place * kCopies / kCopyPlaces; i < (place + 1) * kCopies / kCopyPlaces; ++i)
-              copy(i, ring + free_slot, runs_a, runs_b);
-          }
-          Arithmetic::multiply_row(acc, row, k_block, a[place % (2 * kAhead)], columns);
+    const auto multiply = [&](auto big_alone) {
+      LoadA load_a(static_cast<const Element*>(p.a) + tile.batch * p.batch_a, p.lda, tile.row, tile.row_end, tile.k);
+      LoadB load_b(static_cast<const Element*>(p.b) + tile.batch * p.batch_b, p.ldb, tile.col, p.n, tile.k);
+      // Steps whose copies all exist whole; others are filled up with zeros.
+      const int full_steps = k_last == kTileK ? steps : steps - 1;
+      const int whole_steps = load_a.whole_copies(p.m) && load_b.whole_copies(p.n) ? full_steps : 0;
+      const auto start_ragged_copy = [&](int step, std::uint32_t slot) {
+        const int k_left = step < full_steps ? kTileK : k_last;
+        load_a.copy_partial(slot, k_left);
+        load_b.copy_partial(slot + kOffsetB, k_left);
+      };
+      const auto copy = [&](int i, std::uint32_t slot, std::uint32_t runs_a, std::uint32_t runs_b) {
+        if (i < LoadA::kCopies) {
+          load_a.copy(slot, i, runs_a);
+        } else {
+          load_b.copy(slot + kOffsetB, i - LoadA::kCopies, runs_b);
         }
-      }
-      free_slot = slot;
-      slot = next_slot;
-    }
-    asm volatile("cp.async.wait_group 0;");
-    __syncthreads();  // the epilogue reuses the ring
+      };
+      constexpr int kCopies = LoadA::kCopies + LoadB::kCopies;
+      const auto wait_for_slot = [&] {
+        asm volatile("cp.async.wait_group %0;" ::"n"(kStages - 2));
+        __syncthreads();
+      };
 
-    char* const staging = shared + warp * Config::kStagingBytes;
+      __syncthreads();  // the ring is still read by the previous tile
+#pragma unroll
+      for (int stage = 0; stage < kStages - 1; ++stage) {
+        if (stage < steps) {
+          const std::uint32_t slot = ring + stage * Config::kSlotBytes;
+          const bool whole = stage < whole_steps;
+          if (!whole) start_ragged_copy(stage, slot);
+#pragma unroll
+          for (int i = 0; i < kCopies; ++i) copy(i, slot, load_a.runs(whole), load_b.runs(whole));
+        }
+        asm volatile("cp.async.commit_group;");
+      }
+
+      typename Arithmetic::RowFragment a[2 * kAhead];
+      typename Arithmetic::ColumnFragments b[2];
+      if (steps > 0) {
+        wait_for_slot();
+#pragma unroll
+        for (int row = 0; row < kAhead; ++row) Arithmetic::load_row(a[row], first_a, row % kRows, row / kRows);
+        Arithmetic::load_columns(b[0], first_b, 0);
+      }
+      std::uint32_t slot = 0, free_slot = (kStages - 1) * Config::kSlotBytes;  // free_slot: read in the previous step
+#pragma unroll 1
+      for (int step = 0; step < steps; ++step) {
+        const std::uint32_t next_slot = slot + Config::kSlotBytes == kRingBytes ? 0 : slot + Config::kSlotBytes;
+        const int incoming = step + kStages - 1;
+        const bool whole = incoming < whole_steps;
+        const std::uint32_t runs_a = load_a.runs(whole), runs_b = load_b.runs(whole);
+        if (!whole && incoming < steps) start_ragged_copy(incoming, ring + free_slot);
+#pragma unroll
+        for (int k_block = 0; k_block < kBlocksK; ++k_block) {
+          typename Arithmetic::Columns columns(b[k_block % 2]);
+#pragma unroll
+          for (int row = 0; row < kRows; ++row) {
+            const int place = k_block * kRows + row, ahead = (place + kAhead) % kPlaces;
+            if (place == kPlaces - kAhead) {
+              asm volatile("cp.async.commit_group;");
+              wait_for_slot();
+            }
+            // After the last step this reads a slot that nobody needs: cheaper than a branch.
+            const std::uint32_t from = place + kAhead < kPlaces ? slot : next_slot;
+            Arithmetic::load_row(a[(place + kAhead) % (2 * kAhead)], first_a + from, ahead % kRows, ahead / kRows);
+            if (row == kRows - kAhead)
+              Arithmetic::load_columns(b[(k_block + 1) % 2], first_b + from, (k_block + 1) % kBlocksK);
+            // Copies are spread between the rows of products, so that neither these nor the fragments wait for a burst of
+            // them.
+            constexpr int kCopyPlaces = kPlaces - kAhead;
+            if (place < kCopyPlaces) {
+#pragma unroll
+              for (int i = place * kCopies / kCopyPlaces; i < (place + 1) * kCopies / kCopyPlaces; ++i)
+                copy(i, ring + free_slot, runs_a, runs_b);
+            }
+            Arithmetic::template multiply_row<decltype(big_alone)::value>(acc, row, k_block, a[place % (2 * kAhead)],
+                                                                          columns);
+          }
+        }
+        free_slot = slot;
+        slot = next_slot;
+      }
+      asm volatile("cp.async.wait_group 0;");
+    };
+    multiply(std::false_type{});
     auto& sums = Arithmetic::values(acc);
+    if constexpr (kSplit) {
+      const bool found = Arithmetic::has_nan(sums, tile.row_end - tile.row - warp_m, p.n - tile.col - warp_n);
+      if (__syncthreads_or(found)) {
+        for (float& x : acc.x) x = 0;
+        multiply(std::true_type{});
+        Arithmetic::replace_nan(acc);
+        __syncthreads();
+      }
+    } else {
+      __syncthreads();
+    }
+
+    // The epilogue reuses the ring.
+    char* const staging = shared + warp * Config::kStagingBytes;
     if (!add_warps<Config>(sums, reinterpret_cast<Element*>(staging), warp_k)) continue;
     Arithmetic::store(typename Arithmetic::Epilogue(p, tile.batch, tile.slice * p.batch + tile.batch, tile.row_end), sums,
                       staging, tile.row + warp_m, tile.col + warp_n);
@@ -816,6 +864,11 @@ __global__ void wide_split_k_reduce(const __grid_constant__ Problem p, const Sum
 template <typename Config>
 void prepare_wide(const Kernel&) {
   allow_shared_memory(wide_gemm<Config>, Config::kSharedMemory);
+  if constexpr (Config::kWide) {
+    load_kernel(wide_split_k_reduce);
+  } else {
+    load_kernel(split_k_reduce);
+  }
 }
 
 template <typename Config>
@@ -868,6 +921,7 @@ constexpr Kernel wide_kernel(double peak_fraction) {
   k.minimum_compute_capability = kArch == Arch::sm90 ? 90 : 80;
   k.maximum_compute_capability = kArch == Arch::sm90 ? 90 : any_newer;
   k.splits_k = true;
+  k.groups = true;
   k.peak_fraction = peak_fraction;
   k.exposed_seconds = kTileM * kTileN >= 128 * 128 ? 5e-6 : 3e-6;
   k.run = run_wide<C>;

@@ -410,6 +410,7 @@ __global__ __launch_bounds__(threads, 1) void sm90_gemm(
     cutlass::arch::fence_barrier_init();
   }
   if constexpr (Config::kClusterM > 1) {
+    __syncwarp();  // a cluster's barrier takes warps whose lanes arrive together
     cluster_arrive_relaxed();
     cluster_wait();
   } else {
@@ -424,6 +425,7 @@ __global__ __launch_bounds__(threads, 1) void sm90_gemm(
   }
   if constexpr (Config::kClusterM > 1) {
     // A block must outlive the arrivals that its neighbours send it.
+    __syncwarp();  // the producer's lane comes last
     cluster_arrive_relaxed();
     cluster_wait();
   }
@@ -433,6 +435,8 @@ __global__ __launch_bounds__(threads, 1) void sm90_gemm(
 template <typename Config>
 void prepare(const Kernel&) {
   allow_shared_memory(sm90_gemm<Config>, Config::kSharedMemory);
+  load_kernel(split_k_reduce);
+  load_kernel(lower_flags);
 }
 
 template <typename Config>

@@ -212,6 +212,7 @@ __global__ __launch_bounds__(C::kThreads, C::kBlocksOnSm) void sm90_gemm_swap_ab
     __syncwarp();
     if (split > 1) cluster_sync();  // all threads take part: the sums are there
   }
+  __syncwarp();                   // a cluster's barrier takes warps whose lanes arrive together
   if (split > 1) cluster_sync();  // a block's sums must outlive their readers
 #endif
 }

@@ -1,0 +1,101 @@
+#include "loans.hpp"
+
+#include <nanobind/nanobind.h>
+
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+#include "dlpack_abi.hpp"
+#include "gil.hpp"
+
+namespace cutplan::bindings {
+
+namespace nb = nanobind;
+
+namespace {
+
+class Keeper {
+ public:
+  void keep(StreamEvent event, std::vector<Loan> loans) {
+    const std::lock_guard lock(mutex_);
+    if (!thread_.joinable()) thread_ = std::thread([this] { serve(); });
+    kept_.push_back({std::move(event), std::move(loans)});
+    changed_.notify_one();
+  }
+
+  /// Returns when all loans are given back.
+  void close() {
+    std::thread thread;
+    {
+      const std::lock_guard lock(mutex_);
+      closed_ = true;
+      thread = std::move(thread_);
+      changed_.notify_one();
+    }
+    if (thread.joinable()) thread.join();
+    const std::lock_guard lock(mutex_);
+    closed_ = false;
+  }
+
+ private:
+  struct Kept {
+    StreamEvent event;
+    std::vector<Loan> loans;
+  };
+
+  void serve() {
+    for (;;) {
+      std::deque<Kept> taken;
+      {
+        std::unique_lock lock(mutex_);
+        changed_.wait(lock, [this] { return closed_ || !kept_.empty(); });
+        if (kept_.empty()) return;
+        taken.swap(kept_);
+      }
+      for (const Kept& kept : taken) {
+        kept.event.wait();
+        const GilAcquire gil;
+        for (const Loan& loan : kept.loans) loan.give_back();
+      }
+    }
+  }
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<Kept> kept_;
+  std::thread thread_;
+  bool closed_ = false;
+};
+
+/// Never destroyed: a thread may still be at work when statics are.
+Keeper& keeper() {
+  static Keeper& only = *[] {
+    auto* made = new Keeper;
+    // Called before the interpreter is taken down, when threads can still take the GIL.
+    nb::module_::import_("atexit").attr("register")(nb::cpp_function([made] {
+      const GilRelease release;
+      made->close();
+    }));
+    return made;
+  }();
+  return only;
+}
+
+template <typename Managed>
+void delete_managed(void* loan) {
+  auto* managed = static_cast<Managed*>(loan);
+  if (managed->deleter != nullptr) managed->deleter(managed);
+}
+
+}  // namespace
+
+void Loan::give_back() const {
+  versioned ? delete_managed<dlpack::VersionedManagedTensor>(managed) : delete_managed<dlpack::ManagedTensor>(managed);
+}
+
+void keep_loans(StreamEvent event, std::vector<Loan> loans) { keeper().keep(std::move(event), std::move(loans)); }
+
+}  // namespace cutplan::bindings

@@ -1,0 +1,136 @@
+// Scores one at a time, in plain arithmetic: from a dot product to a logit with every option, and the rows that need more
+// than a float32 LSE to tell their weights. What the kernels for tiles (forward.cuh, backward.cuh) do to fragments is the
+// same in their own way.
+#pragma once
+
+#include <cutlass/numeric_types.h>
+
+#include <cstdint>
+
+#include "fmha/score.hpp"
+
+namespace cutplan::fmha::sm80 {
+
+template <typename T>
+__device__ constexpr T infinity() {
+  return static_cast<T>(__builtin_huge_val());
+}
+
+/// Element i of an operand whose type is known at run time.
+template <typename T>
+__device__ __forceinline__ T load(const void* data, DType type, std::int64_t i) {
+  switch (type) {
+    case DType::f64: return static_cast<T>(static_cast<const double*>(data)[i]);
+    case DType::f16: return static_cast<T>(static_cast<float>(static_cast<const cutlass::half_t*>(data)[i]));
+    case DType::bf16: return static_cast<T>(static_cast<float>(static_cast<const cutlass::bfloat16_t*>(data)[i]));
+    default: return static_cast<T>(static_cast<const float*>(data)[i]);  // check.cpp admits no other type
+  }
+}
+
+template <typename T>
+__device__ __forceinline__ void store(void* data, DType type, std::int64_t i, T x) {
+  switch (type) {
+    case DType::f64: static_cast<double*>(data)[i] = static_cast<double>(x); break;
+    case DType::f16: static_cast<cutlass::half_t*>(data)[i] = cutlass::half_t(static_cast<float>(x)); break;
+    case DType::bf16: static_cast<cutlass::bfloat16_t*>(data)[i] = cutlass::bfloat16_t(static_cast<float>(x)); break;
+    default: static_cast<float*>(data)[i] = static_cast<float>(x);
+  }
+}
+
+/// The scores of one head of one sequence.
+template <typename T>
+struct HeadScores {
+  std::int64_t batch, head;
+  Sequence sequence;
+  T scale, softcap, slope;
+  std::int64_t bias, mask;  // where this head's start
+
+  __device__ HeadScores(const Problem& p, const Sequence& s, std::int64_t batch, std::int64_t head)
+      : batch(batch), head(head), sequence(s), scale(static_cast<T>(p.scale)), softcap(static_cast<T>(p.softcap)) {
+    slope = p.alibi_slopes != nullptr ? load<T>(p.alibi_slopes, p.alibi_type, batch * p.alibi_batch + head * p.alibi_head)
+                                      : T(0);
+    bias = batch * p.bias_strides.batch + head * p.bias_strides.head;
+    mask = batch * p.mask_strides.batch + head * p.mask_strides.head;
+  }
+
+  /// i + off - j.
+  __device__ std::int64_t distance(std::int64_t i, std::int64_t j) const { return i + sequence.offset - j; }
+
+  /// From a dot product; -inf for a key that takes no part. `derivative`: of the capped score by the dot product.
+  __device__ T logit(const Problem& p, T dot, std::int64_t i, std::int64_t j, T& derivative) const {
+    const std::int64_t d = distance(i, j);
+    derivative = scale;
+    if (i >= sequence.len_q || j >= sequence.len_k || d > p.left || -d > p.right) return -infinity<T>();
+    if (p.mask != nullptr && p.mask[mask + i * p.mask_strides.row + j * p.mask_strides.col] == 0) return -infinity<T>();
+    T x = dot * scale;
+    if (softcap > 0) {
+      const T t = tanh(x / softcap);
+      x = softcap * t;
+      derivative *= (1 - t) * (1 + t);
+    }
+    x -= slope * static_cast<T>(d < 0 ? -d : d);
+    if (p.bias != nullptr) x += load<T>(p.bias, p.bias_type, bias + i * p.bias_strides.row + j * p.bias_strides.col);
+    return x;
+  }
+};
+
+/// Beyond this magnitude LSE, a float32 number, is known to less than 2^-7, and exp(score - LSE) may be anything.
+inline constexpr float kFarLse = 131072;
+
+/// How the backward finds the weights of one row: exp(min(score - reference, 0) - log_sum), which never exceeds 1.
+/// Ordinarily the reference is LSE and log_sum 0. A row whose LSE is far from 0 is gone through once more: its reference is
+/// its largest score less what two ways of rounding the same score may differ by, so that whoever computed it, the largest
+/// score has the weight that is its due.
+template <typename T>
+struct RowWeights {
+  T reference, log_sum;
+
+  __device__ T exponent(T score) const { return min(score - reference, T(0)) - log_sum; }
+};
+
+/// The weights of a row far from 0; by all lanes of a warp. `rounding` bounds the error of a dot product, relative to the sum
+/// of its terms' magnitudes. log_sum is infinite for a row without keys. Never inlined: it is hardly ever called, and its
+/// registers are not to be those of its callers.
+template <typename T>
+__device__ __noinline__ RowWeights<T> far_row(const Problem& p, std::int64_t batch, std::int64_t head, std::int64_t i,
+                                              T rounding) {
+  const Sequence s = sequence(p, batch);
+  const HeadScores<T> scores(p, s, batch, head);
+  const std::int64_t q = batch * p.q_strides.batch + head * p.q_strides.head + (s.first_q + i) * p.q_strides.row,
+                     k = batch * p.k_strides.batch + head / (p.heads / p.heads_k) * p.k_strides.head +
+                         s.first_k * p.k_strides.row;
+  const auto each = [&](const auto& use) {
+    for (std::int64_t j = first_key(p, s, i) + threadIdx.x % 32; j < end_key(p, s, i); j += 32) {
+      T dot = 0, magnitude = 0, derivative;
+      for (std::int64_t c = 0; c < p.dim; ++c) {
+        const T term = load<T>(p.q, p.operand, q + c) * load<T>(p.k, p.operand, k + j * p.k_strides.row + c);
+        dot += term;
+        magnitude += abs(term);
+      }
+      const T score = scores.logit(p, dot, i, j, derivative);
+      if (score != -infinity<T>()) use(score, abs(scores.scale) * magnitude);
+    }
+  };
+  const T sink = p.sink != nullptr ? load<T>(p.sink, p.sink_type, head * p.sink_head) : -infinity<T>();
+  T largest = sink, magnitude = 0;
+  each([&](T score, T of_terms) {
+    largest = max(largest, score);
+    magnitude = max(magnitude, of_terms);
+  });
+#pragma unroll
+  for (int lane = 16; lane > 0; lane /= 2) {
+    largest = max(largest, __shfl_xor_sync(~0u, largest, lane));
+    magnitude = max(magnitude, __shfl_xor_sync(~0u, magnitude, lane));
+  }
+  const T of_sum = sizeof(T) > sizeof(float) ? T(0x1p-51) : T(0x1p-22);
+  RowWeights<T> row{largest - (rounding * magnitude + of_sum * abs(largest)), 0};
+  T sum = 0;
+  each([&](T score, T) { sum += exp(row.exponent(score)); });
+#pragma unroll
+  for (int lane = 16; lane > 0; lane /= 2) sum += __shfl_xor_sync(~0u, sum, lane);
+  if (sink != -infinity<T>()) sum += exp(row.exponent(sink));
+  row.log_sum = sum == 0 ? infinity<T>() : log(sum);
+  return row;
+}
+
+}  // namespace cutplan::fmha::sm80

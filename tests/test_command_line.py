@@ -1,0 +1,281 @@
+"""`cutplan` and `python -m cutplan`: what they print and refuse. Tuning is in core/test_tuning.py."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import pathlib
+import random
+import subprocess
+import sys
+import types
+from typing import Any
+
+import numpy as np
+import pytest
+
+import cutplan
+from cutplan import _attention_bench
+from cutplan.__main__ import main
+from tests.environment import HAS_TORCH, has_cuda, note_not_run, why_no_cuda
+
+
+def run(*options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "cutplan", *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_the_script_is_the_module() -> None:
+    (script,) = importlib.metadata.entry_points(group="console_scripts", name="cutplan")
+    assert script.load() is main
+    program = pathlib.Path(sys.executable).parent / "cutplan"
+    for command in ([str(program)], [sys.executable, "-m", "cutplan"]):
+        done = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=120)
+        assert (done.returncode, done.stdout) == (0, f"cutplan {cutplan.__version__}\n"), done.stderr
+
+
+def test_directories_and_nothing() -> None:
+    directories = run("--cmake-dir", "--include-dir").stdout.split()
+    assert [path.rpartition("/")[2] for path in directories] == ["cutplan", "include"]
+    nothing = run()
+    assert nothing.returncode == 2 and nothing.stdout.startswith("usage: cutplan ")
+
+
+def test_info() -> None:
+    info = run("info")
+    assert info.returncode == 0, info.stderr
+    first, *rest = info.stdout.splitlines()
+    assert first.startswith(
+        f"cutplan {cutplan.__version__}, kernels for {', '.join(cutplan.built_architectures())}; "
+    )
+    if cutplan.cuda_device_count() == 0:
+        assert first.endswith(f"; no GPU used: {cutplan.cuda_unavailable_reason()}")
+    for device in ["cpu", *(f"cuda:{i}" for i in range(cutplan.cuda_device_count()))]:
+        assert sum(line.startswith(f"{device}: ") for line in rest) == 1
+        if device != "cpu":
+            assert f"{device} {cutplan.device_properties(device).name}" in first
+    assert len(rest) == 2 * (1 + cutplan.cuda_device_count()) and "gemm." not in info.stdout
+
+
+def test_info_says_why_a_gpu_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a machine with two GPUs, one of which no kernel of the build serves."""
+    names = {"cuda:0": "old", "cuda:1": "new", "cpu": "host"}
+
+    def select(descriptor: Any, device: str) -> None:
+        if device == "cuda:0":
+            raise cutplan.Unsupported("no kernel for compute capability 7.0\nand more")
+
+    monkeypatch.setattr(cutplan, "cuda_device_count", lambda: 2)
+    monkeypatch.setattr(
+        cutplan, "device_properties", lambda device: cutplan.DeviceProperties(name=names[device])
+    )
+    monkeypatch.setattr(cutplan.GemmPlan, "select", staticmethod(select))
+    assert main(["info"]) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.endswith("; cuda:0 old not used: no kernel for compute capability 7.0; cuda:1 new")
+
+
+def test_info_with_kernels() -> None:
+    info = run("info", "--kernels")
+    assert info.returncode == 0, info.stderr
+    for sku in [*cutplan.gemm_registry(), *cutplan.fmha_registry()]:
+        assert f"\n  {sku}\n" in info.stdout
+    for problem in (
+        "4096 x 4096 x 4096 bfloat16",
+        "4 x 16 heads x 4096 x 4096 x 128 bfloat16",
+        ", backward\n",
+    ):
+        assert info.stdout.count(problem) >= 1 + cutplan.cuda_device_count()
+
+
+@pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
+def test_bench_attention(device: str, backward: bool, capsys: pytest.CaptureFixture[str], seed: int) -> None:
+    """Every kernel that can serve the problem is in the table, fastest first."""
+    chance = random.Random(seed)
+    heads_k, dim, seq, seq_k = 2, chance.choice((16, 64)), chance.randint(1, 90), chance.randint(1, 90)
+    dtypes = ("bfloat16", "float16", "float32")
+    options = {
+        "--heads": 4,
+        "--heads-k": heads_k,
+        "--dim": dim,
+        "--seq": seq,
+        "--seq-k": seq_k,
+        "--window": 20,
+    }
+    flags = [str(word) for pair in options.items() for word in pair] + (["--backward"] if backward else [])
+    where = "cuda:0" if device == "cuda" else device
+    assert main(["bench", "attention", *flags, "--dtype", ",".join(dtypes), "--device", where]) == 0
+    out = capsys.readouterr().out
+    blocks = [block.splitlines() for block in out.split(f" on {where}\n")[1:]]
+    assert len(blocks) == len(dtypes)
+    for dtype, block in zip(dtypes, blocks, strict=True):
+        g = cutplan.FmhaDescriptor(
+            heads=4,
+            heads_k=heads_k,
+            seq_q=seq,
+            seq_k=seq_k,
+            dim=dim,
+            dtype=dtype,
+            window=(20, 0),
+            lse=backward,
+        )
+        properties = cutplan.device_properties(where)
+        kernels = (
+            cutplan.fmha_kernels(cutplan.FmhaBackwardDescriptor(g), properties)
+            if backward
+            else cutplan.fmha_kernels(g, properties)
+        )
+        header, *rows = [line.split() for line in block if line.startswith("  ")]
+        assert header == ["kernel", "us", "TFLOP/s", "GB/s"]
+        assert sorted(row[0] for row in rows) == sorted(sku.name for sku in kernels)
+        times = [float(row[1]) for row in rows]
+        assert times == sorted(times) and min(times) > 0
+
+
+def test_bench_attention_times_what_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each kernel is asked for by name, and the clock is of one call of it alone."""
+    g = cutplan.FmhaDescriptor(heads=4, heads_k=2, seq_q=9, seq_k=12, dim=8, dim_v=16, dtype="float32")
+    asked = []
+    select = cutplan.FmhaPlan.select
+
+    def spy(descriptor: cutplan.FmhaDescriptor, device: str, preference: cutplan.PlanPreference) -> Any:
+        asked.append(preference.kernel)
+        return select(descriptor, device, preference)
+
+    monkeypatch.setattr(cutplan.FmhaPlan, "select", staticmethod(spy))
+    clock = iter(range(1000))
+    monkeypatch.setattr(_attention_bench.time, "perf_counter", lambda: float(next(clock)))
+    (entry,) = _attention_bench.measure(g, "cpu")
+    assert asked == [entry.sku.name] and entry.seconds == 1.0
+
+
+def test_bfloat16_of_numpy_is_what_it_stands_for(seed: int) -> None:
+    """The host's operands are ordinary numbers in every type: no NaN and no infinity of random bits."""
+    library = _attention_bench._Arrays("numpy")
+    view = library.random((64, 64), "bfloat16")
+    assert cutplan.inspect(view).dtype == cutplan.DType("bfloat16")
+    wide = np.zeros((64, 64), "float32")
+    cutplan.matmul(view, _attention_bench.as_dtype(_identity(), "bfloat16"), out=wide)
+    assert np.isfinite(wide).all() and 0.9 < wide.std() < 1.1
+
+
+def _identity() -> np.ndarray:
+    return (np.eye(64, dtype="float32").view("uint32") >> 16).astype("uint16")
+
+
+def test_work_of_attention(seed: int) -> None:
+    """Visible pairs, by the definition of every mask."""
+    chance = random.Random(seed)
+    for _ in range(50):
+        seq_q, seq_k = chance.randint(1, 40), chance.randint(1, 40)
+        causal = chance.choice((None, "top_left", "bottom_right"))
+        window = (chance.choice((-1, 0, 3, 50)), chance.choice((-1, 0, 2)))
+        g = cutplan.FmhaDescriptor(
+            batch=3,
+            heads=2,
+            seq_q=seq_q,
+            seq_k=seq_k,
+            dim=8,
+            dim_v=4,
+            dtype="float32",
+            causal=causal,
+            window=window,
+            lse=True,
+        )
+        offset = seq_k - seq_q if str(g.align) == "bottom_right" else 0
+        seen = [
+            (causal is None or j <= i + offset)
+            and (window[0] < 0 or j >= i + offset - window[0])
+            and (window[1] < 0 or j <= i + offset + window[1])
+            for i in range(seq_q)
+            for j in range(seq_k)
+        ]
+        assert _attention_bench.visible_pairs(g) == sum(seen), g
+        assert _attention_bench.flop(g) == 2 * 3 * 2 * sum(seen) * (8 + 4)
+        assert _attention_bench.flop(cutplan.FmhaBackwardDescriptor(g)) == 2 * 3 * 2 * sum(seen) * (
+            3 * 8 + 2 * 4
+        )
+        moved = 4 * 3 * 2 * (seq_q * (8 + 4) + seq_k * (8 + 4))
+        assert _attention_bench.moved_bytes(g) == moved
+        assert _attention_bench.moved_bytes(cutplan.FmhaBackwardDescriptor(g)) == 2 * moved
+
+
+def test_a_gpu_without_a_library_that_times_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name in ("torch", "cupy") else find(name)
+    )
+    with pytest.raises(_attention_bench.NoClock) as refused:
+        _attention_bench._library("cuda:0")
+    assert str(refused.value) == (
+        "cuda:0 is timed with torch's events or CuPy's: torch is not installed, CuPy is not installed"
+    )
+
+
+def test_cupy_times_with_its_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NumPy in CuPy's clothes: what is done on the device, in which order, and what the clock is of."""
+    done: list[str] = []
+
+    class Event:
+        def record(self) -> None:
+            done.append("record")
+
+        def synchronize(self) -> None:
+            done.append("synchronize")
+
+    class Flush:
+        def fill(self, value: int) -> None:
+            done.append("flush")
+
+    cuda = types.ModuleType("cupy.cuda")
+    cuda.Event = Event
+    cuda.Device = lambda index: types.SimpleNamespace(use=lambda: done.append(f"device {index}"))
+    cuda.get_elapsed_time = lambda start, end: 3.0  # milliseconds
+    cupy = types.ModuleType("cupy")
+    cupy.random, cupy.empty, cupy.cuda = np.random, lambda shape, dtype: Flush(), cuda
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setitem(sys.modules, "cupy.cuda", cuda)
+    monkeypatch.setattr(
+        _attention_bench._core, "device_properties", lambda device: cutplan.DeviceProperties(l2_bytes=1)
+    )
+    library = _attention_bench._CuPy("cuda:1")
+    assert library.seconds(lambda: done.append("run")) == pytest.approx(3e-3)
+    assert done == ["device 1", "flush", "record", "run", "record", "synchronize"]
+
+
+def test_a_torch_that_sees_no_gpu_does_not_time_one() -> None:
+    if not HAS_TORCH or has_cuda() or importlib.util.find_spec("cupy"):
+        note_not_run("a torch without a GPU, and no CuPy (they are here, or torch is not)")
+        return
+    import torch
+
+    with pytest.raises(
+        _attention_bench.NoClock, match=f"torch {torch.__version__.partition('+')[0]}.* sees no GPU"
+    ):
+        _attention_bench._library("cuda:0")
+    assert why_no_cuda()
+
+
+@pytest.mark.parametrize(
+    "options, complaint",
+    [
+        ([], "the following arguments are required: --seq"),
+        (["--seq", "8", "--heads", "3", "--heads-k", "2"], "heads_k: a divisor of heads, 3, required, got 2"),
+        (["--seq", "8", "--dtype", "int7"], "dtype: must be an element type"),
+        (["--seq", "8", "--causal", "left"], "causal: must be one of"),
+        (["--seq", "8,", "--heads", "3"], "positive integers with commas between, got '8,'"),
+        (["--seq", "8", "--device", "cuda:99"], "cuda:99 is not there"),
+    ],
+)
+def test_bad_command_lines(options: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["bench", "attention", *options])
+    assert stopped.value.code == 2 and complaint in capsys.readouterr().err
+
+
+def test_a_problem_that_no_kernel_serves(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "attention", "--seq", "8", "--dim", "300,64", "--device", "cpu"]) == 1
+    out = capsys.readouterr().out
+    assert "none: dim: a head dimension of at most 256 required" in out and "fmha.host." in out
