@@ -1023,8 +1023,8 @@ class FmhaPlan:
         Shapes, with layout bhsd: q [B, H, Sq, D], k [B, Hk, Sk, D], v [B, Hk, Sk, Dv], o [B, H, Sq, Dv], lse float32
         [B, H, Sq]; packed: q [H, Tq, D], k [Hk, Tk, D], v [Hk, Tk, Dv], o [H, Tq, Dv], lse [H, Tq]. With layout bshd heads
         and sequence change places in all but lse. Last dimensions are contiguous; outer strides are free, 0 only in inputs.
-        bias and mask (bool, true takes part) broadcast to [B, H, Sq, Sk]; alibi_slopes float32 [H] or [B, H]; sink float32
-        [H]; seqused_k int32 [B], the lengths of K and V; cu_seqlens_q and cu_seqlens_k int32 [B + 1]; rng_state int64 [2],
+        bias and mask (bool, true takes part) broadcast to [B, H, Sq, Sk]; alibi_slopes [H] or [B, H] and sink [H],
+        float32 or of the operands' type; seqused_k int32 [B], the lengths of K and V; cu_seqlens_q and cu_seqlens_k int32 [B + 1]; rng_state int64 [2],
         seed and offset. scale is 1 / sqrt(D) unless given; dropout_p is the probability of dropping a weight.
 
         Enqueues on `stream` (None: the current stream of o's library) and returns; on the host it computes before it
@@ -1086,8 +1086,8 @@ class FmhaBackwardPlan:
 
         The operands are the forward's, with the o and lse that it wrote, and the same scale, dropout_p and rng_state.
         grad has o's shape and the operands' type; dq, dk and dv have the shapes of q, k and v. dbias has the bias's shape
-        and type, and is summed where the bias is broadcast; dalibi_slopes and dsink are float32, of the shapes of
-        alibi_slopes and sink. Stream, workspace and errors are FmhaPlan.run's.
+        and type, and is summed where the bias is broadcast; dalibi_slopes and dsink have the shapes of
+        alibi_slopes and sink, and one of their types. Stream, workspace and errors are FmhaPlan.run's.
         """
 
     def can_implement(self, grad: cutplan._typing.Tensor, q: cutplan._typing.Tensor, k: cutplan._typing.Tensor, v: cutplan._typing.Tensor, o: cutplan._typing.Tensor, lse: cutplan._typing.Tensor, dq: cutplan._typing.Tensor, dk: cutplan._typing.Tensor, dv: cutplan._typing.Tensor, *, bias: cutplan._typing.Tensor | None = None, mask: cutplan._typing.Tensor | None = None, alibi_slopes: cutplan._typing.Tensor | None = None, sink: cutplan._typing.Tensor | None = None, seqused_k: cutplan._typing.Tensor | None = None, cu_seqlens_q: cutplan._typing.Tensor | None = None, cu_seqlens_k: cutplan._typing.Tensor | None = None, rng_state: cutplan._typing.Tensor | None = None, dbias: cutplan._typing.Tensor | None = None, dalibi_slopes: cutplan._typing.Tensor | None = None, dsink: cutplan._typing.Tensor | None = None, scale: float | None = None, dropout_p: float = 0.0) -> None:
