@@ -231,22 +231,44 @@ bool ask(nb::handle object, PyObject* method) {
   return answer.ptr() == Py_True;
 }
 
-/// An attribute of every torch tensor, read by the descriptor's own function: the look-up by name takes as long again.
-class Getter {
- public:
-  explicit Getter(const char* name)
-      : descriptor_(nb::object(nb::module_::import_("torch").attr("Tensor").attr(name)).release().ptr()),
-        get_(reinterpret_cast<descrgetfunc>(PyType_GetSlot(Py_TYPE(descriptor_), Py_tp_descr_get))) {}
-  nb::object operator()(nb::handle object) const {
-    const nb::object value = nb::steal(get_(descriptor_, object.ptr(), reinterpret_cast<PyObject*>(Py_TYPE(object.ptr()))));
-    if (!value.is_valid()) throw nb::python_error();
-    return value;
-  }
-
- private:
-  PyObject* descriptor_;
-  descrgetfunc get_;
+/// What is used of torch in every call, found once.
+struct Torch {
+  PyObject* forward_ad;            // namespace of torch.autograd.forward_ad
+  PyObject* requires_grad;         // the descriptor
+  descrgetfunc get_requires_grad;  // its own function: a look-up by name takes as long again
+  PyObject* increment_version;     // None before torch 2.1
+  PyCFunction bare_increment;  // the C function in it, which the way through a vectorcall takes a quarter longer to reach
+  bool increments_many;        // since torch 2.6; before, one tensor
 };
+
+/// Not a static with an initialiser: to look around in Python may let another thread have the GIL, which would then wait for
+/// the initialiser with the GIL held.
+const Torch& torch_parts() {
+  static Torch parts;
+  static bool found = false;
+  if (found) return parts;
+  const nb::object torch = nb::module_::import_("torch");
+  const nb::object requires_grad = torch.attr("Tensor").attr("requires_grad");
+  const nb::object increment = find_attribute(torch.attr("_C"), "_increment_version");
+  Torch made{};
+  if (!increment.is_none()) {
+    try {
+      increment(nb::tuple());
+      made.increments_many = true;
+    } catch (nb::python_error& error) {
+      if (!error.matches(PyExc_TypeError)) throw;
+    }
+    if (PyCFunction_Check(increment.ptr()) != 0 && PyCFunction_GetFlags(increment.ptr()) == METH_O)
+      made.bare_increment = PyCFunction_GetFunction(increment.ptr());
+  }
+  made.forward_ad = PyModule_GetDict(nb::object(nb::module_::import_("torch.autograd.forward_ad")).release().ptr());
+  made.get_requires_grad = reinterpret_cast<descrgetfunc>(PyType_GetSlot(Py_TYPE(requires_grad.ptr()), Py_tp_descr_get));
+  made.requires_grad = nb::object(requires_grad).release().ptr();
+  made.increment_version = nb::object(increment).release().ptr();
+  parts = made;
+  found = true;
+  return parts;
+}
 
 bool is_functorch_wrapper(nb::handle object) {
   const nb::object functorch = find_attribute(nb::module_::import_("torch").attr("_C"), "_functorch");
@@ -261,10 +283,8 @@ bool is_functorch_wrapper(nb::handle object) {
 
 /// The level of torch's forward-mode differentiation, -1 outside of it: no tensor has a tangent then.
 bool may_have_tangents() {
-  static PyObject* const module = PyImport_ImportModule("torch.autograd.forward_ad");
   static PyObject* const level_name = PyUnicode_InternFromString("_current_level");
-  if (module == nullptr) throw nb::python_error();
-  PyObject* const level = PyDict_GetItemWithError(PyModule_GetDict(module), level_name);
+  PyObject* const level = PyDict_GetItemWithError(torch_parts().forward_ad, level_name);
   return level == nullptr || PyLong_AsLong(level) >= 0;
 }
 
@@ -291,8 +311,10 @@ void check_memory(nb::handle object, const char* name, const TensorView& view) {
 /// torch itself records no gradients, so that parameters can be used under torch.no_grad(). Returns whether the tensor
 /// requires grad.
 bool check_gradient(nb::handle object, const char* name) {
-  static const Getter get("requires_grad");
-  const nb::object requires_grad = get(object);
+  const Torch& torch = torch_parts();
+  const nb::object requires_grad = nb::steal(
+      torch.get_requires_grad(torch.requires_grad, object.ptr(), reinterpret_cast<PyObject*>(Py_TYPE(object.ptr()))));
+  if (!requires_grad.is_valid()) throw nb::python_error();
   if (requires_grad.ptr() != Py_True) return false;
   if (nb::cast<bool>(nb::module_::import_("torch").attr("is_grad_enabled")())) {
     if (is_functorch_wrapper(object)) refuse_functorch_wrapper(name);
@@ -306,7 +328,8 @@ bool check_gradient(nb::handle object, const char* name) {
 /// the refusal of complex types.) They step over pairs of reals and begin at the second of one, so that a tensor with an odd
 /// stride at an even address, which most are, need not be asked: 75 ns each.
 void check_negation(nb::handle object, const char* name, const TensorView& view) {
-  if (reinterpret_cast<std::uintptr_t>(view.data) % (2 * static_cast<unsigned>(bits(view.dtype)) / 8) == 0) {
+  const auto pair = static_cast<std::uintptr_t>(bits(view.dtype)) / 4;  // bytes of two elements, a power of two
+  if ((reinterpret_cast<std::uintptr_t>(view.data) & (pair - 1)) == 0) {
     for (int i = 0; i < view.rank; ++i) {
       if (view.shape[i] > 1 && view.strides[i] % 2 != 0) return;
     }
@@ -401,36 +424,20 @@ void mark_written(std::initializer_list<nb::handle> outputs) {
     if (producer_of(output).framework == Framework::torch) tensors[count++] = output;
   }
   if (count == 0) return;
-  // torch.autograd.graph.increment_version() is this function and 100 ns more. Before torch 2.1 there is none.
-  static PyObject* const increment =
-      find_attribute(nb::module_::import_("torch").attr("_C"), "_increment_version").release().ptr();
-  if (increment == Py_None) return;
-  static const bool takes_many = [] {  // since torch 2.6; before, one tensor
-    try {
-      const nb::object none = nb::borrow(increment)(nb::tuple());
-      return none.is_valid();
-    } catch (nb::python_error& error) {
-      if (!error.matches(PyExc_TypeError)) throw;
-      return false;
-    }
-  }();
-  if (!takes_many) {
-    for (int i = 0; i < count; ++i) nb::borrow(increment)(tensors[i]);
+  const Torch& torch = torch_parts();
+  const nb::object increment = nb::borrow(torch.increment_version);
+  if (increment.is_none()) return;
+  if (!torch.increments_many) {
+    for (int i = 0; i < count; ++i) increment(tensors[i]);
     return;
   }
-  // A METH_O function, called as the interpreter would: the way through a vectorcall takes a quarter longer.
-  static const PyCFunction bare = PyCFunction_Check(increment) != 0 && PyCFunction_GetFlags(increment) == METH_O
-                                      ? PyCFunction_GetFunction(increment)
-                                      : nullptr;
   const nb::object all = nb::steal(PyTuple_New(count));
   if (!all.is_valid()) throw nb::python_error();
   for (int i = 0; i < count; ++i) PyTuple_SetItem(all.ptr(), i, tensors[i].inc_ref().ptr());
-  if (bare != nullptr) {
-    const nb::object done = nb::steal(bare(PyCFunction_GetSelf(increment), all.ptr()));
-    if (!done.is_valid()) throw nb::python_error();
-  } else {
-    nb::borrow(increment)(all);
-  }
+  const nb::object done = torch.bare_increment == nullptr
+                              ? increment(all)
+                              : nb::steal(torch.bare_increment(PyCFunction_GetSelf(increment.ptr()), all.ptr()));
+  if (!done.is_valid()) throw nb::python_error();
 }
 
 Framework framework_of(nb::handle object) {

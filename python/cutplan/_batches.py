@@ -53,11 +53,11 @@ def broadcast(x: tuple[int, ...], y: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(reversed(shape))
 
 
-def _strides(info: _core.TensorInfo) -> tuple[int, ...]:
+def _strides(info: _core.TensorInfo, shape: tuple[int, ...]) -> tuple[int, ...]:
     """A tensor's strides, or those of its shape where it has no elements: CuPy says 0 there."""
-    if all(info.shape):
+    if all(shape):
         return info.strides
-    steps = itertools.accumulate((max(size, 1) for size in info.shape[:0:-1]), operator.mul, initial=1)
+    steps = itertools.accumulate((max(size, 1) for size in shape[:0:-1]), operator.mul, initial=1)
     return tuple(steps)[::-1]
 
 
@@ -65,7 +65,8 @@ def factor(
     operand: str, tensor: Tensor, info: _core.TensorInfo, extents: str, batch: tuple[int, ...]
 ) -> Matrix:
     """a or b, or a result of the shape of either; a vector is a row ("mk") or a column ("kj")."""
-    shape, strides = info.shape, _strides(info)
+    shape = info.shape
+    strides = _strides(info, shape)
     if len(shape) == 1:
         inner = (0, strides[0]) if extents == "mk" else (strides[0], 0)
         return Matrix(operand, tensor, extents, (0,) * len(batch), inner)
@@ -83,16 +84,16 @@ def result(
     a_is_vector: bool,
 ) -> Matrix:
     """The product, of this `shape`, or what broadcasts to it."""
-    missing = len(shape) - len(info.shape)
-    if missing < 0 or any(
-        have not in (1, want) for have, want in zip(info.shape, shape[missing:], strict=True)
+    own = info.shape
+    missing = len(shape) - len(own)
+    if own != shape and (
+        missing < 0 or any(have not in (1, want) for have, want in zip(own, shape[missing:], strict=True))
     ):
         raise _core.ShapeMismatch(
-            f"operand {operand}: a shape that broadcasts to {shape} required, got {info.shape}"
+            f"operand {operand}: a shape that broadcasts to {shape} required, got {own}"
         )
-    strides = [0] * missing + [
-        0 if have == 1 else stride for have, stride in zip(info.shape, _strides(info), strict=True)
-    ]
+    steps = _strides(info, own)
+    strides = [0] * missing + [0 if have == 1 else step for have, step in zip(own, steps, strict=True)]
     if a_is_vector:
         strides.insert(len(batch), 0)
     strides += [0] * (len(batch) + 2 - len(strides))  # b is a vector
