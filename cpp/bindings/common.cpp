@@ -307,7 +307,7 @@ PlanPreference make_preference(Keywords& arguments) {
   preference.batch_invariant = arguments.flag("batch_invariant");
   if (const nb::object arch = arguments.take("arch"); !arch.is_none()) preference.arch = to_arch(arch);
   preference.kernel = arguments.string("kernel").value_or("");
-  preference.sm_count = static_cast<int>(arguments.integer("sm_count", 0));
+  preference.sm_count = arguments.small("sm_count", 0);
   if (const nb::object math = arguments.take("math"); !math.is_none()) preference.math = to_math(math);
   if (const nb::object tune = arguments.take("tune"); !tune.is_none()) preference.tune = to_option(tune, tunes, "tune");
   return preference;
@@ -428,8 +428,8 @@ void bind_precision(nb::module_& m) {
            "depends\n"
            "on. Arrays give a NumPy float64 array of their broadcast shape.")
       .def("error_bound", &error_bounds, "magnitude"_a, "exact"_a, "score_magnitude"_a = 0.0,
-           nb::sig("def error_bound(self, magnitude: typing.Any, exact: typing.Any, score_magnitude: typing.Any = 0.0) -> "
-                   "typing.Any"))
+           nb::sig("def error_bound(self, magnitude: cutplan._typing.Array | float, exact: cutplan._typing.Array | float, "
+                   "score_magnitude: cutplan._typing.Array | float = 0.0) -> typing.Any"))
       .def("__repr__", [](const PrecisionGuarantee& self) {
         return "PrecisionGuarantee(math=" + text(self.math) + ", accumulator=" + text(self.accumulator) +
                ", deterministic=" + text(self.deterministic) +

@@ -83,7 +83,7 @@ static GemmDescriptor make_descriptor(Keywords& arguments) {
   g.bias = arguments.dtype("bias", DType::none);
   g.residual = arguments.dtype("residual", DType::none);
   g.aux = arguments.dtype("aux", DType::none);
-  g.alignment = static_cast<int>(arguments.integer("alignment", 0));
+  g.alignment = arguments.small("alignment", 0);
   return g;
 }
 
@@ -176,8 +176,12 @@ double measure_launch(const GemmPlan& plan, nb::handle a, nb::handle b, nb::hand
   GemmArguments arguments;
   import(importer, {a, b, d, c, bias, b2, bias2, residual, aux, row_scale, column_scale}, alpha, beta, arguments);
   const Workspace scratch = to_workspace(importer, workspace, plan.device());
-  const GilRelease release;
-  return plan.measure_launch(arguments, launches, importer.stream(), scratch);
+  const double seconds = [&] {
+    const GilRelease release;
+    return plan.measure_launch(arguments, launches, importer.stream(), scratch);
+  }();
+  mark_written({d, plan.descriptor().epilogue.aux == Auxiliary::store ? aux : nb::handle(Py_None)});
+  return seconds;
 }
 
 GemmDescriptor describe_operands(nb::handle a, nb::handle b, nb::handle d, nb::handle c, nb::handle bias, nb::handle b2,

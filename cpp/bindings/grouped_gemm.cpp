@@ -35,7 +35,7 @@ static GroupedGemmDescriptor make_descriptor(Keywords& arguments) {
   if (const nb::object layout = arguments.take("layout"); !layout.is_none()) g.layout = to_layout(layout);
   g.epilogue = arguments.value("epilogue", g.epilogue, "an Epilogue");
   g.bias = arguments.dtype("bias", DType::none);
-  g.alignment = static_cast<int>(arguments.integer("alignment", 0));
+  g.alignment = arguments.small("alignment", 0);
   return g;
 }
 

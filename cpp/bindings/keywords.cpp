@@ -1,6 +1,6 @@
 #include "keywords.hpp"
 
-#include <cstring>
+#include <limits>
 
 #include "common.hpp"
 
@@ -82,6 +82,13 @@ std::int64_t Keywords::integer(const char* name, std::int64_t otherwise) {
   const std::optional<std::int64_t> value = find_integer(given);
   if (!value) refuse(name, "an integer", given);
   return *value;
+}
+
+int Keywords::small(const char* name, int otherwise) {
+  const std::int64_t value = integer(name, otherwise);
+  if (value < std::numeric_limits<int>::min() || value > std::numeric_limits<int>::max())
+    refuse(name, "an integer of 32 bits", nb::int_(value));
+  return static_cast<int>(value);
 }
 
 double Keywords::number(const char* name, double otherwise) {

@@ -27,6 +27,7 @@ class Keywords {
   bool flag(const char* name);  // false unless given
   std::int64_t integer(const char* name);
   std::int64_t integer(const char* name, std::int64_t otherwise);
+  int small(const char* name, int otherwise);  // an integer that fits an int
   double number(const char* name, double otherwise);
   DType dtype(const char* name);
   DType dtype(const char* name, DType otherwise);

@@ -269,3 +269,22 @@ def test_other_errors_of_a_producer_are_refusals() -> None:
         with pytest.raises(cutplan.ExportRefused, match=r"operand tensor: .*not today") as caught:
             cutplan.inspect(Interrupting(raised, part, "called"))  # type: ignore[arg-type]
         assert caught.value.__cause__ is raised
+
+
+# ---- what was found once
+
+
+def test_what_inspect_found_describes(seed: int) -> None:
+    """TensorInfo stands for its tensor where nothing is computed, and for no memory."""
+    rng = np.random.default_rng(seed)
+    m, n, k = (int(x) for x in rng.integers(1, 9, 3))
+    a, b, d = torch.ones(m, k), torch.ones(n, k).T, torch.ones(m, n)
+    infos = [cutplan.inspect(x) for x in (a, b, d)]
+    assert cutplan.describe(*infos) == cutplan.describe(a, b, d)
+    q = torch.ones(1, 2, m, 8)
+    assert cutplan.describe_attention(*[cutplan.inspect(q)] * 3) == cutplan.describe_attention(q, q, q)
+    plan = cutplan.GemmPlan.select(cutplan.describe(*infos), "cpu")
+    plan.can_implement(*infos)
+    for operands in ((infos[0], b, d), (a, infos[1], d), (a, b, infos[2])):
+        with pytest.raises(cutplan.ExportRefused, match="TensorInfo does not speak DLPack"):
+            plan.run(*operands)

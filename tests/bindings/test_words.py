@@ -386,6 +386,10 @@ def test_element_types_are_listed(bad: Any) -> None:
             "no argument rows; there are m, n, k, a, b",
         ),
         (
+            lambda: cutplan.PlanPreference(sm_count=2**40),
+            "sm_count: an integer of 32 bits required, got 10995",
+        ),
+        (
             lambda: cutplan.GemmDescriptor(1, 1, 1, "float16"),
             "arguments are given by name, got 4 without one",
         ),
