@@ -201,7 +201,7 @@ def test_cpp_example(tmp_path: pathlib.Path) -> None:
     (block,) = _blocks("cpp")
     source, program = tmp_path / "example.cpp", tmp_path / "example"
     source.write_text(block)
-    libraries = PACKAGE / "lib"
+    (library,) = (PACKAGE / "lib").glob("libcutplan.so.*")  # its SONAME; a wheel holds no link to it
     _run(
         [
             compiler,
@@ -211,9 +211,8 @@ def test_cpp_example(tmp_path: pathlib.Path) -> None:
             "-Werror",
             f"-I{PACKAGE / 'include'}",
             str(source),
-            f"-L{libraries}",
-            f"-Wl,-rpath,{libraries}",
-            "-lcutplan",
+            str(library),
+            f"-Wl,-rpath,{library.parent}",
             f"-o{program}",
         ]
     )

@@ -10,7 +10,8 @@ import torch
 
 import cutplan
 from tests.fmha.oracle import Operands, attention
-from tests.fmha.problems import SERVED, TORCH, Case, Problem, generator, report
+from tests.fmha.problems import SERVED, TORCH, Case, Problem, generator, poisoned_workspace, report
+from tests.gemm.problems import askew
 from tests.oracle import Reference, complaint
 
 GRADIENTS = ("dq", "dk", "dv")
@@ -243,6 +244,37 @@ def test_strides_beyond_two_to_the_31(seed: int) -> None:
             setattr(problem, name, spread)
         for plan in (problem.select(), problem.select_backward()):
             assert problem.complaint(plan) is None
+
+
+@pytest.mark.parametrize("device, operand", SERVED)
+def test_an_address_within_an_element(device: str, operand: str, seed: int) -> None:
+    """Refused by name, whatever the operand: on a GPU reading there ends the context."""
+    case = Case(
+        20,
+        30,
+        dtype=operand,
+        alibi="h",
+        bias=operand,
+        sink=True,
+        seqused_k=(7, 30),
+        dropout_p=0.5,
+        narrow=True,
+    )
+    problem = Problem(case, device, generator(device, seed))
+    forward, backward = problem.select(), problem.select_backward()
+    outputs = {**problem.outputs(forward), **problem.outputs(backward)}
+    whole = {name: getattr(problem, name) for name in ("grad", "q", "k", "v")}
+    whole |= {name: memory.view for name, memory in outputs.items()} | problem.options
+    options = set(problem.options)
+    mains = (("q", "k", "v", "o"), ("grad", "q", "k", "v", "o", "lse", "dq", "dk", "dv"))
+    scratch = [poisoned_workspace(plan, device) for plan in (forward, backward)]
+    for plan, main, workspace in zip((forward, backward), mains, scratch, strict=True):
+        further = options | ({"lse"} if plan is forward else {"dbias", "dalibi_slopes", "dsink"})
+        for name in [*main, *sorted(further - {"scale", "dropout_p"})]:
+            given = whole | {name: askew(whole[name])}
+            with pytest.raises(cutplan.Misaligned, match=f"operand {name}: an address that is a multiple of"):
+                plan.run(*(given[x] for x in main), **{x: given[x] for x in further}, workspace=workspace)
+        assert problem.complaint(plan) is None  # on a GPU: the context lives
 
 
 @pytest.mark.parametrize("device, operand", SERVED)

@@ -43,25 +43,26 @@ def everything(_: str, value: torch.Tensor) -> torch.Tensor:
 
 
 def exact_scores(problem: Problem, size: torch.Tensor) -> torch.Tensor:
-    """Makes q and k such that every q_i k_j / 8 of batch entry b is exactly `size[b]`, a power of two or
-    minus one, whatever the order and type in which products are summed. Returns the scores."""
+    """Makes q and k such that every q_i k_j / 8 of batch entry b is exactly `size[b]`, a number of few bits,
+    whatever the order and type in which products are summed. Returns the scores."""
     signs = torch.randint(0, 2, (problem.case.dim,), generator=problem.source, device=problem.device)
     signs = 2.0 * signs - 1
-    exponent = size.abs().log2() - 3  # 64 products, divided by 8
-    half = (exponent / 2).floor()
+    exponent = size.abs().log2().floor()
+    half = ((exponent - 3) / 2).floor()  # 64 products, divided by 8
     shape = (-1, 1, 1, 1)
-    problem.q.copy_(size.sign().view(shape) * signs * 2.0 ** half.view(shape))
-    problem.k.copy_(signs * 2.0 ** (exponent - half).view(shape))
+    problem.q.copy_(signs * (size * 2.0 ** (half - exponent)).view(shape))
+    problem.k.copy_(signs * 2.0 ** (exponent - 3 - half).view(shape))
     scores = (problem.q.double() @ problem.k.double().mT).div(8)
     assert torch.equal(scores, size.view(shape).expand_as(scores))
     return scores
 
 
-def sizes(operand: str, device: str) -> torch.Tensor:
-    """Powers of two with both signs, up to what a score of these operands and of float32 may be."""
-    highest = 2 * 15 + 3 if operand == "float16" else 120
-    powers = torch.arange(0, highest, 3, dtype=torch.float64, device=device)
-    return torch.cat([2.0**powers, -(2.0**powers)])
+def sizes(operand: str, source: torch.Generator) -> torch.Tensor:
+    """Numbers of four bits and either sign, of every size that scores of these operands and of float32 have."""
+    highest = 32 if operand == "float16" else 120
+    powers = 2.0 ** torch.arange(0, highest, dtype=torch.float64, device=source.device)
+    size = powers * torch.randint(8, 16, powers.shape, generator=source, device=source.device) / 8
+    return torch.cat([size, -size])
 
 
 def share(exact: torch.Tensor, magnitude: torch.Tensor) -> Reference:
@@ -78,8 +79,9 @@ def wrong(problem: Problem, written: Results, name: str, expected: Reference) ->
 @pytest.mark.parametrize("device, operand", SERVED)
 def test_one_key_has_all_the_weight(device: str, operand: str, seed: int) -> None:
     """The softmax of one key is 1, whatever its score: O is v, dV the gradient, LSE the score."""
-    size = sizes(operand, device)
-    problem = Problem(Case(1, 1, batch=len(size), dtype=operand), device, generator(device, seed))
+    source = generator(device, seed)
+    size = sizes(operand, source)
+    problem = Problem(Case(1, 1, batch=len(size), dtype=operand), device, source)
     scores = exact_scores(problem, size)
     written = both(problem)
     for name, required in (("o", problem.v.double()), ("dv", problem.grad.double())):
@@ -97,9 +99,9 @@ def test_one_key_has_all_the_weight(device: str, operand: str, seed: int) -> Non
 @pytest.mark.parametrize("keys", [2, 77, 300])
 def test_equal_scores_share_evenly(device: str, operand: str, keys: int, seed: int) -> None:
     """O is the mean of v at any score, and in the backward no weight exceeds 1."""
-    size = sizes(operand, device)
-    case = Case(5, keys, batch=len(size), heads=1, dtype=operand)
-    problem = Problem(case, device, generator(device, seed))
+    source = generator(device, seed)
+    size = sizes(operand, source)
+    problem = Problem(Case(5, keys, batch=len(size), heads=1, dtype=operand), device, source)
     exact_scores(problem, size)
     written = both(problem)
     v, grad = problem.v.double(), problem.grad.double()
@@ -119,7 +121,7 @@ def test_equal_scores_share_evenly(device: str, operand: str, keys: int, seed: i
 def test_far_apart_scores(device: str, operand: str, seed: int) -> None:
     """Where huge scores differ, the largest has all the weight, whatever keys come before it and after it."""
     keys, source = 200, generator(device, seed)
-    size = sizes(operand, device)
+    size = sizes(operand, source)
     size = size[size.abs() >= 2**15]
     problem = Problem(Case(3, keys, batch=len(size), heads=1, dtype=operand), device, source)
     exact_scores(problem, size)

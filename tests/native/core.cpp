@@ -22,8 +22,8 @@ using testing::throws;
 
 void lists_of_operands_are_never_overrun() {
   cutplan::FixedVector<int, 3> list;
-  for (int i = 0; i < 3; ++i) list.push_back(i);
-  throws<std::length_error>("full", [&] { list.push_back(3); });
+  for (int i = 0; i < 3; ++i) list.add() = i;
+  throws<std::length_error>("full", [&] { list.add(); });
   CHECK(list.size() == 3);
   int expected = 0;
   for (const int item : list) CHECK(item == expected++);

@@ -1,7 +1,6 @@
 // A list in place for a handful of things, such as the operands of a call: no heap on the way of a call, and no overflow.
 #pragma once
 
-#include <algorithm>
 #include <stdexcept>
 
 namespace cutplan {
@@ -12,15 +11,16 @@ class FixedVector {
   FixedVector() = default;
   FixedVector(const FixedVector& other) { *this = other; }
   FixedVector& operator=(const FixedVector& other) {
-    std::copy(other.begin(), other.end(), items_);
     size_ = other.size_;
+    for (int i = 0; i < size_; ++i) items_[i] = other.items_[i];
     return *this;
   }
 
-  void push_back(const T& item) {
+  /// The next item, for the caller to fill in.
+  T& add() {
     // More operands than a family has is a mistake in cutplan: an exception instead of somebody else's memory.
     if (size_ == kMost) throw std::length_error("cutplan: internal error: a list of operands is full");
-    items_[size_++] = item;
+    return items_[size_++];
   }
 
   int size() const { return size_; }

@@ -27,7 +27,7 @@ std::string describe(const TensorView& view);
 /// Before anything else is read of an operand: whether it is there, and its extents and strides are all within the view.
 inline void check_given(const char* operand, const TensorView& view) {
   if (!view.present()) refuse_missing(operand);
-  if (view.rank < 0 || view.rank > max_rank) refuse_rank(operand, view);
+  if (static_cast<unsigned>(view.rank) > max_rank) refuse_rank(operand, view);  // also a negative one
 }
 
 inline void check_element_type(const char* operand, DType expected, const TensorView& view) {
@@ -70,18 +70,17 @@ struct Footprint {
 
   std::uintptr_t begin = 0;
   std::int64_t run = 0;
+  std::int64_t reach = 0;  // from the first run to the last
   FixedVector<Step, 4> steps;
 
   /// Dimensions that are not stepped through need not be told; neither do those of extent 1.
   void repeat(std::int64_t extent, std::int64_t bytes_apart) {
-    if (extent > 1) steps.push_back({extent, bytes_apart});
+    if (extent <= 1) return;
+    steps.add() = {extent, bytes_apart};
+    reach += (extent - 1) * bytes_apart;
   }
 
-  std::uintptr_t end() const {
-    std::int64_t extent = run;
-    for (const Step& s : steps) extent += (s.count - 1) * s.bytes;
-    return begin + static_cast<std::uintptr_t>(extent);
-  }
+  std::uintptr_t end() const { return begin + static_cast<std::uintptr_t>(reach + run); }
 };
 
 /// Whether two operands may share memory. Slices of one buffer that interleave (the columns of a matrix; Q, K and V of one

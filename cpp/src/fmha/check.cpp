@@ -276,13 +276,13 @@ class Call {
   }
 
   void touch(const char* operand, const Footprint& f, const TensorView& t, bool written) {
-    if (!written) {
-      inputs_.push_back({operand, f});
-      return;
+    if (written) {
+      check_writable(operand, t);
+      check_elements_apart(operand, f, t);
     }
-    check_writable(operand, t);
-    check_elements_apart(operand, f, t);
-    outputs_.push_back({operand, f});
+    Touched& touched = written ? outputs_.add() : inputs_.add();
+    touched.operand = operand;
+    touched.memory = f;
   }
 
   const FmhaDescriptor& g_;

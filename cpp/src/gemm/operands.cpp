@@ -130,7 +130,9 @@ Footprint footprint(const Matrix& e, const Placed& p) {
 
 void Inputs::add(const Matrix& e, const Placed& p) {
   if (e.rows == 0 || e.cols == 0 || e.batch == 0) return;
-  inputs_.push_back({e.operand, footprint(e, p)});
+  Input& input = inputs_.add();
+  input.operand = e.operand;
+  input.memory = footprint(e, p);
 }
 
 void Inputs::add(const Vector& e, const Placed& p) { add({e.operand, 1, e.count, 1, true, true, e.dtype}, p); }

@@ -1,0 +1,74 @@
+"""The C++ page's example, and the host's program in examples/cpp, against the installed package."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+
+import cutplan
+from tests.environment import note_not_run
+
+ROOT = pathlib.Path(__file__).parents[1]
+PACKAGE = pathlib.Path(cutplan.__file__).parent
+
+# What the page's example takes for granted.
+_AROUND = """
+#include <cstdio>
+#include <memory>
+#include <vector>
+{includes}
+int main() {{
+  constexpr std::int64_t rows = 5, in = 7, out = 3;
+  std::vector<float> memory(rows * in + out * in + out, 1.0f), result(rows * out);
+  const float *x = memory.data(), *w = x + rows * in, *b = w + out * in;
+  float* y = result.data();
+  void *stream = nullptr, *scratch = nullptr;
+  {body}
+  for (float value : result) std::printf("%g ", value);
+}}
+"""
+
+
+def library() -> pathlib.Path:
+    (path,) = (PACKAGE / "lib").glob("libcutplan.so*")
+    return path
+
+
+def built_and_run(source: pathlib.Path, folder: pathlib.Path) -> str | None:
+    compiler = os.environ.get("CXX") or shutil.which("c++")
+    if compiler is None:
+        note_not_run(f"{source.name}: no C++ compiler")
+        return None
+    program = folder / source.stem
+    options = ["-std=c++17", "-Wall", "-Wextra", "-Wpedantic", "-Werror", f"-I{PACKAGE / 'include'}"]
+    link = [str(library()), f"-Wl,-rpath,{library().parent}", "-o", str(program)]
+    built = subprocess.run([compiler, *options, str(source), *link], capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    done = subprocess.run([str(program)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_library_is_named_by_its_abi() -> None:
+    """What docs/cpp.md promises; a wheel that held a link as well would hold the library twice."""
+    major, minor, _ = cutplan.__version__.split(".")
+    assert library().name == f"libcutplan.so.{major if major != '0' else f'0.{minor}'}"
+
+
+def test_example_of_the_page(tmp_path: pathlib.Path) -> None:
+    (block,) = re.findall(r"```cpp\n(.*?)```", (ROOT / "docs" / "cpp.md").read_text(), re.DOTALL)
+    lines = block.splitlines()
+    includes = [line for line in lines if line.startswith("#include")]
+    body = [line for line in lines if not line.startswith("#include")]
+    source = tmp_path / "page.cpp"
+    source.write_text(_AROUND.format(includes="\n".join(includes), body="\n".join(body)))
+    printed = built_and_run(source, tmp_path)
+    assert printed is None or printed.split() == ["8"] * 15  # 7 products of ones, and a bias of one
+
+
+def test_the_hosts_example(tmp_path: pathlib.Path) -> None:
+    printed = built_and_run(ROOT / "examples" / "cpp" / "linear_layer.cpp", tmp_path)
+    assert printed is None or "y[0, 0] = 0.841345\n" in printed
