@@ -104,33 +104,24 @@ __device__ __forceinline__ bool is_far(float score, float to_base2, float maximu
   return fabsf(scaled) > kFarScore && score > -INFINITY && (scaled > maximum + threshold || maximum == kNoMaximum);
 }
 
-/// A thread's rows that are not done with when no score exceeds their maximum: those that are anchored, one bit each, and
-/// those without a maximum, one bit for all. To which score a row is anchored, in the units of the products, lies in shared
-/// memory, for it is hardly ever needed.
+/// To which score each row of the block is anchored, in the units of the products; infinite: to none. In shared memory, for
+/// it is hardly ever looked at. The four threads that share a row read and write its entry each for itself.
 template <typename Config>
 struct Anchors {
-  static constexpr std::uint32_t kNone = 1u << 31;
-  std::uint32_t watched = kNone;
-  std::uint32_t tiles;  // where shared memory begins
+  static constexpr float kNone = INFINITY;
+  std::uint32_t address;  // of this thread's first row
 
-  __device__ bool any() const { return (watched & ~kNone) != 0; }
-  __device__ bool has(int r) const { return watched >> r & 1; }
-  __device__ float score(int r) const {
+  __device__ explicit Anchors(std::uint32_t tiles)
+      : address(tiles + Config::kTileBytes +
+                static_cast<int>(threadIdx.x / 32 * 16 * Config::kMmaM + threadIdx.x % 32 / 4) * 4) {}
+
+  __device__ float get(int r) const {
     float x;
-    asm volatile("ld.shared.f32 %0, [%1];" : "=f"(x) : "r"(address(r)) : "memory");
+    asm volatile("ld.shared.f32 %0, [%1];" : "=f"(x) : "r"(address + (r / 2 * 16 + r % 2 * 8) * 4) : "memory");
     return x;
   }
-  /// The four threads that share a row set it together, each for itself.
-  __device__ void set(int r, float score) {
-    watched |= 1u << r;
-    asm volatile("st.shared.f32 [%0], %1;" ::"r"(address(r)), "f"(score) : "memory");
-  }
-
- private:
-  __device__ std::uint32_t address(int r) const {
-    const int row = static_cast<int>(threadIdx.x) / 32 * 16 * Config::kMmaM + r / 2 * 16 + r % 2 * 8 +
-                    static_cast<int>(threadIdx.x) % 32 / 4;
-    return tiles + Config::kTileBytes + row * 4;
+  __device__ void set(int r, float score) const {
+    asm volatile("st.shared.f32 [%0], %1;" ::"r"(address + (r / 2 * 16 + r % 2 * 8) * 4), "f"(score) : "memory");
   }
 };
 
@@ -207,10 +198,14 @@ __device__ __forceinline__ void fetch_rows(const void* operand, const Broadcast&
 /// it does in every step; `bias` is a 16-bit bias alone (d = 128: 255 TFLOP/s, and 219 in the kernel of all options; H200).
 enum class Scores { scale, bias, any };
 
-/// Turns products q . k into scores: scale or soft cap, bias, ALiBi, mask.
+/// A score below this, with a bias of bfloat16, may stand for -inf.
+inline constexpr float kHiddenScore = -1e38f;
+
+/// Turns products q . k into scores: scale or soft cap, bias, ALiBi, mask. `edge`: some of them are masked afterwards. Of a
+/// bias of bfloat16 a key that it hides may get a score below kHiddenScore in place of -inf: find_hidden() tells.
 template <typename Config, Scores kScores>
 __device__ __forceinline__ void score(const Problem& p, const Sequence& s, const ForwardTile& tile, const ForwardRows& rows,
-                                      int key0, float (&x)[Config::kMmaM][Config::kTileN / 8][4]) {
+                                      int key0, bool edge, float (&x)[Config::kMmaM][Config::kTileN / 8][4]) {
   using Element = typename Config::Element;
   constexpr bool kAny = kScores == Scores::any;
   constexpr int kColumns = Config::kColumns, kRows = Config::kRows;
@@ -243,33 +238,43 @@ __device__ __forceinline__ void score(const Problem& p, const Sequence& s, const
     }
   } else if (!kAny || p.bias != nullptr) {
     // A thread's adjacent keys are, as they lie in memory, its fragment of a 16 x 16 operand: times one, the tensor cores
-    // add them, in place of two instructions an element. What is not finite would make NaN of the zeroes beside the one: it
-    // goes in as a number, and takes its place after.
+    // add them, in place of two instructions an element. What is not finite would make NaN of the zeroes beside the one. So
+    // -inf goes in as the lowest number; float16's is put right after, bfloat16's makes the weight 0 as well but where there
+    // is nothing else. The rest of what is not finite spoils its row as it should, if its key is one that the row sees: where
+    // a mask hides keys, elements are added one by one.
+    constexpr bool kHalf = std::is_same_v<Element, cutlass::half_t>;
+    const bool alone = edge || (kAny && p.mask != nullptr);
     const std::uint32_t one =
         narrow<Element>(lane / 4 == lane % 4 * 2 ? 1.0f : 0.0f, lane / 4 == lane % 4 * 2 + 1 ? 1.0f : 0.0f);
 #pragma unroll
     for (int i = 0; i < Config::kMmaM; ++i) {
-      std::uint32_t raw[2][kColumns / 2], magnitude = 0;
+      std::uint32_t raw[2][kColumns / 2];
       fetch_rows<Config, 2>(p.bias, p.bias_strides, tile, rows, 2 * i, own, valid, raw);
+      const auto element = [&](int c) {
+        return widen_low<Element>(raw[c / kColumns][c % kColumns / 2] >> c % 2 * 16 & 0xffffu);
+      };
+      if (alone) {
 #pragma unroll
-      for (int w = 0; w < kColumns; ++w) magnitude = larger_magnitude<Element>(magnitude, raw[w % 2][w / 2]);
-      const bool finite = !__any_sync(~0u, !isfinite(widen_low<Element>(magnitude) + widen_high<Element>(magnitude)));
-      if (!finite) {
+        for (int c = 0; c < 2 * kColumns; ++c) at(2 * i + c / kColumns, c % kColumns) += element(c);
+        continue;
+      }
+      std::uint32_t finite[2][kColumns / 2], changed = 0;
 #pragma unroll
-        for (int w = 0; w < kColumns; ++w) raw[w % 2][w / 2] = made_finite<Element>(raw[w % 2][w / 2]);
+      for (int w = 0; w < kColumns; ++w) {
+        finite[w % 2][w / 2] = at_least_lowest<Element>(raw[w % 2][w / 2]);
+        changed |= raw[w % 2][w / 2] ^ finite[w % 2][w / 2];
       }
 #pragma unroll
       for (int step = 0; step < Config::kTileN / 16; ++step) {
-        const std::uint32_t a[4] = {raw[0][2 * step], raw[1][2 * step], raw[0][2 * step + 1], raw[1][2 * step + 1]};
+        const std::uint32_t a[4] = {finite[0][2 * step], finite[1][2 * step], finite[0][2 * step + 1],
+                                    finite[1][2 * step + 1]};
         multiply<Element>(x[i][2 * step], a, one, 0);
         multiply<Element>(x[i][2 * step + 1], a, 0, one);
       }
-      if (!finite) {
-        fetch_rows<Config, 2>(p.bias, p.bias_strides, tile, rows, 2 * i, own, valid, raw);
+      if (kHalf && __any_sync(~0u, changed != 0)) {
 #pragma unroll
         for (int c = 0; c < 2 * kColumns; ++c) {
-          const float element = widen_low<Element>(raw[c / kColumns][c % kColumns / 2] >> c % 2 * 16 & 0xffffu);
-          if (!isfinite(element)) at(2 * i + c / kColumns, c % kColumns) = element;
+          if (element(c) == -INFINITY) at(2 * i + c / kColumns, c % kColumns) = -INFINITY;
         }
       }
     }
@@ -333,18 +338,42 @@ __device__ __forceinline__ void draw(const Problem& p, const ForwardTile& tile, 
   }
 }
 
-/// Anchors rows whose new largest score is far from 0, and takes off the anchors of those that are. `largest` of these rows
-/// becomes -inf: there is nothing more to do for them in this step.
+/// Makes -inf of the scores of one row that a bias of bfloat16 hides, and finds the row's largest anew; by the four threads
+/// that share it.
 template <typename Config>
-__device__ __forceinline__ void anchor(Anchors<Config>& anchors, float to_base2, float threshold, float headroom,
+__device__ __forceinline__ void find_hidden(const Problem& p, const Sequence& s, const ForwardTile& tile,
+                                            const ForwardRows& rows, int key0, int r, float& largest,
+                                            float (&x)[Config::kMmaM][Config::kTileN / 8][4]) {
+  constexpr int kColumns = Config::kColumns;
+  const int lane = static_cast<int>(threadIdx.x) % 32, own = key0 + lane % 4 * kColumns;
+  std::uint32_t raw[1][kColumns / 2];
+  fetch_rows<Config, 2>(p.bias, p.bias_strides, tile, rows, r, own, static_cast<int>(clamp(s.len_k - own, 0, kColumns)),
+                        raw);
+  largest = -INFINITY;
+#pragma unroll
+  for (int c = 0; c < kColumns; ++c) {
+    float& score = x[r / 2][c / 2][r % 2 * 2 + c % 2];
+    if (__uint_as_float(raw[0][c / 2] >> c % 2 * 16 << 16) == -INFINITY) score = -INFINITY;
+    largest = fmaxf(largest, score);
+  }
+  const std::uint32_t quad = 0xfu << (lane & ~3);
+  largest = fmaxf(largest, __shfl_xor_sync(quad, largest, 1));
+  largest = fmaxf(largest, __shfl_xor_sync(quad, largest, 2));
+}
+
+/// Anchors rows whose new largest score is far from 0, and takes off the anchors of those that have one. `largest` of these
+/// rows becomes -inf: there is nothing more to do for them in this step. Returns whether there are any.
+template <typename Config>
+__device__ __forceinline__ bool anchor(const Anchors<Config>& anchors, float to_base2, float threshold, float headroom,
                                        float (&largest)[Config::kRows], float (&row_max)[Config::kRows],
                                        float (&row_sum)[Config::kRows], float (&o)[Config::kMmaM][Config::kDim / 8][4],
                                        float (&x)[Config::kMmaM][Config::kTileN / 8][4]) {
+  bool any = false;
 #pragma unroll
   for (int r = 0; r < Config::kRows; ++r) {
+    const float before = anchors.get(r);
     float score = largest[r], factor;
-    if (anchors.has(r)) {
-      const float before = anchors.score(r);
+    if (before != anchors.kNone) {
       score = fmaxf(before, score);
       factor = exp2_approx((before - score) * to_base2);
     } else {
@@ -352,6 +381,7 @@ __device__ __forceinline__ void anchor(Anchors<Config>& anchors, float to_base2,
       factor = row_max[r] == kNoMaximum ? 0 : exp2_approx(headroom - fmaf(score, to_base2, -row_max[r]));
       row_max[r] = -headroom;
     }
+    any = true;
     anchors.set(r, score);
     largest[r] = -INFINITY;
     row_sum[r] *= factor;
@@ -366,15 +396,16 @@ __device__ __forceinline__ void anchor(Anchors<Config>& anchors, float to_base2,
       x[r / 2][j][r % 2 * 2 + 1] -= score;
     }
   }
+  return any;
 }
 
-/// Divides by the sums, adds the sink, and stores O and LSE, or this split's share of them. `to_base2` and `to_natural`: of
-/// the anchors.
+/// Divides by the sums, adds the sink, and stores O and LSE, or this split's share of them. `anchored`: some row of this
+/// thread may be; `to_base2` and `to_natural`: of the anchors.
 template <typename Config>
 __device__ __forceinline__ void store(const Problem& p, const ForwardGrid& grid, const Sequence& s, const ForwardTile& tile,
                                       const ForwardRows& rows, float (&o)[Config::kMmaM][Config::kDim / 8][4],
                                       float (&row_max)[Config::kRows], float (&row_sum)[Config::kRows],
-                                      const Anchors<Config>& anchors, float to_base2, float to_natural,
+                                      const Anchors<Config>& anchors, bool anchored, float to_base2, float to_natural,
                                       std::uint32_t shared_q) {
   using Element = typename Config::Element;
   using TileQ = typename Config::TileQ;
@@ -388,11 +419,13 @@ __device__ __forceinline__ void store(const Problem& p, const ForwardGrid& grid,
     const int row = rows.row(r);
     const std::int64_t head = tile.head + rows.head(row), i = rows.query(row);
     float factor = 1, lse = (row_max[r] + log2_approx(row_sum[r])) * kLn2;
-    if (anchors.has(r)) lse = fmaf(anchors.score(r), to_natural, lse);
+    float own = anchored ? anchors.get(r) : anchors.kNone;
+    if (own == anchors.kNone) own = 0;
+    if (anchored) lse = fmaf(own, to_natural, lse);
     if (p.sink != nullptr && !split) {
       const auto sink = load<float>(p.sink, p.sink_type, head * p.sink_head);
       float ahead = fmaf(sink, kLog2e, -row_max[r]);  // of the reference, in base 2
-      if (anchors.has(r)) ahead = fmaf(-anchors.score(r), to_base2, ahead);
+      if (anchored) ahead = fmaf(-own, to_base2, ahead);
       if (row_sum[r] == 0) ahead = sink == -INFINITY ? -INFINITY : INFINITY;
       if (ahead > 0) {
         factor = exp2_approx(-ahead);
@@ -415,8 +448,8 @@ __device__ __forceinline__ void store(const Problem& p, const ForwardGrid& grid,
     if (split) {
       if (writes) {
         const std::int64_t at = tile.split * grid.rows + row_index(p, s, tile.batch, head, i);
-        const double anchor = anchors.has(r) ? anchors.score(r) : 0;
-        grid.partial_reference[at] = fma(anchor, static_cast<double>(to_base2), static_cast<double>(row_max[r]));
+        grid.partial_reference[at] =
+            fma(static_cast<double>(own), static_cast<double>(to_base2), static_cast<double>(row_max[r]));
         grid.partial_sum[at] = row_sum[r];
       }
     } else if (writes && p.lse != nullptr) {
@@ -534,8 +567,11 @@ __global__ __launch_bounds__(Config::kThreads,
 
   float o[kMmaM][kMmaD][4];
   float row_max[kRows], row_sum[kRows];  // base 2; the sum is this thread's share
-  Anchors<Config> anchors;
-  anchors.tiles = shared_q;
+  const Anchors<Config> anchors(shared_q);
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) anchors.set(r, anchors.kNone);
+  // By which a score exceeds the maximum that it becomes. A row that is anchored or without a maximum looks at every score.
+  float threshold = -INFINITY;
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
     row_max[r] = kNoMaximum;
@@ -579,6 +615,7 @@ __global__ __launch_bounds__(Config::kThreads,
       load_tile(2 * n + kSlots - 1);
     }
     if (visible) {
+      const bool edge = key0 < all_first || key0 + kTileN > all_end;
 #pragma unroll
       for (int i = 0; i < kMmaM; ++i) {
 #pragma unroll
@@ -607,10 +644,8 @@ __global__ __launch_bounds__(Config::kThreads,
           }
         }
       }
-      if constexpr (kScored) {
-        score<Config, kScores>(p, s, tile, rows, key0, x);
-      }
-      if (key0 < all_first || key0 + kTileN > all_end) {
+      if constexpr (kScored) score<Config, kScores>(p, s, tile, rows, key0, edge, x);
+      if (edge) {
 #pragma unroll
         for (int r = 0; r < kRows; ++r) {
           const std::int64_t i = rows.query(rows.row(r)), own = key0 + lane % 4 * kColumns;
@@ -626,25 +661,34 @@ __global__ __launch_bounds__(Config::kThreads,
         }
       }
       float largest[kRows];
-      bool grows = anchors.watched != 0;
+      bool grows = false;
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {
         largest[r] = x[r / 2][0][r % 2 * 2];
 #pragma unroll
         for (int j = 0; j < kMmaN; ++j)
           largest[r] = fmaxf(largest[r], fmaxf(x[r / 2][j][r % 2 * 2], x[r / 2][j][r % 2 * 2 + 1]));
-        grows = grows || largest[r] * to_base2 > row_max[r] + kThreshold;
+        grows = grows || largest[r] * to_base2 > row_max[r] + threshold;
       }
       if (__any_sync(~0u, grows)) {
-        bool far = anchors.any();
+        float farthest = 0, lowest = INFINITY;
 #pragma unroll
         for (int r = 0; r < kRows; ++r) {
           largest[r] = fmaxf(largest[r], __shfl_xor_sync(~0u, largest[r], 1));
           largest[r] = fmaxf(largest[r], __shfl_xor_sync(~0u, largest[r], 2));
-          far = far || is_far(largest[r], to_base2, row_max[r], kThreshold);
+          farthest = fmaxf(farthest, fabsf(largest[r] * to_base2));
         }
-        if (__any_sync(~0u, far)) anchor<Config>(anchors, to_base2, kThreshold, kHeadroom, largest, row_max, row_sum, o, x);
-        anchors.watched &= ~anchors.kNone;
+        bool anchored = false;
+        if (farthest > kFarScore || threshold < 0) {
+          if constexpr (kScored && !std::is_same_v<Element, cutlass::half_t>) {
+#pragma unroll
+            for (int r = 0; r < kRows; ++r) {
+              if (largest[r] < kHiddenScore && p.bias != nullptr && p.bias_type != DType::f32)
+                find_hidden<Config>(p, s, tile, rows, key0, r, largest[r], x);
+            }
+          }
+          anchored = anchor<Config>(anchors, to_base2, kThreshold, kHeadroom, largest, row_max, row_sum, o, x);
+        }
 #pragma unroll
         for (int r = 0; r < kRows; ++r) {
           // By row, so that no row's bits depend on its neighbours.
@@ -653,13 +697,14 @@ __global__ __launch_bounds__(Config::kThreads,
                       factor = exp2_approx(row_max[r] - now);
           row_max[r] = now;
           row_sum[r] *= factor;
-          if (now == kNoMaximum) anchors.watched |= anchors.kNone;
+          lowest = fminf(lowest, now);
 #pragma unroll
           for (int j = 0; j < kMmaD; ++j) {
             o[r / 2][j][r % 2 * 2] *= factor;
             o[r / 2][j][r % 2 * 2 + 1] *= factor;
           }
         }
+        threshold = anchored || lowest == kNoMaximum ? -INFINITY : kThreshold;
       }
     }
     if constexpr (!Config::kPaired) {
@@ -719,8 +764,8 @@ __global__ __launch_bounds__(Config::kThreads,
   }
   wait_for_copies<0>();
   if (tiles == 0) __syncthreads();  // Q, of which nobody has waited for the others' copies, gives its place to O
-  store<Config>(p, grid, s, tile, rows, o, row_max, row_sum, anchors, to_base2, kScored ? 1.0f : static_cast<float>(p.scale),
-                shared_q);
+  store<Config>(p, grid, s, tile, rows, o, row_max, row_sum, anchors, threshold < 0, to_base2,
+                kScored ? 1.0f : static_cast<float>(p.scale), shared_q);
 }
 
 /// Adds up the splits' shares, one warp to a row, always in the same order.

@@ -6,6 +6,7 @@
 #include <cutlass/numeric_types.h>
 
 #include <cstdint>
+#include <limits>
 
 #include "fmha/score.hpp"
 
@@ -69,7 +70,11 @@ struct HeadScores {
       derivative *= (1 - t) * (1 + t);
     }
     x -= slope * static_cast<T>(d < 0 ? -d : d);
-    if (p.bias != nullptr) x += load<T>(p.bias, p.bias_type, bias + i * p.bias_strides.row + j * p.bias_strides.col);
+    if (p.bias != nullptr) {
+      const T added = load<T>(p.bias, p.bias_type, bias + i * p.bias_strides.row + j * p.bias_strides.col), sum = x + added;
+      // -inf alone hides a key: the sum of two numbers is a number.
+      x = isinf(sum) && isfinite(x) && isfinite(added) ? copysign(std::numeric_limits<T>::max(), sum) : sum;
+    }
     return x;
   }
 };
@@ -88,11 +93,12 @@ struct RowWeights {
   __device__ T exponent(T score) const { return min(score - reference, T(0)) - log_sum; }
 };
 
-/// The weights of a row far from 0; by all lanes of a warp. `rounding` bounds the error of a dot product, relative to the sum
+/// The weights of a row far from 0; by all lanes of a warp. `lse`: as it was given; what it is summed over beyond the keys of
+/// this call counts too. `rounding` bounds the error of a dot product, relative to the sum
 /// of its terms' magnitudes. log_sum is infinite for a row without keys. Never inlined: it is hardly ever called, and its
 /// registers are not to be those of its callers.
 template <typename T>
-__device__ __noinline__ RowWeights<T> far_row(const Problem& p, std::int64_t batch, std::int64_t head, std::int64_t i,
+__device__ __noinline__ RowWeights<T> far_row(const Problem& p, std::int64_t batch, std::int64_t head, std::int64_t i, T lse,
                                               T rounding) {
   const Sequence s = sequence(p, batch);
   const HeadScores<T> scores(p, s, batch, head);
@@ -130,6 +136,8 @@ __device__ __noinline__ RowWeights<T> far_row(const Problem& p, std::int64_t bat
   for (int lane = 16; lane > 0; lane /= 2) sum += __shfl_xor_sync(~0u, sum, lane);
   if (sink != -infinity<T>()) sum += exp(row.exponent(sink));
   row.log_sum = sum == 0 ? infinity<T>() : log(sum);
+  const T beyond = lse - (row.reference + row.log_sum);
+  if (beyond > of_sum * abs(lse) + rounding * magnitude) row.log_sum += beyond;
   return row;
 }
 

@@ -113,30 +113,14 @@ __device__ __forceinline__ float widen_high(std::uint32_t r) {
   }
 }
 
-/// Of two pairs, the larger magnitudes; NaN is the largest.
+/// A pair with -inf replaced by the lowest number.
 template <typename Element>
-__device__ __forceinline__ std::uint32_t larger_magnitude(std::uint32_t x, std::uint32_t y) {
+__device__ __forceinline__ std::uint32_t at_least_lowest(std::uint32_t pair) {
   std::uint32_t r;
   if constexpr (std::is_same_v<Element, cutlass::half_t>) {
-    asm("{.reg .b32 m; abs.f16x2 m, %2; max.NaN.f16x2 %0, %1, m;}" : "=r"(r) : "r"(x), "r"(y));
+    asm("max.NaN.f16x2 %0, %1, %2;" : "=r"(r) : "r"(pair), "r"(0xfbfffbffu));
   } else {
-    asm("{.reg .b32 m; abs.bf16x2 m, %2; max.NaN.bf16x2 %0, %1, m;}" : "=r"(r) : "r"(x), "r"(y));
-  }
-  return r;
-}
-
-/// A pair with what is not finite replaced by the lowest or the highest number.
-template <typename Element>
-__device__ __forceinline__ std::uint32_t made_finite(std::uint32_t pair) {
-  std::uint32_t r;
-  if constexpr (std::is_same_v<Element, cutlass::half_t>) {
-    asm("{.reg .b32 x; max.f16x2 x, %1, %2; min.f16x2 %0, x, %3;}"
-        : "=r"(r)
-        : "r"(pair), "r"(0xfbfffbffu), "r"(0x7bff7bffu));
-  } else {
-    asm("{.reg .b32 x; max.bf16x2 x, %1, %2; min.bf16x2 %0, x, %3;}"
-        : "=r"(r)
-        : "r"(pair), "r"(0xff7fff7fu), "r"(0x7f7f7f7fu));
+    asm("max.NaN.bf16x2 %0, %1, %2;" : "=r"(r) : "r"(pair), "r"(0xff7fff7fu));
   }
   return r;
 }

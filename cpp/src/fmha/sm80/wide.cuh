@@ -27,6 +27,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <type_traits>
 
 #include "core/cuda.hpp"
@@ -380,6 +381,13 @@ __device__ __forceinline__ void for_each_tile(const Problem& p, const Work& work
 
 // ---- Forward ----
 
+/// A number as float32 has it: -inf is the LSE of a row without keys alone.
+template <typename T>
+__device__ __forceinline__ float in_float32(T x) {
+  const auto largest = static_cast<T>(std::numeric_limits<float>::max());
+  return static_cast<float>(isfinite(x) ? min(max(x, -largest), largest) : x);
+}
+
 template <typename Math>
 __global__ __launch_bounds__(wide_threads, wide_blocks) void sm80_fmha_wide_forward(const __grid_constant__ Problem p,
                                                                                     const __grid_constant__ Work work) {
@@ -440,7 +448,7 @@ __global__ __launch_bounds__(wide_threads, wide_blocks) void sm80_fmha_wide_forw
     if (part == 0) {
       if (p.lse != nullptr && i0 + row < s.len_q) {
         p.lse[head.batch * p.lse_batch + head.head * p.lse_head + s.first_q + i0 + row] =
-            static_cast<float>(sum == 0 ? -infinity<T>() : highest + log(sum));
+            sum == 0 ? -infinity<float>() : in_float32(highest + log(sum));
       }
       sum = sum == 0 ? 0 : 1 / sum;
     }
@@ -487,17 +495,16 @@ __global__ __launch_bounds__(wide_threads, 4) void sm80_fmha_wide_statistics(con
     }
 #pragma unroll
     for (int offset = 16; offset > 0; offset /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, offset);
-    // float64 scores reach further than a float32 LSE, which is -inf then, as for a row without keys.
     const float lse = p.lse[batch * p.lse_batch + head * p.lse_head + i];
     RowWeights<T> weights{static_cast<T>(lse), 0};
-    if (abs(lse) > kFarLse && (lse != -infinity<float>() || sizeof(T) > sizeof(float))) {
+    if (abs(lse) > kFarLse && lse != -infinity<float>()) {
       std::int64_t of = batch, first = 0;
       if (p.cu_seqlens_q != nullptr) {
         for (of = 0; of < p.batch && p.cu_seqlens_q[of + 1] <= i; ++of) continue;
         if (of == p.batch) continue;  // rows after the last sequence
         first = sequence(p, of).first_q;
       }
-      weights = far_row<T>(p, of, head, i - first, Math::kRounding);
+      weights = far_row<T>(p, of, head, i - first, static_cast<T>(lse), Math::kRounding);
     }
     if (lane == 0) {
       to.delta[n] = static_cast<T>(sum);

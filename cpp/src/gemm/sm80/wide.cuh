@@ -865,7 +865,7 @@ template <typename Config>
 void prepare_wide(const Kernel&) {
   allow_shared_memory(wide_gemm<Config>, Config::kSharedMemory);
   if constexpr (Config::kWide) {
-    load_kernel(wide_split_k_reduce);
+    load_kernel(wide_split_k_reduce<double>);
   } else {
     load_kernel(split_k_reduce);
   }
