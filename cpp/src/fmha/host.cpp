@@ -140,10 +140,9 @@ class NotFinite {
     entries_.clear();
     for (std::int64_t i = 0; i < count; ++i) {
       T* row = rows + i * ld;
-      int found = 0;
-      for (std::int64_t c = 0; c < columns; ++c) found |= row[c] - row[c] != T(0) ? 1 : 0;
-      for (std::int64_t c = 0; found != 0 && c < columns; ++c) {
-        if (row[c] - row[c] != T(0)) entries_.push_back({i, c, std::exchange(row[c], T(0))});
+      if (all_finite(row, columns)) continue;
+      for (std::int64_t c = 0; c < columns; ++c) {
+        if (!std::isfinite(row[c])) entries_.push_back({i, c, std::exchange(row[c], T(0))});
       }
     }
   }
@@ -164,6 +163,20 @@ class NotFinite {
     T value;
   };
   std::vector<Entry> entries_;
+
+  /// Zero times each, summed in as many lanes as make vectors of it.
+  static bool all_finite(const T* row, std::int64_t columns) {
+    constexpr int lanes = 16;
+    T sum[lanes] = {};
+    std::int64_t c = 0;
+    for (; c + lanes <= columns; c += lanes) {
+      for (int lane = 0; lane < lanes; ++lane) sum[lane] += row[c + lane] * T(0);
+    }
+    for (; c < columns; ++c) sum[0] += row[c] * T(0);
+    T total = 0;
+    for (const T x : sum) total += x;
+    return total == T(0);
+  }
 };
 
 /// Writes `factor` times a row, rounded to D.
@@ -603,18 +616,23 @@ struct BackwardHead : Head<S, T> {
       const T row_delta = delta[first_i + i];
       this->finish_scores(first_i + i, first_j, range, weights, x.slope_of_cap + i * block);
       for (std::int64_t j = range.first; j < range.end; ++j) {
-        const T weight = std::min(std::exp((weights[j] - against.level) - against.rest), T(1));
-        weights[j] = weights[j] == -infinity<T> ? T(0) : weight;  // hidden, whatever LSE is
+        const T exponent = (weights[j] - against.level) - against.rest;
+        const T no_more_than_one = exponent > T(0) ? T(0) : exponent;
+        weights[j] = weights[j] == -infinity<T> ? -infinity<T> : no_more_than_one;  // hidden, be LSE a NaN
       }
+      for (std::int64_t j = range.first; j < range.end; ++j) weights[j] = std::exp(weights[j]);
       // A weight of zero takes no part, whatever v, the gradient and D are.
       if (p.rng_state == nullptr) {
-        for (std::int64_t j = range.first; j < range.end; ++j)
-          ds[j] = weights[j] == T(0) ? T(0) : weights[j] * (ds[j] - row_delta);
+        for (std::int64_t j = range.first; j < range.end; ++j) {
+          const T gradient = weights[j] * (ds[j] - row_delta);
+          ds[j] = weights[j] == T(0) ? T(0) : gradient;
+        }
       } else {
         this->draw(first_i + i, first_j, range, x.keep);
         for (std::int64_t j = range.first; j < range.end; ++j) {
-          const T kept = x.keep[j] == T(0) ? T(0) : x.keep[j] * ds[j];
-          ds[j] = weights[j] == T(0) ? T(0) : weights[j] * (kept - row_delta);
+          const T scaled = x.keep[j] * ds[j], kept = x.keep[j] == T(0) ? T(0) : scaled;
+          const T gradient = weights[j] * (kept - row_delta);
+          ds[j] = weights[j] == T(0) ? T(0) : gradient;
           weights[j] *= x.keep[j];
         }
       }
@@ -631,7 +649,10 @@ struct BackwardHead : Head<S, T> {
       const Range range = weighted(first_i + i, first_j, n);
       T* ds = x.ds + i * block;
       const T* slope_of_cap = x.slope_of_cap + i * block;
-      for (std::int64_t j = range.first; j < range.end; ++j) ds[j] = ds[j] == T(0) ? T(0) : ds[j] * slope_of_cap[j];
+      for (std::int64_t j = range.first; j < range.end; ++j) {
+        const T gradient = ds[j] * slope_of_cap[j];
+        ds[j] = ds[j] == T(0) ? T(0) : gradient;
+      }
     }
   }
 };
