@@ -138,9 +138,9 @@ class NotFinite {
   /// Takes it out of rows[count, columns], leaving zeros.
   void take(T* rows, std::int64_t ld, std::int64_t count, std::int64_t columns) {
     entries_.clear();
+    if (all_finite(rows, ld, count, columns)) return;
     for (std::int64_t i = 0; i < count; ++i) {
       T* row = rows + i * ld;
-      if (all_finite(row, columns)) continue;
       for (std::int64_t c = 0; c < columns; ++c) {
         if (!std::isfinite(row[c])) entries_.push_back({i, c, std::exchange(row[c], T(0))});
       }
@@ -165,14 +165,17 @@ class NotFinite {
   std::vector<Entry> entries_;
 
   /// Zero times each, summed in as many lanes as make vectors of it.
-  static bool all_finite(const T* row, std::int64_t columns) {
+  static bool all_finite(const T* rows, std::int64_t ld, std::int64_t count, std::int64_t columns) {
     constexpr int lanes = 16;
     T sum[lanes] = {};
-    std::int64_t c = 0;
-    for (; c + lanes <= columns; c += lanes) {
-      for (int lane = 0; lane < lanes; ++lane) sum[lane] += row[c + lane] * T(0);
+    for (std::int64_t i = 0; i < count; ++i) {
+      const T* row = rows + i * ld;
+      std::int64_t c = 0;
+      for (; c + lanes <= columns; c += lanes) {
+        for (int lane = 0; lane < lanes; ++lane) sum[lane] += row[c + lane] * T(0);
+      }
+      for (; c < columns; ++c) sum[0] += row[c] * T(0);
     }
-    for (; c < columns; ++c) sum[0] += row[c] * T(0);
     T total = 0;
     for (const T x : sum) total += x;
     return total == T(0);
@@ -289,6 +292,12 @@ struct Head {
     }
   }
 };
+
+/// Clears a row's values where the weight is zero: one that is not finite would not be cleared by multiplying.
+template <typename T>
+void select_weighted(Range range, const T* weights, T* values) {
+  for (std::int64_t j = range.first; j < range.end; ++j) values[j] = weights[j] == T(0) ? T(0) : values[j];
+}
 
 /// Clears what lies outside of a range of a tile's row.
 template <typename T>
@@ -617,24 +626,20 @@ struct BackwardHead : Head<S, T> {
       this->finish_scores(first_i + i, first_j, range, weights, x.slope_of_cap + i * block);
       for (std::int64_t j = range.first; j < range.end; ++j) {
         const T exponent = (weights[j] - against.level) - against.rest;
-        const T no_more_than_one = exponent > T(0) ? T(0) : exponent;
-        weights[j] = weights[j] == -infinity<T> ? -infinity<T> : no_more_than_one;  // hidden, be LSE a NaN
+        const bool hidden = std::isnan(against.level) && weights[j] == -infinity<T>;
+        weights[j] = hidden ? -infinity<T> : T(0) < exponent ? T(0) : exponent;
       }
       for (std::int64_t j = range.first; j < range.end; ++j) weights[j] = std::exp(weights[j]);
-      // A weight of zero takes no part, whatever v, the gradient and D are.
-      if (p.rng_state == nullptr) {
-        for (std::int64_t j = range.first; j < range.end; ++j) {
-          const T gradient = weights[j] * (ds[j] - row_delta);
-          ds[j] = weights[j] == T(0) ? T(0) : gradient;
-        }
-      } else {
+      // A weight of zero takes no part, whatever v, the gradient and D are. In loops of their own, selections vectorise.
+      if (p.rng_state != nullptr) {
         this->draw(first_i + i, first_j, range, x.keep);
-        for (std::int64_t j = range.first; j < range.end; ++j) {
-          const T scaled = x.keep[j] * ds[j], kept = x.keep[j] == T(0) ? T(0) : scaled;
-          const T gradient = weights[j] * (kept - row_delta);
-          ds[j] = weights[j] == T(0) ? T(0) : gradient;
-          weights[j] *= x.keep[j];
-        }
+        for (std::int64_t j = range.first; j < range.end; ++j) ds[j] *= x.keep[j];
+        select_weighted(range, x.keep, ds);
+      }
+      for (std::int64_t j = range.first; j < range.end; ++j) ds[j] = weights[j] * (ds[j] - row_delta);
+      select_weighted(range, weights, ds);
+      if (p.rng_state != nullptr) {
+        for (std::int64_t j = range.first; j < range.end; ++j) weights[j] *= x.keep[j];
       }
       clear_outside(range, weights);
       clear_outside(range, ds);
@@ -647,12 +652,9 @@ struct BackwardHead : Head<S, T> {
     if (this->problem.softcap == 0) return;
     for (std::int64_t i = 0; i < m; ++i) {
       const Range range = weighted(first_i + i, first_j, n);
-      T* ds = x.ds + i * block;
-      const T* slope_of_cap = x.slope_of_cap + i * block;
-      for (std::int64_t j = range.first; j < range.end; ++j) {
-        const T gradient = ds[j] * slope_of_cap[j];
-        ds[j] = ds[j] == T(0) ? T(0) : gradient;
-      }
+      T *ds = x.ds + i * block, *slope_of_cap = x.slope_of_cap + i * block;
+      select_weighted(range, ds, slope_of_cap);
+      for (std::int64_t j = range.first; j < range.end; ++j) ds[j] *= slope_of_cap[j];
     }
   }
 };
