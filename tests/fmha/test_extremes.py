@@ -58,7 +58,7 @@ def exact_scores(problem: Problem, size: torch.Tensor) -> torch.Tensor:
 
 
 def sizes(operand: str, source: torch.Generator) -> torch.Tensor:
-    """Numbers of four bits and either sign, of every size that scores of these operands and of float32 have."""
+    """Numbers of four bits and both signs, of every size that scores of these operands and float32 have."""
     highest = 32 if operand == "float16" else 120
     powers = 2.0 ** torch.arange(0, highest, dtype=torch.float64, device=source.device)
     size = powers * torch.randint(8, 16, powers.shape, generator=source, device=source.device) / 8

@@ -158,12 +158,11 @@ class NotFinite {
   /// Takes it out of rows[count, columns], leaving zeros.
   void take(T* rows, std::int64_t ld, std::int64_t count, std::int64_t columns) {
     entries_.clear();
+    if (all_finite(rows, ld, count, columns)) return;
     for (std::int64_t i = 0; i < count; ++i) {
       T* row = rows + i * ld;
-      int found = 0;
-      for (std::int64_t c = 0; c < columns; ++c) found |= row[c] - row[c] != T(0) ? 1 : 0;
-      for (std::int64_t c = 0; found != 0 && c < columns; ++c) {
-        if (row[c] - row[c] != T(0)) entries_.push_back({i, c, std::exchange(row[c], T(0))});
+      for (std::int64_t c = 0; c < columns; ++c) {
+        if (!std::isfinite(row[c])) entries_.push_back({i, c, std::exchange(row[c], T(0))});
       }
     }
   }
@@ -184,6 +183,23 @@ class NotFinite {
     T value;
   };
   std::vector<Entry> entries_;
+
+  /// Zero times each, summed in as many lanes as make vectors of it.
+  static bool all_finite(const T* rows, std::int64_t ld, std::int64_t count, std::int64_t columns) {
+    constexpr int lanes = 16;
+    T sum[lanes] = {};
+    for (std::int64_t i = 0; i < count; ++i) {
+      const T* row = rows + i * ld;
+      std::int64_t c = 0;
+      for (; c + lanes <= columns; c += lanes) {
+        for (int lane = 0; lane < lanes; ++lane) sum[lane] += row[c + lane] * T(0);
+      }
+      for (; c < columns; ++c) sum[0] += row[c] * T(0);
+    }
+    T total = 0;
+    for (const T x : sum) total += x;
+    return total == T(0);
+  }
 };
 
 /// Writes `factor` times a row, rounded to D.
@@ -305,6 +321,12 @@ struct Head {
     }
   }
 };
+
+/// Clears a row's values where the weight is zero: one that is not finite would not be cleared by multiplying.
+template <typename T>
+void select_weighted(Range range, const T* weights, T* values) {
+  for (std::int64_t j = range.first; j < range.end; ++j) values[j] = weights[j] == T(0) ? T(0) : values[j];
+}
 
 /// Clears what lies outside of a range of a tile's row.
 template <typename T>
@@ -632,20 +654,21 @@ struct BackwardHead : Head<S, T> {
       const T row_delta = delta[first_i + i];
       this->finish_scores(first_i + i, first_j, range, weights, x.slope_of_cap + i * block);
       for (std::int64_t j = range.first; j < range.end; ++j) {
-        const T weight = std::min(std::exp((weights[j] - against.level) - against.rest), T(1));
-        weights[j] = weights[j] == -infinity<T> ? T(0) : weight;  // hidden, whatever LSE is
+        const T exponent = (weights[j] - against.level) - against.rest;
+        const bool hidden = std::isnan(against.level) && weights[j] == -infinity<T>;
+        weights[j] = hidden ? -infinity<T> : T(0) < exponent ? T(0) : exponent;
       }
-      // A weight of zero takes no part, whatever v, the gradient and D are.
-      if (p.rng_state == nullptr) {
-        for (std::int64_t j = range.first; j < range.end; ++j)
-          ds[j] = weights[j] == T(0) ? T(0) : weights[j] * (ds[j] - row_delta);
-      } else {
+      for (std::int64_t j = range.first; j < range.end; ++j) weights[j] = std::exp(weights[j]);
+      // A weight of zero takes no part, whatever v, the gradient and D are. In loops of their own, selections vectorise.
+      if (p.rng_state != nullptr) {
         this->draw(first_i + i, first_j, range, x.keep);
-        for (std::int64_t j = range.first; j < range.end; ++j) {
-          const T kept = x.keep[j] == T(0) ? T(0) : x.keep[j] * ds[j];
-          ds[j] = weights[j] == T(0) ? T(0) : weights[j] * (kept - row_delta);
-          weights[j] *= x.keep[j];
-        }
+        for (std::int64_t j = range.first; j < range.end; ++j) ds[j] *= x.keep[j];
+        select_weighted(range, x.keep, ds);
+      }
+      for (std::int64_t j = range.first; j < range.end; ++j) ds[j] = weights[j] * (ds[j] - row_delta);
+      select_weighted(range, weights, ds);
+      if (p.rng_state != nullptr) {
+        for (std::int64_t j = range.first; j < range.end; ++j) weights[j] *= x.keep[j];
       }
       clear_outside(range, weights);
       clear_outside(range, ds);
@@ -658,9 +681,9 @@ struct BackwardHead : Head<S, T> {
     if (this->problem.softcap == 0) return;
     for (std::int64_t i = 0; i < m; ++i) {
       const Range range = weighted(first_i + i, first_j, n);
-      T* ds = x.ds + i * block;
-      const T* slope_of_cap = x.slope_of_cap + i * block;
-      for (std::int64_t j = range.first; j < range.end; ++j) ds[j] = ds[j] == T(0) ? T(0) : ds[j] * slope_of_cap[j];
+      T *ds = x.ds + i * block, *slope_of_cap = x.slope_of_cap + i * block;
+      select_weighted(range, ds, slope_of_cap);
+      for (std::int64_t j = range.first; j < range.end; ++j) ds[j] *= slope_of_cap[j];
     }
   }
 };
