@@ -4,6 +4,8 @@
 
 #include <cuda.h>
 
+#include <stdexcept>
+
 #include "core/cuda.hpp"
 
 namespace cutplan::gemm::sm90 {
@@ -27,9 +29,12 @@ inline EncodeTiled encode_tiled() {
 }
 
 inline CUtensorMapDataType tma_type(DType type) {
-  return type == DType::f16    ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16
-         : type == DType::bf16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
-                               : CU_TENSOR_MAP_DATA_TYPE_FLOAT32;
+  switch (type) {
+    case DType::f16: return CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
+    case DType::bf16: return CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
+    case DType::f32: return CU_TENSOR_MAP_DATA_TYPE_FLOAT32;
+    default: throw std::logic_error(text("cutplan: internal error: no tensor map of ", name(type)));
+  }
 }
 
 /// Whether the address and the steps are multiples of 16 bytes, as TMA wants them.
