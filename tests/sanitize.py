@@ -23,7 +23,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # run a
 
 from tests.fmha.problems import Case, Problem, described, is_backward  # noqa: E402
 from tests.gemm.groups import GROUPED_LAYOUTS, GroupedProblem, Groups  # noqa: E402
-from tests.gemm.problems import GATES, Options, Shape, generator, transposed  # noqa: E402
+from tests.gemm.problems import GATES, TORCH, Options, Shape, generator, transposed  # noqa: E402
 from tests.gemm.problems import Problem as GemmProblem  # noqa: E402
 
 NOT_SERVED = "not served"
@@ -46,13 +46,15 @@ def sanitize_grouped(pattern: str) -> tuple[int, int]:
     """Runs and failures of every kernel that serves groups here."""
     runs = failures = 0
     properties = cutplan.device_properties("cuda")
-    for operand, over, gate in itertools.product(("float16", "bfloat16"), GROUPED_LAYOUTS, (None, *GATES)):
+    for operand, over, gate in itertools.product(TORCH, GROUPED_LAYOUTS, (None, *GATES)):
         options = (
             Options(operand, gate=gate)
             if gate is None
             else Options(operand, bias=operand, activation="silu", gate=gate, alpha=0.125)
         )
-        for layout in GROUPED_LAYOUTS[over] if over == "m" or gate is None else ():
+        if gate is not None and (over == "k" or operand in ("float32", "float64")):
+            continue  # no kernel has it
+        for layout in GROUPED_LAYOUTS[over]:
             source = generator("cuda", runs)
             small = Groups((130, 0, 5), 137, 69, over, start=3, rest=2, pad=8, d_pad=1)
             problem = GroupedProblem(small, operand, layout, "cuda", source, 16)
@@ -154,6 +156,9 @@ def attention_cases(sku: cutplan.KernelSku) -> list[Case]:
         Case(tm + 1, tn - 1, largest - 1 or 1, heads=2, heads_k=1, dtype=operand, **odd),
         Case(tm - 1, 70, max(largest // 2, 1), dtype=operand, seqused_k=(0, 41), **odd, **full),
         Case(dim=largest, heads=2, heads_k=1, dtype=operand, **packed),
+        # scores of millions: rows are anchored, and summed again in the backward
+        Case(tm + 1, 2 * tn + 3, largest, batch=1, dtype=operand, scale=1e6, causal="top_left"),
+        Case(3, 2 * tn + 3, largest, dtype=operand, scale=1e6, sink=True, alibi="h", narrow=True),
     ]
 
 
