@@ -70,18 +70,20 @@ class Keeper {
   bool closed_ = false;
 };
 
-/// Never destroyed: a thread may still be at work when statics are.
+/// Never destroyed: a thread may still be at work when statics are. The GIL guards it, not a static's own lock: what is called
+/// here may give up the GIL, and a thread that waited for that lock with the GIL would never let this one go on.
 Keeper& keeper() {
-  static Keeper& only = *[] {
+  static Keeper* only = nullptr;
+  if (only == nullptr) {
     auto* made = new Keeper;
     // Called before the interpreter is taken down, when threads can still take the GIL.
     nb::module_::import_("atexit").attr("register")(nb::cpp_function([made] {
       const GilRelease release;
       made->close();
     }));
-    return made;
-  }();
-  return only;
+    if (only == nullptr) only = made;  // another thread may have been here: its keeper then stays, and this one idle
+  }
+  return *only;
 }
 
 template <typename Managed>

@@ -83,26 +83,40 @@ void bind_plan_members(nb::class_<Plan>& plan, const char* type) {
           nb::sig("def __getstate__(self) -> tuple[object, ...]"))
       .def(
           "__setstate__",
-          [](Plan* self, const nb::tuple& state) { new (self) Plan(select<Plan>(state[0], state[1], state[2])); },
+          [](Plan* self, const nb::tuple& state) {
+            if (nb::len(state) != 3) throw nb::value_error("a plan's state is (descriptor, device, preference)");
+            new (self) Plan(select<Plan>(state[0], state[1], state[2]));
+          },
           nb::sig("def __setstate__(self, state: tuple[object, ...], /) -> None"));
 }
 
 /// Makes a class a value: equal and hashed by its fields, `operator_equal` and `operator<<` of its namespace. In type slots,
 /// where nothing stands between a dict and these: every call of a function looks a descriptor up.
+/// Of an object that __init__ has been called for; null, with Python's error set, of one that it has not.
+template <typename T>
+T* made(PyObject* object) {
+  if (nb::inst_ready(nb::handle(object))) return nb::inst_ptr<T>(nb::handle(object));
+  PyErr_SetString(PyExc_TypeError, "an object whose __init__ has not been called has no value");
+  return nullptr;
+}
+
 template <typename T, bool (*equal)(const T&, const T&), Hash& (*mix)(Hash&, const T&)>
 nb::type_slots value_slots() {
   static PyType_Slot slots[] = {
       {Py_tp_hash, reinterpret_cast<void*>(+[](PyObject* self) -> Py_hash_t {
+         const T* value = made<T>(self);
+         if (value == nullptr) return -1;
          Hash h;
-         return mix(h, *nb::inst_ptr<T>(nb::handle(self))).value();
+         return mix(h, *value).value();
        })},
       {Py_tp_richcompare, reinterpret_cast<void*>(+[](PyObject* self, PyObject* other, int operation) -> PyObject* {
          if (Py_TYPE(self) != Py_TYPE(other) || (operation != Py_EQ && operation != Py_NE)) {
            Py_INCREF(Py_NotImplemented);
            return Py_NotImplemented;
          }
-         const bool same = equal(*nb::inst_ptr<T>(nb::handle(self)), *nb::inst_ptr<T>(nb::handle(other)));
-         return PyBool_FromLong(same == (operation == Py_EQ));
+         const T *mine = made<T>(self), *others = mine == nullptr ? nullptr : made<T>(other);
+         if (others == nullptr) return nullptr;
+         return PyBool_FromLong(equal(*mine, *others) == (operation == Py_EQ));
        })},
       {0, nullptr}};
   return nb::type_slots(slots);

@@ -132,7 +132,14 @@ def main(arguments: list[str] | None = None) -> int:
     elif options.command in ("tune", "bench"):
         try:
             return _tuning.tune(tune, options) if options.command == "tune" else _tuning.bench(bench, options)
-        except (cutplan.Error, _attention_bench.NoClock) as error:
+        except (
+            cutplan.Error,
+            _attention_bench.NoClock,
+            ValueError,
+            OverflowError,
+            OSError,
+            MemoryError,
+        ) as error:
             parser.error(str(error))
     elif not (options.cmake_dir or options.include_dir):
         parser.print_help()

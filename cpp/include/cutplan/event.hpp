@@ -16,18 +16,21 @@ class CUTPLAN_API StreamEvent {
   /// Nothing where the stream is being captured: its work has no one point in time. Throws DeviceError.
   static std::optional<StreamEvent> record(Device device, Stream stream);
 
-  StreamEvent(StreamEvent&& other) noexcept : event_(std::exchange(other.event_, nullptr)) {}
+  StreamEvent(StreamEvent&& other) noexcept : device_(other.device_), event_(std::exchange(other.event_, nullptr)) {}
   StreamEvent& operator=(StreamEvent&& other) noexcept {
+    std::swap(device_, other.device_);
     std::swap(event_, other.event_);
     return *this;
   }
   ~StreamEvent();
 
-  /// Blocks the calling thread, without spinning, until the device has got there, or until it has failed.
+  /// Blocks the calling thread, without spinning, until the device has got there, or until it has failed. May be called while
+  /// another thread captures a stream.
   void wait() const noexcept;
 
  private:
-  explicit StreamEvent(void* event) : event_(event) {}
+  StreamEvent(int device, void* event) : device_(device), event_(event) {}
+  int device_;
   void* event_;
 };
 

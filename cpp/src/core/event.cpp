@@ -18,17 +18,34 @@ std::optional<StreamEvent> StreamEvent::record(Device device, Stream stream) {
   if (status != cudaStreamCaptureStatusNone) return std::nullopt;
   cudaEvent_t event = nullptr;
   check_cuda(cudaEventCreateWithFlags(&event, cudaEventDisableTiming | cudaEventBlockingSync), "cudaEventCreateWithFlags");
-  StreamEvent made(event);
+  StreamEvent made(device.id, event);
   check_cuda(cudaEventRecord(event, on), "cudaEventRecord");
   return made;
 }
 
+// Both on the event's own device: on another thread's they would make a context there.
 StreamEvent::~StreamEvent() {
-  if (event_ != nullptr) cudaEventDestroy(static_cast<cudaEvent_t>(event_));
+  if (event_ == nullptr) return;
+  try {
+    const DeviceGuard guard(device_);
+    cudaEventDestroy(static_cast<cudaEvent_t>(event_));
+  } catch (const Error&) {
+    // the device is lost, and the event with it
+  }
 }
 
 void StreamEvent::wait() const noexcept {
-  if (cudaEventSynchronize(static_cast<cudaEvent_t>(event_)) != cudaSuccess) cudaGetLastError();
+  try {
+    const DeviceGuard guard(device_);
+    // Else waiting would be an error while another thread captures, and spoil the capture.
+    cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+    check_cuda(cudaThreadExchangeStreamCaptureMode(&mode), "cudaThreadExchangeStreamCaptureMode");
+    const cudaError_t status = cudaEventSynchronize(static_cast<cudaEvent_t>(event_));
+    check_cuda(cudaThreadExchangeStreamCaptureMode(&mode), "cudaThreadExchangeStreamCaptureMode");
+    check_cuda(status, "cudaEventSynchronize");
+  } catch (const Error&) {
+    // the device is lost: it reads nothing any more
+  }
 }
 
 #else

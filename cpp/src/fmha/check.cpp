@@ -15,6 +15,14 @@ using std::int64_t;
 
 constexpr int64_t largest_dim = 256;
 
+/// What scores are computed in.
+const char* arithmetic(DType operand) { return operand == DType::f64 ? "float64" : "float32"; }
+
+/// Whether a scalar is finite in the arithmetic of these operands.
+bool is_number(double x, DType operand) {
+  return std::isfinite(x) && (operand == DType::f64 || std::abs(x) <= std::numeric_limits<float>::max());
+}
+
 /// Where the dimensions of Q, K, V, O and their gradients are; batch is -1 where sequences are packed.
 struct Axes {
   int rank, batch, head, row, dim;
@@ -328,7 +336,8 @@ int64_t limit(int64_t window) { return window < 0 ? unlimited : std::min(window,
 /// All but O, LSE and what is checked when every operand is known.
 Problem check_inputs(Call& call, const FmhaDescriptor& g, Device device, const FmhaArguments& args) {
   const double scale = args.scale ? *args.scale : 1 / std::sqrt(static_cast<double>(g.dim));
-  if (!std::isfinite(scale)) throw InvalidProblem(text("scale: a finite number required, got ", scale));
+  if (!is_number(scale, g.dtype))
+    throw InvalidProblem(text("scale: a number finite in ", arithmetic(g.dtype), " required, got ", scale));
   const double dropout = args.dropout_p;
   if (!(dropout >= 0 && dropout < 1))
     throw InvalidProblem(text("dropout_p: a probability of at least 0 and below 1 required, got ", dropout));
@@ -444,8 +453,11 @@ void check(const FmhaDescriptor& given) {
     if (window < -1)
       throw InvalidProblem(text("window: -1 (no limit) or a count of keys >= 0 required, got ", window, " to the ", field));
   }
-  if (!(g.softcap >= 0) || !std::isfinite(g.softcap))
-    throw InvalidProblem(text("softcap: 0 (none) or a finite positive number required, got ", g.softcap));
+  if (!(g.softcap >= 0) || !is_number(g.softcap, g.dtype) ||
+      (g.softcap > 0 && g.dtype != DType::f64 && g.softcap < std::numeric_limits<float>::min())) {
+    throw InvalidProblem(text("softcap: 0 (none) or a positive number within the range of ", arithmetic(g.dtype),
+                              " required, got ", g.softcap));
+  }
   if (g.bias != DType::none && g.bias != g.dtype && g.bias != DType::f32) {
     throw Unsupported(text("operand bias: dtype ", name(g.dtype), g.dtype == DType::f32 ? "" : " or float32",
                            " required beside ", name(g.dtype), " operands, got ", name(g.bias)));

@@ -468,6 +468,10 @@ struct Denominator {
     if (p.sink == nullptr) return;
     const double sink = load_scalar(p.sink, p.sink_type, head * p.sink_head), weight = std::exp(sink - largest);
     const double larger = std::max(lse, sink);
+    if (std::isnan(sink)) {
+      lse = sum = sink;  // a row of NaN, whatever it sees
+      return;
+    }
     if (larger > -infinity<double>) lse = larger + std::log1p(std::exp(std::min(lse, sink) - larger));
     if (sum == 0) return;  // nothing to divide
     sum += top * weight;

@@ -354,8 +354,8 @@ __device__ __forceinline__ void weigh(const Problem& p, const BackwardGrid& grid
           if (reference == INFINITY) continue;
 #pragma unroll
           for (int i = 0; i < kMmaN; ++i) {
-            x[i][j][e] = fminf(x[i][j][e] - reference, 0);
-            x[i][j][2 + e] = fminf(x[i][j][2 + e] - reference, 0);
+            x[i][j][e] = x[i][j][e] > reference ? 0 : x[i][j][e] - reference;
+            x[i][j][2 + e] = x[i][j][2 + e] > reference ? 0 : x[i][j][2 + e] - reference;
           }
         }
       }

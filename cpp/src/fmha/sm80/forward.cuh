@@ -10,8 +10,8 @@
 // What is saved against the textbook form. The running maximum is allowed to lag by a factor of 2^8: O is rescaled, and the
 // maxima of a row's four threads are compared, only when some row of the warp grows by more (weights stay below 2^8, in
 // float16 2^15, far from overflow, and the sum that divides them has the same factor). After the first tiles that is hardly
-// ever. In that same branch rows whose scores are too large for a float32 difference of them to be exact are anchored: from
-// then on their largest score is taken off before anything is rounded. Masks are applied by those warps whose tile touches an edge; tiles beyond an edge are skipped. Long tiles come
+// ever. Rows of which that goes wrong, for the size of their scores or for what is hidden in a bias, are told at the end by
+// their maximum and sum, and computed once more, one by one (scores.cuh). Masks are applied by those warps whose tile touches an edge; tiles beyond an edge are skipped. Long tiles come
 // first.
 //
 // Why these tiles. A warp's 32 rows make one read of a K or V fragment serve two products, so that shared memory keeps up
@@ -45,8 +45,7 @@ struct ForwardConfig {
   static constexpr int kColumns = kTileN / 4;  // adjacent keys of a thread
   using TileQ = Tile<kTileM, kDim, Adjacent>;
   using TileKV = Tile<kTileN, kDim, Dealt<kTileN>>;
-  static constexpr int kTileBytes = TileQ::kBytes + kSlots * TileKV::kBytes;
-  static constexpr std::size_t kSharedMemory = kTileBytes + kTileM * sizeof(float);  // tiles, and anchors of rows
+  static constexpr std::size_t kSharedMemory = TileQ::kBytes + kSlots * TileKV::kBytes;
   static_assert(kTileN % 32 == 0 && kTileM % (16 * kWarps) == 0 && kSlots >= 2);
 };
 
@@ -57,9 +56,8 @@ struct ForwardGrid {
   std::uint32_t row_tiles;      // of one head; packed: an upper bound for all sequences together
   std::uint32_t heads_at_once;  // whose K and V fit into L2 together
   std::uint32_t splits;
-  float* partial_o;           // splits > 1: [splits, rows, dim_v rounded up to 4], normalised; then
-  double* partial_reference;  // [splits, rows]: what base-2 exponents are relative to, which float32 could not hold; and
-  float* partial_sum;         // [splits, rows]: the sum of weights so, 0 where there was no key
+  float* partial_o;    // splits > 1: [splits, rows, dim_v rounded up to 4], normalised; then
+  float* partial_lse;  // [splits, rows], base 2
   std::int64_t rows;
 };
 
@@ -95,35 +93,9 @@ __device__ __forceinline__ bool forward_tile(const Problem& p, const ForwardGrid
 
 inline constexpr float kNoMaximum = -1e30f;  // of a row that has seen no key; finite, so that differences are
 
-/// Base-2 scores beyond this magnitude anchor their row: up to it their rounding changes a weight by less than 2^0.5.
+/// Up to this magnitude of a maximum in base 2 its rounding changes weights by less than a factor of 2^0.5. Beyond it a row is
+/// computed one by one; so is one that has no maximum although there are keys.
 inline constexpr float kFarScore = 4194304;
-
-/// Whether a row's new largest score, in the units of the products, anchors it: it is far from 0, and becomes the maximum.
-__device__ __forceinline__ bool is_far(float score, float to_base2, float maximum, float threshold) {
-  const float scaled = score * to_base2;
-  return fabsf(scaled) > kFarScore && score > -INFINITY && (scaled > maximum + threshold || maximum == kNoMaximum);
-}
-
-/// To which score each row of the block is anchored, in the units of the products; infinite: to none. In shared memory, for
-/// it is hardly ever looked at. The four threads that share a row read and write its entry each for itself.
-template <typename Config>
-struct Anchors {
-  static constexpr float kNone = INFINITY;
-  std::uint32_t address;  // of this thread's first row
-
-  __device__ explicit Anchors(std::uint32_t tiles)
-      : address(tiles + Config::kTileBytes +
-                static_cast<int>(threadIdx.x / 32 * 16 * Config::kMmaM + threadIdx.x % 32 / 4) * 4) {}
-
-  __device__ float get(int r) const {
-    float x;
-    asm volatile("ld.shared.f32 %0, [%1];" : "=f"(x) : "r"(address + (r / 2 * 16 + r % 2 * 8) * 4) : "memory");
-    return x;
-  }
-  __device__ void set(int r, float score) const {
-    asm volatile("st.shared.f32 [%0], %1;" ::"r"(address + (r / 2 * 16 + r % 2 * 8) * 4), "f"(score) : "memory");
-  }
-};
 
 /// Number of one row of O among all of them: [B, H, Sq], packed [H, Tq].
 __device__ __forceinline__ std::int64_t row_index(const Problem& p, const Sequence& s, std::int64_t batch, std::int64_t head,
@@ -198,14 +170,10 @@ __device__ __forceinline__ void fetch_rows(const void* operand, const Broadcast&
 /// it does in every step; `bias` is a 16-bit bias alone (d = 128: 255 TFLOP/s, and 219 in the kernel of all options; H200).
 enum class Scores { scale, bias, any };
 
-/// A score below this, with a bias of bfloat16, may stand for -inf.
-inline constexpr float kHiddenScore = -1e38f;
-
-/// Turns products q . k into scores: scale or soft cap, bias, ALiBi, mask. `edge`: some of them are masked afterwards. Of a
-/// bias of bfloat16 a key that it hides may get a score below kHiddenScore in place of -inf: find_hidden() tells.
+/// Turns products q . k into scores: scale or soft cap, bias, ALiBi, mask.
 template <typename Config, Scores kScores>
 __device__ __forceinline__ void score(const Problem& p, const Sequence& s, const ForwardTile& tile, const ForwardRows& rows,
-                                      int key0, bool edge, float (&x)[Config::kMmaM][Config::kTileN / 8][4]) {
+                                      int key0, float (&x)[Config::kMmaM][Config::kTileN / 8][4]) {
   using Element = typename Config::Element;
   constexpr bool kAny = kScores == Scores::any;
   constexpr int kColumns = Config::kColumns, kRows = Config::kRows;
@@ -238,27 +206,15 @@ __device__ __forceinline__ void score(const Problem& p, const Sequence& s, const
     }
   } else if (!kAny || p.bias != nullptr) {
     // A thread's adjacent keys are, as they lie in memory, its fragment of a 16 x 16 operand: times one, the tensor cores
-    // add them, in place of two instructions an element. What is not finite would make NaN of the zeroes beside the one. So
-    // -inf goes in as the lowest number; float16's is put right after, bfloat16's makes the weight 0 as well but where there
-    // is nothing else. The rest of what is not finite spoils its row as it should, if its key is one that the row sees: where
-    // a mask hides keys, elements are added one by one.
+    // add them, in place of two instructions an element. Infinity times the zeroes beside the one would be NaN: -inf goes in
+    // as the lowest number, which in base 2 overflows bfloat16's range again; float16's does not, and is put right after.
     constexpr bool kHalf = std::is_same_v<Element, cutlass::half_t>;
-    const bool alone = edge || (kAny && p.mask != nullptr);
     const std::uint32_t one =
         narrow<Element>(lane / 4 == lane % 4 * 2 ? 1.0f : 0.0f, lane / 4 == lane % 4 * 2 + 1 ? 1.0f : 0.0f);
 #pragma unroll
     for (int i = 0; i < Config::kMmaM; ++i) {
-      std::uint32_t raw[2][kColumns / 2];
+      std::uint32_t raw[2][kColumns / 2], finite[2][kColumns / 2], changed = 0;
       fetch_rows<Config, 2>(p.bias, p.bias_strides, tile, rows, 2 * i, own, valid, raw);
-      const auto element = [&](int c) {
-        return widen_low<Element>(raw[c / kColumns][c % kColumns / 2] >> c % 2 * 16 & 0xffffu);
-      };
-      if (alone) {
-#pragma unroll
-        for (int c = 0; c < 2 * kColumns; ++c) at(2 * i + c / kColumns, c % kColumns) += element(c);
-        continue;
-      }
-      std::uint32_t finite[2][kColumns / 2], changed = 0;
 #pragma unroll
       for (int w = 0; w < kColumns; ++w) {
         finite[w % 2][w / 2] = at_least_lowest<Element>(raw[w % 2][w / 2]);
@@ -274,7 +230,8 @@ __device__ __forceinline__ void score(const Problem& p, const Sequence& s, const
       if (kHalf && __any_sync(~0u, changed != 0)) {
 #pragma unroll
         for (int c = 0; c < 2 * kColumns; ++c) {
-          if (element(c) == -INFINITY) at(2 * i + c / kColumns, c % kColumns) = -INFINITY;
+          const std::uint32_t element = raw[c / kColumns][c % kColumns / 2] >> c % 2 * 16 & 0xffffu;
+          if (element == 0xfc00u) at(2 * i + c / kColumns, c % kColumns) = -INFINITY;
         }
       }
     }
@@ -338,105 +295,36 @@ __device__ __forceinline__ void draw(const Problem& p, const ForwardTile& tile, 
   }
 }
 
-/// Makes -inf of the scores of one row that a bias of bfloat16 hides, and finds the row's largest anew; by the four threads
-/// that share it.
+/// Divides by the sums, adds the sink, and stores O and LSE, or this split's share of them. Returns which of the thread's rows
+/// may have to be computed one by one, one bit each.
 template <typename Config>
-__device__ __forceinline__ void find_hidden(const Problem& p, const Sequence& s, const ForwardTile& tile,
-                                            const ForwardRows& rows, int key0, int r, float& largest,
-                                            float (&x)[Config::kMmaM][Config::kTileN / 8][4]) {
-  constexpr int kColumns = Config::kColumns;
-  const int lane = static_cast<int>(threadIdx.x) % 32, own = key0 + lane % 4 * kColumns;
-  std::uint32_t raw[1][kColumns / 2];
-  fetch_rows<Config, 2>(p.bias, p.bias_strides, tile, rows, r, own, static_cast<int>(clamp(s.len_k - own, 0, kColumns)),
-                        raw);
-  largest = -INFINITY;
-#pragma unroll
-  for (int c = 0; c < kColumns; ++c) {
-    float& score = x[r / 2][c / 2][r % 2 * 2 + c % 2];
-    if (__uint_as_float(raw[0][c / 2] >> c % 2 * 16 << 16) == -INFINITY) score = -INFINITY;
-    largest = fmaxf(largest, score);
-  }
-  const std::uint32_t quad = 0xfu << (lane & ~3);
-  largest = fmaxf(largest, __shfl_xor_sync(quad, largest, 1));
-  largest = fmaxf(largest, __shfl_xor_sync(quad, largest, 2));
-}
-
-/// Anchors rows whose new largest score is far from 0, and takes off the anchors of those that have one. `largest` of these
-/// rows becomes -inf: there is nothing more to do for them in this step. Returns whether there are any.
-template <typename Config>
-__device__ __forceinline__ bool anchor(const Anchors<Config>& anchors, float to_base2, float threshold, float headroom,
-                                       float (&largest)[Config::kRows], float (&row_max)[Config::kRows],
-                                       float (&row_sum)[Config::kRows], float (&o)[Config::kMmaM][Config::kDim / 8][4],
-                                       float (&x)[Config::kMmaM][Config::kTileN / 8][4]) {
-  bool any = false;
-#pragma unroll
-  for (int r = 0; r < Config::kRows; ++r) {
-    const float before = anchors.get(r);
-    float score = largest[r], factor;
-    if (before != anchors.kNone) {
-      score = fmaxf(before, score);
-      factor = exp2_approx((before - score) * to_base2);
-    } else {
-      if (!is_far(score, to_base2, row_max[r], threshold)) continue;
-      factor = row_max[r] == kNoMaximum ? 0 : exp2_approx(headroom - fmaf(score, to_base2, -row_max[r]));
-      row_max[r] = -headroom;
-    }
-    any = true;
-    anchors.set(r, score);
-    largest[r] = -INFINITY;
-    row_sum[r] *= factor;
-#pragma unroll
-    for (int j = 0; j < Config::kDim / 8; ++j) {
-      o[r / 2][j][r % 2 * 2] *= factor;
-      o[r / 2][j][r % 2 * 2 + 1] *= factor;
-    }
-#pragma unroll
-    for (int j = 0; j < Config::kTileN / 8; ++j) {
-      x[r / 2][j][r % 2 * 2] -= score;
-      x[r / 2][j][r % 2 * 2 + 1] -= score;
-    }
-  }
-  return any;
-}
-
-/// Divides by the sums, adds the sink, and stores O and LSE, or this split's share of them. `anchored`: some row of this
-/// thread may be; `to_base2` and `to_natural`: of the anchors.
-template <typename Config>
-__device__ __forceinline__ void store(const Problem& p, const ForwardGrid& grid, const Sequence& s, const ForwardTile& tile,
-                                      const ForwardRows& rows, float (&o)[Config::kMmaM][Config::kDim / 8][4],
-                                      float (&row_max)[Config::kRows], float (&row_sum)[Config::kRows],
-                                      const Anchors<Config>& anchors, bool anchored, float to_base2, float to_natural,
-                                      std::uint32_t shared_q) {
+__device__ __forceinline__ std::uint32_t store(const Problem& p, const ForwardGrid& grid, const Sequence& s,
+                                               const ForwardTile& tile, const ForwardRows& rows,
+                                               float (&o)[Config::kMmaM][Config::kDim / 8][4],
+                                               float (&row_max)[Config::kRows], float (&row_sum)[Config::kRows],
+                                               std::uint32_t shared_q) {
   using Element = typename Config::Element;
   using TileQ = typename Config::TileQ;
   constexpr int kMmaD = Config::kDim / 8, kRows = Config::kRows;
   const int lane = static_cast<int>(threadIdx.x) % 32, dim_v = static_cast<int>(p.dim_v);
   const bool split = grid.splits > 1;
+  std::uint32_t alone = 0;
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
     row_sum[r] += __shfl_xor_sync(~0u, row_sum[r], 1);
     row_sum[r] += __shfl_xor_sync(~0u, row_sum[r], 2);
     const int row = rows.row(r);
     const std::int64_t head = tile.head + rows.head(row), i = rows.query(row);
-    float factor = 1, lse = (row_max[r] + log2_approx(row_sum[r])) * kLn2;
-    float own = anchored ? anchors.get(r) : anchors.kNone;
-    if (own == anchors.kNone) own = 0;
-    if (anchored) lse = fmaf(own, to_natural, lse);
+    float factor = 1, farthest = fabsf(row_max[r]);
     if (p.sink != nullptr && !split) {
-      const auto sink = load<float>(p.sink, p.sink_type, head * p.sink_head);
-      float ahead = fmaf(sink, kLog2e, -row_max[r]);  // of the reference, in base 2
-      if (anchored) ahead = fmaf(-own, to_base2, ahead);
-      if (row_sum[r] == 0) ahead = sink == -INFINITY ? -INFINITY : INFINITY;
-      if (ahead > 0) {
-        factor = exp2_approx(-ahead);
-        row_sum[r] = row_sum[r] * factor + 1;
-        lse = fmaf(log2_approx(row_sum[r]), kLn2, sink);
-      } else {
-        const float before = row_sum[r];
-        row_sum[r] += exp2_approx(ahead);
-        lse += log2_approx(row_sum[r] / before) * kLn2;
-      }
+      const float sink = load<float>(p.sink, p.sink_type, head * p.sink_head) * kLog2e, now = fmaxf(row_max[r], sink);
+      if (row_max[r] == kNoMaximum) farthest = INFINITY;  // LSE is the sink, to the bit
+      if (sink != -INFINITY) farthest = fmaxf(farthest, fabsf(sink));
+      factor = exp2_approx(row_max[r] - now);
+      row_sum[r] = row_sum[r] * factor + exp2_approx(sink - now);
+      row_max[r] = now;
     }
+    if (!(farthest <= kFarScore && row_sum[r] == row_sum[r])) alone |= 1u << r;
     const bool empty = row_sum[r] == 0;
     factor = empty ? 0 : factor * p.keep_scale / row_sum[r];
 #pragma unroll
@@ -445,15 +333,11 @@ __device__ __forceinline__ void store(const Problem& p, const ForwardGrid& grid,
       o[r / 2][j][r % 2 * 2 + 1] *= factor;
     }
     const bool writes = lane % 4 == 0 && rows.first + r / 2 * 16 + r % 2 * 8 + lane / 4 < rows.all;
+    const float lse = empty ? -INFINITY : row_max[r] + log2_approx(row_sum[r]);
     if (split) {
-      if (writes) {
-        const std::int64_t at = tile.split * grid.rows + row_index(p, s, tile.batch, head, i);
-        grid.partial_reference[at] =
-            fma(static_cast<double>(own), static_cast<double>(to_base2), static_cast<double>(row_max[r]));
-        grid.partial_sum[at] = row_sum[r];
-      }
+      if (writes) grid.partial_lse[tile.split * grid.rows + row_index(p, s, tile.batch, head, i)] = lse;
     } else if (writes && p.lse != nullptr) {
-      p.lse[tile.batch * p.lse_batch + head * p.lse_head + s.first_q + i] = empty ? -INFINITY : lse;
+      p.lse[tile.batch * p.lse_batch + head * p.lse_head + s.first_q + i] = lse * kLn2;
     }
   }
 
@@ -467,7 +351,7 @@ __device__ __forceinline__ void store(const Problem& p, const ForwardGrid& grid,
                    : static_cast<float*>(p.o) + tile.batch * p.o_strides.batch + head * p.o_strides.head +
                          (s.first_q + i) * p.o_strides.row;
     });
-    return;
+    return alone;
   }
   // Through this warp's own rows of Q's tile, which nobody else reads, so that rows leave in 16-byte pieces.
   constexpr int kWarpRows = 16 * Config::kMmaM;
@@ -481,19 +365,57 @@ __device__ __forceinline__ void store(const Problem& p, const ForwardGrid& grid,
         return static_cast<std::uint16_t*>(p.o) + tile.batch * p.o_strides.batch +
                (tile.head + rows.head(row)) * p.o_strides.head + (s.first_q + rows.query(row)) * p.o_strides.row;
       });
+  return alone;
 }
 
+/// In O, in place of a row's first element: the row is to be computed one by one. A NaN that arithmetic does not make.
+__device__ __forceinline__ bool is_marked(const Problem& p, std::int64_t at) {
+  return p.o_type == DType::f32 ? static_cast<const std::uint32_t*>(p.o)[at] == 0x7fbdbdbdu
+                                : static_cast<const std::uint16_t*>(p.o)[at] == 0x7fbdu;
+}
+__device__ __forceinline__ void mark(const Problem& p, std::int64_t at) {
+  if (p.o_type == DType::f32) {
+    static_cast<std::uint32_t*>(p.o)[at] = 0x7fbdbdbdu;
+  } else {
+    static_cast<std::uint16_t*>(p.o)[at] = 0x7fbdu;
+  }
+}
+
+/// Computes one by one what is marked of a warp's rows; a row without a maximum may as well be one that no key is there for.
+/// Kernels with options leave that to another (sm80_fmha_alone): a call would cost them registers in their main loop.
+template <typename Config, Scores kScores>
+__device__ __forceinline__ void store_alone(const Problem& p, const Sequence& s, const ForwardTile& tile,
+                                            const ForwardRows& rows, std::uint32_t alone) {
+  __syncwarp();  // what has been stored of these rows comes before
+#pragma unroll 1
+  for (int r = 0; r < Config::kRows; ++r) {
+    std::uint32_t marked = __ballot_sync(~0u, alone >> r & 1) & 0x11111111u;  // the first of the four that share a row
+    for (; marked != 0; marked &= marked - 1) {
+      const int row = rows.first + r / 2 * 16 + r % 2 * 8 + (__ffs(static_cast<int>(marked)) - 1) / 4;
+      if (row >= rows.all) continue;
+      const std::int64_t head = tile.head + rows.head(row), i = rows.query(row);
+      if constexpr (kScores == Scores::scale) {
+        attend_row(p, tile.batch, head, i);
+      } else if (threadIdx.x % 32 == 0) {
+        mark(p, tile.batch * p.o_strides.batch + head * p.o_strides.head + (s.first_q + i) * p.o_strides.row);
+      }
+    }
+  }
+}
+
+/// `again` is p, for the one function that is called and not inlined: a parameter whose address is taken is read from memory
+/// wherever it is used.
 template <typename Config, Scores kScores>
 __global__ __launch_bounds__(Config::kThreads,
                              Config::kBlocksPerSm) void sm80_fmha_forward(const __grid_constant__ Problem p,
-                                                                          const __grid_constant__ ForwardGrid grid) {
+                                                                          const __grid_constant__ ForwardGrid grid,
+                                                                          const __grid_constant__ Problem again) {
   using Element = typename Config::Element;
   using TileQ = typename Config::TileQ;
   using TileKV = typename Config::TileKV;
   constexpr bool kScored = kScores != Scores::scale;
   // float16 has few exponents: its weights are 2^7 times what they are elsewhere, 2^15 at most, so that small ones count.
   constexpr float kHeadroom = std::is_same_v<Element, cutlass::half_t> ? 7 : 0;
-  constexpr float kThreshold = 8 + kHeadroom;  // by which a score exceeds the maximum that it becomes
   constexpr int kDim = Config::kDim, kTileM = Config::kTileM, kTileN = Config::kTileN, kMmaM = Config::kMmaM,
                 kRows = Config::kRows, kColumns = Config::kColumns, kSlots = Config::kSlots, kThreads = Config::kThreads;
   constexpr int kMmaN = kTileN / 8, kMmaD = kDim / 8, kStepsD = kDim / 16, kStepsN = kTileN / 16;
@@ -567,11 +489,6 @@ __global__ __launch_bounds__(Config::kThreads,
 
   float o[kMmaM][kMmaD][4];
   float row_max[kRows], row_sum[kRows];  // base 2; the sum is this thread's share
-  const Anchors<Config> anchors(shared_q);
-#pragma unroll
-  for (int r = 0; r < kRows; ++r) anchors.set(r, anchors.kNone);
-  // By which a score exceeds the maximum that it becomes. A row that is anchored or without a maximum looks at every score.
-  float threshold = -INFINITY;
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
     row_max[r] = kNoMaximum;
@@ -615,7 +532,6 @@ __global__ __launch_bounds__(Config::kThreads,
       load_tile(2 * n + kSlots - 1);
     }
     if (visible) {
-      const bool edge = key0 < all_first || key0 + kTileN > all_end;
 #pragma unroll
       for (int i = 0; i < kMmaM; ++i) {
 #pragma unroll
@@ -644,8 +560,10 @@ __global__ __launch_bounds__(Config::kThreads,
           }
         }
       }
-      if constexpr (kScored) score<Config, kScores>(p, s, tile, rows, key0, edge, x);
-      if (edge) {
+      if constexpr (kScored) {
+        score<Config, kScores>(p, s, tile, rows, key0, x);
+      }
+      if (key0 < all_first || key0 + kTileN > all_end) {
 #pragma unroll
         for (int r = 0; r < kRows; ++r) {
           const std::int64_t i = rows.query(rows.row(r)), own = key0 + lane % 4 * kColumns;
@@ -668,43 +586,25 @@ __global__ __launch_bounds__(Config::kThreads,
 #pragma unroll
         for (int j = 0; j < kMmaN; ++j)
           largest[r] = fmaxf(largest[r], fmaxf(x[r / 2][j][r % 2 * 2], x[r / 2][j][r % 2 * 2 + 1]));
-        grows = grows || largest[r] * to_base2 > row_max[r] + threshold;
+        largest[r] *= to_base2;
+        grows = grows || largest[r] > row_max[r] + (8 + kHeadroom);
       }
       if (__any_sync(~0u, grows)) {
-        float farthest = 0, lowest = INFINITY;
 #pragma unroll
         for (int r = 0; r < kRows; ++r) {
           largest[r] = fmaxf(largest[r], __shfl_xor_sync(~0u, largest[r], 1));
           largest[r] = fmaxf(largest[r], __shfl_xor_sync(~0u, largest[r], 2));
-          farthest = fmaxf(farthest, fabsf(largest[r] * to_base2));
-        }
-        bool anchored = false;
-        if (farthest > kFarScore || threshold < 0) {
-          if constexpr (kScored && !std::is_same_v<Element, cutlass::half_t>) {
-#pragma unroll
-            for (int r = 0; r < kRows; ++r) {
-              if (largest[r] < kHiddenScore && p.bias != nullptr && p.bias_type != DType::f32)
-                find_hidden<Config>(p, s, tile, rows, key0, r, largest[r], x);
-            }
-          }
-          anchored = anchor<Config>(anchors, to_base2, kThreshold, kHeadroom, largest, row_max, row_sum, o, x);
-        }
-#pragma unroll
-        for (int r = 0; r < kRows; ++r) {
           // By row, so that no row's bits depend on its neighbours.
-          const float scaled = largest[r] * to_base2,
-                      now = scaled > row_max[r] + kThreshold ? scaled - kHeadroom : row_max[r],
+          const float now = largest[r] > row_max[r] + (8 + kHeadroom) ? largest[r] - kHeadroom : row_max[r],
                       factor = exp2_approx(row_max[r] - now);
           row_max[r] = now;
           row_sum[r] *= factor;
-          lowest = fminf(lowest, now);
 #pragma unroll
           for (int j = 0; j < kMmaD; ++j) {
             o[r / 2][j][r % 2 * 2] *= factor;
             o[r / 2][j][r % 2 * 2 + 1] *= factor;
           }
         }
-        threshold = anchored || lowest == kNoMaximum ? -INFINITY : kThreshold;
       }
     }
     if constexpr (!Config::kPaired) {
@@ -764,39 +664,57 @@ __global__ __launch_bounds__(Config::kThreads,
   }
   wait_for_copies<0>();
   if (tiles == 0) __syncthreads();  // Q, of which nobody has waited for the others' copies, gives its place to O
-  store<Config>(p, grid, s, tile, rows, o, row_max, row_sum, anchors, threshold < 0, to_base2,
-                kScored ? 1.0f : static_cast<float>(p.scale), shared_q);
+  const std::uint32_t alone = store<Config>(p, grid, s, tile, rows, o, row_max, row_sum, shared_q);
+  // Of split keys the combining kernel sees to it.
+  if (grid.splits == 1 && __any_sync(~0u, alone != 0)) store_alone<Config, kScores>(again, s, tile, rows, alone);
+}
+
+/// Computes the rows that a kernel with options has marked: a thread looks at a row, a warp computes it.
+static __global__ __launch_bounds__(128, 10) void sm80_fmha_alone(const __grid_constant__ Problem p, std::int64_t rows) {
+  const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * 128 + threadIdx.x;
+  const auto place = [&](std::int64_t row, std::int64_t& batch, std::int64_t& head, std::int64_t& i) {
+    i = row % p.seq_q;
+    const std::int64_t batch_head = row / p.seq_q;
+    batch = p.cu_seqlens_q == nullptr ? batch_head / p.heads : 0;
+    head = batch_head - batch * p.heads;
+  };
+  std::int64_t batch, head, i;
+  place(row, batch, head, i);
+  const bool own = row < rows && is_marked(p, batch * p.o_strides.batch + head * p.o_strides.head + i * p.o_strides.row);
+  for (std::uint32_t marked = __ballot_sync(~0u, own); marked != 0; marked &= marked - 1) {
+    std::int64_t first = 0;
+    place(row - threadIdx.x % 32 + __ffs(static_cast<int>(marked)) - 1, batch, head, i);
+    if (p.cu_seqlens_q == nullptr || find_row(p, i, batch, first)) attend_row(p, batch, head, i - first);
+  }
 }
 
 /// Adds up the splits' shares, one warp to a row, always in the same order.
 template <typename Element>
-__global__ __launch_bounds__(128) void sm80_fmha_combine(const __grid_constant__ Problem p,
-                                                         const __grid_constant__ ForwardGrid grid) {
+__global__ __launch_bounds__(128, 10) void sm80_fmha_combine(const __grid_constant__ Problem p,
+                                                             const __grid_constant__ ForwardGrid grid) {
   constexpr int kVectors = 2;  // of 4 columns, per lane: 256 columns
   const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * 4 + threadIdx.x / 32;
   if (row >= grid.rows) return;
   const int lane = threadIdx.x % 32;
   const std::int64_t i = row % p.seq_q, batch_head = row / p.seq_q;
   const std::int64_t batch = p.cu_seqlens_q == nullptr ? batch_head / p.heads : 0, head = batch_head - batch * p.heads;
-  double largest = -INFINITY;
-  for (std::uint32_t split = lane; split < grid.splits; split += 32) {
-    const std::int64_t at = split * grid.rows + row;
-    if (grid.partial_sum[at] != 0) largest = fmax(largest, grid.partial_reference[at]);
-  }
-  for (int step = 16; step > 0; step /= 2) largest = fmax(largest, __shfl_xor_sync(~0u, largest, step));
-  float sum = 0;
+  float largest = kNoMaximum;
+  for (std::uint32_t split = lane; split < grid.splits; split += 32)
+    largest = fmaxf(largest, grid.partial_lse[split * grid.rows + row]);
+  for (int step = 16; step > 0; step /= 2) largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, step));
+  float sum = 0, farthest = fabsf(largest);
   if (p.sink != nullptr) {
-    const double sink = load<double>(p.sink, p.sink_type, head * p.sink_head) * 1.4426950408889634;
-    largest = fmax(largest, sink);
-    if (sink != -INFINITY) sum = exp2_approx(static_cast<float>(sink - largest));
+    const float sink = load<float>(p.sink, p.sink_type, head * p.sink_head) * kLog2e;
+    if (sink != -INFINITY) farthest = fmaxf(farthest, fabsf(sink));
+    largest = fmaxf(largest, sink);
+    sum = exp2_approx(sink - largest);
   }
   const int padded = static_cast<int>((p.dim_v + 3) / 4 * 4);
   float4 o[kVectors] = {};
   for (std::uint32_t split = 0; split < grid.splits; ++split) {
     const std::int64_t index = split * grid.rows + row;
-    const float of_split = grid.partial_sum[index];
-    if (of_split == 0) continue;  // it saw no key
-    const float weight = of_split * exp2_approx(static_cast<float>(grid.partial_reference[index] - largest));
+    const float weight = exp2_approx(grid.partial_lse[index] - largest);
+    if (weight == 0) continue;  // a split that saw no key
     sum += weight;
 #pragma unroll
     for (int v = 0; v < kVectors; ++v) {
@@ -810,12 +728,14 @@ __global__ __launch_bounds__(128) void sm80_fmha_combine(const __grid_constant__
       }
     }
   }
-  const float factor = sum == 0 ? 0 : 1 / sum;
-  if (lane == 0 && p.lse != nullptr) {
-    p.lse[batch * p.lse_batch + head * p.lse_head + i] =
-        sum == 0 ? -INFINITY
-                 : static_cast<float>(largest * 0.6931471805599453 + static_cast<double>(log2_approx(sum) * kLn2));
+  if (!(farthest <= kFarScore && sum == sum)) {  // as in the main kernel
+    std::int64_t of = batch, first = 0;
+    if (p.cu_seqlens_q == nullptr || find_row(p, i, of, first)) attend_row(p, of, head, i - first);
+    return;
   }
+  const float factor = sum == 0 ? 0 : 1 / sum;
+  if (lane == 0 && p.lse != nullptr)
+    p.lse[batch * p.lse_batch + head * p.lse_head + i] = sum == 0 ? -INFINITY : (largest + log2_approx(sum)) * kLn2;
   const std::int64_t to = batch * p.o_strides.batch + head * p.o_strides.head + i * p.o_strides.row;
 #pragma unroll
   for (int v = 0; v < kVectors; ++v) {
@@ -837,7 +757,7 @@ __global__ __launch_bounds__(128) void sm80_fmha_combine(const __grid_constant__
 inline std::int64_t all_rows(const FmhaDescriptor& g) { return (g.packed ? 1 : g.batch) * g.heads * g.seq_q; }
 
 inline std::size_t workspace_forward(const Kernel&, const FmhaDescriptor& g, int splits) {
-  return splits > 1 ? static_cast<std::size_t>(all_rows(g)) * splits * ((g.dim_v + 3) / 4 * 4 + 3) * sizeof(float) : 0;
+  return splits > 1 ? static_cast<std::size_t>(all_rows(g)) * splits * ((g.dim_v + 3) / 4 * 4 + 1) * sizeof(float) : 0;
 }
 
 template <typename Config>
@@ -860,20 +780,20 @@ void run_forward(const Kernel&, const Problem& p, const Launch& launch) {
   grid.splits = static_cast<std::uint32_t>(launch.splits);
   grid.rows = packed_batch * p.heads * p.seq_q;
   grid.partial_o = static_cast<float*>(launch.workspace);
-  if (launch.splits > 1) {
-    grid.partial_reference = reinterpret_cast<double*>(grid.partial_o + grid.rows * launch.splits * ((p.dim_v + 3) / 4 * 4));
-    grid.partial_sum = reinterpret_cast<float*>(grid.partial_reference + grid.rows * launch.splits);
-  }
+  if (launch.splits > 1) grid.partial_lse = grid.partial_o + grid.rows * launch.splits * ((p.dim_v + 3) / 4 * 4);
   const auto stream = static_cast<cudaStream_t>(launch.stream);
   const unsigned blocks = grid.row_tiles * grid.heads * grid.splits;
   const auto kernel = any          ? sm80_fmha_forward<Config, Scores::any>
                       : short_bias ? sm80_fmha_forward<Config, Scores::bias>
                                    : sm80_fmha_forward<Config, Scores::scale>;
-  kernel<<<blocks, Config::kThreads, Config::kSharedMemory, stream>>>(p, grid);
+  kernel<<<blocks, Config::kThreads, Config::kSharedMemory, stream>>>(p, grid, p);
   check_cuda(cudaGetLastError(), "attention kernel launch");
   if (launch.splits > 1) {
     sm80_fmha_combine<typename Config::Element><<<static_cast<unsigned>((grid.rows + 3) / 4), 128, 0, stream>>>(p, grid);
     check_cuda(cudaGetLastError(), "attention combine launch");
+  } else if ((any || short_bias) && grid.rows > 0) {
+    sm80_fmha_alone<<<static_cast<unsigned>((grid.rows + 127) / 128), 128, 0, stream>>>(p, grid.rows);
+    check_cuda(cudaGetLastError(), "attention rows launch");
   }
 }
 
@@ -883,6 +803,7 @@ void prepare_forward(const Kernel&) {
   allow_shared_memory(sm80_fmha_forward<Config, Scores::bias>, Config::kSharedMemory);
   allow_shared_memory(sm80_fmha_forward<Config, Scores::any>, Config::kSharedMemory);
   load_kernel(sm80_fmha_combine<typename Config::Element>);
+  load_kernel(sm80_fmha_alone);
 }
 
 template <typename Config>

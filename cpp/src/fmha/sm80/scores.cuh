@@ -1,6 +1,6 @@
-// Scores one at a time, in plain arithmetic: from a dot product to a logit with every option, and the rows that need more
-// than a float32 LSE to tell their weights. What the kernels for tiles (forward.cuh, backward.cuh) do to fragments is the
-// same in their own way.
+// Scores one at a time, in plain arithmetic: from a dot product to a logit with every option; rows whose scores are too large
+// for what the kernels for tiles (forward.cuh, backward.cuh) do to whole fragments, or whose weights a float32 LSE cannot
+// tell.
 #pragma once
 
 #include <cutlass/numeric_types.h>
@@ -79,6 +79,83 @@ struct HeadScores {
   }
 };
 
+/// Which sequence holds row `i` of packed ones, and its first row. False: none.
+__device__ inline bool find_row(const Problem& p, std::int64_t i, std::int64_t& batch, std::int64_t& first) {
+  for (batch = 0; batch < p.batch; ++batch) {
+    const Sequence s = sequence(p, batch);
+    first = s.first_q;
+    if (i >= s.first_q && i < s.first_q + s.len_q) return true;
+  }
+  return false;
+}
+
+/// O and LSE of one row of a 16-bit problem, by all lanes of a warp: scores relative to the largest before anything is
+/// rounded, and nothing that is hidden is multiplied. Never inlined, like far_row() below: it is hardly ever called, and its
+/// registers are not to be those of its callers. (32-bit divisions, since 64-bit ones are calls: a kernel that calls what
+/// calls spills in its main loop.)
+static __device__ __noinline__ void attend_row(const Problem& p, std::int64_t batch, std::int64_t head, std::int64_t i) {
+  constexpr int kColumns = 8;  // of a lane: 256
+  const Sequence s = sequence(p, batch);
+  const HeadScores<float> scores(p, s, batch, head);
+  const int lane = threadIdx.x % 32;
+  const std::int64_t head_k = static_cast<std::uint32_t>(head) /
+                              (static_cast<std::uint32_t>(p.heads) / static_cast<std::uint32_t>(p.heads_k)),
+                     begin = first_key(p, s, i), end = end_key(p, s, i),
+                     q = batch * p.q_strides.batch + head * p.q_strides.head + (s.first_q + i) * p.q_strides.row,
+                     k = batch * p.k_strides.batch + head_k * p.k_strides.head + s.first_k * p.k_strides.row,
+                     v = batch * p.v_strides.batch + head_k * p.v_strides.head + s.first_k * p.v_strides.row;
+  const auto score = [&](std::int64_t j) {
+    float derivative;
+    if (j >= end) return -infinity<float>();
+    float dot = 0;
+    for (std::int64_t c = 0; c < p.dim; ++c)
+      dot += load<float>(p.q, p.operand, q + c) * load<float>(p.k, p.operand, k + j * p.k_strides.row + c);
+    return scores.logit(p, dot, i, j, derivative);
+  };
+  const auto over_lanes = [](float x, const auto& combine) {
+#pragma unroll
+    for (int step = 16; step > 0; step /= 2) x = combine(x, __shfl_xor_sync(~0u, x, step));
+    return x;
+  };
+  const float sink = p.sink != nullptr ? load<float>(p.sink, p.sink_type, head * p.sink_head) : -infinity<float>();
+  float largest = sink, sum = 0, o[kColumns] = {};
+#pragma unroll 1
+  for (std::int64_t j0 = begin; j0 < end; j0 += 32) {
+    const std::int64_t own = j0 + lane;
+    const float x = score(own), now = fmaxf(largest, over_lanes(x, [](float x, float y) { return fmaxf(x, y); })),
+                shrink = largest == -infinity<float>() ? 0 : expf(largest - now);
+    float weight = x == -infinity<float>() ? 0 : expf(x - now);
+    sum = sum * shrink + weight;
+    largest = now;
+    if (p.rng_state != nullptr) {
+      const Dropout dropout = Dropout::of(p.rng_state, batch * p.heads + head);
+      if (Dropout::bits(dropout.group(i, own / 8), static_cast<int>(own % 8)) >= p.keep_threshold) weight = 0;
+    }
+#pragma unroll
+    for (int c = 0; c < kColumns; ++c) o[c] *= shrink;
+#pragma unroll 1
+    for (int t = 0; t < 32; ++t) {
+      const float of_key = __shfl_sync(~0u, weight, t);
+      if (of_key == 0) continue;
+#pragma unroll
+      for (int c = 0; c < kColumns; ++c) {
+        if (c * 32 + lane < p.dim_v)
+          o[c] = fmaf(of_key, load<float>(p.v, p.operand, v + (j0 + t) * p.v_strides.row + c * 32 + lane), o[c]);
+      }
+    }
+  }
+  sum = over_lanes(sum, [](float x, float y) { return x + y; });
+  if (sink != -infinity<float>()) sum += expf(sink - largest);
+  const float factor = sum == 0 ? 0 : p.keep_scale / sum;
+  const std::int64_t to = batch * p.o_strides.batch + head * p.o_strides.head + (s.first_q + i) * p.o_strides.row;
+#pragma unroll
+  for (int c = 0; c < kColumns; ++c) {
+    if (c * 32 + lane < p.dim_v) store(p.o, p.o_type, to + c * 32 + lane, o[c] * factor);
+  }
+  if (lane == 0 && p.lse != nullptr)
+    p.lse[batch * p.lse_batch + head * p.lse_head + s.first_q + i] = sum == 0 ? -infinity<float>() : largest + logf(sum);
+}
+
 /// From this magnitude on LSE, a float32 number, tells a weight less exactly than 16-bit formats hold it, and far beyond not at
 /// all.
 inline constexpr float kFarLse = 32768;
@@ -91,13 +168,15 @@ template <typename T>
 struct RowWeights {
   T reference, log_sum;
 
-  __device__ T exponent(T score) const { return min(score - reference, T(0)) - log_sum; }
+  __device__ T exponent(T score) const {
+    const T beyond = score - reference;
+    return (beyond > 0 ? T(0) : beyond) - log_sum;  // NaN stays one
+  }
 };
 
 /// The weights of a row far from 0; by all lanes of a warp. `lse`: as it was given; what it is summed over beyond the keys of
 /// this call counts too. `rounding` bounds the error of a dot product, relative to the sum
-/// of its terms' magnitudes. log_sum is infinite for a row without keys. Never inlined: it is hardly ever called, and its
-/// registers are not to be those of its callers.
+/// of its terms' magnitudes. log_sum is infinite for a row without keys.
 template <typename T>
 __device__ __noinline__ RowWeights<T> far_row(const Problem& p, std::int64_t batch, std::int64_t head, std::int64_t i, T lse,
                                               T rounding) {

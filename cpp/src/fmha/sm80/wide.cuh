@@ -499,11 +499,7 @@ __global__ __launch_bounds__(wide_threads, 4) void sm80_fmha_wide_statistics(con
     RowWeights<T> weights{static_cast<T>(lse), 0};
     if (abs(lse) >= kFarLse && lse != -infinity<float>()) {
       std::int64_t of = batch, first = 0;
-      if (p.cu_seqlens_q != nullptr) {
-        for (of = 0; of < p.batch && p.cu_seqlens_q[of + 1] <= i; ++of) continue;
-        if (of == p.batch) continue;  // rows after the last sequence
-        first = sequence(p, of).first_q;
-      }
+      if (p.cu_seqlens_q != nullptr && !find_row(p, i, of, first)) continue;  // rows after the last sequence
       weights = far_row<T>(p, of, head, i - first, static_cast<T>(lse), Math::kRounding);
     }
     if (lane == 0) {
