@@ -192,17 +192,12 @@ def test_a_bias_at_the_end_of_its_range(device: str, operand: str, end: str, see
         assert (written["dv"].double().abs() <= limit).all()
 
 
-@pytest.mark.parametrize(
-    "device, operand",
-    [
-        *(("cpu", operand) for operand in ("bfloat16", "float32", "float64")),
-        *(pytest.param("cuda", operand, marks=pytest.mark.cuda) for operand in ("float32", "float64")),
-    ],
-)
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+@pytest.mark.parametrize("operand", ["bfloat16", "float32", "float64"])
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_sum_beyond_the_range(device: str, operand: str, sign: int, seed: int) -> None:
     """The lowest number as a bias and a score below zero, or the highest and one above: no infinity, but the
-    largest number, so that scores are equal. (16-bit operands on a GPU: infinite, see docs/numerics.md.)"""
+    largest number, so that scores are equal."""
     problem = Problem(Case(20, 50, batch=2, dtype=operand, bias=operand), device, generator(device, seed))
     size = 2.0**121 if operand != "float64" else 2.0**1000
     exact_scores(problem, torch.full((2,), sign * size, dtype=torch.float64, device=device))
