@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections import Counter
+from collections.abc import Callable
 
 import cutplan
 
@@ -21,6 +22,19 @@ def note_not_run(what: str, count: int = 1) -> None:
 
 def has_cuda() -> bool:
     return HAS_TORCH and torch.cuda.is_available() and cutplan.cuda_device_count() > 0
+
+
+def allocates(work: Callable[[], None]) -> bool:
+    """Whether the work takes GPU memory each time it is done. What other processes take meanwhile shows too, so
+    that one time without is enough."""
+    for _ in range(20):
+        torch.cuda.synchronize()
+        before = torch.cuda.mem_get_info()[0], torch.cuda.memory_allocated()
+        work()
+        torch.cuda.synchronize()
+        if (torch.cuda.mem_get_info()[0], torch.cuda.memory_allocated()) == before:
+            return False
+    return True
 
 
 def why_no_cuda() -> str:

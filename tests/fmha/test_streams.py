@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import cutplan
+from tests.environment import allocates
 from tests.fmha.problems import Case, Problem, generator, poisoned_workspace
 
 pytestmark = pytest.mark.cuda
@@ -120,12 +121,14 @@ def test_run_allocates_nothing(seed: int) -> None:
             how: dict[str, Any] = {} if "o" in outputs else {"given": problem.given}
             how["workspace"] = torch.empty(plan.workspace_size + 1, dtype=torch.uint8, device="cuda")
             problem.enqueue(plan, outputs, **how)
-            torch.cuda.synchronize()
-            before = torch.cuda.mem_get_info()[0], torch.cuda.memory_allocated()
-            for _ in range(50):
-                problem.enqueue(plan, outputs, **how)
-            torch.cuda.synchronize()
-            assert (torch.cuda.mem_get_info()[0], torch.cuda.memory_allocated()) == before, plan.sku.name
+
+            def work(
+                plan: Any = plan, problem: Problem = problem, outputs: Any = outputs, how: Any = how
+            ) -> None:
+                for _ in range(50):
+                    problem.enqueue(plan, outputs, **how)
+
+            assert not allocates(work), plan.sku.name
 
 
 def test_sm_count_is_honoured_without_changing_the_answer(seed: int) -> None:
