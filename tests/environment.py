@@ -25,8 +25,8 @@ def has_cuda() -> bool:
 
 
 def allocates(work: Callable[[], None]) -> bool:
-    """Whether the work takes GPU memory each time it is done. What other processes take meanwhile shows too, so
-    that one time without is enough."""
+    """Whether the work takes GPU memory each time it is done. What other processes take meanwhile shows too,
+    so that one time without is enough."""
     for _ in range(20):
         torch.cuda.synchronize()
         before = torch.cuda.mem_get_info()[0], torch.cuda.memory_allocated()

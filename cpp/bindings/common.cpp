@@ -10,6 +10,7 @@
 
 #include "dlpack.hpp"
 #include "dlpack_abi.hpp"
+#include "gil.hpp"
 #include "keywords.hpp"
 #include "plans.hpp"
 
@@ -261,13 +262,18 @@ void bind_device(nb::module_& m) {
       });
 
   m.def(
-      "device_properties", [](nb::handle device) { return device_properties(to_device(device)); }, "device"_a,
-      nb::sig("def device_properties(device: cutplan._typing.DeviceLike) -> cutplan.DeviceProperties"),
+      "device_properties",
+      [](nb::handle device) {
+        const Device where = to_device(device);
+        const GilRelease release;  // the first of these starts the driver
+        return device_properties(where);
+      },
+      "device"_a, nb::sig("def device_properties(device: cutplan._typing.DeviceLike) -> cutplan.DeviceProperties"),
       "Properties of \"cpu\", \"cuda:0\", a DLPack pair or a tensor's device. Raises DeviceError for a device that does not "
       "exist.");
-  m.def("cuda_device_count", &cuda_device_count,
+  m.def("cuda_device_count", &cuda_device_count, nb::call_guard<GilRelease>(),
         "Number of CUDA devices; 0 where there is no GPU, no driver, or the build has no CUDA.");
-  m.def("cuda_unavailable_reason", &cuda_unavailable_reason,
+  m.def("cuda_unavailable_reason", &cuda_unavailable_reason, nb::call_guard<GilRelease>(),
         "Why cuda_device_count() is 0, in one sentence; empty where there are devices.");
   m.def(
       "built_architectures",
