@@ -91,8 +91,7 @@ __device__ inline bool find_row(const Problem& p, std::int64_t i, std::int64_t& 
 
 /// O and LSE of one row of a 16-bit problem, by all lanes of a warp: scores relative to the largest before anything is
 /// rounded, and nothing that is hidden is multiplied. Never inlined, like far_row() below: it is hardly ever called, and its
-/// registers are not to be those of its callers. (32-bit divisions, since 64-bit ones are calls: a kernel that calls what
-/// calls spills in its main loop.)
+/// registers are not to be those of its callers.
 static __device__ __noinline__ void attend_row(const Problem& p, std::int64_t batch, std::int64_t head, std::int64_t i) {
   constexpr int kColumns = 8;  // of a lane: 256
   const Sequence s = sequence(p, batch);
@@ -106,7 +105,7 @@ static __device__ __noinline__ void attend_row(const Problem& p, std::int64_t ba
                      v = batch * p.v_strides.batch + head_k * p.v_strides.head + s.first_k * p.v_strides.row;
   const auto score = [&](std::int64_t j) {
     float derivative;
-    if (j >= end) return -infinity<float>();
+    if (j >= end || scores.logit(p, 0, i, j, derivative) == -infinity<float>()) return -infinity<float>();
     float dot = 0;
     for (std::int64_t c = 0; c < p.dim; ++c)
       dot += load<float>(p.q, p.operand, q + c) * load<float>(p.k, p.operand, k + j * p.k_strides.row + c);
