@@ -61,12 +61,13 @@ KINDS = {
 HELPERS = (
     "lower_flags",
     "split_k_reduce",
+    "fmha_alone",
     "fmha_combine",
     "fmha_statistics",
     "fmha_collect",
     "fmha_dalibi",
     "fmha_dsink",
-    "wide_delta",
+    "wide_statistics",
     "wide_head_sums",
 )
 
