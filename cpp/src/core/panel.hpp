@@ -119,7 +119,7 @@ __attribute__((always_inline)) inline void pack(const S* source, std::int64_t st
       CUTPLAN_UNROLL
       for (int i = 0; i < lanes; ++i) {
         __builtin_prefetch(column(i) + p + 256 / sizeof(S), 0, 2);
-        x[i] = *reinterpret_cast<const typename Vector<T, kBytes>::anywhere*>(column(i) + p);
+        std::memcpy(&x[i], column(i) + p, kBytes);  // pairs of 16-bit elements begin anywhere
       }
       transpose<T, kBytes>(x);
       CUTPLAN_UNROLL
