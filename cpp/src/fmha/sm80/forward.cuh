@@ -207,7 +207,8 @@ __device__ __forceinline__ void score(const Problem& p, const Sequence& s, const
   } else if (!kAny || p.bias != nullptr) {
     // A thread's adjacent keys are, as they lie in memory, its fragment of a 16 x 16 operand: times one, the tensor cores
     // add them, in place of two instructions an element. Infinity times the zeroes beside the one would be NaN: -inf goes in
-    // as the lowest number, which in base 2 overflows bfloat16's range again; float16's does not, and is put right after.
+    // as the lowest number, which in base 2 overflows bfloat16's range again; float16's does not, and is put right after. Where
+    // that is not enough, in a row of the lowest numbers or beside a NaN, the row is computed one by one.
     constexpr bool kHalf = std::is_same_v<Element, cutlass::half_t>;
     const std::uint32_t one =
         narrow<Element>(lane / 4 == lane % 4 * 2 ? 1.0f : 0.0f, lane / 4 == lane % 4 * 2 + 1 ? 1.0f : 0.0f);
