@@ -11,8 +11,8 @@
 // maxima of a row's four threads are compared, only when some row of the warp grows by more (weights stay below 2^8, in
 // float16 2^15, far from overflow, and the sum that divides them has the same factor). After the first tiles that is hardly
 // ever. Rows of which that goes wrong, for the size of their scores or for what is hidden in a bias, are told at the end by
-// their maximum and sum, and computed once more, one by one (scores.cuh). Masks are applied by those warps whose tile touches an edge; tiles beyond an edge are skipped. Long tiles come
-// first.
+// their maximum and sum, and computed once more, one by one (scores.cuh). Masks are applied by those warps whose tile touches
+// an edge; tiles beyond an edge are skipped. Long tiles come first.
 //
 // Why these tiles. A warp's 32 rows make one read of a K or V fragment serve two products, so that shared memory keeps up
 // with the tensor cores; 32 rows x 128 columns of O are 128 registers.
