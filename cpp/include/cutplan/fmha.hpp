@@ -57,10 +57,10 @@ struct FmhaDescriptor {
 
 /// Shapes, with layout bhsd: q [B, H, Sq, D], k [B, Hk, Sk, D], v [B, Hk, Sk, Dv], o [B, H, Sq, Dv], lse [B, H, Sq]; packed:
 /// q [H, Tq, D], k [Hk, Tk, D], v [Hk, Tk, Dv], o [H, Tq, Dv], lse [H, Tq]. With layout bshd heads and sequence change
-/// places in all but lse. Last dimensions are contiguous; outer strides are free, 0 only on inputs.
-/// bias and mask (bool, true: takes part): shapes that broadcast to [B, H, Sq, Sk]. alibi_slopes: [H] or [B, H]; sink: [H];
-/// both, and their gradients, float32 or of the operands' type. seqused_k: int32 [B], lengths of K and V. cu_seqlens_q and _k: int32 [B + 1], from 0 to Tq and Tk.
-/// rng_state: int64 [2], seed and offset, on the plan's device.
+/// places in all but lse. Last dimensions are contiguous; outer strides are free, 0 only on inputs. bias and mask (bool,
+/// true: takes part): shapes that broadcast to [B, H, Sq, Sk]. alibi_slopes: [H] or [B, H]; sink: [H]; both, and their
+/// gradients, float32 or of the operands' type. seqused_k: int32 [B], lengths of K and V. cu_seqlens_q and _k: int32 [B +
+/// 1], from 0 to Tq and Tk. rng_state: int64 [2], seed and offset, on the plan's device.
 struct FmhaArguments {
   TensorView q, k, v, o, lse;
   TensorView bias, mask, alibi_slopes, sink, seqused_k, cu_seqlens_q, cu_seqlens_k, rng_state;
