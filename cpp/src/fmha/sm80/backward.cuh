@@ -264,7 +264,10 @@ __device__ __forceinline__ void score(const Problem& p, const Sequence& s, const
             derivative[e] = 1 - tangent * tangent;
             v = cap * tangent;
           }
-          slope[i][j][half] = narrow<cutlass::half_t>(derivative[0], derivative[1]);
+          // A hidden key's may be NaN, which a weight of 0 does not take away: max is the other operand then.
+          asm("max.f16x2 %0, %1, %2;"
+              : "=r"(slope[i][j][half])
+              : "r"(narrow<cutlass::half_t>(derivative[0], derivative[1])), "r"(0));
         }
       }
     }
@@ -280,7 +283,8 @@ __device__ __forceinline__ void score(const Problem& p, const Sequence& s, const
     }
   }
   if (p.alibi_slopes != nullptr) {
-    const auto alibi = load<float>(p.alibi_slopes, p.alibi_type, piece.batch * p.alibi_batch + piece.head * p.alibi_head);
+    const float alibi = load_side<typename Config::Element>(p.alibi_slopes, p.alibi_type,
+                                                            piece.batch * p.alibi_batch + piece.head * p.alibi_head);
 #pragma unroll
     for (int i = 0; i < kMmaN; ++i) {
 #pragma unroll
@@ -350,12 +354,12 @@ __device__ __forceinline__ void weigh(const Problem& p, const BackwardGrid& grid
       for (int j = 0; j < kMmaQ; ++j) {
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
-          const float reference = rows[piece.query(j, e)];
-          if (reference == INFINITY) continue;
+          const float reference = rows[piece.query(j, e)], own = reference == INFINITY ? 0 : reference,
+                      highest = reference == INFINITY ? INFINITY : 0;
 #pragma unroll
           for (int i = 0; i < kMmaN; ++i) {
-            x[i][j][e] = x[i][j][e] > reference ? 0 : x[i][j][e] - reference;
-            x[i][j][2 + e] = x[i][j][2 + e] > reference ? 0 : x[i][j][2 + e] - reference;
+#pragma unroll
+            for (int half = e; half < 4; half += 2) x[i][j][half] = lesser(x[i][j][half] - own, highest);
           }
         }
       }

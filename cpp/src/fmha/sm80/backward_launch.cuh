@@ -70,7 +70,7 @@ void run_backward(const Kernel&, const BackwardProblem& b, const Launch& launch)
   const auto query_tiles = static_cast<std::uint32_t>(space.rows / Config::kTileM);
   const auto query_blocks = static_cast<unsigned>(query_tiles * space.heads);
   if (query_blocks > 0) {
-    sm80_fmha_statistics<Config><<<query_blocks, 128, 0, stream>>>(b, grid, query_tiles);
+    sm80_fmha_statistics<Config><<<query_blocks, 128, 0, stream>>>(b, grid, query_tiles, p);
     check_cuda(cudaGetLastError(), "attention statistics launch");
   }
   const unsigned blocks = grid.heads * grid.key_tiles;

@@ -26,12 +26,34 @@ __device__ __forceinline__ bool query_tile(const Problem& p, std::uint32_t tiles
   return true;
 }
 
+/// The references of a tile's rows far from 0, and in place of LSE what there is beyond them. It is hardly ever called, and
+/// finds out for itself what its caller knows, so that its caller keeps nothing for it.
+template <typename Config>
+static __device__ __noinline__ void find_references(const Problem& p, const BackwardGrid grid, std::uint32_t tiles) {
+  QueryTile q;
+  query_tile<Config>(p, tiles, q);
+  const Sequence s = sequence(p, q.batch);
+  const std::int64_t first = padded_row<Config>(p, grid, s, q.batch, q.head) + q.tile * Config::kTileM;
+  const float* lse = p.lse + q.batch * p.lse_batch + q.head * p.lse_head + s.first_q;
+  for (int r = static_cast<int>(threadIdx.x) / 32; r < Config::kTileM; r += 4) {
+    const std::int64_t i = q.tile * Config::kTileM + r;
+    const float given = i < s.len_q ? lse[i] : 0;
+    float reference = INFINITY;
+    if (fabsf(given) >= kFarLse && given != -INFINITY) {
+      const RowWeights<float> row = far_row<float>(p, q.batch, q.head, i, given, Config::kRounding);
+      reference = row.reference / grid.unit;
+      if (threadIdx.x % 32 == 0) statistics_of<Config>(grid, first)[r].x = row.log_sum * kLog2e - Config::kWeightShift;
+    }
+    if (threadIdx.x % 32 == 0) grid.reference[first + r] = reference;
+  }
+}
+
 /// LSE in base 2 and D of each row, and zeroes for dQ. Rows that have no key, or do not exist, get LSE = inf: weights of 0.
-/// Rows far from 0 get a reference, and in place of LSE what there is beyond it.
+/// `again` is b.forward, for the one function that is not inlined (see sm80_fmha_forward).
 template <typename Config>
 __global__ __launch_bounds__(128, 8) void sm80_fmha_statistics(const __grid_constant__ BackwardProblem b,
                                                                const __grid_constant__ BackwardGrid grid,
-                                                               std::uint32_t tiles) {
+                                                               std::uint32_t tiles, const __grid_constant__ Problem again) {
   const Problem& p = b.forward;
   QueryTile q;
   if (!query_tile<Config>(p, tiles, q)) return;
@@ -103,22 +125,6 @@ __global__ __launch_bounds__(128, 8) void sm80_fmha_statistics(const __grid_cons
       statistics[r] = {lse, sum * Config::kWeightUnit};
     }
   }
-  far = __syncthreads_or(far);
-  if (threadIdx.x == 0) statistics[Config::kTileM] = {far ? 1.0f : 0.0f, 0};
-  if (far) {
-#pragma unroll 1
-    for (int r = static_cast<int>(threadIdx.x) / 32; r < Config::kTileM; r += 4) {
-      const std::int64_t i = q.tile * Config::kTileM + r;
-      const float given = i < s.len_q ? given_lse[r] : 0;
-      float reference = INFINITY;
-      if (fabsf(given) >= kFarLse && given != -INFINITY) {
-        const RowWeights<float> row = far_row<float>(p, q.batch, q.head, i, given, Config::kRounding);
-        reference = row.reference / grid.unit;
-        if (threadIdx.x % 32 == 0) statistics[r].x = row.log_sum * kLog2e - Config::kWeightShift;
-      }
-      if (threadIdx.x % 32 == 0) grid.reference[first + r] = reference;
-    }
-  }
   auto* to = reinterpret_cast<float4*>(grid.dq + first * Config::kDim);
 #pragma unroll 4
   for (int c = static_cast<int>(threadIdx.x); c < Config::kTileM * Config::kDim / 4; c += 128) to[c] = {0, 0, 0, 0};
@@ -126,6 +132,9 @@ __global__ __launch_bounds__(128, 8) void sm80_fmha_statistics(const __grid_cons
     grid.turns[first / Config::kTileM] = 0;
     if (blockIdx.x == 0) *grid.ticket = 0;
   }
+  far = __syncthreads_or(far);
+  if (threadIdx.x == 0) statistics[Config::kTileM] = {far ? 1.0f : 0.0f, 0};
+  if (far) find_references<Config>(again, grid, tiles);
 }
 
 /// dQ in its own type and layout, times scale.

@@ -238,11 +238,15 @@ __device__ __forceinline__ void score(const Problem& p, const Sequence& s, const
     }
   }
   if (kAny && p.alibi_slopes != nullptr) {
+    const auto slope_of = [&](int row) {
+      return load_side<Element>(p.alibi_slopes, p.alibi_type,
+                                tile.batch * p.alibi_batch + (tile.head + rows.head(row)) * p.alibi_head);
+    };
+    const float of_first = slope_of(rows.row(0));
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       const int row = rows.row(r);
-      const auto slope = load<float>(p.alibi_slopes, p.alibi_type,
-                                     tile.batch * p.alibi_batch + (tile.head + rows.head(row)) * p.alibi_head);
+      const float slope = r == 0 || rows.pack == 1 ? of_first : slope_of(row);
       const auto distance = static_cast<float>(rows.query(row) + s.offset - own);
 #pragma unroll
       for (int c = 0; c < kColumns; ++c) at(r, c) = fmaf(-slope, fabsf(distance - c), at(r, c));
@@ -318,7 +322,7 @@ __device__ __forceinline__ std::uint32_t store(const Problem& p, const ForwardGr
     const std::int64_t head = tile.head + rows.head(row), i = rows.query(row);
     float factor = 1, farthest = fabsf(row_max[r]);
     if (p.sink != nullptr && !split) {
-      const float sink = load<float>(p.sink, p.sink_type, head * p.sink_head) * kLog2e, now = fmaxf(row_max[r], sink);
+      const float sink = load_side<Element>(p.sink, p.sink_type, head * p.sink_head) * kLog2e, now = fmaxf(row_max[r], sink);
       if (row_max[r] == kNoMaximum) farthest = INFINITY;  // LSE is the sink, to the bit
       if (sink != -INFINITY) farthest = fmaxf(farthest, fabsf(sink));
       factor = exp2_approx(row_max[r] - now);
@@ -705,7 +709,7 @@ __global__ __launch_bounds__(128, 10) void sm80_fmha_combine(const __grid_consta
   for (int step = 16; step > 0; step /= 2) largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, step));
   float sum = 0, farthest = fabsf(largest);
   if (p.sink != nullptr) {
-    const float sink = load<float>(p.sink, p.sink_type, head * p.sink_head) * kLog2e;
+    const float sink = load_side<Element>(p.sink, p.sink_type, head * p.sink_head) * kLog2e;
     if (sink != -INFINITY) farthest = fmaxf(farthest, fabsf(sink));
     largest = fmaxf(largest, sink);
     sum = exp2_approx(sink - largest);

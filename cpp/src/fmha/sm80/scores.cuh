@@ -209,16 +209,17 @@ __device__ __noinline__ RowWeights<T> far_row(const Problem& p, std::int64_t bat
   }
   const T of_sum = sizeof(T) > sizeof(float) ? T(0x1p-51) : T(0x1p-22);
   const T tolerance = rounding * magnitude + of_sum * abs(largest);
-  RowWeights<T> row{largest - tolerance, 0};
+  RowWeights<T> row{max(largest - tolerance, -std::numeric_limits<T>::max()), 0};
   T sum = 0;
   each([&](T score, T) { sum += exp(row.exponent(score)); });
 #pragma unroll
   for (int lane = 16; lane > 0; lane /= 2) sum += __shfl_xor_sync(~0u, sum, lane);
   if (sink != -infinity<T>()) sum += exp(row.exponent(sink));
   row.log_sum = sum == 0 ? infinity<T>() : log(sum);
-  // At most the LSE of these keys: above it by more than rounding, the LSE given has others.
-  const T own = row.reference + tolerance + row.log_sum;
-  if (abs(own) <= T(std::numeric_limits<float>::max()) && lse - own > T(0x1p-20) * abs(lse)) row.log_sum += lse - own;
+  // At most the LSE of these keys, as this function rounds scores: above it by more, the LSE given has others.
+  const T own = largest + row.log_sum;
+  if (abs(own) <= T(std::numeric_limits<float>::max()) && lse - own > tolerance + T(0x1p-22) * abs(lse))
+    row.log_sum += lse - own;
   return row;
 }
 

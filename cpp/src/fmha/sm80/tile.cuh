@@ -113,6 +113,20 @@ __device__ __forceinline__ float widen_high(std::uint32_t r) {
   }
 }
 
+/// Element i of an operand that is of the kernel's type or of float32.
+template <typename Element>
+__device__ __forceinline__ float load_side(const void* data, DType type, std::int64_t i) {
+  return type == DType::f32 ? __ldg(static_cast<const float*>(data) + i)
+                            : widen_low<Element>(__ldg(static_cast<const std::uint16_t*>(data) + i));
+}
+
+/// The lesser of two numbers; NaN where either is.
+__device__ __forceinline__ float lesser(float x, float y) {
+  float z;
+  asm("min.NaN.f32 %0, %1, %2;" : "=f"(z) : "f"(x), "f"(y));
+  return z;
+}
+
 /// A pair with -inf replaced by the lowest number.
 template <typename Element>
 __device__ __forceinline__ std::uint32_t at_least_lowest(std::uint32_t pair) {

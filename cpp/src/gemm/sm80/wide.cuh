@@ -214,22 +214,28 @@ __device__ __forceinline__ void load_shared(double& to, std::uint32_t from) {
 /// A float32 number as TF32 tensor cores are given it: rounded to nearest, or, where split, as the sum of two such numbers.
 /// The instruction ignores the 13 low bits, so that adding half of the last place it reads is all that rounding takes. It
 /// would carry the largest numbers to infinity, and NaN into the sign: from 0x7f7ff000 on they are truncated, and infinity
-/// stays what it is.
-template <bool kSplit>
+/// stays what it is. Where split, the quick form leaves that out: of such a number it makes a small half that is infinite or
+/// NaN, so that the sum of its products is NaN. There the small half is rounded by a product, to within 2/3 of its last place,
+/// for an addition of integers would lose a NaN.
+template <bool kSplit, bool kQuick>
 struct Tf32Factor {
   std::uint32_t big, small;
 
   Tf32Factor() = default;
   __device__ __forceinline__ explicit Tf32Factor(std::uint32_t bits) : big(bits) {
     const float x = __uint_as_float(bits);
-    if (fabsf(x) < __int_as_float(0x7f7ff000)) big += 0x1000u;
-    if constexpr (kSplit) small = __float_as_uint(x - __uint_as_float(big & 0xffffe000u)) + 0x1000u;
+    if ((kSplit && kQuick) || fabsf(x) < __int_as_float(0x7f7ff000)) big += 0x1000u;
+    if constexpr (kSplit) {
+      const float rest = x - __uint_as_float(big & 0xffffe000u);
+      small = kQuick ? __float_as_uint(rest * (1 + 0x1p-10f / 3)) : __float_as_uint(rest) + 0x1000u;
+    }
   }
 };
 
 /// TF32 tensor cores, m16n8k8. Where split, a product is the sum of three: what is left out is that of the small halves.
-/// Where the product of the big halves is infinite, be it that a factor is or that it overflows, the others have any sign or
-/// are NaN, and so is the sum. So an element that comes out as NaN is made again, of big halves alone.
+/// Elements that come out as NaN are made again, with factors that keep the largest numbers. Where the product of the big
+/// halves is infinite, be it that a factor is or that it overflows, the other two have any sign or are NaN, and so is the
+/// sum: what is still NaN is made of big halves alone.
 template <typename Config>
 struct Tf32Cores {
   using Epilogue = gemm::Epilogue;
@@ -295,36 +301,38 @@ struct Tf32Cores {
   }
 
   /// What multiply_row() takes of columns.
+  template <bool kQuick>
   struct Columns {
-    Tf32Factor<kSplit> x[kCols / 2][4];
+    Tf32Factor<kSplit, kQuick> x[kCols / 2][4];
 
     __device__ __forceinline__ explicit Columns(const ColumnFragments& b) {
 #pragma unroll
       for (int j = 0; j < kCols / 2; ++j) {
 #pragma unroll
-        for (int e = 0; e < 4; ++e) x[j][e] = Tf32Factor<kSplit>(b[j][e]);
+        for (int e = 0; e < 4; ++e) x[j][e] = Tf32Factor<kSplit, kQuick>(b[j][e]);
       }
     }
   };
 
-  /// `kBigAlone`: of two split factors the big halves alone, summed over all of K.
-  template <bool kBigAlone>
+  /// `big_alone`: of two split factors the big halves alone, summed over all of K.
+  template <bool kQuick>
   __device__ __forceinline__ static void multiply_row(Sums& sums, int i, int k_block, const RowFragment& fragment,
-                                                      const Columns& columns) {
-    constexpr bool kThree = kSplit && !kBigAlone;
-    if (kThree && k_block == 0) add_row(sums, i);
-    Tf32Factor<kSplit> a[4];
+                                                      const Columns<kQuick>& columns, bool big_alone) {
+    const bool three = kSplit && !big_alone;
+    if (three && k_block == 0) add_row(sums, i);
+    Tf32Factor<kSplit, kQuick> a[4];
 #pragma unroll
-    for (int e = 0; e < 4; ++e) a[e] = Tf32Factor<kSplit>(fragment[e]);
+    for (int e = 0; e < 4; ++e) a[e] = Tf32Factor<kSplit, kQuick>(fragment[e]);
 #pragma unroll
-    for (int term = kThree ? 0 : 2; term < 3; ++term) {
+    for (int term = 0; term < 3; ++term) {
+      if (term < 2 && !three) continue;
 #pragma unroll
       for (int j = 0; j < kCols; ++j) {
         // Back and forth along N, so that neighbours in issue order share a fragment.
         const int n = (i + term) % 2 ? kCols - 1 - j : j;
         float* d = &sums.x[(i * kCols + n) * 4];
-        const auto c = [&](int e) { return kThree && k_block == 0 && term == 0 ? 0.0f : d[e]; };
-        const Tf32Factor<kSplit>* b = &columns.x[n / 2][n % 2 * 2];
+        const auto c = [&](int e) { return three && k_block == 0 && term == 0 ? 0.0f : d[e]; };
+        const Tf32Factor<kSplit, kQuick>* b = &columns.x[n / 2][n % 2 * 2];
         const auto x = [&](int e) { return term == 0 ? a[e].small : a[e].big; };
         const auto y = [&](int e) { return term == 1 ? b[e].small : b[e].big; };
         cute::SM80_16x8x8_F32TF32TF32F32_TN::fma(d[0], d[1], d[2], d[3], x(0), x(1), x(2), x(3), y(0), y(1), c(0), c(1),
@@ -397,6 +405,7 @@ struct CudaCores {
   static constexpr int kAhead = 1;
   using RowFragment = float[4][4];  // rows by k
   using ColumnFragments = float[kCols][4];
+  template <bool>
   using Columns = const ColumnFragments&;
 
   template <bool kIsA>
@@ -448,7 +457,8 @@ struct CudaCores {
   }
 
   template <bool>
-  __device__ __forceinline__ static void multiply_row(Sums& acc, int i, int, const RowFragment& a, Columns b) {
+  __device__ __forceinline__ static void multiply_row(Sums& acc, int i, int, const RowFragment& a, const ColumnFragments& b,
+                                                      bool) {
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
 #pragma unroll
@@ -596,6 +606,7 @@ struct DoubleCores {
   static constexpr int kAhead = std::min(2, kRows);
   using RowFragment = double[4];
   using ColumnFragments = double[kCols][2];
+  template <bool>
   using Columns = const ColumnFragments&;
 
   template <bool kIsA>
@@ -632,7 +643,8 @@ struct DoubleCores {
   }
 
   template <bool>
-  __device__ __forceinline__ static void multiply_row(Sums& acc, int i, int, const RowFragment& a, Columns columns) {
+  __device__ __forceinline__ static void multiply_row(Sums& acc, int i, int, const RowFragment& a,
+                                                      const ColumnFragments& columns, bool) {
 #pragma unroll
     for (int j = 0; j < kCols; ++j) {
       const int n = i % 2 ? kCols - 1 - j : j;
@@ -741,7 +753,8 @@ __global__ __launch_bounds__(Config::kThreads, Config::kBlocksOnSm) void wide_ge
         static_cast<int>(tile.k_end - tile.k - static_cast<std::int64_t>(steps - 1) * kTileK);  // of the last step
 
     typename Arithmetic::Sums acc = {};
-    const auto multiply = [&](auto big_alone) {
+    const auto multiply = [&](auto quick, bool big_alone) {
+      constexpr bool kQuick = decltype(quick)::value;
       LoadA load_a(static_cast<const Element*>(p.a) + tile.batch * p.batch_a, p.lda, tile.row, tile.row_end, tile.k);
       LoadB load_b(static_cast<const Element*>(p.b) + tile.batch * p.batch_b, p.ldb, tile.col, p.n, tile.k);
       // Steps whose copies all exist whole; others are filled up with zeros.
@@ -796,7 +809,7 @@ __global__ __launch_bounds__(Config::kThreads, Config::kBlocksOnSm) void wide_ge
         if (!whole && incoming < steps) start_ragged_copy(incoming, ring + free_slot);
 #pragma unroll
         for (int k_block = 0; k_block < kBlocksK; ++k_block) {
-          typename Arithmetic::Columns columns(b[k_block % 2]);
+          typename Arithmetic::template Columns<kQuick> columns(b[k_block % 2]);
 #pragma unroll
           for (int row = 0; row < kRows; ++row) {
             const int place = k_block * kRows + row, ahead = (place + kAhead) % kPlaces;
@@ -817,8 +830,7 @@ __global__ __launch_bounds__(Config::kThreads, Config::kBlocksOnSm) void wide_ge
               for (int i = place * kCopies / kCopyPlaces; i < (place + 1) * kCopies / kCopyPlaces; ++i)
                 copy(i, ring + free_slot, runs_a, runs_b);
             }
-            Arithmetic::template multiply_row<decltype(big_alone)::value>(acc, row, k_block, a[place % (2 * kAhead)],
-                                                                          columns);
+            Arithmetic::template multiply_row<kQuick>(acc, row, k_block, a[place % (2 * kAhead)], columns, big_alone);
           }
         }
         free_slot = slot;
@@ -826,13 +838,19 @@ __global__ __launch_bounds__(Config::kThreads, Config::kBlocksOnSm) void wide_ge
       }
       asm volatile("cp.async.wait_group 0;");
     };
-    multiply(std::false_type{});
+    multiply(std::true_type{}, false);
     auto& sums = Arithmetic::values(acc);
     if constexpr (kSplit) {
       const bool found = Arithmetic::has_nan(sums, tile.row_end - tile.row - warp_m, p.n - tile.col - warp_n);
       if (__syncthreads_or(found)) {
-        for (float& x : acc.x) x = 0;
-        multiply(std::true_type{});
+        acc = {};
+#pragma unroll 1
+        for (const bool big_alone : {false, true}) {
+          multiply(std::false_type{}, big_alone);
+          if (big_alone) break;
+          Arithmetic::values(acc);
+          for (float& x : acc.x) x = 0;
+        }
         Arithmetic::replace_nan(acc);
         __syncthreads();
       }
