@@ -1,5 +1,5 @@
-"""No less exact than a framework: errors against float64, at most twice those of torch's attention of the
-same precision on the same device."""
+"""No less exact than a framework: errors against float64, compared with those of torch's attention of the same
+operands on the same device."""
 
 from __future__ import annotations
 
@@ -12,12 +12,18 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from tests.fmha.oracle import attention, visible_keys
 from tests.fmha.problems import TORCH, Case, Problem, generator
 
-# torch has a fused attention of float64 on the host alone.
+# Device, operands, math, and the largest error in units of torch's. torch has a fused attention of float64 on the
+# host alone, and multiplies float32 to nearest, as strict does; factors of tf32x3 have 22 bits in place of 24.
 SERVED_IN_TORCH = [
-    *(("cpu", operand) for operand in TORCH),
+    *(("cpu", operand, "strict", 2) for operand in TORCH),
     *(
-        pytest.param("cuda", operand, marks=pytest.mark.cuda)
-        for operand in ("float16", "bfloat16", "float32")
+        pytest.param("cuda", *row, marks=pytest.mark.cuda)
+        for row in (
+            ("float16", "strict", 2),
+            ("bfloat16", "strict", 2),
+            ("float32", "strict", 2),
+            ("float32", "tf32x3", 4),
+        )
     ),
 ]
 
@@ -59,9 +65,11 @@ def of_torch(problem: Problem) -> dict[str, torch.Tensor]:
     return {"o": o.detach(), **dict(zip(("dq", "dk", "dv"), gradients, strict=True))}
 
 
-@pytest.mark.parametrize("device, operand", SERVED_IN_TORCH)
+@pytest.mark.parametrize("device, operand, math, most", SERVED_IN_TORCH)
 @pytest.mark.parametrize("dim", [40, 64, 128, 256])
-def test_at_most_twice_the_error_of_torch(device: str, operand: str, dim: int, seed: int) -> None:
+def test_errors_beside_those_of_torch(
+    device: str, operand: str, math: str, most: float, dim: int, seed: int
+) -> None:
     """Outputs and gradients. Of float64 the output: its gradients are as exact as LSE, which is float32."""
     source = generator(device, seed)
     failures = []
@@ -74,7 +82,7 @@ def test_at_most_twice_the_error_of_torch(device: str, operand: str, dim: int, s
             x.copy_(torch.randn(x.shape, generator=source, device=device))
         if problem.mask is not None:
             problem.mask[..., 0] = True  # torch has NaN where a row sees nothing
-        forward, backward = problem.select(), problem.select_backward(False)
+        forward, backward = problem.select(math=math), problem.select_backward(False, math=math)
         ours = problem.run(forward)
         ours |= problem.run(backward, given=(ours["o"], ours["lse"]))
         theirs = of_torch(problem)
@@ -84,7 +92,7 @@ def test_at_most_twice_the_error_of_torch(device: str, operand: str, dim: int, s
                 float(torch.linalg.vector_norm(x.double() - exact[name].exact))
                 for x in (problem.canonical(ours[name]), theirs[name])
             )
-            if not mine <= 2 * other:
+            if not mine <= most * other:
                 failures.append(f"{case}: {name}: error {mine:.3g}, torch's {other:.3g}")
     assert not failures, "\n".join(failures)
 
