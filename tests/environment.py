@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import cutplan
 
@@ -35,6 +36,12 @@ def allocates(work: Callable[[], None]) -> bool:
         if (torch.cuda.mem_get_info()[0], torch.cuda.memory_allocated()) == before:
             return False
     return True
+
+
+def capturing(graph: torch.cuda.CUDAGraph) -> Any:
+    """Captures what this thread enqueues. In torch's default mode calls of other threads would spoil it, and
+    JAX, once used, has some that look after its events."""
+    return torch.cuda.graph(graph, capture_error_mode="thread_local")
 
 
 def why_no_cuda() -> str:

@@ -56,9 +56,10 @@ class Keeper {
         taken.swap(kept_);
       }
       for (const Kept& kept : taken) {
-        kept.event.wait();
-        const GilAcquire gil;
-        for (const Loan& loan : kept.loans) loan.give_back();
+        kept.event.wait([&kept] {
+          const GilAcquire gil;
+          for (const Loan& loan : kept.loans) loan.give_back();
+        });
       }
     }
   }

@@ -1,5 +1,5 @@
-"""No less exact than a framework: errors against float64, compared with those of torch's attention of the same
-operands on the same device."""
+"""No less exact than a framework: errors against float64, compared with those of torch's attention of the
+same operands on the same device."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from tests.fmha.oracle import attention, visible_keys
 from tests.fmha.problems import TORCH, Case, Problem, generator
 
-# Device, operands, math, and the largest error in units of torch's. torch has a fused attention of float64 on the
-# host alone, and multiplies float32 to nearest, as strict does; factors of tf32x3 have 22 bits in place of 24.
+# Device, operands, math, and the largest error in units of torch's. torch has a fused attention of float64 on
+# the host alone, and multiplies float32 to nearest, as strict does; tf32x3 keeps 22 bits of a factor, not 24.
 SERVED_IN_TORCH = [
     *(("cpu", operand, "strict", 2) for operand in TORCH),
     *(

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import cutplan
+from tests.environment import capturing
 from tests.fmha.problems import Case, Problem, generator, poisoned_workspace
 
 pytestmark = pytest.mark.cuda
@@ -56,7 +57,7 @@ def test_capture_and_replay(operand: str, deterministic: bool, seed: int) -> Non
             if "o" not in outputs:
                 how["given"] = (o, lse)
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
+            with capturing(graph):
                 problem.enqueue(plan, outputs, **how)
             assert not any(memory.touched() for memory in outputs.values()), "a captured run must not execute"
             for turn in range(3):
@@ -82,7 +83,7 @@ def test_a_training_step(seed: int) -> None:
     workspace = poisoned_workspace(backward, "cuda") if backward.workspace_size else None
     first, second = problem.outputs(forward), problem.outputs(backward)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with capturing(graph):
         for _ in range(3):
             problem.enqueue(forward, first)
             given = (first["o"].view, first["lse"].view)
@@ -99,7 +100,7 @@ def test_refusals_during_capture_leave_the_graph_intact(seed: int) -> None:
     plan = problem.select(max_workspace_bytes=0)
     outputs = problem.outputs(plan)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with capturing(graph):
         with pytest.raises(cutplan.ShapeMismatch):
             plan.run(problem.q[1:], problem.k, problem.v, outputs["o"].view, lse=outputs["lse"].view)
         problem.enqueue(plan, outputs)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import cutplan
+from tests.environment import capturing
 from tests.gemm.problems import (
     ALL_LAYOUTS,
     LAYOUTS,
@@ -74,7 +75,7 @@ def replay(
     workspace = poisoned_workspace(plan, "cuda") if plan.workspace_size else None
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with capturing(graph):
         plan.run(problem.a, problem.b, out.view, workspace=workspace, **named)
     assert not out.touched(), "a captured run must not execute"
     inputs = [problem.a, problem.b, *problem._extras.values()]
@@ -110,7 +111,7 @@ def test_a_graph_of_many_plans(seed: int) -> None:
     )
     plan = cutplan.GemmPlan.select(descriptor, "cuda", cutplan.PlanPreference(max_workspace_bytes=0))
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with capturing(graph):
         for i, weight in enumerate(weights):
             plan.run(x[i], weight.T, x[i + 1])
     for _ in range(3):
@@ -128,7 +129,7 @@ def test_refusals_during_capture_leave_the_graph_intact(seed: int) -> None:
     plan = problem.select(options, max_workspace_bytes=0)
     out = problem.output(options)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with capturing(graph):
         with pytest.raises(cutplan.ShapeMismatch):
             plan.run(problem.a[:-1], problem.b, out.view)
         plan.run(problem.a, problem.b, out.view)

@@ -1,6 +1,7 @@
 // A point in the work of a CUDA stream.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <utility>
 
@@ -24,9 +25,9 @@ class CUTPLAN_API StreamEvent {
   }
   ~StreamEvent();
 
-  /// Blocks the calling thread, without spinning, until the device has got there, or until it has failed. May be called while
-  /// another thread captures a stream.
-  void wait() const noexcept;
+  /// Blocks the calling thread, without spinning, until the device has got there, or until it has failed; then calls `release`.
+  /// Neither spoils a capture by another thread, whatever memory `release` frees.
+  void wait(const std::function<void()>& release) const;
 
  private:
   StreamEvent(int device, void* event) : device_(device), event_(event) {}

@@ -34,18 +34,21 @@ StreamEvent::~StreamEvent() {
   }
 }
 
-void StreamEvent::wait() const noexcept {
+void StreamEvent::wait(const std::function<void()>& release) const {
+  std::optional<DeviceGuard> guard;
+  // Else to wait or to free memory would be an error while another thread captures, and spoil the capture.
+  cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+  bool relaxed = false;
   try {
-    const DeviceGuard guard(device_);
-    // Else waiting would be an error while another thread captures, and spoil the capture.
-    cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+    guard.emplace(device_);
     check_cuda(cudaThreadExchangeStreamCaptureMode(&mode), "cudaThreadExchangeStreamCaptureMode");
-    const cudaError_t status = cudaEventSynchronize(static_cast<cudaEvent_t>(event_));
-    check_cuda(cudaThreadExchangeStreamCaptureMode(&mode), "cudaThreadExchangeStreamCaptureMode");
-    check_cuda(status, "cudaEventSynchronize");
+    relaxed = true;
+    check_cuda(cudaEventSynchronize(static_cast<cudaEvent_t>(event_)), "cudaEventSynchronize");
   } catch (const Error&) {
     // the device is lost: it reads nothing any more
   }
+  release();
+  if (relaxed) cudaThreadExchangeStreamCaptureMode(&mode);
 }
 
 #else
@@ -54,7 +57,7 @@ std::optional<StreamEvent> StreamEvent::record(Device device, Stream) {
   throw DeviceError(text("event: ", describe(device), " has no streams in a build without CUDA kernels"));
 }
 StreamEvent::~StreamEvent() = default;
-void StreamEvent::wait() const noexcept {}
+void StreamEvent::wait(const std::function<void()>& release) const { release(); }
 
 #endif
 
