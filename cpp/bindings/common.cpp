@@ -582,7 +582,9 @@ GroupedOver to_grouped_over(nb::handle object) {
   if (const std::optional<GroupedOver> over = find_name(object, grouped_overs)) return *over;
   refuse_option(object, grouped_overs, "over");
 }
-Activation to_activation(nb::handle object) { return to_option(object, activations, "activation"); }
+Activation to_activation(nb::handle object) {
+  return object.is_none() ? Activation::none : to_option(object, activations, "activation");
+}
 Arch to_arch(nb::handle object) { return to_option(object, archs, "arch"); }
 
 void bind_common(nb::module_& m) {

@@ -35,8 +35,7 @@ static Epilogue make_epilogue(Keywords& arguments) {
   e.residual = arguments.flag("residual");
   e.row_scale = arguments.flag("row_scale");
   e.column_scale = arguments.flag("column_scale");
-  if (const nb::object activation = arguments.take("activation"); !activation.is_none())
-    e.activation = to_activation(activation);
+  e.activation = to_activation(arguments.take("activation"));
   e.aux = to_auxiliary(arguments.take("aux"), "aux");
   e.gate = to_gate(arguments.take("gate"));
   return e;
@@ -272,7 +271,7 @@ void bind_descriptor(nb::module_& m) {
       .def_ro("alignment", &GemmDescriptor::alignment,
               "Bytes; 0: what contiguous operands of these extents have, 16 at most.");
 
-  m.def("describe", &describe_operands, CUTPLAN_OPERAND_ARGUMENTS, "activation"_a = "none", "aux_mode"_a = nb::none(),
+  m.def("describe", &describe_operands, CUTPLAN_OPERAND_ARGUMENTS, "activation"_a.none() = "none", "aux_mode"_a = nb::none(),
         "gate"_a = nb::none(),
         nb::sig("def describe(" CUTPLAN_OPERANDS
                 ", activation: cutplan._typing.ActivationLike = 'none', aux_mode: cutplan._typing.AuxLike | None = None, "

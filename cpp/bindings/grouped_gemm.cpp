@@ -153,7 +153,8 @@ void bind_descriptor(nb::module_& m) {
       .def_ro("alignment", &GroupedGemmDescriptor::alignment,
               "Bytes; 0: what contiguous operands of these extents have, 16 at most.");
 
-  m.def("describe_grouped", &describe_operands, CUTPLAN_OPERAND_ARGUMENTS, "activation"_a = "none", "gate"_a = nb::none(),
+  m.def("describe_grouped", &describe_operands, CUTPLAN_OPERAND_ARGUMENTS, "activation"_a.none() = "none",
+        "gate"_a = nb::none(),
         nb::sig("def describe_grouped(" CUTPLAN_OPERANDS
                 ", activation: cutplan._typing.ActivationLike = 'none', gate: cutplan._typing.GateLike | None = None) -> "
                 "cutplan.GroupedGemmDescriptor"),

@@ -15,15 +15,19 @@ std::string shown(nb::handle given) {
   throw nb::type_error((argument + ": " + what + " required, got " + shown(given)).c_str());
 }
 
-/// Anything with __index__ but True and False, which are integers by accident.
+/// Anything of 64 bits with __index__ but True and False, which are integers by accident.
 std::optional<std::int64_t> find_integer(nb::handle given) {
   if (PyBool_Check(given.ptr()) || PyIndex_Check(given.ptr()) == 0) return std::nullopt;
   const nb::object index = nb::steal(PyNumber_Index(given.ptr()));
   if (!index.is_valid()) throw nb::python_error();
-  const long long value = PyLong_AsLongLong(index.ptr());
-  if (value == -1 && PyErr_Occurred() != nullptr) throw nb::python_error();
+  int overflow = 0;
+  const long long value = PyLong_AsLongLongAndOverflow(index.ptr(), &overflow);
+  if (overflow != 0) return std::nullopt;
   return value;
 }
+
+/// What find_integer() wants, for one who gave something else.
+const char* wanted_for(nb::handle given) { return PyLong_CheckExact(given.ptr()) ? "an integer of 64 bits" : "an integer"; }
 
 }  // namespace
 
@@ -72,7 +76,7 @@ bool Keywords::flag(const char* name) {
 std::int64_t Keywords::integer(const char* name) {
   const nb::object given = require(name, "an integer");
   const std::optional<std::int64_t> value = find_integer(given);
-  if (!value) refuse(name, "an integer", given);
+  if (!value) refuse(name, wanted_for(given), given);
   return *value;
 }
 
@@ -80,7 +84,7 @@ std::int64_t Keywords::integer(const char* name, std::int64_t otherwise) {
   const nb::object given = take(name);
   if (given.is_none()) return otherwise;
   const std::optional<std::int64_t> value = find_integer(given);
-  if (!value) refuse(name, "an integer", given);
+  if (!value) refuse(name, wanted_for(given), given);
   return *value;
 }
 

@@ -53,8 +53,8 @@ DTypeLike = Union["DType", str, Any]
 # "cpu", "cuda:0", a DLPack (type, id) pair, a tensor, or torch.device, which has no type in common with them.
 DeviceLike = Union[str, "tuple[int, int]", Tensor, Any]
 
-# Options: a member, or its name.
-ActivationLike = Union["Activation", Literal["none", "relu", "gelu_erf", "gelu_tanh", "silu"]]
+# Options: a member, or its name. No activation may be None, too.
+ActivationLike = Union["Activation", Literal["none", "relu", "gelu_erf", "gelu_tanh", "silu"], None]
 AlignLike = Union["Align", Literal["bottom_right", "top_left"]]
 ArchLike = Union["Arch", Literal["host", "sm80", "sm89", "sm90"]]
 CausalLike = Union["Causal", Literal["top_left", "bottom_right"]]

@@ -390,6 +390,10 @@ def test_element_types_are_listed(bad: Any) -> None:
             "sm_count: an integer of 32 bits required, got 10995",
         ),
         (
+            lambda: cutplan.GemmDescriptor(m=2**64, n=1, k=1, a="float32"),
+            r"m: an integer of 64 bits required, got 18446744073709551616 \(int\)",
+        ),
+        (
             lambda: cutplan.GemmDescriptor(1, 1, 1, "float16"),
             "arguments are given by name, got 4 without one",
         ),
@@ -435,6 +439,14 @@ def test_wrong_arguments_take_a_line(call: Callable[[], object], text: str) -> N
         call()
     said = str(caught.value)
     assert "\n" not in said and len(said) < 200 and "incompatible function arguments" not in said
+
+
+def test_no_activation_is_none_too() -> None:
+    expected = cutplan.matmul(A, A)
+    assert (cutplan.matmul(A, A, activation=None) == expected).all()
+    assert cutplan.describe(A, A, A, activation=None) == cutplan.describe(A, A, A)
+    offsets = np.array([0, len(A)], np.int32)
+    assert (cutplan.grouped_matmul(A, A[None], offsets, activation=None) == expected).all()
 
 
 def plan() -> cutplan.GemmPlan:
