@@ -103,9 +103,30 @@ nb::object text_attribute(nb::handle object, const char* attribute) {
   return nb::isinstance<nb::str>(value) ? value : nb::none();
 }
 
+double bound(const PrecisionGuarantee& guarantee, double magnitude, double exact, double score_magnitude) {
+  if (magnitude < 0 || score_magnitude < 0)
+    throw nb::value_error("magnitude, score_magnitude: sums of magnitudes required, got a number below 0");
+  return guarantee.error_bound(magnitude, exact, score_magnitude);
+}
+
+void check_scores_given(const PrecisionGuarantee& guarantee, bool given) {
+  if (given || guarantee.scores == 0) return;
+  throw nb::type_error(
+      "score_magnitude: required of attention, not given; it is the largest |scale| sum_d |q_id k_jd| and more "
+      "that the output depends on (docs/numerics.md)");
+}
+
+double error_bound(const PrecisionGuarantee& guarantee, double magnitude, double exact,
+                   std::optional<double> score_magnitude) {
+  check_scores_given(guarantee, score_magnitude.has_value());
+  return bound(guarantee, magnitude, exact, score_magnitude.value_or(0));
+}
+
 /// The formula is the C++ library's; arrays go through it element by element, broadcast against each other as NumPy does.
 nb::object error_bounds(const PrecisionGuarantee& guarantee, nb::object magnitude, nb::object exact,
                         nb::object score_magnitude) {
+  check_scores_given(guarantee, !score_magnitude.is_none());
+  if (score_magnitude.is_none()) score_magnitude = nb::float_(0.0);
   const nb::module_ numpy = nb::module_::import_("numpy");
   const nb::object shaped = numpy.attr("broadcast_arrays")(magnitude, exact, score_magnitude);
   nb::object arrays[3];
@@ -121,7 +142,7 @@ nb::object error_bounds(const PrecisionGuarantee& guarantee, nb::object magnitud
   for (int i = 0; i < to.rank; ++i) size *= to.shape[i];
   const auto value = [&](int i, std::int64_t at) { return static_cast<const double*>(views[i].data)[at]; };
   auto* out = static_cast<double*>(to.data);
-  for (std::int64_t i = 0; i < size; ++i) out[i] = guarantee.error_bound(value(0, i), value(1, i), value(2, i));
+  for (std::int64_t i = 0; i < size; ++i) out[i] = bound(guarantee, value(0, i), value(1, i), value(2, i));
   return bounds;
 }
 
@@ -306,9 +327,10 @@ Hash& operator<<(Hash& h, const PlanPreference& p) {
 
 PlanPreference make_preference(Keywords& arguments) {
   PlanPreference preference;
-  const std::int64_t bytes = arguments.integer("max_workspace_bytes", -1);
-  if (bytes < -1) throw nb::value_error("max_workspace_bytes: a count of bytes or None required, got less than 0");
-  if (bytes != -1) preference.max_workspace_bytes = static_cast<std::size_t>(bytes);
+  constexpr std::int64_t any_number = std::numeric_limits<std::int64_t>::max();
+  const std::int64_t bytes = arguments.integer("max_workspace_bytes", any_number);
+  if (bytes < 0) throw nb::value_error("max_workspace_bytes: a count of bytes or None required, got less than 0");
+  if (bytes != any_number) preference.max_workspace_bytes = static_cast<std::size_t>(bytes);
   preference.deterministic = arguments.flag("deterministic");
   preference.batch_invariant = arguments.flag("batch_invariant");
   if (const nb::object arch = arguments.take("arch"); !arch.is_none()) preference.arch = to_arch(arch);
@@ -423,8 +445,8 @@ void bind_precision(nb::module_& m) {
       .def_ro("rounding", &PrecisionGuarantee::rounding, "Unit roundoff of D.")
       .def_ro("smallest", &PrecisionGuarantee::smallest, "Absolute error where D underflows.")
       .def_ro("largest", &PrecisionGuarantee::largest, "Beyond this magnitude D overflows and no bound holds.")
-      .def("error_bound", &PrecisionGuarantee::error_bound, nb::arg("magnitude").noconvert(), nb::arg("exact").noconvert(),
-           nb::arg("score_magnitude").noconvert() = 0.0,
+      .def("error_bound", &error_bound, nb::arg("magnitude").noconvert(), nb::arg("exact").noconvert(),
+           nb::arg("score_magnitude").noconvert() = nb::none(),
            "Bound on |computed - exact| of an element of an output.\n\n"
            "`exact` is the element in exact arithmetic on the operands as given. Matrix multiplication: `magnitude` is\n"
            "|alpha r_i s_j| sum_k |a_ik b_kj| + |beta c_ij| + |bias|; docs/numerics.md says what further operands add. "
@@ -432,10 +454,10 @@ void bind_precision(nb::module_& m) {
            "output;\n"
            "`score_magnitude` is the largest |scale| sum_d |q_id k_jd| + |slope (i + off - j)| + |bias_ij| that the output "
            "depends\n"
-           "on. Arrays give a NumPy float64 array of their broadcast shape.")
-      .def("error_bound", &error_bounds, "magnitude"_a, "exact"_a, "score_magnitude"_a = 0.0,
+           "on, and required. Arrays give a NumPy float64 array of their broadcast shape.")
+      .def("error_bound", &error_bounds, "magnitude"_a, "exact"_a, "score_magnitude"_a = nb::none(),
            nb::sig("def error_bound(self, magnitude: cutplan._typing.Array | float, exact: cutplan._typing.Array | float, "
-                   "score_magnitude: cutplan._typing.Array | float = 0.0) -> typing.Any"))
+                   "score_magnitude: cutplan._typing.Array | float | None = None) -> typing.Any"))
       .def("__repr__", [](const PrecisionGuarantee& self) {
         return "PrecisionGuarantee(math=" + text(self.math) + ", accumulator=" + text(self.accumulator) +
                ", deterministic=" + text(self.deterministic) +

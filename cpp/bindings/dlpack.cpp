@@ -43,8 +43,21 @@ dlpack::ExchangeApi* find_exchange_api(nb::handle type) {
 
 std::string module_of(nb::handle type) { return nb::cast<std::string>(nb::str(find_attribute(type, "__module__"))); }
 
+bool is_torch_tensor(nb::handle type) {
+  const nb::object tensor = nb::module_::import_("torch").attr("Tensor");
+  const int answer = PyObject_IsSubclass(type.ptr(), tensor.ptr());
+  if (answer < 0) throw nb::python_error();
+  return answer == 1;
+}
+
 /// Types whose memory is not what they stand for; null for others. What follows is the operand's name.
 const char* find_refusal(nb::handle type, Framework framework) {
+  if (framework == Framework::jax) {
+    for (nb::handle base : nb::borrow<nb::tuple>(type.attr("__mro__"))) {
+      if (nb::cast<std::string>(nb::str(base.attr("__name__"))) == "Tracer")
+        return "a tracer, which has no memory; call outside of jax.jit, jax.grad and jax.vmap";
+    }
+  }
   if (framework == Framework::numpy) {
     for (nb::handle base : nb::borrow<nb::tuple>(type.attr("__mro__"))) {
       const std::string module = module_of(base);
@@ -69,7 +82,8 @@ const char* find_refusal(nb::handle type, Framework framework) {
 Framework find_framework(nb::handle type) {
   for (nb::handle base : nb::borrow<nb::tuple>(type.attr("__mro__"))) {
     const std::string module = module_of(base), root = module.substr(0, module.find('.'));
-    if (root == "torch") return Framework::torch;
+    // Modules, dtypes and generators are torch's too, and no tensors.
+    if (root == "torch") return is_torch_tensor(type) ? Framework::torch : Framework::other;
     if (root == "numpy") return Framework::numpy;
     if (root == "cupy") return Framework::cupy;
     if (root == "jax" || root == "jaxlib") return Framework::jax;

@@ -56,7 +56,12 @@ nb::object Keywords::take(const char* name) {
 
 void Keywords::refuse(const char* name, const char* what, nb::handle given) const {
   const std::string argument = std::string(type_) + "(): " + name;
-  if (given.is_none()) throw nb::type_error((argument + ": required, not given; it is " + what).c_str());
+  if (given.is_none()) {
+    std::string names;
+    for (nb::handle key : nb::borrow<nb::dict>(given_).keys())
+      names += (names.empty() ? "; given are " : ", ") + nb::cast<std::string>(nb::str(key));
+    throw nb::type_error((argument + ": required, not given; it is " + what + names).c_str());
+  }
   refuse_type(argument, what, given);
 }
 

@@ -491,18 +491,18 @@ class PrecisionGuarantee:
         """Beyond this magnitude D overflows and no bound holds."""
 
     @overload
-    def error_bound(self, magnitude: float, exact: float, score_magnitude: float = 0.0) -> float:
+    def error_bound(self, magnitude: float, exact: float, score_magnitude: float | None = None) -> float:
         """
         Bound on |computed - exact| of an element of an output.
 
         `exact` is the element in exact arithmetic on the operands as given. Matrix multiplication: `magnitude` is
         |alpha r_i s_j| sum_k |a_ik b_kj| + |beta c_ij| + |bias|; docs/numerics.md says what further operands add. Attention: docs/numerics.md gives `magnitude` for each output;
         `score_magnitude` is the largest |scale| sum_d |q_id k_jd| + |slope (i + off - j)| + |bias_ij| that the output depends
-        on. Arrays give a NumPy float64 array of their broadcast shape.
+        on, and required. Arrays give a NumPy float64 array of their broadcast shape.
         """
 
     @overload
-    def error_bound(self, magnitude: cutplan._typing.Array | float, exact: cutplan._typing.Array | float, score_magnitude: cutplan._typing.Array | float = 0.0) -> Any: ...
+    def error_bound(self, magnitude: cutplan._typing.Array | float, exact: cutplan._typing.Array | float, score_magnitude: cutplan._typing.Array | float | None = None) -> Any: ...
 
     def __repr__(self) -> str: ...
 

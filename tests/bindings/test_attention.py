@@ -368,7 +368,7 @@ def test_plans_say_what_they_are(backward: bool, device: str) -> None:
     assert names[0] == plan.sku.name
     assert plan.precision_guarantee.scores > 0
     assert plan.precision_guarantee.error_bound(1.0, 0.5, 3.0) > plan.precision_guarantee.error_bound(
-        1.0, 0.5
+        1.0, 0.5, 0.0
     )
 
 

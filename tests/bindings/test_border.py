@@ -288,3 +288,16 @@ def test_what_inspect_found_describes(seed: int) -> None:
     for operands in ((infos[0], b, d), (a, infos[1], d), (a, b, infos[2])):
         with pytest.raises(cutplan.ExportRefused, match="TensorInfo does not speak DLPack"):
             plan.run(*operands)
+
+
+@pytest.mark.parametrize(
+    "thing", [torch.nn.Linear(4, 4), torch.float32, torch.Generator(), torch.Size([4])], ids=type
+)
+def test_what_is_of_torch_and_no_tensor(thing: Any) -> None:
+    a = torch.ones(4, 4)
+    with pytest.raises(
+        cutplan.ExportRefused, match=r"operand b: .* does not speak DLPack \(it has no __dlpack__\)"
+    ):
+        cutplan.matmul(a, thing)
+    with pytest.raises(cutplan.ExportRefused, match="operand out: .* does not speak DLPack"):
+        cutplan.matmul(a, a, out=thing)

@@ -109,7 +109,7 @@ def test_jax_tracers_and_deleted_arrays() -> None:
     import jax
 
     x = libraries[0].make(np.ones((2, 2), "float32"))
-    with pytest.raises(cutplan.ExportRefused, match="operand a: .*Tracer"):
+    with pytest.raises(cutplan.ExportRefused, match="operand a: got a tracer.* outside of jax.jit"):
         jax.jit(lambda x: cutplan.matmul(x, x))(x)
     x.delete()
     with pytest.raises(cutplan.ExportRefused, match="operand a: .*ArrayImpl refused") as caught:

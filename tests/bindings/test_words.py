@@ -40,18 +40,30 @@ BAD: list[tuple[str, Callable[..., object], tuple[Any, ...], dict[str, Any], str
         cutplan.matmul,
         (GAPS, A),
         {},
-        "operand a: one of its last two dimensions contiguous.*copy",
+        "operand a: one of its last two dimensions contiguous.*one that is",
     ),
     (
         "b without a run",
         cutplan.matmul,
         (A, GAPS),
         {},
-        "operand b: one of its last two dimensions contiguous.*copy",
+        "operand b: one of its last two dimensions contiguous.*one that is",
     ),
-    ("b2 without a run", cutplan.matmul, (A, A), {"b2": GAPS}, "operand b2: .*; pass a contiguous copy"),
-    ("out without a run", cutplan.matmul, (A, A), {"out": GAPS}, "operand out: .*; pass a contiguous copy"),
-    ("a batch of outs", cutplan.matmul, (B, B), {"out": ones(3, 8, 16)[:, ::2, ::4]}, "operand out: .*copy"),
+    ("b2 without a run", cutplan.matmul, (A, A), {"b2": GAPS}, "operand b2: .*; pass one that is contiguous"),
+    (
+        "out without a run",
+        cutplan.matmul,
+        (A, A),
+        {"out": GAPS},
+        "operand out: .*; pass one that is contiguous",
+    ),
+    (
+        "a batch of outs",
+        cutplan.matmul,
+        (B, B),
+        {"out": ones(3, 8, 16)[:, ::2, ::4]},
+        "operand out: .*one that is contiguous",
+    ),
     ("out of another type", cutplan.matmul, (A, A), {"out": A.double()}, "operand out: dtype .* got float64"),
     (
         "another out_dtype",
@@ -88,7 +100,7 @@ BAD: list[tuple[str, Callable[..., object], tuple[Any, ...], dict[str, Any], str
         cutplan.matmul,
         (A, A),
         {"bias": ones(8)[::2]},
-        "operand bias: contiguous required.*copy",
+        "operand bias: contiguous required.*one that is contiguous",
     ),
     (
         "bias2 alone",
@@ -161,7 +173,13 @@ BAD: list[tuple[str, Callable[..., object], tuple[Any, ...], dict[str, Any], str
         {"grad_dtype": "int8"},
         "operand da: dtype float32",
     ),
-    ("a of groups", cutplan.grouped_matmul, (GAPS, B, OFFSETS), {}, "operand a: .*; pass a contiguous copy"),
+    (
+        "a of groups",
+        cutplan.grouped_matmul,
+        (GAPS, B, OFFSETS),
+        {},
+        "operand a: .*; pass one that is contiguous",
+    ),
     (
         "out of groups",
         cutplan.grouped_matmul,
@@ -174,7 +192,7 @@ BAD: list[tuple[str, Callable[..., object], tuple[Any, ...], dict[str, Any], str
         cutplan.grouped_matmul,
         (A, B, OFFSETS),
         {"out": GAPS},
-        "operand out: .*contiguous copy",
+        "operand out: .*one that is contiguous",
     ),
     (
         "bias2 of groups",
@@ -405,6 +423,15 @@ def test_element_types_are_listed(bad: Any) -> None:
         ),
         (lambda: cutplan.PlanPreference(sm_count=None, kernel=3), "kernel: a string required, got 3"),
         (lambda: cutplan.PlanPreference(max_workspace_bytes=-5), "max_workspace_bytes: a count of bytes"),
+        (lambda: cutplan.PlanPreference(max_workspace_bytes=-1), "max_workspace_bytes: a count of bytes"),
+        (
+            lambda: cutplan.GemmDescriptor(m=1, n=1, k=1, dtype="float16"),
+            "a: required, not given; it is an element type, .*; given are m, n, k, dtype",
+        ),
+        (
+            lambda: cutplan.matmul(A, A, bias=A[:1]),
+            r"bias: shape \[4, 1\] required, got \[1, 4\]; along the columns of D it has one dimension",
+        ),
         (lambda: cutplan.FmhaDescriptor(heads=1, seq_q=1, seq_k=1, dim=8), "dtype: required, not given"),
         (
             lambda: cutplan.FmhaDescriptor(heads=1, seq_q=1, seq_k=1, dim=8, dtype="float16", window=3),
@@ -439,6 +466,13 @@ def test_wrong_arguments_take_a_line(call: Callable[[], object], text: str) -> N
         call()
     said = str(caught.value)
     assert "\n" not in said and len(said) < 200 and "incompatible function arguments" not in said
+
+
+def test_a_boolean_bias_goes_to_mask() -> None:
+    with pytest.raises(
+        cutplan.Unsupported, match="operand bias: dtype .*, got bool; a boolean mask goes to mask="
+    ):
+        cutplan.attention(Q, Q, Q, bias=Q[..., :4] > 0)
 
 
 def test_no_activation_is_none_too() -> None:

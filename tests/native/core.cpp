@@ -1,6 +1,7 @@
 // The C++ interface's edges that Python cannot reach, and parts inside the library.
 #include <array>
 #include <atomic>
+#include <cmath>
 #include <future>
 #include <optional>
 #include <stdexcept>
@@ -11,6 +12,7 @@
 #include "core/kernels.hpp"
 #include "core/operand.hpp"
 #include "core/remembered.hpp"
+#include "cutplan/plan.hpp"
 #include "testing.hpp"
 
 namespace {
@@ -32,6 +34,16 @@ void lists_of_operands_are_never_overrun() {
   for (int i = 0; i < 10; ++i) memory.repeat(1, 64);  // extents of 1 take no place
   for (int i = 0; i < 4; ++i) memory.repeat(2, 64);
   throws<std::length_error>("full", [&] { memory.repeat(2, 64); });
+}
+
+void a_bound_that_scores_enter_takes_them() {
+  cutplan::PrecisionGuarantee guarantee;
+  guarantee.largest = 1e30;
+  guarantee.evaluation = 1e-7;
+  CHECK(guarantee.error_bound(1, 1) == guarantee.error_bound(1, 1, 5) && guarantee.error_bound(1, 1) > 0);
+  guarantee.scores = 1e-6;
+  CHECK(std::isinf(guarantee.error_bound(1, 1)) && std::isinf(guarantee.error_bound(0, 0)));
+  CHECK(guarantee.error_bound(1, 1, 5) > guarantee.error_bound(1, 1, 0));
 }
 
 void failures_are_not_remembered() {
@@ -245,6 +257,7 @@ void version_macros_are_of_this_library() {
 int main(int argc, char** argv) {
   std::mt19937_64 random(testing::seed_of(argc, argv));
   lists_of_operands_are_never_overrun();
+  a_bound_that_scores_enter_takes_them();
   failures_are_not_remembered();
   no_type_is_taken_for_another();
   views_have_the_strides_that_their_order_says(random);

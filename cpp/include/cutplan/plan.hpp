@@ -113,8 +113,9 @@ struct PrecisionGuarantee {
   /// given. GEMM: `magnitude` = |alpha r_i s_j| sum_k |a_ik b_kj| + |beta c_ij| + |bias|, r and s being the scales, times
   /// the same of the other product where there is a gate, + |residual_ij|. Attention: docs/numerics.md gives `magnitude` for
   /// each output; `score_magnitude` is the largest scale sum_d |q_id k_jd| + |slope (i + off - j)| + |bias_ij| that the
-  /// output depends on.
-  CUTPLAN_API double error_bound(double magnitude, double exact, double score_magnitude = 0) const noexcept;
+  /// output depends on; without it there is no bound: infinity.
+  CUTPLAN_API double error_bound(double magnitude, double exact,
+                                 double score_magnitude = std::numeric_limits<double>::infinity()) const noexcept;
 };
 
 }  // namespace cutplan

@@ -68,7 +68,7 @@ struct Placed {
 
 [[noreturn, gnu::cold]] void refuse_gaps(const char* operand, const TensorView& t) {
   throw LayoutMismatch(text("operand ", operand, ": a contiguous last dimension required, got stride ",
-                            t.strides[t.rank - 1], " (", describe(t), "); pass a contiguous copy"));
+                            t.strides[t.rank - 1], " (", describe(t), "); pass one that is contiguous"));
 }
 
 [[noreturn, gnu::cold]] void refuse_shape(const char* operand, const std::string& required, const TensorView& t) {
@@ -76,11 +76,13 @@ struct Placed {
 }
 
 [[noreturn, gnu::cold]] void refuse_negative(const char* operand, const TensorView& t) {
-  throw LayoutMismatch(text("operand ", operand, ": strides >= 0 required, got ", describe(t), "; pass a contiguous copy"));
+  throw LayoutMismatch(
+      text("operand ", operand, ": strides >= 0 required, got ", describe(t), "; pass one that is contiguous"));
 }
 
 [[noreturn, gnu::cold]] void refuse_strided(const char* operand, const TensorView& t) {
-  throw LayoutMismatch(text("operand ", operand, ": contiguous required, got ", describe(t), "; pass a contiguous copy"));
+  throw LayoutMismatch(
+      text("operand ", operand, ": contiguous required, got ", describe(t), "; pass one that is contiguous"));
 }
 
 [[noreturn, gnu::cold]] void refuse_side_type(const char* operand, DType type, const TensorView& t) {
@@ -460,7 +462,8 @@ void check(const FmhaDescriptor& given) {
   }
   if (g.bias != DType::none && g.bias != g.dtype && g.bias != DType::f32) {
     throw Unsupported(text("operand bias: dtype ", name(g.dtype), g.dtype == DType::f32 ? "" : " or float32",
-                           " required beside ", name(g.dtype), " operands, got ", name(g.bias)));
+                           " required beside ", name(g.dtype), " operands, got ", name(g.bias),
+                           g.bias == DType::boolean ? "; a boolean mask goes to mask=, true where a key takes part" : ""));
   }
   for (const auto& [field, used] : {std::pair("bias", g.bias != DType::none), std::pair("mask", g.mask)}) {
     if (g.packed && used) {

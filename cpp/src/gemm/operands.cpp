@@ -21,7 +21,7 @@ using std::int64_t;
 
 [[noreturn, gnu::cold]] void refuse_shape(const Vector& e, const TensorView& t) {
   throw ShapeMismatch(text("operand ", e.operand, ": shape [", e.count, e.column ? ", 1" : "", "] required, got ",
-                           extents(t.shape, t.rank)));
+                           extents(t.shape, t.rank), e.column ? "; along the columns of D it has one dimension" : ""));
 }
 
 [[noreturn, gnu::cold]] void refuse_layout(const Matrix& e, const TensorView& t, const char* why) {
@@ -29,7 +29,7 @@ using std::int64_t;
       text("operand ", e.operand, ": ",
            e.row_major ? "row-major (last dimension contiguous" : "column-major (first dimension contiguous",
            e.broadcasts ? ", or of stride 0)" : ")", " with strides >= 0 required by the plan's layout, got ", describe(t),
-           ": ", why, "; select the layout that its strides have, or pass a contiguous copy"));
+           ": ", why, "; select the layout that its strides have, or pass one that is contiguous"));
 }
 
 [[noreturn, gnu::cold]] void refuse_alignment(const Matrix& e, const Placed& p, int alignment) {
@@ -99,7 +99,7 @@ Placed place(const Vector& e, Device device, const TensorView& t) {
   if (t.rank != (e.column ? 2 : 1) || t.shape[0] != e.count || (e.column && t.shape[1] != 1)) refuse_shape(e, t);
   if (e.count > 1 && t.strides[0] != 1)
     throw LayoutMismatch(
-        text("operand ", e.operand, ": contiguous required, got stride ", t.strides[0], "; pass a contiguous copy"));
+        text("operand ", e.operand, ": contiguous required, got stride ", t.strides[0], "; pass one that is contiguous"));
   if (e.count > 0 && t.data == nullptr) refuse_null(e.operand, t);
   Placed p;
   p.data = t.data;
