@@ -137,6 +137,21 @@ void Keywords::finish() const {
   }
 }
 
+void refuse_other_calls(nb::handle scope, const char* name, bool is_method) {
+  const nb::object signature = scope.attr(name).attr("__nb_signature__")[0][0];
+  std::string function = name;
+  if (nb::isinstance<nb::type_object>(scope)) function = nb::cast<std::string>(scope.attr("__name__")) + "." + function;
+  const auto refuse = [signature, function, is_method](const nb::args& given, const nb::kwargs& named) {
+    nb::module_::import_("cutplan._calls").attr("refuse")(function, signature, is_method, given, named);
+  };
+  const std::string stub = std::string("def ") + name + "(*args, **kwargs) -> typing.NoReturn";
+  if (is_method) {
+    nb::cpp_function(refuse, nb::scope(scope), nb::is_method(), nb::sig(stub.c_str()));
+  } else {
+    nb::cpp_function(refuse, nb::scope(scope), nb::sig(stub.c_str()));
+  }
+}
+
 double to_number(nb::handle object, const char* argument) {
   const double value = PyFloat_AsDouble(object.ptr());
   if (value != -1.0 || PyErr_Occurred() == nullptr) return value;

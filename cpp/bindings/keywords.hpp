@@ -55,6 +55,10 @@ class Keywords {
   std::vector<const char*> known_;
 };
 
+/// Calls that no overload of a function takes end in a line of their own (python/cutplan/_calls.py) and not in nanobind's page
+/// of signatures: a last overload takes them all. `scope`: a module, or the class of a method.
+void refuse_other_calls(nb::handle scope, const char* name, bool is_method = false);
+
 /// A scalar of a call. Raises TypeError naming it.
 double to_number(nb::handle object, const char* argument);
 

@@ -3,6 +3,7 @@
 
 #include "common.hpp"
 #include "cutplan/version.hpp"
+#include "keywords.hpp"
 
 NB_MODULE(_core, m) {
   namespace nb = nanobind;
@@ -18,5 +19,15 @@ NB_MODULE(_core, m) {
   cutplan::bindings::bind_grouped_gemm(m);
   cutplan::bindings::bind_fmha(m);
   cutplan::bindings::bind_tuning(m);
+  for (const char* plan : {"GemmPlan", "GroupedGemmPlan", "FmhaPlan", "FmhaBackwardPlan"}) {
+    cutplan::bindings::refuse_other_calls(m.attr(plan), "select");
+    cutplan::bindings::refuse_other_calls(m.attr(plan), "run", true);
+    cutplan::bindings::refuse_other_calls(m.attr(plan), "can_implement", true);
+  }
+  cutplan::bindings::refuse_other_calls(m.attr("PrecisionGuarantee"), "error_bound", true);
+  for (const char* function :
+       {"describe", "describe_grouped", "describe_attention", "inspect", "device_properties", "gemm_kernels",
+        "grouped_gemm_kernels", "fmha_kernels", "tune_gemm", "tuned_gemm", "measure_gemm"})
+    cutplan::bindings::refuse_other_calls(m, function);
   m.attr("__name__") = name;
 }

@@ -32,6 +32,7 @@ A, B, HALF = ones(4, 4), ones(3, 4, 4), ones(4, 4).half()
 GAPS = ones(8, 16)[::2, ::4]  # no dimension is contiguous
 OFFSETS = torch.tensor([0, 1, 1, 4], dtype=torch.int32)
 Q = ones(1, 2, 4, 8)
+GEMM, HOST = cutplan.describe(A, A, A), cutplan.device_properties("cpu")
 OUT, LSE = cutplan.attention(Q, Q, Q, return_lse=True)
 
 BAD: list[tuple[str, Callable[..., object], tuple[Any, ...], dict[str, Any], str]] = [
@@ -466,6 +467,38 @@ def test_wrong_arguments_take_a_line(call: Callable[[], object], text: str) -> N
         call()
     said = str(caught.value)
     assert "\n" not in said and len(said) < 200 and "incompatible function arguments" not in said
+
+
+@pytest.mark.parametrize(
+    "call, text",
+    [
+        (
+            lambda: plan().run(A, A, A, A),
+            r"GemmPlan.run\(\): at most 3 arguments without a name, got 4; c, bias, b2 and",
+        ),
+        (lambda: plan().run(A, A, A, biass=A), r"GemmPlan.run\(\): no argument biass; is bias meant\?"),
+        (lambda: plan().run(A, A, A, alpha=None), r"GemmPlan.run\(\): alpha: float required, got None"),
+        (lambda: plan().run(A, A, A, a=A), r"GemmPlan.run\(\): a given twice"),
+        (lambda: plan().can_implement(x=A), r"can_implement\(\): no argument x; there are a, b, d, c, bias"),
+        (
+            lambda: cutplan.describe(A, A, A, actvation="relu"),
+            r"describe\(\): no argument actvation; is activation",
+        ),
+        (lambda: cutplan.describe_attention(Q, Q, Q, cusal=1), "no argument cusal; is causal meant"),
+        (
+            lambda: cutplan.GemmPlan.select(GEMM, "cpu", math="strict"),
+            "select.*no argument math; there are descriptor",
+        ),
+        (lambda: plan().precision_guarantee.error_bound(64.0), "error_bound.*exact: required, not given"),
+        (lambda: cutplan.gemm_kernels(3, HOST), "gemm_kernels.*descriptor: GemmDescriptor required, got int"),
+        (lambda: cutplan.device_properties(), "device_properties.*device: required, not given"),
+    ],
+)
+def test_calls_that_no_function_takes(call: Callable[[], object], text: str) -> None:
+    """In a line, where nanobind has a page of signatures."""
+    with pytest.raises(TypeError, match=text) as caught:
+        call()
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 200
 
 
 def test_a_boolean_bias_goes_to_mask() -> None:
