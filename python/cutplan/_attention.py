@@ -29,8 +29,8 @@ class _Options(TypedDict, total=False):
 
     causal: CausalLike | None
     scale: float | None
-    window: tuple[int, int]
-    softcap: float
+    window: tuple[int, int] | None
+    softcap: float | None
     align: AlignLike | None
     alibi_slopes: Tensor | None
     bias: Tensor | None
@@ -39,10 +39,10 @@ class _Options(TypedDict, total=False):
     seqused_k: Tensor | None
     cu_seqlens_q: Tensor | None
     cu_seqlens_k: Tensor | None
-    dropout_p: float
+    dropout_p: float | None
     rng_state: Tensor | None
     out_dtype: DTypeLike | None
-    layout: FmhaLayoutLike
+    layout: FmhaLayoutLike | None
     preference: _core.PlanPreference | None
     stream: StreamLike | None
 
@@ -149,8 +149,8 @@ def attention(
     *,
     causal: CausalLike | None = None,
     scale: float | None = None,
-    window: tuple[int, int] = (-1, -1),
-    softcap: float = 0.0,
+    window: tuple[int, int] | None = (-1, -1),
+    softcap: float | None = 0.0,
     align: AlignLike | None = None,
     alibi_slopes: Tensor | None = None,
     bias: Tensor | None = None,
@@ -159,12 +159,12 @@ def attention(
     seqused_k: Tensor | None = None,
     cu_seqlens_q: Tensor | None = None,
     cu_seqlens_k: Tensor | None = None,
-    dropout_p: float = 0.0,
+    dropout_p: float | None = 0.0,
     rng_state: Tensor | None = None,
     return_lse: bool = False,
     out: Tensor | None = None,
     out_dtype: DTypeLike | None = None,
-    layout: FmhaLayoutLike = "bhsd",
+    layout: FmhaLayoutLike | None = "bhsd",
     preference: _core.PlanPreference | None = None,
     stream: StreamLike | None = None,
 ) -> Any:
@@ -189,11 +189,14 @@ def attention(
     exponentials. A row that sees no key has 0 in o and -inf in lse. o has `out_dtype`, or q's type; it is
     `out`, or a new tensor of q's library (NumPy, torch, CuPy, or JAX on the host). `stream` is None (the
     current stream of the output's library), an integer, or an object with ``__cuda_stream__``; the call does
-    not wait for the GPU. `preference`, a PlanPreference, insists on how it is computed.
+    not wait for the GPU. `preference`, a PlanPreference, insists on how it is computed. An option that is None
+    is its default.
 
     The plan is chosen once per kind of problem and kept; last_kernels() names it. Errors are those of
     FmhaPlan.select and FmhaPlan.run, in terms of these arguments.
     """
+    window, softcap = (-1, -1) if window is None else window, 0.0 if softcap is None else softcap
+    layout, dropout_p = "bhsd" if layout is None else layout, 0.0 if dropout_p is None else dropout_p
     _check_random(dropout_p, rng_state)
     q_info, v_info = _core.inspect(q, "q"), _core.inspect(v, "v")
     shape = q_info.shape[:-1] + v_info.shape[-1:]
@@ -264,8 +267,8 @@ def attention_backward(
     *,
     causal: CausalLike | None = None,
     scale: float | None = None,
-    window: tuple[int, int] = (-1, -1),
-    softcap: float = 0.0,
+    window: tuple[int, int] | None = (-1, -1),
+    softcap: float | None = 0.0,
     align: AlignLike | None = None,
     alibi_slopes: Tensor | None = None,
     bias: Tensor | None = None,
@@ -274,14 +277,14 @@ def attention_backward(
     seqused_k: Tensor | None = None,
     cu_seqlens_q: Tensor | None = None,
     cu_seqlens_k: Tensor | None = None,
-    dropout_p: float = 0.0,
+    dropout_p: float | None = 0.0,
     rng_state: Tensor | None = None,
     dbias: bool = False,
     dalibi_slopes: bool = False,
     dsink: bool = False,
     grad_dtype: DTypeLike | None = None,
     deterministic: bool = False,
-    layout: FmhaLayoutLike = "bhsd",
+    layout: FmhaLayoutLike | None = "bhsd",
     preference: _core.PlanPreference | None = None,
     stream: StreamLike | None = None,
 ) -> AttentionGradients:
@@ -299,6 +302,8 @@ def attention_backward(
     `preference`, a PlanPreference, has it too. Errors are those of FmhaBackwardPlan.select and
     FmhaBackwardPlan.run, in terms of these arguments.
     """
+    window, softcap = (-1, -1) if window is None else window, 0.0 if softcap is None else softcap
+    layout, dropout_p = "bhsd" if layout is None else layout, 0.0 if dropout_p is None else dropout_p
     _check_random(dropout_p, rng_state)
     q_info = _core.inspect(q, "q")
     _, grad = _frameworks.apart(_core.inspect(grad, "grad"), grad, 1, stream)

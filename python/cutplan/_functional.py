@@ -34,7 +34,7 @@ class _Options(TypedDict, total=False):
     bias: Tensor | None
     activation: ActivationLike
     c: Tensor | None
-    alpha: float
+    alpha: float | None
     beta: float | None
     b2: Tensor | None
     bias2: Tensor | None
@@ -43,7 +43,7 @@ class _Options(TypedDict, total=False):
     aux: Tensor | None
     row_scale: Tensor | None
     column_scale: Tensor | None
-    math: MathLike
+    math: MathLike | None
     deterministic: bool
     preference: _core.PlanPreference | None
     out_dtype: DTypeLike | None
@@ -79,7 +79,7 @@ def matmul(
     bias: Tensor | None = None,
     activation: ActivationLike = "none",
     c: Tensor | None = None,
-    alpha: float = 1.0,
+    alpha: float | None = 1.0,
     beta: float | None = None,
     b2: Tensor | None = None,
     bias2: Tensor | None = None,
@@ -88,7 +88,7 @@ def matmul(
     aux: Tensor | None = None,
     row_scale: Tensor | None = None,
     column_scale: Tensor | None = None,
-    math: MathLike = "tf32x3",
+    math: MathLike | None = "tf32x3",
     deterministic: bool = False,
     preference: _core.PlanPreference | None = None,
     out: Tensor | None = None,
@@ -109,7 +109,8 @@ def matmul(
     Types: `a` and `b` share one floating-point type; the result has `out_dtype`, or `a`'s type. `beta` is 1
     if `c` is given. `activation` is "none", "relu", "gelu_erf", "gelu_tanh" or "silu". `math` is the least
     accuracy of float32 products: "tf32", "tf32x3" or "strict". `deterministic` gives the same bits for the
-    same inputs. `preference`, a PlanPreference, insists on more, and has these two.
+    same inputs. `preference`, a PlanPreference, insists on more, and has these two. An option that is None is
+    its default.
 
     Operands are read through their strides: transposed and sliced tensors are neither copied nor cast. The
     result is a new tensor of `a`'s library (NumPy, torch, CuPy, or JAX on the host), or `out`. `stream` is
@@ -120,6 +121,8 @@ def matmul(
     last_kernels() names it. Errors are those of GemmPlan.select and GemmPlan.run, in terms of these
     arguments.
     """
+    if alpha is None:
+        alpha = 1.0
     a_info = _core.inspect(a, "a")
     b_info = _core.inspect(b, "b")
     a_shape, b_shape = a_info.shape, b_info.shape
@@ -227,10 +230,10 @@ def matmul_backward(
     a: Tensor,
     b: Tensor,
     *,
-    bias: BiasLike = False,
+    bias: BiasLike | None = False,
     activation: ActivationLike = "none",
     aux: Tensor | None = None,
-    math: MathLike = "tf32x3",
+    math: MathLike | None = "tf32x3",
     grad_dtype: DTypeLike | None = None,
     deterministic: bool = False,
     preference: _core.PlanPreference | None = None,
@@ -373,7 +376,7 @@ class _Context(NamedTuple):
     lender: Tensor
     lender_info: _core.TensorInfo
     allocates: bool  # the lender, scratch
-    math: MathLike
+    math: MathLike | None
     deterministic: bool
     preference: _core.PlanPreference | None
     stream: StreamLike | None
@@ -404,7 +407,7 @@ def _select(
     descriptor: _core.GemmDescriptor,
     device: str,
     scratch_allowed: bool,
-    math: MathLike,
+    math: MathLike | None,
     deterministic: bool,
     preference: _core.PlanPreference | None,
     generation: int,  # of what is known of kernels: part of the key

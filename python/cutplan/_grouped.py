@@ -34,8 +34,8 @@ class _Options(TypedDict, total=False):
     gate: GateLike | None
     row_scale: Tensor | None
     column_scale: Tensor | None
-    alpha: float
-    math: MathLike
+    alpha: float | None
+    math: MathLike | None
     deterministic: bool
     preference: _core.PlanPreference | None
     out_dtype: DTypeLike | None
@@ -77,8 +77,8 @@ def grouped_matmul(
     gate: GateLike | None = None,
     row_scale: Tensor | None = None,
     column_scale: Tensor | None = None,
-    alpha: float = 1.0,
-    math: MathLike = "tf32x3",
+    alpha: float | None = 1.0,
+    math: MathLike | None = "tf32x3",
     deterministic: bool = False,
     preference: _core.PlanPreference | None = None,
     out: Tensor | None = None,
@@ -151,7 +151,7 @@ def grouped_matmul(
             bias2=bias2,
             row_scale=row_scale,
             column_scale=column_scale,
-            alpha=alpha,
+            alpha=1.0 if alpha is None else alpha,
             stream=stream,
             workspace=_frameworks.scratch(lender_info, lender, plan.workspace_size, stream),
         )
@@ -166,7 +166,7 @@ def _select(
     descriptor: _core.GroupedGemmDescriptor,
     device: str,
     scratch_allowed: bool,
-    math: MathLike,
+    math: MathLike | None,
     deterministic: bool,
     preference: _core.PlanPreference | None,
     generation: int,  # of what is known of kernels: part of the key

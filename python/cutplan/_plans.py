@@ -47,18 +47,20 @@ def chosen(plan: _PlanT) -> _PlanT:
 def preference(
     given: _core.PlanPreference | None,
     scratch_allowed: bool,
-    math: MathLike = "tf32x3",
+    math: MathLike | None = "tf32x3",
     deterministic: bool = False,
 ) -> _core.PlanPreference:
     """The caller's preference, or the one that `math` and `deterministic` make."""
     if given is None:
         return _core.PlanPreference(
-            max_workspace_bytes=None if scratch_allowed else 0, math=math, deterministic=deterministic
+            max_workspace_bytes=None if scratch_allowed else 0,
+            math="tf32x3" if math is None else math,
+            deterministic=deterministic,
         )
     if not isinstance(given, _core.PlanPreference):
         raise TypeError(f"preference: a PlanPreference or None required, got {given!r}")
     for name, is_given in (
-        ("math", _core.Math(math) is not _core.Math.tf32x3),
+        ("math", math is not None and _core.Math(math) is not _core.Math.tf32x3),
         ("deterministic", deterministic),
     ):
         if is_given:

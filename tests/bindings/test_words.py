@@ -429,7 +429,7 @@ def test_element_types_are_listed(bad: Any) -> None:
         (lambda: plan().can_implement(), "operand a: required by the descriptor, not given"),
         (lambda: cutplan.describe(A), "operand b: not given"),
         (lambda: cutplan.attention(Q, Q, Q, scale="x"), r"scale: a number required, got 'x'"),
-        (lambda: cutplan.attention(Q, Q, Q, dropout_p=None), "dropout_p"),
+        (lambda: cutplan.attention(Q, Q, Q, dropout_p=0.5), "dropout_p: 0 required without rng_state"),
         (lambda: cutplan.attention(Q, Q, Q, window=4), "window: two integers required, got 4"),
         (lambda: cutplan.attention(Q, Q, Q, softcap="x"), "softcap: a number required, got 'x'"),
     ],
@@ -479,3 +479,26 @@ def test_everything_prints() -> None:
         "framework='torch')"
     )
     assert repr(shown[2]) == "TensorView(Tensor, dtype=None, shape=(2, 2), strides=(4, 1), offset=1)"
+
+
+def test_an_option_that_is_none_is_its_default() -> None:
+    for x, y in ((A, A), (B, B)):
+        expected = cutplan.matmul(x, y)
+        for option in ("alpha", "math"):
+            assert (cutplan.matmul(x, y, **{option: None}) == expected).all()
+    options: dict[str, Any] = {"math": None, "preference": cutplan.PlanPreference(math="strict")}
+    assert (cutplan.matmul(A, A, **options) == cutplan.matmul(A, A)).all()
+    offsets = torch.tensor([0, 1, 1, 4], dtype=torch.int32)
+    expected = cutplan.grouped_matmul(A, B, offsets)
+    for option in ("alpha", "math"):
+        assert (cutplan.grouped_matmul(A, B, offsets, **{option: None}) == expected).all()
+    assert cutplan.matmul_backward(A, A, A, bias=None, math=None).dbias is None
+
+    state = torch.zeros(2, dtype=torch.int64)
+    dq = cutplan.attention_backward(Q, Q, Q, Q, OUT, LSE).dq
+    for option in ("window", "softcap", "layout", "dropout_p"):
+        more: dict[str, Any] = {option: None, **({"rng_state": state} if option == "dropout_p" else {})}
+        o, lse = cutplan.attention(Q, Q, Q, return_lse=True, **more)
+        assert (o == OUT).all() and (lse == LSE).all()
+        assert (cutplan.attention_backward(Q, Q, Q, Q, OUT, LSE, **more).dq == dq).all()
+    assert (cutplan.attention(Q, Q, Q, dropout_p=None) == OUT).all()
