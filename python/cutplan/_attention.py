@@ -189,15 +189,15 @@ def attention(
     exponentials. A row that sees no key has 0 in o and -inf in lse. o has `out_dtype`, or q's type; it is
     `out`, or a new tensor of q's library (NumPy, torch, CuPy, or JAX on the host). `stream` is None (the
     current stream of the output's library), an integer, or an object with ``__cuda_stream__``; the call does
-    not wait for the GPU. `preference`, a PlanPreference, insists on how it is computed. An option that is None
-    is its default.
+    not wait for the GPU. `preference`, a PlanPreference, insists on how it is computed. An option that is
+    None is its default.
 
     The plan is chosen once per kind of problem and kept; last_kernels() names it. Errors are those of
     FmhaPlan.select and FmhaPlan.run, in terms of these arguments.
     """
     window, softcap = (-1, -1) if window is None else window, 0.0 if softcap is None else softcap
     layout, dropout_p = "bhsd" if layout is None else layout, 0.0 if dropout_p is None else dropout_p
-    _check_random(dropout_p, rng_state)
+    _check(causal, dropout_p, rng_state, preference)
     q_info, v_info = _core.inspect(q, "q"), _core.inspect(v, "v")
     shape = q_info.shape[:-1] + v_info.shape[-1:]
     o, o_info, lender, lender_info, allocates = _frameworks.target(q_info, q, shape, out, out_dtype, stream)
@@ -304,7 +304,7 @@ def attention_backward(
     """
     window, softcap = (-1, -1) if window is None else window, 0.0 if softcap is None else softcap
     layout, dropout_p = "bhsd" if layout is None else layout, 0.0 if dropout_p is None else dropout_p
-    _check_random(dropout_p, rng_state)
+    _check(causal, dropout_p, rng_state, preference)
     q_info = _core.inspect(q, "q")
     _, grad = _frameworks.apart(_core.inspect(grad, "grad"), grad, 1, stream)
 
@@ -412,7 +412,14 @@ def _select_backward(
     return _plans.chosen(_core.FmhaBackwardPlan.select(descriptor, device, wanted))
 
 
-def _check_random(dropout_p: float, rng_state: Tensor | None) -> None:
+def _check(
+    causal: CausalLike | None,
+    dropout_p: float,
+    rng_state: Tensor | None,
+    preference: _core.PlanPreference | None,
+) -> None:
+    if preference is not None:
+        _plans.check_preference(preference)
     if dropout_p != 0 and rng_state is None:
         raise _core.MissingOperand(
             f"dropout_p: 0 required without rng_state, got {dropout_p}; pass rng_state, int64 [2], "

@@ -123,6 +123,8 @@ def matmul(
     """
     if alpha is None:
         alpha = 1.0
+    if preference is not None:
+        _plans.check_preference(preference)
     a_info = _core.inspect(a, "a")
     b_info = _core.inspect(b, "b")
     a_shape, b_shape = a_info.shape, b_info.shape
@@ -257,6 +259,8 @@ def matmul_backward(
     ``weight.T`` is laid out as the weight. `math`, `deterministic`, `preference` and `stream` are as in
     matmul(). Errors are those of GemmPlan.select and GemmPlan.run, in terms of these arguments.
     """
+    if preference is not None:
+        _plans.check_preference(preference)
     wanted = _core.Epilogue(bias=bias, activation=activation)
     g_info, a_info, b_info = _core.inspect(grad, "grad"), _core.inspect(a, "a"), _core.inspect(b, "b")
     shape = _result_shape(a_info.shape, b_info.shape)

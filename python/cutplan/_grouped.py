@@ -103,6 +103,8 @@ def grouped_matmul(
     Types, outputs, `alpha`, `activation`, `math`, `deterministic`, `preference` and `stream` are as in
     matmul(). Errors are those of GroupedGemmPlan.select and GroupedGemmPlan.run, in terms of these arguments.
     """
+    if preference is not None:
+        _plans.check_preference(preference)
     a_info, b_info = _core.inspect(a, "a"), _core.inspect(b, "b")
     offsets_info = _core.inspect(offsets, "offsets")
     for name, info, ranks in (("a", a_info, (2,)), ("b", b_info, (2, 3)), ("offsets", offsets_info, (1,))):

@@ -44,6 +44,15 @@ def chosen(plan: _PlanT) -> _PlanT:
     return plan
 
 
+def check_preference(given: object) -> None:
+    """Before it is looked up: what cannot be hashed is refused in other words there."""
+    if not isinstance(given, _core.PlanPreference):
+        raise TypeError(
+            f"preference: a PlanPreference or None required, got {type(given).__name__}; "
+            "write it as cutplan.PlanPreference(math='strict')"
+        )
+
+
 def preference(
     given: _core.PlanPreference | None,
     scratch_allowed: bool,
@@ -57,8 +66,6 @@ def preference(
             math="tf32x3" if math is None else math,
             deterministic=deterministic,
         )
-    if not isinstance(given, _core.PlanPreference):
-        raise TypeError(f"preference: a PlanPreference or None required, got {given!r}")
     for name, is_given in (
         ("math", math is not None and _core.Math(math) is not _core.Math.tf32x3),
         ("deterministic", deterministic),

@@ -481,6 +481,27 @@ def test_everything_prints() -> None:
     assert repr(shown[2]) == "TensorView(Tensor, dtype=None, shape=(2, 2), strides=(4, 1), offset=1)"
 
 
+FUNCTIONS: list[tuple[Callable[..., object], tuple[Any, ...]]] = [
+    (cutplan.matmul, (A, A)),
+    (cutplan.matmul, (B, B)),
+    (cutplan.grouped_matmul, (A, B, OFFSETS)),
+    (cutplan.matmul_backward, (A, A, A)),
+    (cutplan.attention, (Q, Q, Q)),
+    (cutplan.attention_backward, (Q, Q, Q, Q, OUT, LSE)),
+]
+
+
+@pytest.mark.parametrize("bad", [{"math": "strict"}, [1], "strict", A], ids=["dict", "list", "str", "Tensor"])
+def test_a_preference_is_one(bad: Any) -> None:
+    for call, operands in FUNCTIONS:
+        with pytest.raises(TypeError) as caught:
+            call(*operands, preference=bad)
+        assert str(caught.value) == (
+            f"preference: a PlanPreference or None required, got {type(bad).__name__}; "
+            "write it as cutplan.PlanPreference(math='strict')"
+        )
+
+
 def test_an_option_that_is_none_is_its_default() -> None:
     for x, y in ((A, A), (B, B)):
         expected = cutplan.matmul(x, y)
