@@ -261,6 +261,11 @@ def matmul_backward(
     """
     if preference is not None:
         _plans.check_preference(preference)
+    if hasattr(bias, "__dlpack__"):
+        raise TypeError(
+            f"bias: must be one of False, True, 'n', 'm'; got {type(bias).__name__}; dbias does not depend "
+            "on the bias: pass bias=True"
+        )
     wanted = _core.Epilogue(bias=bias, activation=activation)
     g_info, a_info, b_info = _core.inspect(grad, "grad"), _core.inspect(a, "a"), _core.inspect(b, "b")
     shape = _result_shape(a_info.shape, b_info.shape)

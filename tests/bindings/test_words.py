@@ -523,3 +523,13 @@ def test_an_option_that_is_none_is_its_default() -> None:
         assert (o == OUT).all() and (lse == LSE).all()
         assert (cutplan.attention_backward(Q, Q, Q, Q, OUT, LSE, **more).dq == dq).all()
     assert (cutplan.attention(Q, Q, Q, dropout_p=None) == OUT).all()
+
+
+def test_a_bias_is_not_printed() -> None:
+    for bias, name in ((ones(4), "Tensor"), (np.ones(4, "float32"), "ndarray")):
+        with pytest.raises(TypeError) as caught:
+            cutplan.matmul_backward(A, A, A, bias=bias)  # type: ignore[arg-type]
+        assert str(caught.value) == (
+            f"bias: must be one of False, True, 'n', 'm'; got {name}; dbias does not depend on the bias: "
+            "pass bias=True"
+        )
