@@ -112,16 +112,21 @@ def grouped_matmul(
             raise _core.ShapeMismatch(
                 f"operand {name}: rank {' or '.join(map(str, ranks))} required, got shape {info.shape}"
             )
-    n = b_info.shape[-1]
+    (m, k), (*groups, rows, n) = a_info.shape, b_info.shape
+    if rows != k:
+        raise _core.ShapeMismatch(_unequal_k(a_info.shape, b_info.shape))
+    if groups and offsets_info.shape[0] != groups[0] + 1:
+        raise _core.ShapeMismatch(
+            f"operand offsets: shape ({groups[0] + 1},) required, groups + 1 offsets, starting with 0 and "
+            f"then the end of each group, got {offsets_info.shape}"
+        )
     if gate == "interleaved":
         if n % 2 != 0:
             raise _core.ShapeMismatch(
                 f"operand b: shape [groups, k, 2 n] required with gate='interleaved', got {b_info.shape}"
             )
         n //= 2
-    shape: tuple[int, ...] = (a_info.shape[0], n)
-    if len(b_info.shape) == 2:
-        shape = (max(offsets_info.shape[0] - 1, 0), *shape)
+    shape: tuple[int, ...] = (m, n) if groups else (max(offsets_info.shape[0] - 1, 0), m, n)
     target, target_info, lender, lender_info, allocates = _frameworks.target(
         a_info, a, shape, out, out_dtype, stream
     )
@@ -161,6 +166,16 @@ def grouped_matmul(
         _errors.reword(error, {"d": "out"})
         raise
     return _frameworks.finish(a_info, a, target) if out is None else out
+
+
+def _unequal_k(a: tuple[int, ...], b: tuple[int, ...]) -> str:
+    text = (
+        f"operand b: {a[-1]} rows required to match the last dimension of a, got {b[-2]} "
+        f"(a has shape {a}, b {b})"
+    )
+    if len(b) == 3:
+        return f"{text}; pass b.mT" if b[-1] == a[-1] else text
+    return f"{text}; with a 2-D b the groups are over k{': pass a.T' if a[0] == b[0] else ''}"
 
 
 @functools.lru_cache(maxsize=1024)

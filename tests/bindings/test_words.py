@@ -533,3 +533,47 @@ def test_a_bias_is_not_printed() -> None:
             f"bias: must be one of False, True, 'n', 'm'; got {name}; dbias does not depend on the bias: "
             "pass bias=True"
         )
+
+
+TALL, OFFSETS_WANTED = (
+    ones(6, 4),
+    "operand offsets: shape (4,) required, groups + 1 offsets, starting with 0 ",
+)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "offsets", "text"),
+    [
+        (
+            *(TALL, ones(4, 5), OFFSETS),
+            "operand a: column-major required with a 2-D b, whose groups are over k: pass x.T of a row-major "
+            "x; for groups of rows b is [groups, k, n]",
+        ),
+        (TALL, ones(5, 4).T, OFFSETS, "operand a: column-major required with a 2-D b"),
+        (ones(4, 6).T, ones(5, 4).T, OFFSETS, "operand b: row-major required where it is 2-D; pass a contig"),
+        (ones(4, 6).T, B, OFFSETS, "operand a: row-major required; pass a contiguous copy"),
+        (ones(4, 6).T, ones(3, 5, 4).mT, OFFSETS, "operand a: row-major required; pass a contiguous copy"),
+        (
+            *(ones(20, 64), ones(3, 48, 64), OFFSETS),
+            "operand b: 64 rows required to match the last dimension of a, got 48 (a has shape (20, 64), b "
+            "(3, 48, 64)); pass b.mT",
+        ),
+        (ones(20, 64), ones(3, 48, 32), OFFSETS, "operand b: 64 rows required to match the last dimension"),
+        (
+            *(ones(20, 6), ones(20, 5), OFFSETS),
+            "operand b: 6 rows required to match the last dimension of a, got 20 (a has shape (20, 6), b "
+            "(20, 5)); with a 2-D b the groups are over k: pass a.T",
+        ),
+        *(
+            (TALL, B, wrong, f"{OFFSETS_WANTED}and then the end of each group, got ({len(wrong)},)")
+            for wrong in (OFFSETS[1:], OFFSETS.repeat(2), OFFSETS[:0])
+        ),
+    ],
+)
+def test_groups_in_the_words_of_who_called(
+    a: torch.Tensor, b: torch.Tensor, offsets: torch.Tensor, text: str
+) -> None:
+    with pytest.raises(cutplan.Error, match=re.escape(text)) as caught:
+        cutplan.grouped_matmul(a, b, offsets)
+    said = str(caught.value)
+    assert "\n" not in said and "over m" not in said and "layout" not in said
