@@ -420,6 +420,11 @@ def _check(
 ) -> None:
     if preference is not None:
         _plans.check_preference(preference)
+    if isinstance(causal, bool):
+        raise ValueError(
+            f"causal: must be one of None, 'top_left', 'bottom_right'; got {causal}; True of torch's "
+            "is_causal is 'top_left', of FlashAttention's causal 'bottom_right'; False is None"
+        )
     if dropout_p != 0 and rng_state is None:
         raise _core.MissingOperand(
             f"dropout_p: 0 required without rng_state, got {dropout_p}; pass rng_state, int64 [2], "

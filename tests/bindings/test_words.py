@@ -577,3 +577,17 @@ def test_groups_in_the_words_of_who_called(
         cutplan.grouped_matmul(a, b, offsets)
     said = str(caught.value)
     assert "\n" not in said and "over m" not in said and "layout" not in said
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_a_bool_for_causal_is_told_its_name(causal: bool) -> None:
+    for call, operands in FUNCTIONS[-2:]:
+        with pytest.raises(ValueError) as caught:
+            call(*operands, causal=causal)
+        assert str(caught.value) == (
+            f"causal: must be one of None, 'top_left', 'bottom_right'; got {causal}; True of torch's "
+            "is_causal is 'top_left', of FlashAttention's causal 'bottom_right'; False is None"
+        )
+    q, k = ones(1, 1, 2, 8), torch.randn(1, 1, 5, 8)
+    theirs = torch.nn.functional.scaled_dot_product_attention(q, k, k, is_causal=True)
+    assert torch.allclose(cutplan.attention(q, k, k, causal="top_left"), theirs, atol=1e-5)
