@@ -251,6 +251,7 @@ def attention(
         )
     except _core.Error as error:
         _errors.reword(error, {"o": "out"})
+        _hint_layout(error, cu_seqlens_q, layout)
         raise
     if out is None:
         o = _frameworks.finish(q_info, q, o)
@@ -383,6 +384,7 @@ def attention_backward(
         )
     except _core.Error as error:
         _errors.reword(error, {})
+        _hint_layout(error, cu_seqlens_q, layout)
         raise
     return AttentionGradients(*(x if x is None else _frameworks.finish(q_info, q, x) for x in gradients))
 
@@ -430,6 +432,14 @@ def _check(
             f"dropout_p: 0 required without rng_state, got {dropout_p}; pass rng_state, int64 [2], "
             "a seed and an offset"
         )
+
+
+def _hint_layout(error: _core.Error, cu_seqlens_q: Tensor | None, layout: FmhaLayoutLike) -> None:
+    """Packed operands are [T, H, D] elsewhere: read as [H, T, D], their rows do not fit the lengths."""
+    text = str(error)
+    misread = text.startswith(("operand cu_seqlens_q: must end with", "operand k: a number of heads"))
+    if misread and cu_seqlens_q is not None and _core.FmhaLayout(layout) is _core.FmhaLayout.bhsd:
+        error.args = (f"{text}; of operands [T, H, D], with rows before heads, pass layout='bshd'",)
 
 
 def _rows(q_shape: tuple[int, ...], layout: _core.FmhaLayout) -> tuple[int, ...]:

@@ -591,3 +591,23 @@ def test_a_bool_for_causal_is_told_its_name(causal: bool) -> None:
     q, k = ones(1, 1, 2, 8), torch.randn(1, 1, 5, 8)
     theirs = torch.nn.functional.scaled_dot_product_attention(q, k, k, is_causal=True)
     assert torch.allclose(cutplan.attention(q, k, k, causal="top_left"), theirs, atol=1e-5)
+
+
+def test_packed_rows_before_heads_are_told_their_layout() -> None:
+    q, k = ones(48, 8, 16), ones(30, 2, 16)
+    ends = [torch.tensor([0, 20, rows], dtype=torch.int32) for rows in (48, 30)]
+    packed: dict[str, Any] = {"cu_seqlens_q": ends[0], "cu_seqlens_k": ends[0]}
+    hint = r"; of operands \[T, H, D\], with rows before heads, pass layout='bshd'$"
+    for call, operands in (
+        (cutplan.attention, (q, q, q)),
+        (cutplan.attention_backward, (q, q, q, q, q, ones(48, 8))),
+    ):
+        with pytest.raises(cutplan.Error, match="operand cu_seqlens_q: must end with 8, .*got 48" + hint):
+            call(*operands, **packed)  # type: ignore[operator]
+    packed["cu_seqlens_k"] = ends[1]
+    with pytest.raises(cutplan.Error, match="operand k: a number of heads that divides q's, 48.*" + hint):
+        cutplan.attention(q, k, k, **packed)
+    o, lse = cutplan.attention(q, k, k, **packed, layout="bshd", return_lse=True)
+    assert cutplan.attention_backward(o, q, k, k, o, lse, **packed, layout="bshd").dk.shape == k.shape
+    with pytest.raises(cutplan.Error, match="must end with 40, the rows of the packed operand, got 48$"):
+        cutplan.attention(q[:40], k, k, **packed, layout="bshd")
