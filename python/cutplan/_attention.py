@@ -228,7 +228,6 @@ def attention(
         )
         generation = _core.tuning_generation()
         plan = _select(descriptor, q_info.device, allocates, preference, generation)
-        _plans.of_thread.plans = (plan,)
         # Scratch may go as soon as run() returns: on a GPU its library reuses it in the order of the stream.
         plan.run(
             q,
@@ -253,6 +252,7 @@ def attention(
         _errors.reword(error, {"o": "out"})
         _hint_layout(error, cu_seqlens_q, layout)
         raise
+    _plans.of_thread.plans = (plan,)
     if out is None:
         o = _frameworks.finish(q_info, q, o)
     return (o, _frameworks.finish(lender_info, lender, lse)) if return_lse else o
@@ -355,7 +355,6 @@ def attention_backward(
         )
         allocates, generation = _frameworks.allocates(q_info), _core.tuning_generation()
         plan = _select_backward(descriptor, q_info.device, allocates, deterministic, preference, generation)
-        _plans.of_thread.plans = (plan,)
         plan.run(
             grad,
             q,
@@ -386,6 +385,7 @@ def attention_backward(
         _errors.reword(error, {})
         _hint_layout(error, cu_seqlens_q, layout)
         raise
+    _plans.of_thread.plans = (plan,)
     return AttentionGradients(*(x if x is None else _frameworks.finish(q_info, q, x) for x in gradients))
 
 

@@ -166,7 +166,6 @@ def matmul(
                 preference,
                 _core.tuning_generation(),
             )
-            _plans.of_thread.plans = (plan,)
             plan.run(
                 a,
                 b,
@@ -185,6 +184,7 @@ def matmul(
         except _core.Error as error:
             _errors.reword(error, _NAMES)
             raise
+        _plans.of_thread.plans = (plan,)
         return _frameworks.finish(a_info, a, target) if out is None else out
 
     batch = _batches.broadcast(a_shape[:-2], b_shape[:-2])
@@ -213,7 +213,6 @@ def matmul(
     context = _Context(
         a_info.device, lender, lender_info, allocates, math, deterministic, preference, stream, []
     )
-    _plans.of_thread.plans = context.plans
     try:
         for piece in _batches.pieces(matrices, extents, batch, rows_are_fixed=rows_are_fixed):
             operands = {**further, **piece.views}
@@ -221,6 +220,7 @@ def matmul(
     except _core.Error as error:
         _errors.reword(error, _NAMES)
         raise
+    _plans.of_thread.plans = context.plans
     return _frameworks.finish(a_info, a, target) if out is None else out
 
 
@@ -275,7 +275,6 @@ def matmul_backward(
     g_info, grad = _frameworks.apart(g_info, grad, 2, stream)
     allocates = _frameworks.allocates(a_info)
     context = _Context(a_info.device, a, a_info, allocates, math, deterministic, preference, stream, [])
-    _plans.of_thread.plans = context.plans
     dtype = a_info.dtype if grad_dtype is None else _frameworks.as_member(grad_dtype, "grad_dtype")
 
     def like_result(name: str, tensor: Tensor, info: _core.TensorInfo) -> _batches.Matrix:
@@ -343,6 +342,7 @@ def matmul_backward(
         dbias = _frameworks.empty(a_info, a, (m, 1), dtype, stream)
         column = _batches.Matrix("ones", ones, "kj", shared, (1, 0))
         contract(g, column, _batches.Matrix("dbias", dbias, "mn", shared, (1, 0)), m, 1, n)
+    _plans.of_thread.plans = context.plans
     return MatmulGradients(*(x if x is None else _frameworks.finish(a_info, a, x) for x in (da, db, dbias)))
 
 

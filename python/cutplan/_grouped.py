@@ -146,7 +146,6 @@ def grouped_matmul(
         )
         generation = _core.tuning_generation()
         plan = _select(descriptor, a_info.device, allocates, math, deterministic, preference, generation)
-        _plans.of_thread.plans = (plan,)
         # Scratch may go as soon as run() returns: on a GPU its library reuses it in the order of the stream.
         plan.run(
             a,
@@ -165,6 +164,7 @@ def grouped_matmul(
     except _core.Error as error:
         _errors.reword(error, {"d": "out"})
         raise
+    _plans.of_thread.plans = (plan,)
     return _frameworks.finish(a_info, a, target) if out is None else out
 
 

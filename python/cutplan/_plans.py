@@ -21,15 +21,16 @@ class _OfThread(threading.local):
     plans: Sequence[Plan] = ()
 
 
-of_thread = _OfThread()  # `plans`: what this thread's last call ran, set by the call itself
+of_thread = _OfThread()  # `plans`: what this thread's last call ran, set by the call itself at its end
 
 
 def last_kernels() -> tuple[str, ...]:
     """Names of the kernels that this thread's last call of a function ran, in their order.
 
-    A function is matmul(), grouped_matmul(), attention() or a backward of theirs. A name selects the kernel
-    again: ``PlanPreference(kernel=name)``. The logger "cutplan" tells, at DEBUG, of every kernel that a
-    function chooses, with the problem and the device.
+    A function is matmul(), grouped_matmul(), attention() or a backward of theirs; a call that raised does not
+    count, nor does a plan's run(). A name selects the kernel again: ``PlanPreference(kernel=name)``. The
+    logger "cutplan" tells, at DEBUG, of every kernel that a function chooses, once, when it does, with
+    the problem and the device.
     """
     return tuple(plan.sku.name for plan in of_thread.plans)
 

@@ -611,3 +611,23 @@ def test_packed_rows_before_heads_are_told_their_layout() -> None:
     assert cutplan.attention_backward(o, q, k, k, o, lse, **packed, layout="bshd").dk.shape == k.shape
     with pytest.raises(cutplan.Error, match="must end with 40, the rows of the packed operand, got 48$"):
         cutplan.attention(q[:40], k, k, **packed, layout="bshd")
+
+
+def test_a_call_that_raised_is_not_the_last() -> None:
+    cutplan.attention(Q, Q, Q)
+    kept = cutplan.last_kernels()
+    x, q = A.clone(), Q.clone()
+    raising: list[Callable[[], object]] = [
+        lambda: cutplan.matmul(x, x, out=x),
+        lambda: cutplan.matmul(B, B, out=B),
+        lambda: cutplan.matmul_backward(A, A, A, grad_dtype="int8"),
+        lambda: cutplan.grouped_matmul(x, B, OFFSETS, out=x),
+        lambda: cutplan.attention(q, q, q, out=q),
+        lambda: cutplan.attention_backward(
+            q, q, q, q, OUT, LSE, dropout_p=2.0, rng_state=torch.zeros(2).long()
+        ),
+    ]
+    for call in raising:
+        with pytest.raises(cutplan.Error):
+            call()
+        assert cutplan.last_kernels() == kept
