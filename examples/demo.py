@@ -11,7 +11,7 @@ import importlib
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -95,7 +95,8 @@ def _gelu(x: np.ndarray) -> np.ndarray:
     """x/2 (1 + erf(x/sqrt 2)); through erfc, which keeps its digits where erf is near -1."""
     from math import erfc, sqrt
 
-    return 0.5 * x * np.vectorize(erfc, otypes=[np.float64])(-x / sqrt(2))
+    y: np.ndarray = 0.5 * x * np.vectorize(erfc, otypes=[np.float64])(-x / sqrt(2))
+    return y
 
 
 def _show(library: Library, m: int, n: int, k: int, epilogue: bool, rng: np.random.Generator) -> bool:
@@ -104,7 +105,7 @@ def _show(library: Library, m: int, n: int, k: int, epilogue: bool, rng: np.rand
     a = library.make(rng.standard_normal((m, k), dtype="float32"))
     weight = library.make(rng.standard_normal((n, k), dtype="float32") * scale)
     bias = library.make(rng.standard_normal(n, dtype="float32")) if epilogue else None
-    activation = "gelu_erf" if epilogue else "none"
+    activation: Literal["none", "gelu_erf"] = "gelu_erf" if epilogue else "none"
 
     y = cutplan.matmul(a, weight.T, bias=bias, activation=activation)  # the first call chooses the plan
     library.wait()
@@ -158,7 +159,7 @@ def _show_attention(library: Library, heads: int, heads_k: int, rows: int, rng: 
     )
     wide_q, wide_k, wide_v = library.numpy(q), library.numpy(k), library.numpy(v)
     wide_k, wide_v = (np.repeat(x, heads // heads_k, 1) for x in (wide_k, wide_v))
-    seen = np.tri(rows, dtype=bool)
+    seen: np.ndarray = np.tri(rows, dtype=bool)
     scores = np.where(seen, wide_q @ wide_k.swapaxes(-1, -2) / np.sqrt(dim), -np.inf)
     sizes = np.where(seen, np.abs(wide_q) @ np.abs(wide_k).swapaxes(-1, -2) / np.sqrt(dim), 0)
     weights = np.exp(scores - scores.max(-1, keepdims=True))

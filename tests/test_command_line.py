@@ -262,9 +262,22 @@ def test_a_torch_that_sees_no_gpu_does_not_time_one() -> None:
     "options, complaint",
     [
         ([], "the following arguments are required: --seq"),
-        (["--seq", "8", "--heads", "3", "--heads-k", "2"], "heads_k: a divisor of heads, 3, required, got 2"),
-        (["--seq", "8", "--dtype", "int7"], "dtype: must be an element type"),
-        (["--seq", "8", "--causal", "left"], "causal: must be one of"),
+        (
+            ["--seq", "8", "--heads", "3", "--heads-k", "2"],
+            "--heads-k: a divisor of heads, 3, required, got 2",
+        ),
+        (
+            ["--seq", "8", "--dtype", "float32,bf16"],
+            "argument --dtype: one or more of float16, bfloat16, float32, float64 required, got 'bf16'",
+        ),
+        (["--seq", "8", "--dtype", "int8"], "argument --dtype: one or more of"),
+        (["--seq", "8", "--causal", "left"], "--causal: must be one of"),
+        (["--seq", "8", "--window", "-5"], "--window: -1 (no limit) or a count"),
+        (
+            ["--seq", "8", "--heads", "4,3", "--heads-k", "2", "--backward"],
+            "--heads-k: a divisor of heads, 3",
+        ),
+        (["--seq", "8", "--device", "gpu"], "--device: must be"),
         (["--seq", "8,", "--heads", "3"], "positive integers with commas between, got '8,'"),
         (["--seq", "8", "--device", "cuda:99"], "cuda:99 is not there"),
     ],
@@ -272,7 +285,35 @@ def test_a_torch_that_sees_no_gpu_does_not_time_one() -> None:
 def test_bad_command_lines(options: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["bench", "attention", *options])
-    assert stopped.value.code == 2 and complaint in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert stopped.value.code == 2 and complaint in said.err and not said.out
+
+
+@pytest.mark.parametrize("command", ["bench", "tune"])
+@pytest.mark.parametrize(
+    "options, complaint",
+    [
+        (
+            ["--dtype", "bf16"],
+            "--dtype: one or more of float16, bfloat16, float32, float64 required, got 'bf16'",
+        ),
+        (["--dtype", "float32,int8"], "--dtype: one or more of float16, bfloat16, float32, float64 required"),
+        (["--d", "bf16"], "--d: invalid choice: 'bf16' (choose from "),
+        (["--layout", "rr"], "--layout: must be one of 'rcr', "),
+        (["--activation", "gelu"], "--activation: must be one of 'none', "),
+        (["--math", "fast"], "--math: must be one of 'tf32', "),
+        (["--alignment", "3"], "--alignment: a power of two of bytes"),
+        (["--sm-count", "-1"], "--sm-count: 0 (all) or a positive count required, got -1"),
+        (["--device", "gpu"], "--device: must be"),
+    ],
+)
+def test_options_are_named_as_typed(
+    command: str, options: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([command, "gemm", "--m", "4", "--n", "4", "--k", "4", *options])
+    said = capsys.readouterr()
+    assert stopped.value.code == 2 and complaint in said.err and not said.out
 
 
 def test_a_problem_that_no_kernel_serves(capsys: pytest.CaptureFixture[str]) -> None:

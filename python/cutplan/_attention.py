@@ -29,8 +29,8 @@ class _Options(TypedDict, total=False):
 
     causal: CausalLike | None
     scale: float | None
-    window: tuple[int, int]
-    softcap: float
+    window: tuple[int, int] | None
+    softcap: float | None
     align: AlignLike | None
     alibi_slopes: Tensor | None
     bias: Tensor | None
@@ -39,10 +39,10 @@ class _Options(TypedDict, total=False):
     seqused_k: Tensor | None
     cu_seqlens_q: Tensor | None
     cu_seqlens_k: Tensor | None
-    dropout_p: float
+    dropout_p: float | None
     rng_state: Tensor | None
     out_dtype: DTypeLike | None
-    layout: FmhaLayoutLike
+    layout: FmhaLayoutLike | None
     preference: _core.PlanPreference | None
     stream: StreamLike | None
 
@@ -149,8 +149,8 @@ def attention(
     *,
     causal: CausalLike | None = None,
     scale: float | None = None,
-    window: tuple[int, int] = (-1, -1),
-    softcap: float = 0.0,
+    window: tuple[int, int] | None = (-1, -1),
+    softcap: float | None = 0.0,
     align: AlignLike | None = None,
     alibi_slopes: Tensor | None = None,
     bias: Tensor | None = None,
@@ -159,12 +159,12 @@ def attention(
     seqused_k: Tensor | None = None,
     cu_seqlens_q: Tensor | None = None,
     cu_seqlens_k: Tensor | None = None,
-    dropout_p: float = 0.0,
+    dropout_p: float | None = 0.0,
     rng_state: Tensor | None = None,
     return_lse: bool = False,
     out: Tensor | None = None,
     out_dtype: DTypeLike | None = None,
-    layout: FmhaLayoutLike = "bhsd",
+    layout: FmhaLayoutLike | None = "bhsd",
     preference: _core.PlanPreference | None = None,
     stream: StreamLike | None = None,
 ) -> Any:
@@ -189,12 +189,15 @@ def attention(
     exponentials. A row that sees no key has 0 in o and -inf in lse. o has `out_dtype`, or q's type; it is
     `out`, or a new tensor of q's library (NumPy, torch, CuPy, or JAX on the host). `stream` is None (the
     current stream of the output's library), an integer, or an object with ``__cuda_stream__``; the call does
-    not wait for the GPU. `preference`, a PlanPreference, insists on how it is computed.
+    not wait for the GPU. `preference`, a PlanPreference, insists on how it is computed. An option that is
+    None is its default.
 
     The plan is chosen once per kind of problem and kept; last_kernels() names it. Errors are those of
     FmhaPlan.select and FmhaPlan.run, in terms of these arguments.
     """
-    _check_random(dropout_p, rng_state)
+    window, softcap = (-1, -1) if window is None else window, 0.0 if softcap is None else softcap
+    layout, dropout_p = "bhsd" if layout is None else layout, 0.0 if dropout_p is None else dropout_p
+    _check(causal, dropout_p, rng_state, preference)
     q_info, v_info = _core.inspect(q, "q"), _core.inspect(v, "v")
     shape = q_info.shape[:-1] + v_info.shape[-1:]
     o, o_info, lender, lender_info, allocates = _frameworks.target(q_info, q, shape, out, out_dtype, stream)
@@ -225,7 +228,6 @@ def attention(
         )
         generation = _core.tuning_generation()
         plan = _select(descriptor, q_info.device, allocates, preference, generation)
-        _plans.of_thread.plans = (plan,)
         # Scratch may go as soon as run() returns: on a GPU its library reuses it in the order of the stream.
         plan.run(
             q,
@@ -248,7 +250,9 @@ def attention(
         )
     except _core.Error as error:
         _errors.reword(error, {"o": "out"})
+        _hint_layout(error, cu_seqlens_q, layout)
         raise
+    _plans.of_thread.plans = (plan,)
     if out is None:
         o = _frameworks.finish(q_info, q, o)
     return (o, _frameworks.finish(lender_info, lender, lse)) if return_lse else o
@@ -264,8 +268,8 @@ def attention_backward(
     *,
     causal: CausalLike | None = None,
     scale: float | None = None,
-    window: tuple[int, int] = (-1, -1),
-    softcap: float = 0.0,
+    window: tuple[int, int] | None = (-1, -1),
+    softcap: float | None = 0.0,
     align: AlignLike | None = None,
     alibi_slopes: Tensor | None = None,
     bias: Tensor | None = None,
@@ -274,14 +278,14 @@ def attention_backward(
     seqused_k: Tensor | None = None,
     cu_seqlens_q: Tensor | None = None,
     cu_seqlens_k: Tensor | None = None,
-    dropout_p: float = 0.0,
+    dropout_p: float | None = 0.0,
     rng_state: Tensor | None = None,
     dbias: bool = False,
     dalibi_slopes: bool = False,
     dsink: bool = False,
     grad_dtype: DTypeLike | None = None,
     deterministic: bool = False,
-    layout: FmhaLayoutLike = "bhsd",
+    layout: FmhaLayoutLike | None = "bhsd",
     preference: _core.PlanPreference | None = None,
     stream: StreamLike | None = None,
 ) -> AttentionGradients:
@@ -299,7 +303,9 @@ def attention_backward(
     `preference`, a PlanPreference, has it too. Errors are those of FmhaBackwardPlan.select and
     FmhaBackwardPlan.run, in terms of these arguments.
     """
-    _check_random(dropout_p, rng_state)
+    window, softcap = (-1, -1) if window is None else window, 0.0 if softcap is None else softcap
+    layout, dropout_p = "bhsd" if layout is None else layout, 0.0 if dropout_p is None else dropout_p
+    _check(causal, dropout_p, rng_state, preference)
     q_info = _core.inspect(q, "q")
     _, grad = _frameworks.apart(_core.inspect(grad, "grad"), grad, 1, stream)
 
@@ -349,7 +355,6 @@ def attention_backward(
         )
         allocates, generation = _frameworks.allocates(q_info), _core.tuning_generation()
         plan = _select_backward(descriptor, q_info.device, allocates, deterministic, preference, generation)
-        _plans.of_thread.plans = (plan,)
         plan.run(
             grad,
             q,
@@ -378,7 +383,9 @@ def attention_backward(
         )
     except _core.Error as error:
         _errors.reword(error, {})
+        _hint_layout(error, cu_seqlens_q, layout)
         raise
+    _plans.of_thread.plans = (plan,)
     return AttentionGradients(*(x if x is None else _frameworks.finish(q_info, q, x) for x in gradients))
 
 
@@ -407,12 +414,32 @@ def _select_backward(
     return _plans.chosen(_core.FmhaBackwardPlan.select(descriptor, device, wanted))
 
 
-def _check_random(dropout_p: float, rng_state: Tensor | None) -> None:
+def _check(
+    causal: CausalLike | None,
+    dropout_p: float,
+    rng_state: Tensor | None,
+    preference: _core.PlanPreference | None,
+) -> None:
+    if preference is not None:
+        _plans.check_preference(preference)
+    if isinstance(causal, bool):
+        raise ValueError(
+            f"causal: must be one of None, 'top_left', 'bottom_right'; got {causal}; True of torch's "
+            "is_causal is 'top_left', of FlashAttention's causal 'bottom_right'; False is None"
+        )
     if dropout_p != 0 and rng_state is None:
         raise _core.MissingOperand(
             f"dropout_p: 0 required without rng_state, got {dropout_p}; pass rng_state, int64 [2], "
             "a seed and an offset"
         )
+
+
+def _hint_layout(error: _core.Error, cu_seqlens_q: Tensor | None, layout: FmhaLayoutLike) -> None:
+    """Packed operands are [T, H, D] elsewhere: read as [H, T, D], their rows do not fit the lengths."""
+    text = str(error)
+    misread = text.startswith(("operand cu_seqlens_q: must end with", "operand k: a number of heads"))
+    if misread and cu_seqlens_q is not None and _core.FmhaLayout(layout) is _core.FmhaLayout.bhsd:
+        error.args = (f"{text}; of operands [T, H, D], with rows before heads, pass layout='bshd'",)
 
 
 def _rows(q_shape: tuple[int, ...], layout: _core.FmhaLayout) -> tuple[int, ...]:

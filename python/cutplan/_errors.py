@@ -35,6 +35,19 @@ _PLAN_WORDS = [
             r"a row-major d required with ('\w+'), got layout \w+; \w+ works",
             r"a row-major result required with \1, got a column-major out or residual; pass row-major ones",
         ),
+        (
+            r"layout: crr required with groups over k, got r\w\w",
+            "operand a: column-major required with a 2-D b, whose groups are over k: pass x.T of a row-major "
+            "x; for groups of rows b is [groups, k, n]",
+        ),
+        (
+            r"layout: crr required with groups over k, got cc\w",
+            "operand b: row-major required where it is 2-D; pass a contiguous copy",
+        ),
+        (
+            r"layout: rcr or rrr required with groups over m, got c\w\w",
+            "operand a: row-major required; pass a contiguous copy",
+        ),
         (r"^dim: ", "operands q and k: "),
         (r"^dim_v: ", "operand v: "),
         (r"^heads_k: a divisor of heads, (\d+),", r"operand k: a number of heads that divides q's, \1,"),

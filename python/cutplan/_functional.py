@@ -34,7 +34,7 @@ class _Options(TypedDict, total=False):
     bias: Tensor | None
     activation: ActivationLike
     c: Tensor | None
-    alpha: float
+    alpha: float | None
     beta: float | None
     b2: Tensor | None
     bias2: Tensor | None
@@ -43,7 +43,7 @@ class _Options(TypedDict, total=False):
     aux: Tensor | None
     row_scale: Tensor | None
     column_scale: Tensor | None
-    math: MathLike
+    math: MathLike | None
     deterministic: bool
     preference: _core.PlanPreference | None
     out_dtype: DTypeLike | None
@@ -79,7 +79,7 @@ def matmul(
     bias: Tensor | None = None,
     activation: ActivationLike = "none",
     c: Tensor | None = None,
-    alpha: float = 1.0,
+    alpha: float | None = 1.0,
     beta: float | None = None,
     b2: Tensor | None = None,
     bias2: Tensor | None = None,
@@ -88,7 +88,7 @@ def matmul(
     aux: Tensor | None = None,
     row_scale: Tensor | None = None,
     column_scale: Tensor | None = None,
-    math: MathLike = "tf32x3",
+    math: MathLike | None = "tf32x3",
     deterministic: bool = False,
     preference: _core.PlanPreference | None = None,
     out: Tensor | None = None,
@@ -109,7 +109,8 @@ def matmul(
     Types: `a` and `b` share one floating-point type; the result has `out_dtype`, or `a`'s type. `beta` is 1
     if `c` is given. `activation` is "none", "relu", "gelu_erf", "gelu_tanh" or "silu". `math` is the least
     accuracy of float32 products: "tf32", "tf32x3" or "strict". `deterministic` gives the same bits for the
-    same inputs. `preference`, a PlanPreference, insists on more, and has these two.
+    same inputs. `preference`, a PlanPreference, insists on more, and has these two. An option that is None is
+    its default.
 
     Operands are read through their strides: transposed and sliced tensors are neither copied nor cast. The
     result is a new tensor of `a`'s library (NumPy, torch, CuPy, or JAX on the host), or `out`. `stream` is
@@ -120,6 +121,10 @@ def matmul(
     last_kernels() names it. Errors are those of GemmPlan.select and GemmPlan.run, in terms of these
     arguments.
     """
+    if alpha is None:
+        alpha = 1.0
+    if preference is not None:
+        _plans.check_preference(preference)
     a_info = _core.inspect(a, "a")
     b_info = _core.inspect(b, "b")
     a_shape, b_shape = a_info.shape, b_info.shape
@@ -161,7 +166,6 @@ def matmul(
                 preference,
                 _core.tuning_generation(),
             )
-            _plans.of_thread.plans = (plan,)
             plan.run(
                 a,
                 b,
@@ -180,6 +184,7 @@ def matmul(
         except _core.Error as error:
             _errors.reword(error, _NAMES)
             raise
+        _plans.of_thread.plans = (plan,)
         return _frameworks.finish(a_info, a, target) if out is None else out
 
     batch = _batches.broadcast(a_shape[:-2], b_shape[:-2])
@@ -208,7 +213,6 @@ def matmul(
     context = _Context(
         a_info.device, lender, lender_info, allocates, math, deterministic, preference, stream, []
     )
-    _plans.of_thread.plans = context.plans
     try:
         for piece in _batches.pieces(matrices, extents, batch, rows_are_fixed=rows_are_fixed):
             operands = {**further, **piece.views}
@@ -216,6 +220,7 @@ def matmul(
     except _core.Error as error:
         _errors.reword(error, _NAMES)
         raise
+    _plans.of_thread.plans = context.plans
     return _frameworks.finish(a_info, a, target) if out is None else out
 
 
@@ -227,10 +232,10 @@ def matmul_backward(
     a: Tensor,
     b: Tensor,
     *,
-    bias: BiasLike = False,
+    bias: BiasLike | None = False,
     activation: ActivationLike = "none",
     aux: Tensor | None = None,
-    math: MathLike = "tf32x3",
+    math: MathLike | None = "tf32x3",
     grad_dtype: DTypeLike | None = None,
     deterministic: bool = False,
     preference: _core.PlanPreference | None = None,
@@ -254,6 +259,13 @@ def matmul_backward(
     ``weight.T`` is laid out as the weight. `math`, `deterministic`, `preference` and `stream` are as in
     matmul(). Errors are those of GemmPlan.select and GemmPlan.run, in terms of these arguments.
     """
+    if preference is not None:
+        _plans.check_preference(preference)
+    if hasattr(bias, "__dlpack__"):
+        raise TypeError(
+            f"bias: must be one of False, True, 'n', 'm'; got {type(bias).__name__}; dbias does not depend "
+            "on the bias: pass bias=True"
+        )
     wanted = _core.Epilogue(bias=bias, activation=activation)
     g_info, a_info, b_info = _core.inspect(grad, "grad"), _core.inspect(a, "a"), _core.inspect(b, "b")
     shape = _result_shape(a_info.shape, b_info.shape)
@@ -263,7 +275,6 @@ def matmul_backward(
     g_info, grad = _frameworks.apart(g_info, grad, 2, stream)
     allocates = _frameworks.allocates(a_info)
     context = _Context(a_info.device, a, a_info, allocates, math, deterministic, preference, stream, [])
-    _plans.of_thread.plans = context.plans
     dtype = a_info.dtype if grad_dtype is None else _frameworks.as_member(grad_dtype, "grad_dtype")
 
     def like_result(name: str, tensor: Tensor, info: _core.TensorInfo) -> _batches.Matrix:
@@ -331,6 +342,7 @@ def matmul_backward(
         dbias = _frameworks.empty(a_info, a, (m, 1), dtype, stream)
         column = _batches.Matrix("ones", ones, "kj", shared, (1, 0))
         contract(g, column, _batches.Matrix("dbias", dbias, "mn", shared, (1, 0)), m, 1, n)
+    _plans.of_thread.plans = context.plans
     return MatmulGradients(*(x if x is None else _frameworks.finish(a_info, a, x) for x in (da, db, dbias)))
 
 
@@ -373,7 +385,7 @@ class _Context(NamedTuple):
     lender: Tensor
     lender_info: _core.TensorInfo
     allocates: bool  # the lender, scratch
-    math: MathLike
+    math: MathLike | None
     deterministic: bool
     preference: _core.PlanPreference | None
     stream: StreamLike | None
@@ -404,7 +416,7 @@ def _select(
     descriptor: _core.GemmDescriptor,
     device: str,
     scratch_allowed: bool,
-    math: MathLike,
+    math: MathLike | None,
     deterministic: bool,
     preference: _core.PlanPreference | None,
     generation: int,  # of what is known of kernels: part of the key

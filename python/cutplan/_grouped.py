@@ -34,8 +34,8 @@ class _Options(TypedDict, total=False):
     gate: GateLike | None
     row_scale: Tensor | None
     column_scale: Tensor | None
-    alpha: float
-    math: MathLike
+    alpha: float | None
+    math: MathLike | None
     deterministic: bool
     preference: _core.PlanPreference | None
     out_dtype: DTypeLike | None
@@ -77,8 +77,8 @@ def grouped_matmul(
     gate: GateLike | None = None,
     row_scale: Tensor | None = None,
     column_scale: Tensor | None = None,
-    alpha: float = 1.0,
-    math: MathLike = "tf32x3",
+    alpha: float | None = 1.0,
+    math: MathLike | None = "tf32x3",
     deterministic: bool = False,
     preference: _core.PlanPreference | None = None,
     out: Tensor | None = None,
@@ -103,6 +103,8 @@ def grouped_matmul(
     Types, outputs, `alpha`, `activation`, `math`, `deterministic`, `preference` and `stream` are as in
     matmul(). Errors are those of GroupedGemmPlan.select and GroupedGemmPlan.run, in terms of these arguments.
     """
+    if preference is not None:
+        _plans.check_preference(preference)
     a_info, b_info = _core.inspect(a, "a"), _core.inspect(b, "b")
     offsets_info = _core.inspect(offsets, "offsets")
     for name, info, ranks in (("a", a_info, (2,)), ("b", b_info, (2, 3)), ("offsets", offsets_info, (1,))):
@@ -110,16 +112,21 @@ def grouped_matmul(
             raise _core.ShapeMismatch(
                 f"operand {name}: rank {' or '.join(map(str, ranks))} required, got shape {info.shape}"
             )
-    n = b_info.shape[-1]
+    (m, k), (*groups, rows, n) = a_info.shape, b_info.shape
+    if rows != k:
+        raise _core.ShapeMismatch(_unequal_k(a_info.shape, b_info.shape))
+    if groups and offsets_info.shape[0] != groups[0] + 1:
+        raise _core.ShapeMismatch(
+            f"operand offsets: shape ({groups[0] + 1},) required, groups + 1 offsets, starting with 0 and "
+            f"then the end of each group, got {offsets_info.shape}"
+        )
     if gate == "interleaved":
         if n % 2 != 0:
             raise _core.ShapeMismatch(
                 f"operand b: shape [groups, k, 2 n] required with gate='interleaved', got {b_info.shape}"
             )
         n //= 2
-    shape: tuple[int, ...] = (a_info.shape[0], n)
-    if len(b_info.shape) == 2:
-        shape = (max(offsets_info.shape[0] - 1, 0), *shape)
+    shape: tuple[int, ...] = (m, n) if groups else (max(offsets_info.shape[0] - 1, 0), m, n)
     target, target_info, lender, lender_info, allocates = _frameworks.target(
         a_info, a, shape, out, out_dtype, stream
     )
@@ -139,7 +146,6 @@ def grouped_matmul(
         )
         generation = _core.tuning_generation()
         plan = _select(descriptor, a_info.device, allocates, math, deterministic, preference, generation)
-        _plans.of_thread.plans = (plan,)
         # Scratch may go as soon as run() returns: on a GPU its library reuses it in the order of the stream.
         plan.run(
             a,
@@ -151,14 +157,25 @@ def grouped_matmul(
             bias2=bias2,
             row_scale=row_scale,
             column_scale=column_scale,
-            alpha=alpha,
+            alpha=1.0 if alpha is None else alpha,
             stream=stream,
             workspace=_frameworks.scratch(lender_info, lender, plan.workspace_size, stream),
         )
     except _core.Error as error:
         _errors.reword(error, {"d": "out"})
         raise
+    _plans.of_thread.plans = (plan,)
     return _frameworks.finish(a_info, a, target) if out is None else out
+
+
+def _unequal_k(a: tuple[int, ...], b: tuple[int, ...]) -> str:
+    text = (
+        f"operand b: {a[-1]} rows required to match the last dimension of a, got {b[-2]} "
+        f"(a has shape {a}, b {b})"
+    )
+    if len(b) == 3:
+        return f"{text}; pass b.mT" if b[-1] == a[-1] else text
+    return f"{text}; with a 2-D b the groups are over k{': pass a.T' if a[0] == b[0] else ''}"
 
 
 @functools.lru_cache(maxsize=1024)
@@ -166,7 +183,7 @@ def _select(
     descriptor: _core.GroupedGemmDescriptor,
     device: str,
     scratch_allowed: bool,
-    math: MathLike,
+    math: MathLike | None,
     deterministic: bool,
     preference: _core.PlanPreference | None,
     generation: int,  # of what is known of kernels: part of the key

@@ -21,15 +21,16 @@ class _OfThread(threading.local):
     plans: Sequence[Plan] = ()
 
 
-of_thread = _OfThread()  # `plans`: what this thread's last call ran, set by the call itself
+of_thread = _OfThread()  # `plans`: what this thread's last call ran, set by the call itself at its end
 
 
 def last_kernels() -> tuple[str, ...]:
     """Names of the kernels that this thread's last call of a function ran, in their order.
 
-    A function is matmul(), grouped_matmul(), attention() or a backward of theirs. A name selects the kernel
-    again: ``PlanPreference(kernel=name)``. The logger "cutplan" tells, at DEBUG, of every kernel that a
-    function chooses, with the problem and the device.
+    A function is matmul(), grouped_matmul(), attention() or a backward of theirs; a call that raised does not
+    count, nor does a plan's run(). A name selects the kernel again: ``PlanPreference(kernel=name)``. The
+    logger "cutplan" tells, at DEBUG, of every kernel that a function chooses, once, when it does, with
+    the problem and the device.
     """
     return tuple(plan.sku.name for plan in of_thread.plans)
 
@@ -44,21 +45,30 @@ def chosen(plan: _PlanT) -> _PlanT:
     return plan
 
 
+def check_preference(given: object) -> None:
+    """Before it is looked up: what cannot be hashed is refused in other words there."""
+    if not isinstance(given, _core.PlanPreference):
+        raise TypeError(
+            f"preference: a PlanPreference or None required, got {type(given).__name__}; "
+            "write it as cutplan.PlanPreference(math='strict')"
+        )
+
+
 def preference(
     given: _core.PlanPreference | None,
     scratch_allowed: bool,
-    math: MathLike = "tf32x3",
+    math: MathLike | None = "tf32x3",
     deterministic: bool = False,
 ) -> _core.PlanPreference:
     """The caller's preference, or the one that `math` and `deterministic` make."""
     if given is None:
         return _core.PlanPreference(
-            max_workspace_bytes=None if scratch_allowed else 0, math=math, deterministic=deterministic
+            max_workspace_bytes=None if scratch_allowed else 0,
+            math="tf32x3" if math is None else math,
+            deterministic=deterministic,
         )
-    if not isinstance(given, _core.PlanPreference):
-        raise TypeError(f"preference: a PlanPreference or None required, got {given!r}")
     for name, is_given in (
-        ("math", _core.Math(math) is not _core.Math.tf32x3),
+        ("math", math is not None and _core.Math(math) is not _core.Math.tf32x3),
         ("deterministic", deterministic),
     ):
         if is_given:

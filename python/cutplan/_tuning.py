@@ -7,13 +7,14 @@ import contextlib
 import importlib.util
 import itertools
 import pathlib
+import re
 import sys
 from typing import TYPE_CHECKING, Protocol
 
 from . import _attention_bench, _core
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     Progress = Callable[[int, int], object]
 
@@ -49,15 +50,42 @@ def _names(text: str) -> list[str]:
     return text.split(",")
 
 
+def _dtypes(served: Iterable[_core.DType]) -> Callable[[str], list[str]]:
+    """Reads names of these element types."""
+    names = list(dict.fromkeys(map(str, served)))
+
+    def read(text: str) -> list[str]:
+        for name in _names(text):
+            if name not in names:
+                raise argparse.ArgumentTypeError(f"one or more of {', '.join(names)} required, got {name!r}")
+        return _names(text)
+
+    return read
+
+
+def _as_typed(error: Exception) -> str:
+    """What is wrong with an option, by the option's name: errors begin with the name of an argument."""
+    return re.sub(r"^\w+(?=: )", lambda name: "--" + name[0].replace("_", "-"), str(error))
+
+
 def _add_problem_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("problems", "commas part several values; every combination is taken")
     for extent in ("m", "n", "k"):
         group.add_argument(f"--{extent}", type=_extents, metavar="INT,...", help=f"extent {extent.upper()}")
     group.add_argument("--batch", type=_extents, default=[1], metavar="INT,...", help="default: 1")
     group.add_argument(
-        "--dtype", type=_names, default=["bfloat16"], metavar="NAME,...", help="of A and B; default: bfloat16"
+        "--dtype",
+        type=_dtypes(row.operand for row in _core.gemm_support()),
+        default=["bfloat16"],
+        metavar="NAME,...",
+        help="of A and B; default: bfloat16",
     )
-    group.add_argument("--d", metavar="NAME", help="type of D; default: that of A")
+    group.add_argument(
+        "--d",
+        choices=list(dict.fromkeys(str(d) for row in _core.gemm_support() for d in row.d)),
+        metavar="NAME",
+        help="type of D; default: that of A",
+    )
     group.add_argument(
         "--layout", type=_names, default=["rcr"], metavar="NAME,...", help="of A, B and D; default: rcr"
     )
@@ -85,7 +113,11 @@ def _add_attention_arguments(parser: argparse.ArgumentParser) -> None:
         "--dim", type=_extents, default=[128], metavar="INT,...", help="of a head; default: 128"
     )
     group.add_argument(
-        "--dtype", type=_names, default=["bfloat16"], metavar="NAME,...", help="default: bfloat16"
+        "--dtype",
+        type=_dtypes(row.operand for row in _core.fmha_support()),
+        default=["bfloat16"],
+        metavar="NAME,...",
+        help="default: bfloat16",
     )
     group.add_argument("--causal", metavar="NAME", help="top_left or bottom_right")
     group.add_argument("--window", type=int, metavar="INT", help="keys before a query that it sees")
@@ -151,8 +183,11 @@ def _problems(
             )
         ]
         preference = _core.PlanPreference(math=options.math, sm_count=options.sm_count)
+        for g in descriptors:
+            with contextlib.suppress(_core.Unsupported):  # is said of its problem
+                _core.GemmPlan.select(g, _device(options), preference)
     except (TypeError, ValueError) as error:
-        parser.error(str(error))
+        parser.error(_as_typed(error))
     return descriptors, preference
 
 
@@ -268,9 +303,12 @@ def _attention_problems(
             )
             for dtype, dim, heads, batch, seq, seq_k in problems
         ]
+        for g in forwards:
+            with contextlib.suppress(_core.Unsupported):  # is said of its problem
+                _core.FmhaPlan.select(g, _device(options))
         return [_core.FmhaBackwardDescriptor(g) for g in forwards] if options.backward else list(forwards)
     except (TypeError, ValueError) as error:
-        parser.error(str(error))
+        parser.error(_as_typed(error))
 
 
 _Row = tuple[str, float, float | None]  # name, seconds, what the cost model predicted

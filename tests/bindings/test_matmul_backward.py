@@ -209,7 +209,7 @@ def test_groups_are_written_where_they_are(device: str) -> None:
         (
             {"offsets": torch.tensor([0, 6]).int()},
             cutplan.ShapeMismatch,
-            r"operand offsets: shape \[3\] required",
+            r"operand offsets: shape \(3,\) required",
         ),
         (
             {"offsets": torch.tensor([0, 1, 6])},

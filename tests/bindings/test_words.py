@@ -457,7 +457,7 @@ def test_element_types_are_listed(bad: Any) -> None:
         (lambda: plan().can_implement(), "operand a: required by the descriptor, not given"),
         (lambda: cutplan.describe(A), "operand b: not given"),
         (lambda: cutplan.attention(Q, Q, Q, scale="x"), r"scale: a number required, got 'x'"),
-        (lambda: cutplan.attention(Q, Q, Q, dropout_p=None), "dropout_p"),
+        (lambda: cutplan.attention(Q, Q, Q, dropout_p=0.5), "dropout_p: 0 required without rng_state"),
         (lambda: cutplan.attention(Q, Q, Q, window=4), "window: two integers required, got 4"),
         (lambda: cutplan.attention(Q, Q, Q, softcap="x"), "softcap: a number required, got 'x'"),
     ],
@@ -546,3 +546,155 @@ def test_everything_prints() -> None:
         "framework='torch')"
     )
     assert repr(shown[2]) == "TensorView(Tensor, dtype=None, shape=(2, 2), strides=(4, 1), offset=1)"
+
+
+FUNCTIONS: list[tuple[Callable[..., object], tuple[Any, ...]]] = [
+    (cutplan.matmul, (A, A)),
+    (cutplan.matmul, (B, B)),
+    (cutplan.grouped_matmul, (A, B, OFFSETS)),
+    (cutplan.matmul_backward, (A, A, A)),
+    (cutplan.attention, (Q, Q, Q)),
+    (cutplan.attention_backward, (Q, Q, Q, Q, OUT, LSE)),
+]
+
+
+@pytest.mark.parametrize("bad", [{"math": "strict"}, [1], "strict", A], ids=["dict", "list", "str", "Tensor"])
+def test_a_preference_is_one(bad: Any) -> None:
+    for call, operands in FUNCTIONS:
+        with pytest.raises(TypeError) as caught:
+            call(*operands, preference=bad)
+        assert str(caught.value) == (
+            f"preference: a PlanPreference or None required, got {type(bad).__name__}; "
+            "write it as cutplan.PlanPreference(math='strict')"
+        )
+
+
+def test_an_option_that_is_none_is_its_default() -> None:
+    for x, y in ((A, A), (B, B)):
+        expected = cutplan.matmul(x, y)
+        for option in ("alpha", "math"):
+            assert (cutplan.matmul(x, y, **{option: None}) == expected).all()
+    options: dict[str, Any] = {"math": None, "preference": cutplan.PlanPreference(math="strict")}
+    assert (cutplan.matmul(A, A, **options) == cutplan.matmul(A, A)).all()
+    offsets = torch.tensor([0, 1, 1, 4], dtype=torch.int32)
+    expected = cutplan.grouped_matmul(A, B, offsets)
+    for option in ("alpha", "math"):
+        assert (cutplan.grouped_matmul(A, B, offsets, **{option: None}) == expected).all()
+    assert cutplan.matmul_backward(A, A, A, bias=None, math=None).dbias is None
+
+    state = torch.zeros(2, dtype=torch.int64)
+    dq = cutplan.attention_backward(Q, Q, Q, Q, OUT, LSE).dq
+    for option in ("window", "softcap", "layout", "dropout_p"):
+        more: dict[str, Any] = {option: None, **({"rng_state": state} if option == "dropout_p" else {})}
+        o, lse = cutplan.attention(Q, Q, Q, return_lse=True, **more)
+        assert (o == OUT).all() and (lse == LSE).all()
+        assert (cutplan.attention_backward(Q, Q, Q, Q, OUT, LSE, **more).dq == dq).all()
+    assert (cutplan.attention(Q, Q, Q, dropout_p=None) == OUT).all()
+
+
+def test_a_bias_is_not_printed() -> None:
+    for bias, name in ((ones(4), "Tensor"), (np.ones(4, "float32"), "ndarray")):
+        with pytest.raises(TypeError) as caught:
+            cutplan.matmul_backward(A, A, A, bias=bias)  # type: ignore[arg-type]
+        assert str(caught.value) == (
+            f"bias: must be one of False, True, 'n', 'm'; got {name}; dbias does not depend on the bias: "
+            "pass bias=True"
+        )
+
+
+TALL, OFFSETS_WANTED = (
+    ones(6, 4),
+    "operand offsets: shape (4,) required, groups + 1 offsets, starting with 0 ",
+)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "offsets", "text"),
+    [
+        (
+            *(TALL, ones(4, 5), OFFSETS),
+            "operand a: column-major required with a 2-D b, whose groups are over k: pass x.T of a row-major "
+            "x; for groups of rows b is [groups, k, n]",
+        ),
+        (TALL, ones(5, 4).T, OFFSETS, "operand a: column-major required with a 2-D b"),
+        (ones(4, 6).T, ones(5, 4).T, OFFSETS, "operand b: row-major required where it is 2-D; pass a contig"),
+        (ones(4, 6).T, B, OFFSETS, "operand a: row-major required; pass a contiguous copy"),
+        (ones(4, 6).T, ones(3, 5, 4).mT, OFFSETS, "operand a: row-major required; pass a contiguous copy"),
+        (
+            *(ones(20, 64), ones(3, 48, 64), OFFSETS),
+            "operand b: 64 rows required to match the last dimension of a, got 48 (a has shape (20, 64), b "
+            "(3, 48, 64)); pass b.mT",
+        ),
+        (ones(20, 64), ones(3, 48, 32), OFFSETS, "operand b: 64 rows required to match the last dimension"),
+        (
+            *(ones(20, 6), ones(20, 5), OFFSETS),
+            "operand b: 6 rows required to match the last dimension of a, got 20 (a has shape (20, 6), b "
+            "(20, 5)); with a 2-D b the groups are over k: pass a.T",
+        ),
+        *(
+            (TALL, B, wrong, f"{OFFSETS_WANTED}and then the end of each group, got ({len(wrong)},)")
+            for wrong in (OFFSETS[1:], OFFSETS.repeat(2), OFFSETS[:0])
+        ),
+    ],
+)
+def test_groups_in_the_words_of_who_called(
+    a: torch.Tensor, b: torch.Tensor, offsets: torch.Tensor, text: str
+) -> None:
+    with pytest.raises(cutplan.Error, match=re.escape(text)) as caught:
+        cutplan.grouped_matmul(a, b, offsets)
+    said = str(caught.value)
+    assert "\n" not in said and "over m" not in said and "layout" not in said
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_a_bool_for_causal_is_told_its_name(causal: bool) -> None:
+    for call, operands in FUNCTIONS[-2:]:
+        with pytest.raises(ValueError) as caught:
+            call(*operands, causal=causal)
+        assert str(caught.value) == (
+            f"causal: must be one of None, 'top_left', 'bottom_right'; got {causal}; True of torch's "
+            "is_causal is 'top_left', of FlashAttention's causal 'bottom_right'; False is None"
+        )
+    q, k = ones(1, 1, 2, 8), torch.randn(1, 1, 5, 8)
+    theirs = torch.nn.functional.scaled_dot_product_attention(q, k, k, is_causal=True)
+    assert torch.allclose(cutplan.attention(q, k, k, causal="top_left"), theirs, atol=1e-5)
+
+
+def test_packed_rows_before_heads_are_told_their_layout() -> None:
+    q, k = ones(48, 8, 16), ones(30, 2, 16)
+    ends = [torch.tensor([0, 20, rows], dtype=torch.int32) for rows in (48, 30)]
+    packed: dict[str, Any] = {"cu_seqlens_q": ends[0], "cu_seqlens_k": ends[0]}
+    hint = r"; of operands \[T, H, D\], with rows before heads, pass layout='bshd'$"
+    for call, operands in (
+        (cutplan.attention, (q, q, q)),
+        (cutplan.attention_backward, (q, q, q, q, q, ones(48, 8))),
+    ):
+        with pytest.raises(cutplan.Error, match="operand cu_seqlens_q: must end with 8, .*got 48" + hint):
+            call(*operands, **packed)  # type: ignore[operator]
+    packed["cu_seqlens_k"] = ends[1]
+    with pytest.raises(cutplan.Error, match="operand k: a number of heads that divides q's, 48.*" + hint):
+        cutplan.attention(q, k, k, **packed)
+    o, lse = cutplan.attention(q, k, k, **packed, layout="bshd", return_lse=True)
+    assert cutplan.attention_backward(o, q, k, k, o, lse, **packed, layout="bshd").dk.shape == k.shape
+    with pytest.raises(cutplan.Error, match="must end with 40, the rows of the packed operand, got 48$"):
+        cutplan.attention(q[:40], k, k, **packed, layout="bshd")
+
+
+def test_a_call_that_raised_is_not_the_last() -> None:
+    cutplan.attention(Q, Q, Q)
+    kept = cutplan.last_kernels()
+    x, q = A.clone(), Q.clone()
+    raising: list[Callable[[], object]] = [
+        lambda: cutplan.matmul(x, x, out=x),
+        lambda: cutplan.matmul(B, B, out=B),
+        lambda: cutplan.matmul_backward(A, A, A, grad_dtype="int8"),
+        lambda: cutplan.grouped_matmul(x, B, OFFSETS, out=x),
+        lambda: cutplan.attention(q, q, q, out=q),
+        lambda: cutplan.attention_backward(
+            q, q, q, q, OUT, LSE, dropout_p=2.0, rng_state=torch.zeros(2).long()
+        ),
+    ]
+    for call in raising:
+        with pytest.raises(cutplan.Error):
+            call()
+        assert cutplan.last_kernels() == kept

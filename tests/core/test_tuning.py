@@ -762,7 +762,7 @@ def test_bench_on_the_command_line(capsys: pytest.CaptureFixture[str], folder: p
         (["bench", "gemm", "--m", "8", "--n", "8", "--k", "8", "--layout", "xyz"], "layout: must be one of"),
         (
             ["bench", "gemm", "--m", "8", "--n", "8", "--k", "8", "--dtype", "int7"],
-            "a: must be an element type",
+            "--dtype: one or more of float16, bfloat16, float32, float64 required, got 'int7'",
         ),
         (["bench"], "required: family"),
         (["bench", "conv"], "invalid choice: 'conv'"),
