@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pathlib
+import re
 import types
 from typing import Any
 
@@ -77,6 +78,24 @@ def sass(monkeypatch: pytest.MonkeyPatch) -> Any:
 def machine_code(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(CI)
     return importlib.import_module("machine_code")
+
+
+def test_code_is_compared_without_its_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(CI)
+    functions = importlib.import_module("same_code").functions_of_listing
+    code = functions(LISTING)
+    assert len(code) == 2 and len(set(code.values())) == 2
+    assert functions(re.sub(r"_x_(\d+)", lambda m: f"_x_{int(m[1]) + 40}", LISTING)) == code
+    renamed = functions(LISTING.replace("_Z6kernelv", "_Z5otherv"))
+    assert renamed["_Z5otherv"] == code["_Z6kernelv"]
+    for before, after in (
+        ("R4, R8, R10", "R4, R8, R12"),
+        ("@!P1 BRA `(.L_x_3)", "@!P1 BRA `(.L_x_4)"),
+        ("LDL R9", "NOP"),
+    ):
+        changed = functions(LISTING.replace(before, after, 1))
+        assert changed["_Z6kernelv"] != code["_Z6kernelv"], before
+        assert changed["_Z6passesv"] == code["_Z6passesv"]
 
 
 def _describe(sass: Any, listing: str) -> Any:
