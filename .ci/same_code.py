@@ -8,7 +8,6 @@ lies. The exit status is 1 where AFTER has code that BEFORE has not.
 
 from __future__ import annotations
 
-import collections
 import concurrent.futures
 import hashlib
 import os
@@ -23,7 +22,7 @@ from sass import demangle, dump, tool
 _INSTRUCTION = re.compile(r"\s+/\*[0-9a-f]+\*/\s+(.*?)\s*;")
 _LABEL = re.compile(r"\.L_x_\d+")
 
-Functions = dict[tuple[str, str], str]  # architecture and mangled name: digest of the code
+Functions = dict[tuple[str, str, str], str]  # unit, architecture and mangled name: digest of the code
 
 
 def functions_of_listing(listing: str) -> dict[str, str]:
@@ -50,7 +49,7 @@ def functions_of_listing(listing: str) -> dict[str, str]:
     return found
 
 
-def read(path: pathlib.Path) -> Functions:
+def read(unit: str, path: pathlib.Path) -> Functions:
     """Of one object file."""
     found: Functions = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -60,7 +59,7 @@ def read(path: pathlib.Path) -> Functions:
                 [tool("nvdisasm"), "-c", str(cubin)], check=True, capture_output=True, text=True
             ).stdout
             arch = cubin.name.split(".")[-2]
-            found |= {(arch, name): code for name, code in functions_of_listing(listing).items()}
+            found |= {(unit, arch, name): code for name, code in functions_of_listing(listing).items()}
     return found
 
 
@@ -68,32 +67,34 @@ def read_tree(build: pathlib.Path) -> Functions:
     paths = sorted(build.rglob("*.cu.o"))
     if not paths:
         sys.exit(f"{build}: no object file of CUDA code")
+    units = [path.relative_to(build).as_posix() for path in paths]
     merged: Functions = {}
     with concurrent.futures.ProcessPoolExecutor(os.cpu_count()) as pool:
-        for functions in pool.map(read, paths):
+        for functions in pool.map(read, units, paths):
             merged |= functions
     return merged
 
 
 def main(before: str, after: str) -> int:
     old, new = read_tree(pathlib.Path(before)), read_tree(pathlib.Path(after))
-    codes = collections.Counter((arch, code) for (arch, _), code in old.items())
-    same = renamed = 0
-    other: list[tuple[str, str]] = []
-    for (arch, name), code in new.items():
-        if old.get((arch, name)) == code:
+    codes = {(arch, code) for (_, arch, _), code in old.items()}
+    same = elsewhere = 0
+    other: list[tuple[str, str, str]] = []
+    for function, code in new.items():
+        if old.get(function) == code:
             same += 1
-        elif (arch, code) in codes:
-            renamed += 1
+        elif (function[1], code) in codes:
+            elsewhere += 1
         else:
-            other.append((arch, name))
+            other.append(function)
     gone = set(old.values()) - set(new.values())
-    names = demangle({name for _, name in other})
-    for arch, name in sorted(other):
-        print(f"{'changed' if (arch, name) in old else 'new':8}{arch:8}{names[name]}")
+    names = demangle({name for _, _, name in other})
+    for function in sorted(other):
+        unit, arch, name = function
+        print(f"{'changed' if function in old else 'new':8}{arch:8}{names[name]}  {unit}")
     print(
-        f"{len(new)} functions: {same} the same, {renamed} under another name, {len(other)} with other code; "
-        f"{len(gone)} codes of {before} are gone"
+        f"{len(new)} functions: {same} the same, {elsewhere} in another unit or under another name, "
+        f"{len(other)} with other code; {len(gone)} codes of {before} are gone"
     )
     return 1 if other else 0
 
