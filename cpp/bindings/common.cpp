@@ -7,6 +7,7 @@
 #include <new>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "dlpack.hpp"
 #include "dlpack_abi.hpp"
@@ -104,8 +105,11 @@ nb::object text_attribute(nb::handle object, const char* attribute) {
 }
 
 double bound(const PrecisionGuarantee& guarantee, double magnitude, double exact, double score_magnitude) {
-  if (magnitude < 0 || score_magnitude < 0)
-    throw nb::value_error("magnitude, score_magnitude: sums of magnitudes required, got a number below 0");
+  for (const auto& [name, given] : {std::pair("magnitude", magnitude), std::pair("score_magnitude", score_magnitude)}) {
+    if (given < 0)
+      throw nb::value_error(
+          (std::string(name) + ": at least 0 required, got " + nb::cast<std::string>(nb::repr(nb::float_(given)))).c_str());
+  }
   return guarantee.error_bound(magnitude, exact, score_magnitude);
 }
 
@@ -329,7 +333,8 @@ PlanPreference make_preference(Keywords& arguments) {
   PlanPreference preference;
   constexpr std::int64_t any_number = std::numeric_limits<std::int64_t>::max();
   const std::int64_t bytes = arguments.integer("max_workspace_bytes", any_number);
-  if (bytes < 0) throw nb::value_error("max_workspace_bytes: a count of bytes or None required, got less than 0");
+  if (bytes < 0)
+    throw nb::value_error(("max_workspace_bytes: a count of bytes or None required, got " + std::to_string(bytes)).c_str());
   if (bytes != any_number) preference.max_workspace_bytes = static_cast<std::size_t>(bytes);
   preference.deterministic = arguments.flag("deterministic");
   preference.batch_invariant = arguments.flag("batch_invariant");

@@ -55,5 +55,5 @@ def _explain(signature: str, given: Sequence[Any], named: Mapping[str, Any]) -> 
 
 
 def _readable(annotation: str) -> str:
-    """Without the names of modules; of what takes several types the name that tells them."""
+    """Without the names of modules."""
     return re.sub(r"\b(?:cutplan|_typing|typing)\.", "", annotation).replace(" | ", " or ")

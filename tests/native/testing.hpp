@@ -50,16 +50,17 @@ void throws(const char* word, const F& provoke) {
 class CacheFolder {
  public:
   CacheFolder() {
-    if (mkdtemp(name_) == nullptr) fail(__FILE__, __LINE__, "no temporary folder");
-    setenv("CUTPLAN_CACHE_DIR", name_, 1);
+    if (mkdtemp(name_.data()) == nullptr) fail(__FILE__, __LINE__, "no temporary folder");
+    setenv("CUTPLAN_CACHE_DIR", name_.c_str(), 1);
   }
   ~CacheFolder() {
-    std::error_code ignored;  // what is left over lies in /tmp
+    std::error_code ignored;  // what is left over lies among temporary files
     std::filesystem::remove_all(name_, ignored);
   }
 
  private:
-  char name_[32] = "/tmp/cutplan-test-XXXXXX";
+  // Of one's own: mkdtemp puts letters of its choice where the six are.
+  std::string name_ = (std::filesystem::temp_directory_path() / "cutplan-test-").string() + std::string(6, 'X');
 };
 
 }  // namespace testing
