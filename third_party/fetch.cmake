@@ -3,6 +3,7 @@
 # which is how a source distribution builds without a network.
 find_package(Python 3.10 REQUIRED COMPONENTS Interpreter)
 
+# Further arguments go to pip: for which Python and platform the wheels are, where that is not those at hand.
 function(cutplan_fetch name)
   set(requirements ${PROJECT_SOURCE_DIR}/third_party/${name}.txt)
   set(destination ${PROJECT_BINARY_DIR}/third_party/${name})
@@ -17,7 +18,7 @@ function(cutplan_fetch name)
   set(download ${PROJECT_BINARY_DIR}/third_party/download)
   file(REMOVE_RECURSE ${destination} ${download})
   set(pip_download ${Python_EXECUTABLE} -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes
-                   --only-binary :all: --dest ${download} --requirement ${requirements})
+                   --only-binary :all: --dest ${download} --requirement ${requirements} ${ARGN})
   execute_process(COMMAND ${pip_download} --no-index --find-links ${PROJECT_SOURCE_DIR}/third_party
                   RESULT_VARIABLE not_carried OUTPUT_QUIET ERROR_QUIET)
   if(not_carried)

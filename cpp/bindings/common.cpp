@@ -1,6 +1,7 @@
 // Element types, devices, preferences and what plans say of themselves.
 #include "common.hpp"
 
+#include <dlpack/dlpack.h>
 #include <nanobind/operators.h>
 
 #include <limits>
@@ -10,7 +11,6 @@
 #include <utility>
 
 #include "dlpack.hpp"
-#include "dlpack_abi.hpp"
 #include "gil.hpp"
 #include "keywords.hpp"
 #include "plans.hpp"
@@ -504,10 +504,10 @@ DType to_dtype(nb::handle object, const char* argument) {
 
 Device to_device(std::int32_t type, std::int32_t id, const std::string& what) {
   switch (type) {
-    case dlpack::device_cpu:
-    case dlpack::device_cuda_host: return {DeviceType::cpu, 0};
-    case dlpack::device_cuda:
-    case dlpack::device_cuda_managed: return {DeviceType::cuda, id};
+    case kDLCPU:
+    case kDLCUDAHost: return {DeviceType::cpu, 0};
+    case kDLCUDA:
+    case kDLCUDAManaged: return {DeviceType::cuda, id};
     default:
       throw DeviceMismatch(what + "must be in host memory (DLPack device type 1 or 3) or CUDA memory (2 or 13), got " +
                            "device type " + std::to_string(type));

@@ -1,5 +1,7 @@
 #include "dlpack.hpp"
 
+#include <dlpack/dlpack.h>
+
 #include <cstring>
 #include <optional>
 #include <stdexcept>
@@ -9,15 +11,21 @@
 #include <vector>
 
 #include "common.hpp"
-#include "dlpack_abi.hpp"
 #include "gil.hpp"
 
 namespace cutplan::bindings {
 namespace {
 
+// Names of capsules, which the standard gives and its header does not define.
+constexpr char exchange_capsule[] = "dlpack_exchange_api";
+constexpr char capsule_name[] = "dltensor";
+constexpr char used_capsule_name[] = "used_dltensor";
+constexpr char versioned_capsule_name[] = "dltensor_versioned";
+constexpr char used_versioned_capsule_name[] = "used_dltensor_versioned";
+
 /// What has to be known of a Python type before one of its objects can be imported.
 struct Producer {
-  dlpack::ExchangeApi* api = nullptr;
+  const DLPackExchangeAPI* api = nullptr;
   Framework framework = Framework::other;
   bool is_view = false;           // a TensorViewObject
   bool is_info = false;           // a TensorInfo
@@ -33,12 +41,12 @@ std::string type_of(nb::handle object) {
   return module == "builtins" ? qualified : module + "." + qualified;
 }
 
-dlpack::ExchangeApi* find_exchange_api(nb::handle type) {
-  const nb::object capsule = find_attribute(type, dlpack::exchange_attribute);
-  if (!PyCapsule_IsValid(capsule.ptr(), dlpack::exchange_capsule)) return nullptr;
-  auto* api = static_cast<dlpack::ExchangeApi*>(PyCapsule_GetPointer(capsule.ptr(), dlpack::exchange_capsule));
-  while (api != nullptr && api->version.major != dlpack::major_version) api = api->previous;
-  return api;
+const DLPackExchangeAPI* find_exchange_api(nb::handle type) {
+  const nb::object capsule = find_attribute(type, "__dlpack_c_exchange_api__");
+  if (!PyCapsule_IsValid(capsule.ptr(), exchange_capsule)) return nullptr;
+  auto* header = static_cast<DLPackExchangeAPIHeader*>(PyCapsule_GetPointer(capsule.ptr(), exchange_capsule));
+  while (header != nullptr && header->version.major != DLPACK_MAJOR_VERSION) header = header->prev_api;
+  return reinterpret_cast<const DLPackExchangeAPI*>(header);  // the table begins with its header
 }
 
 std::string module_of(nb::handle type) { return nb::cast<std::string>(nb::str(find_attribute(type, "__module__"))); }
@@ -123,26 +131,25 @@ const Producer& producer_of(nb::handle object) {
 }
 
 /// The type code's element type; none where cutplan has none.
-constexpr DType decode(dlpack::DataType t) noexcept {
+constexpr DType decode(DLDataType t) noexcept {
   switch (t.code) {
-    case dlpack::type_float:
-      return t.bits == 32 ? DType::f32 : t.bits == 16 ? DType::f16 : t.bits == 64 ? DType::f64 : DType::none;
-    case dlpack::type_bfloat: return t.bits == 16 ? DType::bf16 : DType::none;
-    case dlpack::type_float8_e4m3fn: return t.bits == 8 ? DType::fp8_e4m3 : DType::none;
-    case dlpack::type_float8_e5m2: return t.bits == 8 ? DType::fp8_e5m2 : DType::none;
-    case dlpack::type_int:
+    case kDLFloat: return t.bits == 32 ? DType::f32 : t.bits == 16 ? DType::f16 : t.bits == 64 ? DType::f64 : DType::none;
+    case kDLBfloat: return t.bits == 16 ? DType::bf16 : DType::none;
+    case kDLFloat8_e4m3fn: return t.bits == 8 ? DType::fp8_e4m3 : DType::none;
+    case kDLFloat8_e5m2: return t.bits == 8 ? DType::fp8_e5m2 : DType::none;
+    case kDLInt:
       return t.bits == 8    ? DType::i8
              : t.bits == 32 ? DType::i32
              : t.bits == 64 ? DType::i64
              : t.bits == 4  ? DType::i4
                             : DType::none;
-    case dlpack::type_uint: return t.bits == 8 ? DType::u8 : t.bits == 4 ? DType::u4 : DType::none;
-    case dlpack::type_bool: return t.bits == 8 ? DType::boolean : DType::none;
+    case kDLUInt: return t.bits == 8 ? DType::u8 : t.bits == 4 ? DType::u4 : DType::none;
+    case kDLBool: return t.bits == 8 ? DType::boolean : DType::none;
     default: return DType::none;
   }
 }
 
-std::string describe(dlpack::DataType t) {
+std::string describe(DLDataType t) {
   static constexpr const char* names[] = {"int", "uint", "float", "opaque", "bfloat", "complex", "bool"};
   std::string text = t.code < std::size(names)
                          ? names[t.code] + std::to_string(t.bits)
@@ -151,7 +158,7 @@ std::string describe(dlpack::DataType t) {
   return text;
 }
 
-[[noreturn]] void refuse_dtype(const char* name, dlpack::DataType t, DType wanted) {
+[[noreturn]] void refuse_dtype(const char* name, DLDataType t, DType wanted) {
   if (t.lanes != 1) {
     throw DTypeMismatch(operand(name) + "elements must be scalars, got " + describe(t) +
                         "; view the tensor as its scalar type with one more dimension");
@@ -192,44 +199,43 @@ std::int64_t signed_stride(std::int64_t stride, int element_bits) {
 }
 
 /// `wanted`: the type that raw bytes stand for, or none to take the producer's word.
-void decode(const dlpack::Tensor& t, std::uint64_t flags, bool immutable, const char* name, DType wanted, TensorView& view) {
+void decode(const DLTensor& t, std::uint64_t flags, bool immutable, const char* name, DType wanted, TensorView& view) {
   DType dtype = decode(t.dtype);
   bool nibbles = false;
   if (t.dtype.lanes != 1) refuse_dtype(name, t.dtype, wanted);
   if (wanted != DType::none && wanted != dtype) {
-    const bool raw =
-        t.dtype.code == dlpack::type_int || t.dtype.code == dlpack::type_uint || t.dtype.code == dlpack::type_opaque;
+    const bool raw = t.dtype.code == kDLInt || t.dtype.code == kDLUInt || t.dtype.code == kDLOpaqueHandle;
     nibbles = bits(wanted) == 4;
     if (!raw || t.dtype.bits != (nibbles ? 8 : bits(wanted))) refuse_dtype(name, t.dtype, wanted);
     dtype = wanted;
   } else if (dtype == DType::none) {
     refuse_dtype(name, t.dtype, wanted);
   }
-  if (t.dtype.bits < 8 && (flags & dlpack::flag_subbyte_padded) != 0) {
+  if (t.dtype.bits < 8 && (flags & DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED) != 0) {
     throw DTypeMismatch(operand(name) + cutplan::name(dtype) + " elements must be packed two to a byte, got one per byte");
   }
-  if (t.rank < 0 || t.rank > max_rank) {
+  if (t.ndim < 0 || t.ndim > max_rank) {
     throw ShapeMismatch(operand(name) + "must have at most " + std::to_string(max_rank) + " dimensions, got " +
-                        std::to_string(t.rank));
+                        std::to_string(t.ndim));
   }
 
-  if (t.device.type == dlpack::device_cpu) {
+  if (t.device.device_type == kDLCPU) {
     view.device = {DeviceType::cpu, 0};
-  } else if (t.device.type == dlpack::device_cuda) {
-    view.device = {DeviceType::cuda, t.device.id};
+  } else if (t.device.device_type == kDLCUDA) {
+    view.device = {DeviceType::cuda, t.device.device_id};
   } else {
-    view.device = to_device(t.device.type, t.device.id, operand(name));
+    view.device = to_device(t.device.device_type, t.device.device_id, operand(name));
   }
   view.data = t.data == nullptr ? nullptr : static_cast<char*>(t.data) + t.byte_offset;
   view.dtype = dtype;
-  view.read_only = immutable || (flags & dlpack::flag_read_only) != 0;
-  view.rank = t.rank;
-  for (int i = 0; i < t.rank; ++i) view.shape[i] = t.shape[i];
+  view.read_only = immutable || (flags & DLPACK_FLAG_BITMASK_READ_ONLY) != 0;
+  view.rank = t.ndim;
+  for (int i = 0; i < t.ndim; ++i) view.shape[i] = t.shape[i];
   if (t.strides != nullptr) {
-    for (int i = 0; i < t.rank; ++i) view.strides[i] = signed_stride(t.strides[i], t.dtype.bits);
+    for (int i = 0; i < t.ndim; ++i) view.strides[i] = signed_stride(t.strides[i], t.dtype.bits);
   } else {
     std::int64_t stride = 1;
-    for (int i = t.rank - 1; i >= 0; --i) {
+    for (int i = t.ndim - 1; i >= 0; --i) {
       view.strides[i] = stride;
       stride *= view.shape[i];
     }
@@ -489,7 +495,7 @@ Importer::Importer(Device device, nb::handle stream, nb::handle first, const cha
   const Producer producer = producer_of(first);
   stream_framework_ = producer.framework;
   if (producer.api != nullptr) {
-    if (producer.api->current_stream(dlpack::device_cuda, device.id, &stream_) != 0) refuse_pending(first, first_name);
+    if (producer.api->current_work_stream(kDLCUDA, device.id, &stream_) != 0) refuse_pending(first, first_name);
     stream_api_ = producer.api;
   } else if (producer.framework == Framework::cupy) {
     const nb::object current = nb::module_::import_("cupy").attr("cuda").attr("get_current_stream")(device.id);
@@ -536,18 +542,20 @@ void Importer::import_as(nb::handle object, const char* name, DType dtype, Tenso
   if (producer.api != nullptr && in_order) {
     if (producer.framework == Framework::torch) {
       check_torch(object, name);
-      if (producer.api->export_borrowed != nullptr) {  // says nothing of read-only memory, which torch does not have
-        dlpack::Tensor tensor;
-        if (producer.api->export_borrowed(object.ptr(), &tensor) != 0) refuse_pending(object, name);
+      // A DLTensor says nothing of read-only memory, which torch does not have.
+      if (producer.api->dltensor_from_py_object_no_sync != nullptr) {
+        DLTensor tensor;
+        if (producer.api->dltensor_from_py_object_no_sync(object.ptr(), &tensor) != 0) refuse_pending(object, name);
         decode(tensor, 0, false, name, dtype, view);
         check_memory(object, name, view);
         return check_negation(object, name, view);
       }
     }
-    dlpack::VersionedManagedTensor* managed = nullptr;
-    if (producer.api->export_managed(object.ptr(), &managed) != 0 || managed == nullptr) refuse_pending(object, name);
+    DLManagedTensorVersioned* managed = nullptr;
+    if (producer.api->managed_tensor_from_py_object_no_sync(object.ptr(), &managed) != 0 || managed == nullptr)
+      refuse_pending(object, name);
     lend(managed, true, outlasts_call(producer.framework));
-    decode(managed->tensor, managed->flags, producer.framework == Framework::jax, name, dtype, view);
+    decode(managed->dl_tensor, managed->flags, producer.framework == Framework::jax, name, dtype, view);
     if (producer.framework == Framework::torch) {
       check_memory(object, name, view);
       check_negation(object, name, view);
@@ -598,7 +606,7 @@ nb::object Importer::export_capsule(nb::handle object, Framework framework, cons
   if (order_ != Order::host && framework != Framework::numpy) {
     const nb::object device = object.attr("__dlpack_device__")();
     const int type = nb::cast<int>(device[0]);
-    if (type == dlpack::device_cuda || type == dlpack::device_cuda_managed) {
+    if (type == kDLCUDA || type == kDLCUDAManaged) {
       if (order_ == Order::on_stream) {
         // 1 names the legacy default stream; 0 is ambiguous to every producer
         stream = nb::steal(PyLong_FromVoidPtr(stream_ == nullptr ? reinterpret_cast<void*>(1) : stream_));
@@ -628,21 +636,20 @@ void Importer::import_capsule(nb::handle object, Framework framework, const char
   if (bits.is_valid()) return import_capsule(bits, framework, name, dtype, view);
 
   const bool immutable = framework == Framework::jax;
-  if (PyCapsule_IsValid(capsule.ptr(), dlpack::versioned_capsule_name)) {
-    auto* managed =
-        static_cast<dlpack::VersionedManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), dlpack::versioned_capsule_name));
-    if (PyCapsule_SetName(capsule.ptr(), dlpack::used_versioned_capsule_name) != 0) throw nb::python_error();
+  if (PyCapsule_IsValid(capsule.ptr(), versioned_capsule_name)) {
+    auto* managed = static_cast<DLManagedTensorVersioned*>(PyCapsule_GetPointer(capsule.ptr(), versioned_capsule_name));
+    if (PyCapsule_SetName(capsule.ptr(), used_versioned_capsule_name) != 0) throw nb::python_error();
     lend(managed, true, outlasts_call(framework));
-    if (managed->version.major != dlpack::major_version) {
+    if (managed->version.major != DLPACK_MAJOR_VERSION) {
       raise_export_refused(operand(name) + type_of(object) + " exported DLPack " + std::to_string(managed->version.major) +
                            "." + std::to_string(managed->version.minor) + "; cutplan reads 1.x and asked for 1.1");
     }
-    decode(managed->tensor, managed->flags, immutable, name, dtype, view);
-  } else if (PyCapsule_IsValid(capsule.ptr(), dlpack::capsule_name)) {
-    auto* managed = static_cast<dlpack::ManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), dlpack::capsule_name));
-    if (PyCapsule_SetName(capsule.ptr(), dlpack::used_capsule_name) != 0) throw nb::python_error();
+    decode(managed->dl_tensor, managed->flags, immutable, name, dtype, view);
+  } else if (PyCapsule_IsValid(capsule.ptr(), capsule_name)) {
+    auto* managed = static_cast<DLManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), capsule_name));
+    if (PyCapsule_SetName(capsule.ptr(), used_capsule_name) != 0) throw nb::python_error();
     lend(managed, false, outlasts_call(framework));
-    decode(managed->tensor, 0, immutable, name, dtype, view);
+    decode(managed->dl_tensor, 0, immutable, name, dtype, view);
   } else {
     raise_export_refused(operand(name) + "__dlpack__ of " + type_of(object) + " must return a fresh DLPack capsule, got " +
                          nb::cast<std::string>(nb::repr(capsule)));

@@ -1,5 +1,6 @@
 #include "loans.hpp"
 
+#include <dlpack/dlpack.h>
 #include <nanobind/nanobind.h>
 
 #include <condition_variable>
@@ -8,7 +9,6 @@
 #include <thread>
 #include <utility>
 
-#include "dlpack_abi.hpp"
 #include "gil.hpp"
 
 namespace cutplan::bindings {
@@ -96,7 +96,7 @@ void delete_managed(void* loan) {
 }  // namespace
 
 void Loan::give_back() const {
-  versioned ? delete_managed<dlpack::VersionedManagedTensor>(managed) : delete_managed<dlpack::ManagedTensor>(managed);
+  versioned ? delete_managed<DLManagedTensorVersioned>(managed) : delete_managed<DLManagedTensor>(managed);
 }
 
 void keep_loans(StreamEvent event, std::vector<Loan> loans) { keeper().keep(std::move(event), std::move(loans)); }
