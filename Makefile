@@ -62,9 +62,10 @@ wheel: $(VENV)/.wheel
 	@ls -lh dist/*.whl
 
 sdist: $(VENV)/.wheel
-	$(say) "building a source distribution that carries the CUTLASS headers"
+	$(say) "building a source distribution that carries the headers of CUTLASS and DLPack"
 	@rm -f dist/*.tar.gz
-	@$(pip) download --no-deps --require-hashes --dest third_party --requirement third_party/cutlass.txt
+	@$(pip) download --no-deps --only-binary :all: --require-hashes --python-version 3.12 --platform manylinux_2_28_x86_64 \
+	  --dest third_party --requirement third_party/cutlass.txt --requirement third_party/dlpack.txt
 	@$(bin)/python -m build --sdist --no-isolation --outdir dist . > build/sdist.log 2>&1 || { cat build/sdist.log; exit 1; }
 	@$(bin)/python -m twine check --strict dist/*.tar.gz
 	@ls -lh dist/*.tar.gz
