@@ -13,49 +13,38 @@
 // misses, 11000 cycles for a 128 x 256 tile.
 #pragma once
 
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-
 #include <algorithm>
 
 #include "core/cuda.hpp"
+#include "core/sm80/convert.cuh"
+#include "core/sm80/math.cuh"
+#include "core/sm80/memory.cuh"
+#include "core/sm80/warp.cuh"
 #include "gemm/kernel.hpp"
 
 namespace cutplan::gemm {
 
-// The hardware's approximations, within 2 units each, without the scaling that results below 2^-126 would need: there they
-// are 0.
-__device__ __forceinline__ float fast_exp(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x * 1.44269504088896341f));
-  return y;
-}
-
-__device__ __forceinline__ float fast_reciprocal(float x) {
-  float y;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
+using namespace cutplan::sm80;
 
 /// erf to 1.5e-7 absolute (Abramowitz and Stegun 1964, 7.1.26): a third of the instructions of erff, and its error is within
 /// the bound's.
-__device__ __forceinline__ float fast_erf(float x) {
-  const float t = fast_reciprocal(fmaf(0.3275911f, fabsf(x), 1.0f));
+__device__ __forceinline__ float erf_approx(float x) {
+  const float t = reciprocal_approx(fmaf(0.3275911f, fabsf(x), 1.0f));
   const float poly =
       t * fmaf(t, fmaf(t, fmaf(t, fmaf(t, 1.061405429f, -1.453152027f), 1.421413741f), -0.284496736f), 0.254829592f);
-  return copysignf(fmaf(-poly, fast_exp(-x * x), 1.0f), x);
+  return copysignf(fmaf(-poly, exp_approx(-x * x), 1.0f), x);
 }
 
 __device__ __forceinline__ float activate(Activation activation, float x) {
   switch (activation) {
     case Activation::relu: return x < 0.0f ? 0.0f : x;  // keeps NaN
-    case Activation::gelu_erf: return 0.5f * x * (1.0f + fast_erf(x * 0.70710678118654752f));
+    case Activation::gelu_erf: return 0.5f * x * (1.0f + erf_approx(x * 0.70710678118654752f));
     case Activation::gelu_tanh: {
       // x/2 (1 + tanh u) = x sigmoid(2u)
       const float u = 0.79788456080286536f * (x + 0.044715f * x * x * x);
-      return x * fast_reciprocal(1.0f + fast_exp(-2.0f * u));
+      return x * reciprocal_approx(1.0f + exp_approx(-2.0f * u));
     }
-    case Activation::silu: return x * fast_reciprocal(1.0f + fast_exp(-x));
+    case Activation::silu: return x * reciprocal_approx(1.0f + exp_approx(-x));
     case Activation::none: break;
   }
   return x;
@@ -68,39 +57,20 @@ __device__ __forceinline__ float derivative(Activation activation, float x) {
   switch (activation) {
     case Activation::relu: return x > 0.0f ? 1.0f : x <= 0.0f ? 0.0f : x;
     case Activation::gelu_erf:
-      return fmaf(x * 0.39894228040143268f, fast_exp(-0.5f * x * x), 0.5f + 0.5f * fast_erf(x * 0.70710678118654752f));
+      return fmaf(x * 0.39894228040143268f, exp_approx(-0.5f * x * x), 0.5f + 0.5f * erf_approx(x * 0.70710678118654752f));
     case Activation::gelu_tanh: {
       const float square = x * x, u = 0.79788456080286536f * fmaf(0.044715f * square, x, x),
                   du = 0.79788456080286536f * fmaf(3 * 0.044715f, square, 1.0f),
-                  sigmoid = fast_reciprocal(1.0f + fast_exp(-2.0f * u));
+                  sigmoid = reciprocal_approx(1.0f + exp_approx(-2.0f * u));
       return fmaf(2.0f * x * du * sigmoid, 1.0f - sigmoid, sigmoid);
     }
     case Activation::silu: {
-      const float sigmoid = fast_reciprocal(1.0f + fast_exp(-x));
+      const float sigmoid = reciprocal_approx(1.0f + exp_approx(-x));
       return sigmoid * fmaf(x, 1.0f - sigmoid, 1.0f);
     }
     case Activation::none: break;
   }
   return 1.0f;
-}
-
-__device__ __forceinline__ float widen(DType type, std::uint16_t bits) {
-  return type == DType::f16 ? __half2float(__ushort_as_half(bits)) : __bfloat162float(__ushort_as_bfloat16(bits));
-}
-
-__device__ __forceinline__ std::uint32_t narrow_pair(DType type, float low, float high) {
-  if (type == DType::f16) {
-    const __half2 h = __floats2half2_rn(low, high);
-    return reinterpret_cast<const std::uint32_t&>(h);
-  }
-  const __nv_bfloat162 h = __floats2bfloat162_rn(low, high);
-  return reinterpret_cast<const std::uint32_t&>(h);
-}
-
-/// One 16-byte store. (Left to the compiler, a store of selected words becomes four predicated stores of a word.)
-__device__ __forceinline__ void store_16_bytes(void* to, const std::uint32_t (&word)[4]) {
-  asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(word[0]), "r"(word[1]), "r"(word[2]), "r"(word[3])
-               : "memory");
 }
 
 /// A row-major operand of the epilogue whose type is known at run time, read and written 8 columns at a time.
@@ -192,20 +162,6 @@ struct RowVectors {
     }
   }
 };
-
-/// word[j] of lane q becomes word[q] of lane j, within each quad of lanes.
-__device__ __forceinline__ void transpose_quad(std::uint32_t (&word)[4], int lane) {
-  const bool odd = lane & 1, high = lane & 2;
-  const std::uint32_t r0 = __shfl_xor_sync(0xffffffffu, odd ? word[0] : word[1], 1);
-  const std::uint32_t r1 = __shfl_xor_sync(0xffffffffu, odd ? word[2] : word[3], 1);
-  const std::uint32_t w0 = odd ? r0 : word[0], w1 = odd ? word[1] : r0, w2 = odd ? r1 : word[2], w3 = odd ? word[3] : r1;
-  const std::uint32_t r2 = __shfl_xor_sync(0xffffffffu, high ? w0 : w2, 2);
-  const std::uint32_t r3 = __shfl_xor_sync(0xffffffffu, high ? w1 : w3, 2);
-  word[0] = high ? r2 : w0;
-  word[1] = high ? r3 : w1;
-  word[2] = high ? w2 : r2;
-  word[3] = high ? w3 : r3;
-}
 
 /// Shared memory that store_warp_tile needs for each warp, in bytes; 16-byte aligned.
 inline constexpr int staging_bytes = 16 * 32 * 4;

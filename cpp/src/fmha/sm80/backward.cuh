@@ -21,6 +21,7 @@
 // of S and dP already use up; 32 x 64 pieces of dK and dV, 128 registers, are what fits beside them.
 #pragma once
 
+#include "core/sm80/barrier.cuh"
 #include "fmha/score.hpp"
 #include "fmha/sm80/tile.cuh"
 
@@ -123,8 +124,8 @@ __device__ __forceinline__ void multiply_rows(std::uint32_t a_first, std::uint32
       ldmatrix(TileB::at(b_first, j, step), b);
 #pragma unroll
       for (int i = 0; i < kI; ++i) {
-        multiply<Element>(acc[i][2 * j], a[i], b[0], b[1]);
-        multiply<Element>(acc[i][2 * j + 1], a[i], b[2], b[3]);
+        mma<Element>(acc[i][2 * j], a[i], b[0], b[1]);
+        mma<Element>(acc[i][2 * j + 1], a[i], b[2], b[3]);
       }
     }
   }
@@ -141,9 +142,9 @@ __device__ __forceinline__ void clear(float (&acc)[kI][kJ][4]) {
 
 /// LSE and D of the two queries of one fragment column pair.
 __device__ __forceinline__ void load_statistics(std::uint32_t address, float (&lse)[2], float (&delta)[2]) {
-  asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
-               : "=f"(lse[0]), "=f"(delta[0]), "=f"(lse[1]), "=f"(delta[1])
-               : "r"(address));
+  float x[4];
+  load_shared(address, x);
+  lse[0] = x[0], delta[0] = x[1], lse[1] = x[2], delta[1] = x[3];
 }
 
 /// The sum over a block, in a fixed order; for thread 0.
@@ -191,7 +192,7 @@ __device__ __forceinline__ void draw(const Problem& p, const Piece<Config>& piec
     for (int block = 0; block < 4; ++block) {
       const int turn = own ^ block;
       std::uint32_t bits = turn < 2 ? (turn == 0 ? taken[0] : taken[1]) : (turn == 2 ? taken[2] : taken[3]);
-      asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %0;" : "+r"(bits));
+      bits = movmatrix(bits);
       const int key_half = (first + block) / Config::kMmaQ, j = (first + block) % Config::kMmaQ;
       const int bit = (key_half / 2 * Config::kMmaQ + j) * 4 + key_half % 2 * 2;
       if ((bits & 0xffffu) < p.keep_threshold) keep[bit / 32] |= 1u << bit % 32;
@@ -323,7 +324,7 @@ __device__ __forceinline__ void weigh(const Problem& p, const BackwardGrid& grid
                                       std::uint32_t (&slope)[Config::kMmaN][Config::kMmaQ][2]) {
   constexpr int kMmaN = Config::kMmaN, kMmaQ = Config::kMmaQ;
   float some_far;
-  asm volatile("ld.shared.f32 %0, [%1];" : "=f"(some_far) : "r"(far));
+  load_shared(far, some_far);
   float x[kMmaN][kMmaQ][4];
   clear(x);
   multiply_rows<typename Config::Element, typename Config::TileK, typename Config::TileQ>(k_first, q_first, x);
@@ -359,7 +360,7 @@ __device__ __forceinline__ void weigh(const Problem& p, const BackwardGrid& grid
 #pragma unroll
           for (int i = 0; i < kMmaN; ++i) {
 #pragma unroll
-            for (int half = e; half < 4; half += 2) x[i][j][half] = lesser(x[i][j][half] - own, highest);
+            for (int half = e; half < 4; half += 2) x[i][j][half] = min_nan(x[i][j][half] - own, highest);
           }
         }
       }
@@ -425,10 +426,8 @@ __device__ __forceinline__ void store_pairs(std::uint32_t slot, int key0, int gr
     for (int j = 0; j < Config::kMmaQ; ++j) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        asm volatile("st.shared.b32 [%0], %1;" ::"r"(
-                         slot + Config::TileS::offset(key0 + i * 16 + half * 8 + lane / 4, group0 + j) + lane % 4 * 4),
-                     "r"(pair[i][j][half])
-                     : "memory");
+        store_shared(slot + Config::TileS::offset(key0 + i * 16 + half * 8 + lane / 4, group0 + j) + lane % 4 * 4,
+                     pair[i][j][half]);
       }
     }
   }
@@ -459,8 +458,8 @@ __device__ __forceinline__ void multiply_queries(const std::uint32_t (&pair)[Con
       ldmatrix_transposed(Config::TileQ::at(b_first, step, chunk_pair0 + j), b);
 #pragma unroll
       for (int i = 0; i < kMmaN; ++i) {
-        multiply<typename Config::Element>(acc[i][2 * j], a[i], b[0], b[1]);
-        multiply<typename Config::Element>(acc[i][2 * j + 1], a[i], b[2], b[3]);
+        mma<typename Config::Element>(acc[i][2 * j], a[i], b[0], b[1]);
+        mma<typename Config::Element>(acc[i][2 * j + 1], a[i], b[2], b[3]);
       }
     }
   }
@@ -482,11 +481,7 @@ __device__ __forceinline__ void copy_queries(const BackwardProblem& b, const Bac
   copy_rows<typename Config::TileQ, Config::kThreads>(slot_grad, rows, static_cast<int>(p.dim_v), p.vectorised,
                                                       [&](int r) { return grad + r * b.grad_strides.row; });
   const float2* from = statistics_of<Config>(grid, padded_row<Config>(p, grid, s, batch, head) + first);
-  if (threadIdx.x < Config::kStatistics / 2) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(slot_statistics + threadIdx.x * 16),
-                 "l"(from + 2 * threadIdx.x)
-                 : "memory");
-  }
+  if (threadIdx.x < Config::kStatistics / 2) cp_async<16, false>(slot_statistics + threadIdx.x * 16, from + 2 * threadIdx.x);
 }
 
 /// Which keys a block takes.
@@ -533,7 +528,7 @@ __global__ __launch_bounds__(Config::kThreads,
                 kMmaColumns = Config::kMmaColumns;
   const Problem& p = b.forward;
   extern __shared__ __align__(128) char shared[];
-  const auto base = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
+  const auto base = shared_address(shared);
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
   const int warp_n = warp / Config::kWarpsD, warp_d = warp % Config::kWarpsD;
   const int warp_rows = warp % Config::kWarpsRows, warp_columns = warp / Config::kWarpsRows;
@@ -581,7 +576,7 @@ __global__ __launch_bounds__(Config::kThreads,
         ++next_g;
       }
     }
-    commit_copies();
+    cp_async_commit();
   };
   copy_next(0);
 
@@ -597,10 +592,8 @@ __global__ __launch_bounds__(Config::kThreads,
     const int last = static_cast<int>(min(s.len_q, std::int64_t{adding_m + 1} * kTileM)) - 1;
     const auto turn = static_cast<std::uint32_t>((end_key(p, s, last) - 1) / kTileN - n);
     const std::uint32_t* const at = grid.turns + adding_row / kTileM;
-    std::uint32_t now;
-    do {
-      asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(now) : "l"(at) : "memory");
-    } while (now != turn);
+    while (load_acquire(at) != turn) {
+    }
   };
   const auto end_turn = [&](std::int64_t row) {
     if (grid.turns == nullptr || threadIdx.x != 0) return;
@@ -624,8 +617,8 @@ __global__ __launch_bounds__(Config::kThreads,
         ldmatrix_transposed(TileK::at(k_columns, step, warp_columns * (kMmaColumns / 2) + j), k);
 #pragma unroll
         for (int i = 0; i < kMmaRows; ++i) {
-          multiply<Element>(dq[i][2 * j], a[i], k[0], k[1]);
-          multiply<Element>(dq[i][2 * j + 1], a[i], k[2], k[3]);
+          mma<Element>(dq[i][2 * j], a[i], k[0], k[1]);
+          mma<Element>(dq[i][2 * j + 1], a[i], k[2], k[3]);
         }
       }
     }
@@ -635,16 +628,13 @@ __global__ __launch_bounds__(Config::kThreads,
 #pragma unroll
       for (int j = 0; j < kMmaColumns; ++j) {
 #pragma unroll
-        for (int e = 0; e < 4; ++e)
-          asm volatile("red.global.add.f32 [%0], %1;" ::"l"(to + ((i * kMmaColumns + j) * 4 + e) * kThreads),
-                       "f"(dq[i][j][e])
-                       : "memory");
+        for (int e = 0; e < 4; ++e) reduce_add(to + ((i * kMmaColumns + j) * 4 + e) * kThreads, dq[i][j][e]);
       }
     }
   };
 #pragma unroll 1
   for (int number = 0; number < steps; ++number) {
-    wait_for_copies<0>();
+    cp_async_wait<0>();
     if (number > 0) await_turn();
     __syncthreads();
     if (number > 1) end_turn(added_row);
@@ -723,7 +713,7 @@ __global__ __launch_bounds__(Config::kThreads,
     store_pairs<Config>(base + Config::kOffsetDs + parity * TileS::kBytes, warp_n * Config::kKeys, warp_d * kMmaQ, ds_pair);
     if constexpr (!Config::kWeightsInRegisters) {
       // Only the warps that share keys have to wait for each other here.
-      asm volatile("bar.sync %0, %1;" ::"r"(1 + warp_n), "n"(32 * Config::kWarpsD) : "memory");
+      named_barrier_sync<32 * Config::kWarpsD>(1 + warp_n);
       multiply_queries<Config>(dropped, s_rows + kToP, q_columns + kToGrad + slot, warp_d * (kMmaD / 2), dv);
     }
     multiply_queries<Config>(ds_pair, s_rows + parity * TileS::kBytes, q_columns + slot, warp_d * (kMmaD / 2), dk);
@@ -758,7 +748,7 @@ __global__ __launch_bounds__(Config::kThreads,
     __syncthreads();
     end_turn(adding_row);
   }
-  wait_for_copies<0>();
+  cp_async_wait<0>();
   __syncthreads();
 
   // dK and dV leave through K's and V's tiles.

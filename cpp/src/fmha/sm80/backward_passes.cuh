@@ -167,7 +167,7 @@ __global__ __launch_bounds__(Config::kThreads) void sm80_fmha_collect(const __gr
         [&](int r) { return static_cast<float*>(b.dq) + first + (warp_rows * kMmaRows * 16 + r) * b.dq_strides.row; });
     return;
   }
-  const auto slot = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
+  const auto slot = shared_address(shared);
   fragments_to_tile<TileQ, typename Config::Element>(slot, warp_rows * kMmaRows * 16, warp_columns * kMmaColumns, scale, dq);
   __syncthreads();
   tile_to_rows<TileQ, Config::kTileM>(
@@ -185,7 +185,7 @@ __global__ __launch_bounds__(Config::kThreads) void sm80_fmha_dbias(const __grid
   constexpr int kTileM = Config::kTileM, kTileN = Config::kTileN, kMmaN = Config::kMmaN, kMmaQ = Config::kMmaQ;
   const Problem& p = b.forward;
   extern __shared__ __align__(128) char shared[];
-  const auto base = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
+  const auto base = shared_address(shared);
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32,
             warp_n = warp / Config::kWarpsD, warp_d = warp % Config::kWarpsD;
   const auto tiles_of = [](std::int64_t extent, int tile) { return (extent + tile - 1) / tile; };
@@ -226,8 +226,8 @@ __global__ __launch_bounds__(Config::kThreads) void sm80_fmha_dbias(const __grid
                                              [&](int r) { return v_data + r * p.v_strides.row; });
           copy_queries<Config>(b, grid, s, batch, head, static_cast<int>(m), base + Config::kOffsetQ,
                                base + Config::kOffsetGrad, base + Config::kOffsetStatistics);
-          commit_copies();
-          wait_for_copies<0>();
+          cp_async_commit();
+          cp_async_wait<0>();
           __syncthreads();
           const Piece<Config> piece{key0 + warp_n * Config::kKeys, static_cast<int>(row0) + warp_d * Config::kQueries, batch,
                                     head};

@@ -225,8 +225,8 @@ __device__ __forceinline__ void score(const Problem& p, const Sequence& s, const
       for (int step = 0; step < Config::kTileN / 16; ++step) {
         const std::uint32_t a[4] = {finite[0][2 * step], finite[1][2 * step], finite[0][2 * step + 1],
                                     finite[1][2 * step + 1]};
-        multiply<Element>(x[i][2 * step], a, one, 0);
-        multiply<Element>(x[i][2 * step + 1], a, 0, one);
+        mma<Element>(x[i][2 * step], a, one, 0);
+        mma<Element>(x[i][2 * step + 1], a, 0, one);
       }
       if (kHalf && __any_sync(~0u, changed != 0)) {
 #pragma unroll
@@ -425,7 +425,7 @@ __global__ __launch_bounds__(Config::kThreads,
                 kRows = Config::kRows, kColumns = Config::kColumns, kSlots = Config::kSlots, kThreads = Config::kThreads;
   constexpr int kMmaN = kTileN / 8, kMmaD = kDim / 8, kStepsD = kDim / 16, kStepsN = kTileN / 16;
   extern __shared__ __align__(128) char shared[];
-  const auto shared_q = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
+  const auto shared_q = shared_address(shared);
   const std::uint32_t ring = shared_q + TileQ::kBytes;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
 
@@ -467,7 +467,7 @@ __global__ __launch_bounds__(Config::kThreads,
       copy_rows<TileKV, kThreads>(slot, existing, static_cast<int>(number % 2 == 0 ? p.dim : p.dim_v), p.vectorised,
                                   [&](int r) { return data + static_cast<std::int64_t>(first + r) * stride; });
     }
-    commit_copies();
+    cp_async_commit();
   };
 
   const auto* q_data = static_cast<const std::uint16_t*>(p.q) + tile.batch * p.q_strides.batch +
@@ -511,7 +511,7 @@ __global__ __launch_bounds__(Config::kThreads,
 
   std::uint32_t q[Config::kKept > 0 ? Config::kKept : 1][kMmaM][4];
   if constexpr (Config::kKept > 0) {
-    wait_for_copies<kSlots - (Config::kPaired ? 3 : 2)>();
+    cp_async_wait<kSlots - (Config::kPaired ? 3 : 2)>();
     __syncthreads();
 #pragma unroll
     for (int step = 0; step < Config::kKept; ++step) {
@@ -527,12 +527,12 @@ __global__ __launch_bounds__(Config::kThreads,
     float x[kMmaM][kMmaN][4];
     if constexpr (kScored) prefetch_bias<Config>(p, s, tile, rows, key0 + kTileN);
     if constexpr (Config::kPaired) {
-      wait_for_copies<kSlots - 4>();
+      cp_async_wait<kSlots - 4>();
       __syncthreads();
       load_tile(2 * n + kSlots - 2);
       load_tile(2 * n + kSlots - 1);
     } else {
-      wait_for_copies<kSlots - 2>();
+      cp_async_wait<kSlots - 2>();
       __syncthreads();
       load_tile(2 * n + kSlots - 1);
     }
@@ -560,8 +560,8 @@ __global__ __launch_bounds__(Config::kThreads,
           ldmatrix(TileKV::at(k_fragment, j, step), b);
 #pragma unroll
           for (int i = 0; i < kMmaM; ++i) {
-            multiply<Element>(x[i][2 * j], a[i], b[0], b[1]);
-            multiply<Element>(x[i][2 * j + 1], a[i], b[2], b[3]);
+            mma<Element>(x[i][2 * j], a[i], b[0], b[1]);
+            mma<Element>(x[i][2 * j + 1], a[i], b[2], b[3]);
           }
         }
       }
@@ -613,7 +613,7 @@ __global__ __launch_bounds__(Config::kThreads,
       }
     }
     if constexpr (!Config::kPaired) {
-      wait_for_copies<kSlots - 2>();
+      cp_async_wait<kSlots - 2>();
       __syncthreads();
       load_tile(2 * n + kSlots);
     }
@@ -660,14 +660,14 @@ __global__ __launch_bounds__(Config::kThreads,
           ldmatrix_transposed(TileKV::at(v_fragment, step, j), b);
 #pragma unroll
           for (int i = 0; i < kMmaM; ++i) {
-            multiply<Element>(o[i][2 * j], a[i], b[0], b[1]);
-            multiply<Element>(o[i][2 * j + 1], a[i], b[2], b[3]);
+            mma<Element>(o[i][2 * j], a[i], b[0], b[1]);
+            mma<Element>(o[i][2 * j + 1], a[i], b[2], b[3]);
           }
         }
       }
     }
   }
-  wait_for_copies<0>();
+  cp_async_wait<0>();
   if (tiles == 0) __syncthreads();  // Q, of which nobody has waited for the others' copies, gives its place to O
   const std::uint32_t alone = store<Config>(p, grid, s, tile, rows, o, row_max, row_sum, shared_q);
   // Of split keys the combining kernel sees to it.

@@ -5,15 +5,19 @@
 // exclusive or with a number that differs for those eight rows. Which eight these are is the tile's Permutation.
 #pragma once
 
-#include <cutlass/numeric_types.h>
-#include <cute/arch/mma_sm80.hpp>
-
 #include <cstdint>
 #include <type_traits>
 
+#include "core/sm80/convert.cuh"
+#include "core/sm80/math.cuh"
+#include "core/sm80/memory.cuh"
+#include "core/sm80/mma.cuh"
+#include "core/sm80/warp.cuh"
 #include "fmha/sm80/scores.cuh"
 
 namespace cutplan::fmha::sm80 {
+
+using namespace cutplan::sm80;
 
 /// Rows 8 r .. 8 r + 7 are read together.
 struct Adjacent {
@@ -59,72 +63,11 @@ struct Tile {
   }
 };
 
-__device__ __forceinline__ void ldmatrix(std::uint32_t address, std::uint32_t (&r)[4]) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"(address));
-}
-
-__device__ __forceinline__ void ldmatrix_transposed(std::uint32_t address, std::uint32_t (&r)[4]) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"(address));
-}
-
-template <typename Element>
-__device__ __forceinline__ void multiply(float (&acc)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1) {
-  using Mma = std::conditional_t<std::is_same_v<Element, cutlass::half_t>, cute::SM80_16x8x16_F32F16F16F32_TN,
-                                 cute::SM80_16x8x16_F32BF16BF16F32_TN>;
-  Mma::fma(acc[0], acc[1], acc[2], acc[3], a[0], a[1], a[2], a[3], b0, b1, acc[0], acc[1], acc[2], acc[3]);
-}
-
-template <typename Element>
-inline constexpr DType dtype_of = std::is_same_v<Element, cutlass::half_t> ? DType::f16 : DType::bf16;
-
-/// Two floats as one register of 16-bit elements, `low` in the lower half.
-template <typename Element>
-__device__ __forceinline__ std::uint32_t narrow(float low, float high) {
-  std::uint32_t r;
-  if constexpr (std::is_same_v<Element, cutlass::half_t>) {
-    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
-  } else {
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
-  }
-  return r;
-}
-
-template <typename Element>
-__device__ __forceinline__ float widen_low(std::uint32_t r) {
-  if constexpr (std::is_same_v<Element, cutlass::half_t>) {
-    float x;
-    asm("{.reg .f16 l, h; mov.b32 {l, h}, %1; cvt.f32.f16 %0, l;}" : "=f"(x) : "r"(r));
-    return x;
-  } else {
-    return __uint_as_float(r << 16);
-  }
-}
-
-template <typename Element>
-__device__ __forceinline__ float widen_high(std::uint32_t r) {
-  if constexpr (std::is_same_v<Element, cutlass::half_t>) {
-    return widen_low<Element>(r >> 16);
-  } else {
-    return __uint_as_float(r & 0xffff0000u);
-  }
-}
-
 /// Element i of an operand that is of the kernel's type or of float32.
 template <typename Element>
 __device__ __forceinline__ float load_side(const void* data, DType type, std::int64_t i) {
   return type == DType::f32 ? __ldg(static_cast<const float*>(data) + i)
                             : widen_low<Element>(__ldg(static_cast<const std::uint16_t*>(data) + i));
-}
-
-/// The lesser of two numbers; NaN where either is.
-__device__ __forceinline__ float lesser(float x, float y) {
-  float z;
-  asm("min.NaN.f32 %0, %1, %2;" : "=f"(z) : "f"(x), "f"(y));
-  return z;
 }
 
 /// A pair with -inf replaced by the lowest number.
@@ -137,33 +80,6 @@ __device__ __forceinline__ std::uint32_t at_least_lowest(std::uint32_t pair) {
     asm("max.NaN.bf16x2 %0, %1, %2;" : "=r"(r) : "r"(pair), "r"(0xff7fff7fu));
   }
   return r;
-}
-
-__device__ __forceinline__ float exp2_approx(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
-__device__ __forceinline__ float reciprocal_approx(float x) {
-  float y;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
-__device__ __forceinline__ float log2_approx(float x) {
-  float y;
-  asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
-inline constexpr float kLog2e = 1.4426950408889634f;
-inline constexpr float kLn2 = 0.6931471805599453f;
-
-__device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;"); }
-template <int kPending>
-__device__ __forceinline__ void wait_for_copies() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
 /// Starts the copy of `rows` rows of one operand to a tile, kThreads threads together: kLine threads to a row.
@@ -184,9 +100,7 @@ __device__ __forceinline__ void copy_rows(std::uint32_t slot, int rows, int dim,
 #pragma unroll
       for (int line = 0; line < kLines; ++line) {
         const int bytes = row < rows && (chunk + line * Tile::kLine) * 8 < dim ? 16 : 0;
-        asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to + line * Tile::kLine * 16),
-                     "l"(from + line * Tile::kLine * 8), "r"(bytes)
-                     : "memory");
+        cp_async_zfill(to + line * Tile::kLine * 16, from + line * Tile::kLine * 8, bytes);
       }
     }
     return;
@@ -202,9 +116,7 @@ __device__ __forceinline__ void copy_rows(std::uint32_t slot, int rows, int dim,
         if (column + e < dim) word[e / 2] |= static_cast<std::uint32_t>(from[e]) << (e % 2 * 16);
       }
     }
-    asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(slot + Tile::offset(row, column / 8)), "r"(word[0]),
-                 "r"(word[1]), "r"(word[2]), "r"(word[3])
-                 : "memory");
+    store_shared(slot + Tile::offset(row, column / 8), word);
   }
 }
 
@@ -220,9 +132,7 @@ __device__ __forceinline__ void fragments_to_tile(std::uint32_t slot, int row0, 
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const std::uint32_t to = slot + Tile::offset(row0 + i * 16 + half * 8 + lane / 4, group0 + j) + lane % 4 * 4;
-        asm volatile("st.shared.b32 [%0], %1;" ::"r"(to),
-                     "r"(narrow<Element>(acc[i][j][2 * half] * factor, acc[i][j][2 * half + 1] * factor))
-                     : "memory");
+        store_shared(to, narrow<Element>(acc[i][j][2 * half] * factor, acc[i][j][2 * half + 1] * factor));
       }
     }
   }
@@ -238,9 +148,7 @@ __device__ __forceinline__ void tile_to_rows(std::uint32_t slot, int row0, int r
     const int row = c / Tile::kChunks, chunk = c % Tile::kChunks;
     if (row >= rows || chunk * 8 >= dim) continue;
     std::uint32_t v[4];
-    asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(v[0]), "=r"(v[1]), "=r"(v[2]), "=r"(v[3])
-                 : "r"(slot + Tile::offset(row0 + row, chunk)));
+    load_shared(slot + Tile::offset(row0 + row, chunk), v);
     std::uint16_t* to = row_data(row) + chunk * 8;
     if (vectorised) {
       *reinterpret_cast<uint4*>(to) = {v[0], v[1], v[2], v[3]};

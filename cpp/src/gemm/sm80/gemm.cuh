@@ -18,15 +18,11 @@
 // even those are too few.
 #pragma once
 
-#include <cutlass/numeric_types.h>
-#include <cute/arch/copy_sm75.hpp>
-#include <cute/arch/copy_sm80.hpp>
-#include <cute/arch/mma_sm80.hpp>
-
 #include <algorithm>
-#include <type_traits>
 
 #include "core/cuda.hpp"
+#include "core/sm80/memory.cuh"
+#include "core/sm80/mma.cuh"
 #include "gemm/epilogue.cuh"
 #include "gemm/support.hpp"
 #include "gemm/tiles.cuh"
@@ -84,13 +80,9 @@ struct OperandTile {
 
   __device__ static void load_block(std::uint32_t address, std::uint32_t (&r)[4]) {
     if constexpr (kAlongK) {
-      asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                   : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                   : "r"(address));
+      ldmatrix(address, r);
     } else {
-      asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-                   : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                   : "r"(address));
+      ldmatrix_transposed(address, r);
     }
   }
 };
@@ -159,10 +151,7 @@ class Loader {
 
   /// Starts the copy of chunk i of a K step of whole chunks; the last one moves on to the next step.
   __device__ __forceinline__ void copy_chunk(std::uint32_t slot, int i, std::uint32_t runs) {
-    if (runs >> i & 1)
-      asm volatile(
-          "cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(slot + to_ + i * kRunStep * Tile::kChunks * 16),
-          "l"(from_));
+    if (runs >> i & 1) cp_async(slot + to(i), from_);
     from_ += i + 1 < kCopies ? offset(i + 1) - offset(i) : next_step_;
   }
 
@@ -175,8 +164,7 @@ class Loader {
       if (runs_ >> i & 1) {
         const int left = kAlongK ? k_left - 8 * chunk : run + i * kRunStep < k_left ? elements_ : 0;
         const int bytes = left <= 0 ? 0 : left < 8 ? left * 2 : 16;
-        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(slot + to_ + i * kRunStep * Tile::kChunks * 16),
-                     "l"(bytes ? from_ + offset(i) : from_), "r"(bytes));
+        cp_async_zfill<16, false>(slot + to(i), bytes ? from_ + offset(i) : from_, bytes);
       }
     }
   }
@@ -198,14 +186,14 @@ class Loader {
 
   __device__ __forceinline__ void flush(std::uint32_t slot) const {
 #pragma unroll
-    for (int i = 0; i < kCopies; ++i) {
-      asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(slot + to_ + i * kRunStep * Tile::kChunks * 16),
-                   "r"(held_[i][0]), "r"(held_[i][1]), "r"(held_[i][2]), "r"(held_[i][3]));
-    }
+    for (int i = 0; i < kCopies; ++i) store_shared(slot + to(i), held_[i]);
   }
 
  private:
   static constexpr bool kSplit = kSources == 2 && kAlongK;
+
+  /// Where the thread's chunk i lies in a slot.
+  __device__ __forceinline__ int to(int i) const { return to_ + i * kRunStep * Tile::kChunks * 16; }
 
   /// Elements from the thread's first chunk to chunk i.
   __device__ __forceinline__ std::int64_t offset(int i) const {
@@ -224,13 +212,6 @@ class Loader {
   std::uint32_t held_[kCopies][4];  // used by fetch and flush alone
 };
 
-template <typename Element>
-__device__ __forceinline__ void multiply(float* acc, const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1) {
-  using Mma = std::conditional_t<std::is_same_v<Element, cutlass::half_t>, cute::SM80_16x8x16_F32F16F16F32_TN,
-                                 cute::SM80_16x8x16_F32BF16BF16F32_TN>;
-  Mma::fma(acc[0], acc[1], acc[2], acc[3], a[0], a[1], a[2], a[3], b0, b1, acc[0], acc[1], acc[2], acc[3]);
-}
-
 template <typename Config>
 __global__ __launch_bounds__(Config::kThreads) void sm80_gemm(const __grid_constant__ Problem p,
                                                               const __grid_constant__ TileGrid grid) {
@@ -240,7 +221,7 @@ __global__ __launch_bounds__(Config::kThreads) void sm80_gemm(const __grid_const
                 kMmaK = Config::kMmaK;
   constexpr bool kAsync = Config::kAlignment == 16;
   extern __shared__ __align__(128) char shared[];
-  const auto ring = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
+  const auto ring = shared_address(shared);
   constexpr std::uint32_t kRingBytes = kStages * Config::kSlotBytes, kOffsetB = Config::kTileM * kTileK * 2;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const int warp_m = warp % Config::kWarpsM * Config::kWarpM, warp_n = warp / Config::kWarpsM * Config::kWarpColumns;
@@ -286,7 +267,7 @@ __global__ __launch_bounds__(Config::kThreads) void sm80_gemm(const __grid_const
       }
     };
     const auto wait_for_slot = [&] {
-      asm volatile("cp.async.wait_group %0;" ::"n"(kStages - 2));
+      cp_async_wait<kStages - 2>();
       __syncthreads();
     };
 
@@ -303,7 +284,7 @@ __global__ __launch_bounds__(Config::kThreads) void sm80_gemm(const __grid_const
         }
         finish_copy(stage * Config::kSlotBytes);
       }
-      asm volatile("cp.async.commit_group;");
+      cp_async_commit();
     }
 
     float acc[kMmaM * kMmaN * 4] = {};
@@ -333,7 +314,7 @@ __global__ __launch_bounds__(Config::kThreads) void sm80_gemm(const __grid_const
 #pragma unroll
       for (int k_block = 0; k_block < kMmaK; ++k_block) {
         if (k_block == kMmaK - 1) {
-          asm volatile("cp.async.commit_group;");
+          cp_async_commit();
           wait_for_slot();
         }
         // After the last step this reads a slot that nobody needs: cheaper than a branch.
@@ -355,8 +336,8 @@ __global__ __launch_bounds__(Config::kThreads) void sm80_gemm(const __grid_const
           for (int j = 0; j < kMmaN; ++j) {
             // Back and forth along N, so that neighbours in issue order share a fragment.
             const int n = i % 2 ? kMmaN - 1 - j : j;
-            multiply<typename Config::Element>(&acc[(i * kMmaN + n) * 4], a[k_block % 2][i],
-                                               b[k_block % 2][n / 2][n % 2 * 2], b[k_block % 2][n / 2][n % 2 * 2 + 1]);
+            mma<typename Config::Element>(&acc[(i * kMmaN + n) * 4], a[k_block % 2][i], b[k_block % 2][n / 2][n % 2 * 2],
+                                          b[k_block % 2][n / 2][n % 2 * 2 + 1]);
           }
         }
       }
@@ -364,7 +345,7 @@ __global__ __launch_bounds__(Config::kThreads) void sm80_gemm(const __grid_const
       free_slot = slot;
       slot = next_slot;
     }
-    asm volatile("cp.async.wait_group 0;");
+    cp_async_wait<0>();
     __syncthreads();  // the epilogue reuses the ring
 
     Epilogue epilogue(p, tile.batch, tile.slice * p.batch + tile.batch, tile.row_end);

@@ -35,7 +35,6 @@
 // 16 x 8192 x 8192, microseconds, cuBLAS in brackets: float64 139 (140), tf32x3 80 (149), strict 125 (149).
 #pragma once
 
-#include <cute/arch/copy_sm75.hpp>
 #include <cute/arch/mma_sm80.hpp>
 #include <cute/arch/mma_sm90.hpp>
 
@@ -43,6 +42,7 @@
 #include <type_traits>
 
 #include "core/cuda.hpp"
+#include "core/sm80/memory.cuh"
 #include "gemm/epilogue.cuh"
 #include "gemm/support.hpp"
 #include "gemm/tiles.cuh"
@@ -139,7 +139,7 @@ class WideLoader {
     for (int i = 0; i < kCopies; ++i) {
       if (kAlongK ? extent0 + run + i * kRunStep < extent : elements_ > 0) runs_ |= 1u << i;
     }
-    if constexpr (kReadOnce) asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy_));
+    if constexpr (kReadOnce) policy_ = evict_first_policy();
     // Hold on to these in registers rather than recompute them in each step.
     asm volatile("" : "+r"(runs_), "+r"(to_), "+l"(run_step_), "+l"(next_step_));
   }
@@ -153,16 +153,10 @@ class WideLoader {
   /// Starts copy i of a K step of whole copies; the last one moves on to the next step.
   __device__ __forceinline__ void copy(std::uint32_t slot, int i, std::uint32_t runs) {
     if (runs >> i & 1) {
-      if constexpr (Config::kAlignment == 16) {
-        if constexpr (kReadOnce) {
-          asm volatile("cp.async.cg.shared.global.L2::cache_hint.L2::128B [%0], [%1], 16, %2;" ::"r"(slot + to(i)),
-                       "l"(from_), "l"(policy_));
-        } else {
-          asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(slot + to(i)), "l"(from_));
-        }
+      if constexpr (kReadOnce && Config::kAlignment == 16) {
+        cp_async(slot + to(i), from_, policy_);
       } else {
-        asm volatile("cp.async.ca.shared.global.L2::128B [%0], [%1], %2;" ::"r"(slot + to(i)), "l"(from_),
-                     "n"(Config::kAlignment));
+        cp_async<Config::kAlignment>(slot + to(i), from_);
       }
     }
     from_ += i + 1 < kCopies ? run_step_ : next_step_;
@@ -178,12 +172,7 @@ class WideLoader {
         const int left = kAlongK ? k_left - first : run + i * kRunStep < k_left ? elements_ : 0;
         const int bytes = left <= 0 ? 0 : left < kPerCopy ? left * static_cast<int>(sizeof(Element)) : Config::kAlignment;
         const Element* from = bytes ? from_ + i * run_step_ : from_;
-        if constexpr (Config::kAlignment == 16) {
-          asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(slot + to(i)), "l"(from), "r"(bytes));
-        } else {
-          asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(slot + to(i)), "l"(from),
-                       "n"(Config::kAlignment), "r"(bytes));
-        }
+        cp_async_zfill<Config::kAlignment, false>(slot + to(i), from, bytes);
       }
     }
   }
@@ -202,14 +191,6 @@ class WideLoader {
 };
 
 // ---- Arithmetic: fragments of one K block, their products, and where a lane's sums belong ----
-
-__device__ __forceinline__ void load_shared(float (&to)[4], std::uint32_t from) {
-  asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];" : "=f"(to[0]), "=f"(to[1]), "=f"(to[2]), "=f"(to[3]) : "r"(from));
-}
-
-__device__ __forceinline__ void load_shared(double& to, std::uint32_t from) {
-  asm volatile("ld.shared.f64 %0, [%1];" : "=d"(to) : "r"(from));
-}
 
 /// A float32 number as TF32 tensor cores are given it: rounded to nearest, or, where split, as the sum of two such numbers.
 /// The instruction ignores the 13 low bits, so that adding half of the last place it reads is all that rounding takes. It
@@ -273,18 +254,15 @@ struct Tf32Cores {
 
     __device__ __forceinline__ static void load(std::uint32_t (&r)[4], std::uint32_t first, int i, int k_block) {
       if constexpr (kAlongK) {
-        asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                     : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                     : "r"((first ^ (k_block * 32)) + i * 16 * Tile::kRunBytes));
+        ldmatrix((first ^ (k_block * 32)) + i * 16 * Tile::kRunBytes, r);
       } else {
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
           const int chunk = 4 * i + 2 * half;
 #pragma unroll
           for (int k = 0; k < 2; ++k) {
-            asm volatile("ld.shared.b32 %0, [%1];"
-                         : "=r"(r[kIsA ? half + 2 * k : 2 * half + k])
-                         : "r"((first ^ (chunk % 8 * 16)) + chunk / 8 * 128 + (8 * k_block + 4 * k) * Tile::kRunBytes));
+            load_shared((first ^ (chunk % 8 * 16)) + chunk / 8 * 128 + (8 * k_block + 4 * k) * Tile::kRunBytes,
+                        r[kIsA ? half + 2 * k : 2 * half + k]);
           }
         }
       }
@@ -433,13 +411,13 @@ struct CudaCores {
 #pragma unroll
         for (int i = 4 * g; i < 4 * g + 4; ++i) {
           const int permutation = Tile::permutation(i * kLanes);
-          load_shared(r[i - 4 * g], (first ^ ((k_block ^ permutation) * 16)) + i * kLanes * Tile::kRunBytes);
+          load_shared((first ^ ((k_block ^ permutation) * 16)) + i * kLanes * Tile::kRunBytes, r[i - 4 * g]);
         }
       } else {
 #pragma unroll
         for (int k = 0; k < 4; ++k) {
           float v[4];
-          load_shared(v, first + (4 * k_block + k) * Tile::kRunBytes + 4 * g * kLanes * 4);
+          load_shared(first + (4 * k_block + k) * Tile::kRunBytes + 4 * g * kLanes * 4, v);
 #pragma unroll
           for (int e = 0; e < 4; ++e) r[e][k] = v[e];
         }
@@ -622,9 +600,9 @@ struct DoubleCores {
     /// Element (row, k) of block `block` of 8 (extent) by 4 (K).
     __device__ __forceinline__ static void load(double& to, std::uint32_t first, int block, int k_block) {
       if constexpr (kAlongK) {
-        load_shared(to, (first ^ (k_block * 32)) + block * 8 * Tile::kRunBytes);
+        load_shared((first ^ (k_block * 32)) + block * 8 * Tile::kRunBytes, to);
       } else {
-        load_shared(to, (first ^ (block % 2 * 64)) + block / 2 * 128 + k_block * 4 * Tile::kRunBytes);
+        load_shared((first ^ (block % 2 * 64)) + block / 2 * 128 + k_block * 4 * Tile::kRunBytes, to);
       }
     }
   };
@@ -735,7 +713,7 @@ __global__ __launch_bounds__(Config::kThreads, Config::kBlocksOnSm) void wide_ge
   static_assert(kBlocksK % 2 == 0 && kPlaces % (2 * kAhead) == 0 &&
                 kAhead <= kRows);  // fragments take turns in their buffers
   extern __shared__ __align__(1024) char shared[];
-  const auto ring = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
+  const auto ring = shared_address(shared);
   constexpr std::uint32_t kRingBytes = kStages * Config::kSlotBytes, kOffsetB = Config::kOffsetB;
   constexpr int kWarpTiles = Config::kWarpsM * Config::kWarpsN;
   const int lane = threadIdx.x % 32, warp_k = Config::kWarpsK == 1 ? 0 : threadIdx.x / 32 / kWarpTiles,
@@ -774,7 +752,7 @@ __global__ __launch_bounds__(Config::kThreads, Config::kBlocksOnSm) void wide_ge
       };
       constexpr int kCopies = LoadA::kCopies + LoadB::kCopies;
       const auto wait_for_slot = [&] {
-        asm volatile("cp.async.wait_group %0;" ::"n"(kStages - 2));
+        cp_async_wait<kStages - 2>();
         __syncthreads();
       };
 
@@ -788,7 +766,7 @@ __global__ __launch_bounds__(Config::kThreads, Config::kBlocksOnSm) void wide_ge
 #pragma unroll
           for (int i = 0; i < kCopies; ++i) copy(i, slot, load_a.runs(whole), load_b.runs(whole));
         }
-        asm volatile("cp.async.commit_group;");
+        cp_async_commit();
       }
 
       typename Arithmetic::RowFragment a[2 * kAhead];
@@ -814,7 +792,7 @@ __global__ __launch_bounds__(Config::kThreads, Config::kBlocksOnSm) void wide_ge
           for (int row = 0; row < kRows; ++row) {
             const int place = k_block * kRows + row, ahead = (place + kAhead) % kPlaces;
             if (place == kPlaces - kAhead) {
-              asm volatile("cp.async.commit_group;");
+              cp_async_commit();
               wait_for_slot();
             }
             // After the last step this reads a slot that nobody needs: cheaper than a branch.
@@ -836,7 +814,7 @@ __global__ __launch_bounds__(Config::kThreads, Config::kBlocksOnSm) void wide_ge
         free_slot = slot;
         slot = next_slot;
       }
-      asm volatile("cp.async.wait_group 0;");
+      cp_async_wait<0>();
     };
     multiply(std::true_type{}, false);
     auto& sums = Arithmetic::values(acc);
