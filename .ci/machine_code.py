@@ -427,7 +427,7 @@ most, with the fewest other instructions. Masks, edges of a problem and unaligne
 longer ways.
 
 Not kernels of their own, and not here: the reduction after split K, the combination of split keys, and
-what runs before and after attention's backward kernel (statistics of rows, collecting dQ, the gradients
+what runs before and after attention's backward kernel (the preprocess and postprocess passes, the gradients
 of sinks and ALiBi slopes).
 
 - **tile**: of a block. Matrix products: M x N x K; attention: queries x keys.

@@ -15,7 +15,7 @@
 
 #include <algorithm>
 
-#include "core/cuda.hpp"
+#include "core/launch.hpp"
 #include "core/sm80/convert.cuh"
 #include "core/sm80/math.cuh"
 #include "core/sm80/memory.cuh"
@@ -660,18 +660,9 @@ inline Problem partial_sums(const Problem& p, void* workspace) {
 /// H200.
 inline void reduce_split_k(const Problem& p, const Launch& launch, bool early = false) {
   const std::int64_t vectors = p.batch * p.m * ((p.n + 7) / 8);
-  cudaLaunchAttribute overlap;
-  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  overlap.val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config = {};
-  config.gridDim =
-      dim3(static_cast<unsigned>(std::min<std::int64_t>((vectors + 255) / 256, std::int64_t{8} * launch.sm_count)));
-  config.blockDim = dim3(256);
-  config.stream = static_cast<cudaStream_t>(launch.stream);
-  config.attrs = &overlap;
-  config.numAttrs = early ? 1 : 0;
-  check_cuda(cudaLaunchKernelEx(&config, split_k_reduce, p, static_cast<const float*>(launch.workspace), launch.split_k),
-             "launch of the split K reduction");
+  const std::int64_t blocks = std::min<std::int64_t>((vectors + 255) / 256, std::int64_t{8} * launch.sm_count);
+  launch_kernel("launch of the split K reduction", launch.stream, {blocks, 256, 0, 1, early}, split_k_reduce, p,
+                static_cast<const float*>(launch.workspace), launch.split_k);
 }
 
 }  // namespace cutplan::gemm

@@ -52,7 +52,7 @@ inline constexpr Support support_table[] = {
     {Arch::sm90, DType::f64, {DType::f64}, 90, 90, "mma.sync m16n8k8; any alignment"},
 };
 
-/// Epilogues (epilogue.cuh, sm80/wide.cuh, host.cpp) and TMA's types (sm90/tensor_map.hpp) tell apart what the table has
+/// Epilogues (epilogue.cuh, sm80/wide.cuh, host.cpp) and TMA's types (core/sm90/tensor_map.hpp) tell apart what the table has
 /// today, the last type by an else: a row with another one has to begin there.
 constexpr bool epilogues_know(const Support& row) {
   for (const DType t : {row.operand, row.d[0], row.d[1], row.d[2]}) {

@@ -9,6 +9,9 @@
 
 namespace cutplan::gemm {
 
+constexpr bool a_is_k_major(GemmLayout l) { return l == GemmLayout::rcr || l == GemmLayout::rrr; }
+constexpr bool b_is_k_major(GemmLayout l) { return l == GemmLayout::rcr || l == GemmLayout::ccr; }
+
 /// Tiles of a panel: an H200's 132 SMs work on 16 x 8 tiles of 128 x 256, a patch of 2048 x 2048.
 constexpr std::uint32_t panel = 8;
 

@@ -8,8 +8,8 @@
 // weights and score gradients are operands of dV and dK as they are. dQ is added up in float32 in the workspace, in fragment
 // order (each warp adds 128 adjacent bytes): as blocks come, or, deterministic, in turn: from the last key tile to the
 // first. Blocks start in that order, too (a ticket sees to it), so that none waits for one that has not started; in causal
-// attention those whose turn is first also reach a tile first. Other passes: `statistics` before (D, LSE in base 2, zeroes),
-// `collect` after (scale and type of dQ); gradients of bias, slopes and sink where asked for: backward_passes.cuh.
+// attention those whose turn is first also reach a tile first. Other passes: `preprocess` before (D, LSE in base 2, zeroes),
+// `postprocess` after (scale and type of dQ); gradients of bias, slopes and sink where asked for: backward_passes.cuh.
 //
 // Data movement. K and V tiles stay in shared memory; Q, grad and the rows' statistics stream through kStages slots. The
 // block's warps are kWarpsN along the keys by kWarpsD: those that share keys split the queries of S and dP and the columns

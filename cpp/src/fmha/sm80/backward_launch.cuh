@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <utility>
 
-#include "core/cuda.hpp"
 #include "core/kernels.hpp"
+#include "core/launch.hpp"
 #include "fmha/sm80/backward_passes.cuh"
 
 namespace cutplan::fmha::sm80 {
@@ -66,44 +66,29 @@ void run_backward(const Kernel&, const BackwardProblem& b, const Launch& launch)
   const std::int64_t of_one = std::max<std::int64_t>(1, p.seq_q * (p.dim + p.dim_v) * 2 * (p.heads / p.heads_k));
   grid.heads_at_once =
       static_cast<std::uint32_t>(std::min<std::int64_t>(grid.heads, std::max<std::int64_t>(1, at_once_bytes / of_one)));
-  const auto stream = static_cast<cudaStream_t>(launch.stream);
   const auto query_tiles = static_cast<std::uint32_t>(space.rows / Config::kTileM);
-  const auto query_blocks = static_cast<unsigned>(query_tiles * space.heads);
-  if (query_blocks > 0) {
-    sm80_fmha_statistics<Config><<<query_blocks, 128, 0, stream>>>(b, grid, query_tiles, p);
-    check_cuda(cudaGetLastError(), "attention statistics launch");
-  }
-  const unsigned blocks = grid.heads * grid.key_tiles;
-  if (blocks > 0) {
-    if (scored) {
-      sm80_fmha_backward<Config, true><<<blocks, Config::kThreads, Config::kSharedMemory, stream>>>(b, grid);
-    } else {
-      sm80_fmha_backward<Config, false><<<blocks, Config::kThreads, Config::kSharedMemory, stream>>>(b, grid);
-    }
-    check_cuda(cudaGetLastError(), "attention backward launch");
-  }
-  if (query_blocks > 0) {
-    sm80_fmha_collect<Config><<<query_blocks, Config::kThreads, 0, stream>>>(b, grid, query_tiles);
-    check_cuda(cudaGetLastError(), "attention dq launch");
-  }
+  const std::int64_t query_blocks = query_tiles * space.heads;
+  launch_kernel("attention backward preprocess launch", launch.stream, {query_blocks, 128}, sm80_fmha_preprocess<Config>, b,
+                grid, query_tiles, p);
+  launch_kernel("attention backward launch", launch.stream,
+                {std::int64_t{grid.heads} * grid.key_tiles, Config::kThreads, Config::kSharedMemory},
+                scored ? sm80_fmha_backward<Config, true> : sm80_fmha_backward<Config, false>, b, grid);
+  launch_kernel("attention backward postprocess launch", launch.stream, {query_blocks, Config::kThreads},
+                sm80_fmha_postprocess<Config>, b, grid, query_tiles);
   if (b.dbias != nullptr) {
     const std::int64_t extents[4] = {p.batch, p.heads, round_up(p.seq_q, Config::kTileM) / Config::kTileM,
                                      round_up(p.seq_k, Config::kTileN) / Config::kTileN};
     std::int64_t tiles = 1;
     for (int d = 0; d < 4; ++d) tiles *= b.dbias_sums[d] ? 1 : extents[d];
-    if (tiles > 0)
-      sm80_fmha_dbias<Config><<<static_cast<unsigned>(tiles), Config::kThreads, Config::kSharedMemory, stream>>>(b, grid);
-    check_cuda(cudaGetLastError(), "attention dbias launch");
+    launch_kernel("attention dbias launch", launch.stream, {tiles, Config::kThreads, Config::kSharedMemory},
+                  sm80_fmha_dbias<Config>, b, grid);
   }
   if (b.dalibi_slopes != nullptr) {
-    sm80_fmha_dalibi<Config>
-        <<<static_cast<unsigned>(p.heads * (b.alibi_sums_batch ? 1 : p.batch)), 128, 0, stream>>>(b, grid);
-    check_cuda(cudaGetLastError(), "attention dalibi_slopes launch");
+    launch_kernel("attention dalibi_slopes launch", launch.stream, {p.heads * (b.alibi_sums_batch ? 1 : p.batch), 128},
+                  sm80_fmha_dalibi<Config>, b, grid);
   }
-  if (b.dsink != nullptr) {
-    sm80_fmha_dsink<Config><<<static_cast<unsigned>(p.heads), 256, 0, stream>>>(b, grid);
-    check_cuda(cudaGetLastError(), "attention dsink launch");
-  }
+  if (b.dsink != nullptr)
+    launch_kernel("attention dsink launch", launch.stream, {p.heads, 256}, sm80_fmha_dsink<Config>, b, grid);
 }
 
 template <typename Config>
@@ -111,8 +96,8 @@ void prepare_backward(const Kernel&) {
   allow_shared_memory(sm80_fmha_backward<Config, false>, Config::kSharedMemory);
   allow_shared_memory(sm80_fmha_backward<Config, true>, Config::kSharedMemory);
   allow_shared_memory(sm80_fmha_dbias<Config>, Config::kSharedMemory);
-  load_kernel(sm80_fmha_statistics<Config>);
-  load_kernel(sm80_fmha_collect<Config>);
+  load_kernel(sm80_fmha_preprocess<Config>);
+  load_kernel(sm80_fmha_postprocess<Config>);
   load_kernel(sm80_fmha_dalibi<Config>);
   load_kernel(sm80_fmha_dsink<Config>);
 }

@@ -1,4 +1,4 @@
-// The backward's passes around its main one (backward.cuh), each in the main pass's tiles: `statistics` before it, `collect`
+// The backward's passes around its main one (backward.cuh), each in the main pass's tiles: `preprocess` before it, `postprocess`
 // after it, and one for each further gradient: bias, ALiBi slopes, sink. All add up in an order of their own, so that they
 // repeat bitwise.
 #pragma once
@@ -51,7 +51,7 @@ static __device__ __noinline__ void find_references(const Problem& p, const Back
 /// LSE in base 2 and D of each row, and zeroes for dQ. Rows that have no key, or do not exist, get LSE = inf: weights of 0.
 /// `again` is b.forward, for the one function that is not inlined (see sm80_fmha_forward).
 template <typename Config>
-__global__ __launch_bounds__(128, 8) void sm80_fmha_statistics(const __grid_constant__ BackwardProblem b,
+__global__ __launch_bounds__(128, 8) void sm80_fmha_preprocess(const __grid_constant__ BackwardProblem b,
                                                                const __grid_constant__ BackwardGrid grid,
                                                                std::uint32_t tiles, const __grid_constant__ Problem again) {
   const Problem& p = b.forward;
@@ -139,9 +139,9 @@ __global__ __launch_bounds__(128, 8) void sm80_fmha_statistics(const __grid_cons
 
 /// dQ in its own type and layout, times scale.
 template <typename Config>
-__global__ __launch_bounds__(Config::kThreads) void sm80_fmha_collect(const __grid_constant__ BackwardProblem b,
-                                                                      const __grid_constant__ BackwardGrid grid,
-                                                                      std::uint32_t tiles) {
+__global__ __launch_bounds__(Config::kThreads) void sm80_fmha_postprocess(const __grid_constant__ BackwardProblem b,
+                                                                          const __grid_constant__ BackwardGrid grid,
+                                                                          std::uint32_t tiles) {
   using TileQ = typename Config::TileQ;
   constexpr int kMmaRows = Config::kMmaRows, kMmaColumns = Config::kMmaColumns;
   __shared__ __align__(128) char shared[TileQ::kBytes];

@@ -21,8 +21,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/cuda.hpp"
 #include "core/kernels.hpp"
+#include "core/launch.hpp"
 #include "fmha/score.hpp"
 #include "fmha/sm80/tile.cuh"
 
@@ -786,19 +786,17 @@ void run_forward(const Kernel&, const Problem& p, const Launch& launch) {
   grid.rows = packed_batch * p.heads * p.seq_q;
   grid.partial_o = static_cast<float*>(launch.workspace);
   if (launch.splits > 1) grid.partial_lse = grid.partial_o + grid.rows * launch.splits * ((p.dim_v + 3) / 4 * 4);
-  const auto stream = static_cast<cudaStream_t>(launch.stream);
-  const unsigned blocks = grid.row_tiles * grid.heads * grid.splits;
   const auto kernel = any          ? sm80_fmha_forward<Config, Scores::any>
                       : short_bias ? sm80_fmha_forward<Config, Scores::bias>
                                    : sm80_fmha_forward<Config, Scores::scale>;
-  kernel<<<blocks, Config::kThreads, Config::kSharedMemory, stream>>>(p, grid, p);
-  check_cuda(cudaGetLastError(), "attention kernel launch");
+  launch_kernel("attention kernel launch", launch.stream,
+                {std::int64_t{grid.row_tiles} * grid.heads * grid.splits, Config::kThreads, Config::kSharedMemory}, kernel,
+                p, grid, p);
   if (launch.splits > 1) {
-    sm80_fmha_combine<typename Config::Element><<<static_cast<unsigned>((grid.rows + 3) / 4), 128, 0, stream>>>(p, grid);
-    check_cuda(cudaGetLastError(), "attention combine launch");
-  } else if ((any || short_bias) && grid.rows > 0) {
-    sm80_fmha_alone<<<static_cast<unsigned>((grid.rows + 127) / 128), 128, 0, stream>>>(p, grid.rows);
-    check_cuda(cudaGetLastError(), "attention rows launch");
+    launch_kernel("attention combine launch", launch.stream, {(grid.rows + 3) / 4, 128},
+                  sm80_fmha_combine<typename Config::Element>, p, grid);
+  } else if (any || short_bias) {
+    launch_kernel("attention rows launch", launch.stream, {(grid.rows + 127) / 128, 128}, sm80_fmha_alone, p, grid.rows);
   }
 }
 

@@ -30,8 +30,8 @@
 #include <limits>
 #include <type_traits>
 
-#include "core/cuda.hpp"
 #include "core/kernels.hpp"
+#include "core/launch.hpp"
 #include "fmha/kernel.hpp"
 #include "fmha/sm80/scores.cuh"
 
@@ -752,15 +752,6 @@ __global__ __launch_bounds__(wide_threads) void sm80_fmha_wide_head_sums(const _
 
 // ---- Host side ----
 
-template <typename... Parameters, typename... Arguments>
-void start(const char* what, void (*kernel)(Parameters...), std::int64_t blocks, std::size_t shared, const Launch& launch,
-           const Arguments&... arguments) {
-  if (blocks == 0) return;
-  const auto stream = static_cast<cudaStream_t>(launch.stream);
-  kernel<<<static_cast<unsigned>(blocks), wide_threads, shared, stream>>>(arguments...);
-  check_cuda(cudaGetLastError(), what);
-}
-
 /// Blocks of a launch at most: what the SMs hold at a time.
 inline std::int64_t most_blocks(const Launch& launch, int per_sm) {
   return launch.sm_count > 0 ? std::int64_t{launch.sm_count} * per_sm : std::int64_t{0x7fffffff};
@@ -778,8 +769,9 @@ template <typename Math>
 void run_wide_forward(const Kernel&, const Problem& p, const Launch& launch) {
   const std::int64_t blocks = most_blocks(launch, wide_blocks);
   const Work work = divide(p.batch, p.heads, ceil_div(p.seq_q, Math::kSide), blocks);
-  start("launch of the sm80 attention kernel", sm80_fmha_wide_forward<Math>, std::min(work.items, blocks),
-        sizeof(WideShared<Math, 1>), launch, p, work);
+  launch_kernel("launch of the sm80 attention kernel", launch.stream,
+                {std::min(work.items, blocks), wide_threads, sizeof(WideShared<Math, 1>)}, sm80_fmha_wide_forward<Math>, p,
+                work);
 }
 
 /// One array with an element for each row of Q, in bytes.
@@ -810,17 +802,20 @@ void run_wide_backward(const Kernel&, const BackwardProblem& b, const Launch& la
   T* const distances = b.dalibi_slopes != nullptr ? arrays + 3 * of_array : nullptr;
 
   const std::int64_t rows = (packed ? 1 : p.batch) * p.heads * p.seq_q;
-  start("launch of the sm80 attention kernel for D", sm80_fmha_wide_statistics<Math>,
-        std::min(ceil_div(rows, 8), light_blocks), 0, launch, b, of_rows, rows);
+  launch_kernel("launch of the sm80 attention kernel for D", launch.stream,
+                {std::min(ceil_div(rows, 8), light_blocks), wide_threads}, sm80_fmha_wide_statistics<Math>, b, of_rows,
+                rows);
 
   const std::int64_t dkv_blocks = most_blocks(launch, wide_blocks_dkv);
   const Work dkv = divide(p.batch, p.heads_k, ceil_div(p.seq_k, kSide), dkv_blocks);
-  start("launch of the sm80 attention kernel for dK and dV", sm80_fmha_wide_dkv<Math>, std::min(dkv.items, dkv_blocks),
-        sizeof(WideShared<Math, 2>), launch, b, dkv, of_rows);
+  launch_kernel("launch of the sm80 attention kernel for dK and dV", launch.stream,
+                {std::min(dkv.items, dkv_blocks), wide_threads, sizeof(WideShared<Math, 2>)}, sm80_fmha_wide_dkv<Math>, b,
+                dkv, of_rows);
 
   const Work dq = divide(p.batch, p.heads, ceil_div(p.seq_q, kSide), blocks);
-  start("launch of the sm80 attention kernel for dQ", sm80_fmha_wide_dq<Math>, std::min(dq.items, blocks),
-        sizeof(WideShared<Math, 2>), launch, b, dq, of_rows, distances);
+  launch_kernel("launch of the sm80 attention kernel for dQ", launch.stream,
+                {std::min(dq.items, blocks), wide_threads, sizeof(WideShared<Math, 2>)}, sm80_fmha_wide_dq<Math>, b, dq,
+                of_rows, distances);
 
   if (b.dbias != nullptr) {
     BiasTiles tiles;
@@ -829,17 +824,19 @@ void run_wide_backward(const Kernel&, const BackwardProblem& b, const Launch& la
     tiles.rows = b.dbias_sums[2] ? 1 : ceil_div(p.seq_q, kSide);
     tiles.columns = b.dbias_sums[3] ? 1 : ceil_div(p.seq_k, kSide);
     tiles.items = tiles.batch * tiles.heads * tiles.rows * tiles.columns;
-    start("launch of the sm80 attention kernel for dbias", sm80_fmha_wide_dbias<Math>, std::min(tiles.items, blocks),
-          sizeof(WideShared<Math, 3>), launch, b, tiles, of_rows);
+    launch_kernel("launch of the sm80 attention kernel for dbias", launch.stream,
+                  {std::min(tiles.items, blocks), wide_threads, sizeof(WideShared<Math, 3>)}, sm80_fmha_wide_dbias<Math>, b,
+                  tiles, of_rows);
   }
   if (b.dalibi_slopes != nullptr) {
-    start("launch of the sm80 attention kernel for dalibi_slopes", sm80_fmha_wide_head_sums<Math, false>,
-          std::min((b.alibi_sums_batch ? 1 : p.batch) * p.heads, light_blocks), 0, launch, b, of_rows, distances,
-          b.alibi_sums_batch);
+    launch_kernel("launch of the sm80 attention kernel for dalibi_slopes", launch.stream,
+                  {std::min((b.alibi_sums_batch ? 1 : p.batch) * p.heads, light_blocks), wide_threads},
+                  sm80_fmha_wide_head_sums<Math, false>, b, of_rows, distances, b.alibi_sums_batch);
   }
   if (b.dsink != nullptr) {
-    start("launch of the sm80 attention kernel for dsink", sm80_fmha_wide_head_sums<Math, true>,
-          std::min(p.heads, light_blocks), 0, launch, b, of_rows, distances, true);
+    launch_kernel("launch of the sm80 attention kernel for dsink", launch.stream,
+                  {std::min(p.heads, light_blocks), wide_threads}, sm80_fmha_wide_head_sums<Math, true>, b, of_rows,
+                  distances, true);
   }
 }
 

@@ -20,7 +20,7 @@
 
 #include <algorithm>
 
-#include "core/cuda.hpp"
+#include "core/launch.hpp"
 #include "core/sm80/memory.cuh"
 #include "core/sm80/mma.cuh"
 #include "gemm/epilogue.cuh"
@@ -42,8 +42,7 @@ struct Config {
   static constexpr int kThreads = 32 * kWarpsM * kWarpsN, kColumns = kGated ? kTileN / 2 : kTileN;  // kColumns: of D
   static constexpr int kWarpM = kTileM / kWarpsM, kWarpN = kTileN / kWarpsN;
   static constexpr int kMmaM = kWarpM / 16, kMmaN = kWarpN / 8, kMmaK = kTileK / 16, kWarpColumns = kColumns / kWarpsN;
-  static constexpr bool kAlongKA = kLayout == GemmLayout::rcr || kLayout == GemmLayout::rrr;
-  static constexpr bool kAlongKB = kLayout == GemmLayout::rcr || kLayout == GemmLayout::ccr;
+  static constexpr bool kAlongKA = a_is_k_major(kLayout), kAlongKB = b_is_k_major(kLayout);
   static constexpr int kSlotBytes = (kTileM + kTileN) * kTileK * 2;
   static constexpr std::size_t kSharedMemory = static_cast<std::size_t>(kSlotBytes) * kStages;
   static_assert(kWarpN % 32 == 0 && kWarpM % 16 == 0 && kMmaK >= 2 && kStages >= 3);
@@ -378,9 +377,8 @@ void run(const Kernel&, const Problem& p, const Launch& launch) {
   const std::uint32_t blocks =
       launch.sm_limited ? std::min(static_cast<std::uint32_t>(launch.sm_count), grid.tiles) : grid.tiles;
   for (int i = 0; i < launch.repeats; ++i) {
-    sm80_gemm<Config>
-        <<<blocks, Config::kThreads, Config::kSharedMemory, static_cast<cudaStream_t>(launch.stream)>>>(main, grid);
-    check_cuda(cudaPeekAtLastError(), "launch of the sm80 GEMM kernel");
+    launch_kernel("launch of the sm80 GEMM kernel", launch.stream, {blocks, Config::kThreads, Config::kSharedMemory},
+                  sm80_gemm<Config>, main, grid);
     if (launch.split_k > 1) reduce_split_k(p, launch);
   }
 }

@@ -17,7 +17,7 @@
 //   TF32, runs along M or N: there is no transposing ldmatrix of 32-bit elements; lanes read single floats, eight neighbours
 //     of each of four runs.
 //   float64: lanes read single elements, half a warp four neighbours of each of four runs. Pairs of them, read together,
-//     would come into registers in another order than the instruction wants; moving them cost 20 % of the speed.
+//     would come into registers in another order than the instruction wants.
 //   strict: a thread reads chunks, four k of a row or four rows of a k, which it shares with other lanes of its warp.
 //
 // Why these tiles. A warp tile of m by n reads (m + n) / (m n) elements of fragments a multiply-add, and shared memory gives
@@ -27,12 +27,11 @@
 // 128 a clock, with 64 x 32, 8 x 8 a thread. 64 x 64 tiles of D are for small problems; K is split across blocks when even
 // those are too few.
 //
-// Few rows. B is read once, and is the first to leave L2 again (1 x 4096 x 4096, float64: 0.93 of cuBLAS, and 0.85 in the
-// run before); time is what memory takes to send it, if enough of it is on its way (some 48 KiB an SM) and no more is
-// multiplied than there is: 64 rows of float64 take longer to multiply than to read. So the tile has 16 rows (CUDA cores:
-// 32). It is narrow, 32 columns, so that 4096 of them keep the SMs of an H200 busy without splitting K, which costs a
-// second launch, and the warps of a block cut each K step among them: their sums meet in shared memory, once a tile. H200,
-// 16 x 8192 x 8192, microseconds, cuBLAS in brackets: float64 139 (140), tf32x3 80 (149), strict 125 (149).
+// Few rows. B is read once, and is the first to leave L2 again; time is what memory takes to send it, if enough of it is on
+// its way (some 48 KiB an SM) and no more is multiplied than there is: 64 rows of float64 take longer to multiply than to
+// read. So the tile has 16 rows (CUDA cores: 32). It is narrow, 32 columns, so that 4096 of them keep the SMs of an H200 busy
+// without splitting K, which costs a second launch, and the warps of a block cut each K step among them: their sums meet in
+// shared memory, once a tile.
 #pragma once
 
 #include <cute/arch/mma_sm80.hpp>
@@ -41,7 +40,7 @@
 #include <algorithm>
 #include <type_traits>
 
-#include "core/cuda.hpp"
+#include "core/launch.hpp"
 #include "core/sm80/memory.cuh"
 #include "gemm/epilogue.cuh"
 #include "gemm/support.hpp"
@@ -61,23 +60,22 @@ struct WideConfig {
   static constexpr int kAlignment = kAlignment_;  // bytes of a copy
   static constexpr int kThreads = 32 * kWarpsM * kWarpsN * kWarpsK;
   static constexpr int kWarpM = kTileM / kWarpsM, kWarpN = kTileN / kWarpsN;
-  static constexpr bool kWide = sizeof(Element) == 8, kCudaCores = !kWide && kMath == Math::strict;
-  static constexpr int kBlockK = kCudaCores ? 4 : 8;           // whose fragments are loaded together
+  static constexpr bool kWide = sizeof(Element) == 8, kSimt = !kWide && kMath == Math::strict;
+  static constexpr int kBlockK = kSimt ? 4 : 8;                // whose fragments are loaded together
   static constexpr int kBlocksK = kTileK / kBlockK / kWarpsK;  // of a warp, in a K step
-  static constexpr bool kAlongKA = kLayout == GemmLayout::rcr || kLayout == GemmLayout::rrr;
-  static constexpr bool kAlongKB = kLayout == GemmLayout::rcr || kLayout == GemmLayout::ccr;
+  static constexpr bool kAlongKA = a_is_k_major(kLayout), kAlongKB = b_is_k_major(kLayout);
   static constexpr int kOffsetB = kTileM * kTileK * static_cast<int>(sizeof(Element));
   static constexpr int kSlotBytes = (kTileM + kTileN) * kTileK * static_cast<int>(sizeof(Element));
   // Sums pass through shared memory where the epilogue wants them in another order; a pitch of 4 more avoids bank conflicts.
   static constexpr int kPitch = kWarpN + 4;
   static constexpr int kSumsBytes = kWarpM * kWarpN * static_cast<int>(sizeof(Element));  // of a warp
   static constexpr int kStagingBytes = std::max(
-      kWide || kCudaCores ? kWarpM * kPitch * static_cast<int>(sizeof(Element)) : staging_bytes, (kWarpsK - 1) * kSumsBytes);
+      kWide || kSimt ? kWarpM * kPitch * static_cast<int>(sizeof(Element)) : staging_bytes, (kWarpsK - 1) * kSumsBytes);
   static constexpr int kSharedMemory = std::max(kSlotBytes * kStages, kStagingBytes * kWarpsM * kWarpsN);
   // Warps with 8 KiB of sums take up to 255 registers, so that 8 of them fill an SM; so do those with 4 KiB and as many
   // totals or fragments for CUDA cores, and with float64, whose epilogue would spill. Others take half.
   static constexpr int kWarpsOnSm =
-      kWide || kSumsBytes >= 8192 || (kSumsBytes >= 4096 && (kMath == Math::tf32x3 || kCudaCores)) ? 8 : 16;
+      kWide || kSumsBytes >= 8192 || (kSumsBytes >= 4096 && (kMath == Math::tf32x3 || kSimt)) ? 8 : 16;
   static constexpr int kBlocksOnSm = kWarpsOnSm / (kThreads / 32);
   static_assert(kWarpN % 32 == 0 && kWarpM % 16 == 0 && kStages >= 3 && kBlocksOnSm >= 1);
   static_assert(kBlocksK >= 2 && (kBlocksK & (kBlocksK - 1)) == 0);
@@ -97,7 +95,7 @@ struct WideTile {
   __host__ __device__ static constexpr int permutation(int run) {
     if constexpr (kAlongK && !Config::kWide) {
       return run / (8 / kPermuted) % kPermuted;  // eight lanes read a chunk of each of eight runs; short runs share a line
-    } else if constexpr (Config::kCudaCores) {
+    } else if constexpr (Config::kSimt) {
       return 0;  // a warp reads one run
     } else {
       return 2 * (run / (8 / kPermuted) % (kPermuted / 2));  // two chunks of each of four runs
@@ -371,10 +369,10 @@ struct Tf32Cores {
   }
 };
 
-/// CUDA cores. Lanes stand 8 x 4 on a warp tile; a thread has every eighth row, or four neighbours of every 32, and its
+/// SIMT: fused multiply-adds on CUDA cores. Lanes stand 8 x 4 on a warp tile; a thread has every eighth row, or four neighbours of every 32, and its
 /// columns alike.
 template <typename Config>
-struct CudaCores {
+struct Simt {
   using Epilogue = gemm::Epilogue;
   static constexpr int kRows = Config::kWarpM / 32, kCols = Config::kWarpN / 4, kSums = kRows * 4 * kCols;
 
@@ -676,7 +674,7 @@ struct DoubleCores {
 
 template <typename Config>
 using WideArithmetic = std::conditional_t<Config::kWide, DoubleCores<Config>,
-                                          std::conditional_t<Config::kCudaCores, CudaCores<Config>, Tf32Cores<Config>>>;
+                                          std::conditional_t<Config::kSimt, Simt<Config>, Tf32Cores<Config>>>;
 
 /// Adds the sums of the warps that share a warp tile of D to those of the first of them. False: this warp is another.
 /// `exchange` is the warp tile's own shared memory.
@@ -869,7 +867,6 @@ void prepare_wide(const Kernel&) {
 
 template <typename Config>
 void run_wide(const Kernel&, const Problem& p, const Launch& launch) {
-  const auto stream = static_cast<cudaStream_t>(launch.stream);
   Problem main = p;
   if (launch.split_k > 1) {
     main = partial_sums(p, launch.workspace);
@@ -879,14 +876,14 @@ void run_wide(const Kernel&, const Problem& p, const Launch& launch) {
   const std::uint32_t blocks =
       launch.sm_limited ? std::min(static_cast<std::uint32_t>(launch.sm_count), grid.tiles) : grid.tiles;
   for (int i = 0; i < launch.repeats; ++i) {
-    wide_gemm<Config><<<blocks, Config::kThreads, Config::kSharedMemory, stream>>>(main, grid);
-    check_cuda(cudaPeekAtLastError(), "launch of the sm80 GEMM kernel for wide operands");
+    launch_kernel("launch of the sm80 GEMM kernel for wide operands", launch.stream,
+                  {blocks, Config::kThreads, Config::kSharedMemory}, wide_gemm<Config>, main, grid);
     if (launch.split_k == 1) continue;
     if constexpr (Config::kWide) {
-      const auto reduction = static_cast<unsigned>(
-          std::min<std::int64_t>((p.batch * p.m * p.n + 255) / 256, std::int64_t{8} * launch.sm_count));
-      wide_split_k_reduce<<<reduction, 256, 0, stream>>>(p, static_cast<const double*>(launch.workspace), launch.split_k);
-      check_cuda(cudaPeekAtLastError(), "launch of the split K reduction in float64");
+      const std::int64_t reduction =
+          std::min<std::int64_t>((p.batch * p.m * p.n + 255) / 256, std::int64_t{8} * launch.sm_count);
+      launch_kernel("launch of the split K reduction in float64", launch.stream, {reduction, 256},
+                    wide_split_k_reduce<double>, p, static_cast<const double*>(launch.workspace), launch.split_k);
     } else {
       reduce_split_k(p, launch);
     }

@@ -19,36 +19,36 @@
 // and the last of them is cleared where it is not the group's.
 //
 // Why these tiles. A thread has room for 128 float32 accumulators: 128 x 256 for two warpgroups, 128 x 128 for one. The
-// large tile takes 32 KiB from L2 (with multicast) for the 1024 cycles of a K step of 64, the small one 64 KiB, which costs
-// clock rate, an H200 being short of power; but the large one's epilogue is exposed, 2700 of 74000 cycles at K = 4096.
-// bfloat16, rcr, H200, one run, relative to cuBLAS: at 4096 cubed 0.962 and 0.963, at 8192 cubed 1.014 and 1.034, at 2048 x
-// 28672 x 8192 0.98 and 1.00, at 8192 x 8192 x 512 0.87 and 1.04. With stores from registers, shuffled to 16 bytes, they lost
-// up to 0.08 of it, with bulk copies of rows instead of boxes more. Multicast made the ping-pong kernel slower (0.90 at 4096
-// cubed): two blocks in step lose what two warpgroups out of step gain.
-//
-// What a tile costs beside its products. Where consumers found their tiles themselves, with divisions and the sizes of
-// groups, 32 groups of K = 64 of 4096 x 4096 took 517 us instead of 359. And a first wave waits for code wherever it jumps
-// to. Without stores from registers, and with one jump over all that a plain product does not need, warps stalled for want
-// of an instruction 3000 cycles instead of 4300 at 1024 cubed, which took 15.5 us instead of 17.7 with cold caches, and 4096 x
-// 4096 x 512 took 35.4 instead of 37.9.
+// large tile takes half of what the small one takes from L2, which costs clock rate, but its epilogue is exposed; the small
+// one's runs under the other warpgroup's products. Multicast makes ping-pong slower: two blocks in step lose what two
+// warpgroups out of step gain. A first wave waits for code wherever it jumps to: what a plain product does not need lies
+// behind one jump.
 #pragma once
 
 #include <cutlass/arch/reg_reconfig.h>
 
 #include <algorithm>
 
+#include "core/launch.hpp"
+#include "core/sm90/cluster.cuh"
+#include "core/sm90/ring.cuh"
+#include "core/sm90/tma.cuh"
+#include "core/sm90/warpgroup.cuh"
+#include "core/sm90/work_queue.cuh"
 #include "gemm/epilogue.cuh"
-#include "gemm/sm90/ring.cuh"
+#include "gemm/sm90/operand_map.hpp"
 #include "gemm/sm90/stream_k.cuh"
 
 namespace cutplan::gemm::sm90 {
+
+using namespace cute;
+using namespace cutplan::sm90;
 
 /// cooperative: both consumer warpgroups share a tile. pingpong: each has its own, and one's epilogue runs under the
 /// other's main loop.
 enum class Schedule { cooperative, pingpong };
 
 constexpr int threads = 3 * 128;  // producer and two consumer warpgroups
-constexpr int box_bytes = 64 * run_bytes;
 
 template <typename Element_, GemmLayout kLayout_, int kTileM_, int kTileN_, int kStages_, int kClusterM_,
           Schedule kSchedule_, bool kGated_>
@@ -82,12 +82,13 @@ struct Config {
 
   // Results leave through shared memory, each warpgroup's in boxes of 64 rows of 128 bytes, of which it has two.
   static constexpr bool kBoxes = kTileM == 128;
+  static constexpr int kBlockRows = 64 * kConsumers, kBlocksM = kTileM / kBlockRows;  // blocks of 64 rows of a warpgroup
   static constexpr int kStagingBytes = kBoxes ? 2 * box_bytes : 4 * staging_bytes;
 
   /// What the producer tells the consumers: which piece comes next, and where its first step lies.
   struct WorkTile : Piece {
     int steps;  // -1: there is no piece
-    RingPosition<kStages> ring;
+    RingPosition<kStages> first;
   };
   static constexpr int kWorkTiles = 4;  // that the producer may be ahead
 
@@ -96,80 +97,98 @@ struct Config {
     alignas(1024) Element b[cosize_v<SmemB>];
     alignas(1024) char staging[2][kStagingBytes];  // of each consumer warpgroup
     alignas(16) WorkTile work_tiles[kWorkTiles];
-    cutlass::arch::ClusterTransactionBarrier full[kStages];
-    cutlass::arch::ClusterBarrier empty[kStages], work_full[kWorkTiles], work_empty[kWorkTiles];
+    Ring<kStages> ring;
+    QueueRing<kWorkTiles> work_ring;
   };
   static constexpr std::size_t kSharedMemory = sizeof(Storage);
   static_assert(kSharedMemory <= 227 * 1024);
 };
 
+// ---- Producer ----
+
+/// One K step of A and B to a slot: of B's tile the piece that this block loads for the whole cluster.
+template <typename Config>
+__device__ void load_step(typename Config::Storage& storage, const RingPosition<Config::kStages>& at,
+                          const CUtensorMap& map_a, const CUtensorMap& map_b, const CUtensorMap& map_b2,
+                          std::uint64_t hint_b, int rank, int k0, int m0, int n0, int batch_a, int batch_b) {
+  using Element = typename Config::Element;
+  constexpr int kClusterM = Config::kClusterM, kTileM = Config::kTileM, kTileK = Config::kTileK, kShareN = Config::kShareN;
+  auto& full = storage.ring.fill(at, Config::kSlotBytes);
+  Element* a = storage.a + at.slot * (kTileM * kTileK);
+  if constexpr (Config::kMajorA == GMMA::Major::K) {
+    load_box(map_a, full, keep, a, k0, m0, batch_a);
+  } else {
+#pragma unroll
+    for (int i = 0; i < kTileM; i += 64) load_box(map_a, full, keep, a + i * kTileK, m0 + i, k0, batch_a);
+  }
+  const auto load_share = [&](int share, const CUtensorMap& map, int col) {
+    Element* b = storage.b + at.slot * (Config::kTileN * kTileK) + share * kShareN * kTileK;
+    if constexpr (Config::kMajorB == GMMA::Major::K) {
+      load_box<kClusterM>(map, full, hint_b, b, k0, col, batch_b);
+    } else {
+#pragma unroll
+      for (int i = 0; i < kShareN; i += 64) load_box<kClusterM>(map, full, hint_b, b + i * kTileK, col + i, k0, batch_b);
+    }
+  };
+  if constexpr (!Config::kGated) {
+    load_share(rank, map_b, n0 + rank * kShareN);
+  } else {  // of the two pieces of a gated tile one block loads both
+    if (kClusterM == 1 || rank == 0) load_share(0, map_b, n0);
+    if (kClusterM == 1 || rank == 1) load_share(1, map_b2, n0);
+  }
+}
+
+/// One thread: finds tiles, tells the consumers, and keeps the ring full.
 template <typename Config>
 __device__ __forceinline__ void produce(typename Config::Storage& storage, const CUtensorMap& map_a,
                                         const CUtensorMap& map_b, const CUtensorMap& map_b2, const Problem& p,
                                         const TileGrid& grid, const StreamK& stream) {
-  using Element = typename Config::Element;
-  constexpr int kClusterM = Config::kClusterM, kTileM = Config::kTileM, kTileK = Config::kTileK, kShareN = Config::kShareN;
+  constexpr int kClusterM = Config::kClusterM, kTileM = Config::kTileM, kTileK = Config::kTileK;
   const std::uint64_t hint_b = grid.tiles_m == 1 ? read_once : keep;  // read once, B must not drive out what is in L2
-  const int rank = kClusterM == 1 ? 0 : static_cast<int>(block_rank_in_cluster());
-  RingPosition<Config::kStages> ring;
-  RingPosition<Config::kWorkTiles> next;
+  const int rank = cluster_rank<kClusterM>();
+  RingPosition<Config::kStages> at;
+  WorkQueue<typename Config::WorkTile, Config::kWorkTiles> queue{storage.work_tiles, storage.work_ring, {}};
   Work<kTileM * kClusterM, Config::kColumns, kTileK> work(p, grid, stream, blockIdx.x / kClusterM, gridDim.x / kClusterM);
-  const auto publish = [&](const Piece& tile, int steps) {
-    storage.work_empty[next.slot].wait(next.phase ^ 1);
-    storage.work_tiles[next.slot] = {tile, steps, ring};
-    storage.work_full[next.slot].arrive();
-    next.advance();
-  };
   Piece tile;
   while (work.next(tile)) {
     const int steps = static_cast<int>((tile.k_end - tile.k + kTileK - 1) / kTileK);
-    publish(tile, steps);
+    queue.publish({tile, steps, at});
     const int m0 = static_cast<int>(tile.row) + rank * kTileM, n0 = static_cast<int>(tile.col);
     const int batch_a = p.batch_a == 0 ? 0 : static_cast<int>(tile.batch),
               batch_b = p.batch_b == 0 ? 0 : static_cast<int>(tile.batch);
     const int first = static_cast<int>(tile.k);
     for (int k0 = first; k0 < first + steps * kTileK; k0 += kTileK) {
-      auto& full = storage.full[ring.slot];
-      storage.empty[ring.slot].wait(ring.phase ^ 1);
-      full.arrive_and_expect_tx(Config::kSlotBytes);
-      Element* a = storage.a + ring.slot * (kTileM * kTileK);
-      if constexpr (Config::kMajorA == GMMA::Major::K) {
-        load_box<1>(map_a, full, keep, a, k0, m0, batch_a);
-      } else {
-#pragma unroll
-        for (int i = 0; i < kTileM; i += 64) load_box<1>(map_a, full, keep, a + i * kTileK, m0 + i, k0, batch_a);
-      }
-      // The piece of B's tile that this block loads, for the whole cluster; of two pieces of a gated tile one block loads
-      // both.
-      const auto load_share = [&](int share, const CUtensorMap& map, int col) {
-        Element* b = storage.b + ring.slot * (Config::kTileN * kTileK) + share * kShareN * kTileK;
-        if constexpr (Config::kMajorB == GMMA::Major::K) {
-          load_box<kClusterM>(map, full, hint_b, b, k0, col, batch_b);
-        } else {
-#pragma unroll
-          for (int i = 0; i < kShareN; i += 64) load_box<kClusterM>(map, full, hint_b, b + i * kTileK, col + i, k0, batch_b);
-        }
-      };
-      if constexpr (!Config::kGated) {
-        load_share(rank, map_b, n0 + rank * kShareN);
-      } else {
-        if (kClusterM == 1 || rank == 0) load_share(0, map_b, n0);
-        if (kClusterM == 1 || rank == 1) load_share(1, map_b2, n0);
-      }
-      ring.advance();
+      load_step<Config>(storage, at, map_a, map_b, map_b2, hint_b, rank, k0, m0, n0, batch_a, batch_b);
+      at.advance();
     }
   }
-  for (int i = 0; i < 2 / Config::kConsumers; ++i) publish({}, -1);
+  for (int i = 0; i < 2 / Config::kConsumers; ++i) queue.publish({{}, -1, at});
 }
 
-/// Two warpgroups that take turns at the main loop. A turn is also what keeps a warpgroup from waiting for a lap of the ring
-/// that is more than one ahead, which a barrier's phase bit cannot tell from the present one.
-__device__ __forceinline__ void await_turn(int group) { asm volatile("bar.sync %0, 256;" ::"r"(1 + group) : "memory"); }
-__device__ __forceinline__ void pass_turn(int group) { asm volatile("bar.arrive %0, 256;" ::"r"(1 + group) : "memory"); }
+// ---- Consumers ----
+//
+// The larger steps are plain functions: forced inline, they are optimised on their own first, which costs the main loop address
+// arithmetic. The compiler inlines them all the same.
 
-__device__ __forceinline__ void sync_warpgroup() {
-  asm volatile("bar.sync %0, 128;" ::"r"(3 + static_cast<int>(threadIdx.x / 128)) : "memory");
-}
+/// A thread of a consumer warpgroup, and what it works with.
+template <typename Config>
+struct Consumer {
+  static constexpr int kThreads = 128 * Config::kConsumers;  // that share a tile
+  static constexpr int kCols = Config::kColumns / 32;        // pieces of 32 columns of D
+
+  typename Config::Storage& storage;
+  const Problem& p;
+  const StreamK& stream;
+  const CUtensorMap& map_d;
+  int thread, warp;  // among those that share the tile, and in the warpgroup
+  int group;         // ping-pong: which of the two
+  int rank;          // of the block in its cluster
+
+  __device__ __forceinline__ char* staging() const { return storage.staging[threadIdx.x / 128 - 1]; }
+  __device__ __forceinline__ void release(int slot) const {
+    storage.ring.template release<Config::kClusterM>(slot, thread % 128);
+  }
+};
 
 /// Clears the rows of K from k_left to k_end in a slot of column-major A and row-major B, whose boxes have a row of 128 bytes
 /// for each k: at most 16 rows.
@@ -186,201 +205,209 @@ __device__ __forceinline__ void clear_tail(typename Config::Storage& storage, in
   sync_warpgroup();
 }
 
+/// Sums of `steps` K steps, of the last of which k_last exist, in the first kBlocks blocks of 64 rows. Keeps one wgmma group
+/// in flight, and frees the slot of the one before.
+template <typename Config, int kBlocks, typename Mma, typename A, typename B, typename Sums>
+__device__ void multiply(const Consumer<Config>& me, const RingPosition<Config::kStages>& first, int steps, int k_last,
+                         Mma& mma, const A& a, const B& b, Sums& acc) {
+  constexpr int kBlocksK = decltype(size<2>(a))::value, kBlockK = Config::kTileK / kBlocksK;
+  auto& ring = me.storage.ring;
+  RingPosition<Config::kStages> at = first;
+  int previous = -1;
+  const auto fence = [&] {
+#pragma unroll
+    for (int i = 0; i < kBlocks; ++i) {
+      Tensor block = acc(_, i, 0);
+      warpgroup_fence_operand(block);
+    }
+  };
+  const auto multiply_block = [&](int k) {
+#pragma unroll
+    for (int i = 0; i < kBlocks; ++i) cute::gemm(mma, a(_, i, k, at.slot), b(_, 0, k, at.slot), acc(_, i, 0));
+    mma.accumulate_ = GMMA::ScaleOut::One;
+  };
+  mma.accumulate_ = Config::kPingPong ? GMMA::ScaleOut::One : GMMA::ScaleOut::Zero;
+  fence();
+  const bool is_cut = Config::kGroupsOfK && k_last < Config::kTileK;  // the last step
+  const auto await_previous = [&] {                                   // products, of whose slot nothing more is read then
+    warpgroup_wait<1>();
+    if (previous >= 0) me.release(previous);
+    previous = at.slot;
+  };
+  for (int step = 0; step < steps - is_cut; ++step) {
+    ring.await_full(at);
+    warpgroup_arrive();
+#pragma unroll
+    for (int k = 0; k < kBlocksK; ++k) multiply_block(k);
+    warpgroup_commit_batch();
+    await_previous();
+    at.advance();
+  }
+  if (is_cut) {
+    ring.await_full(at);
+    const int blocks_k = (k_last + kBlockK - 1) / kBlockK;
+    if (k_last % kBlockK != 0) clear_tail<Config>(me.storage, at.slot, k_last, blocks_k * kBlockK, me.thread);
+#pragma unroll 1  // unrolled, ptxas would wait for each product
+    for (int k = 0; k < blocks_k; ++k) {
+      warpgroup_arrive();
+      multiply_block(k);
+      warpgroup_commit_batch();
+      if (k == 0) await_previous();
+    }
+    at.advance();
+  }
+  if constexpr (Config::kPingPong) pass_turn(me.group ^ 1);
+  warpgroup_wait<0>();
+  fence();
+  if (previous >= 0) me.release(previous);
+}
+
+/// Stream-K: leaves the partial sums of a tile's beginning to the worker that has its end, which adds those of the workers
+/// before it. Whether this one has the end.
+template <typename Config, int kValues>
+__device__ bool fix_up(const Consumer<Config>& me, const typename Config::WorkTile& tile, std::uint32_t worker,
+                       float (&sums)[kValues]) {
+  constexpr int kThreads = Consumer<Config>::kThreads;
+  if (tile.is_beginning) {
+    store_partial_sums<kThreads>(me.stream, sums, blockIdx.x, me.thread);
+    return false;
+  }
+  for (std::uint32_t other = worker; other > tile.first_worker;) {
+    --other;
+    add_partial_sums<kThreads>(me.stream, sums, other * Config::kClusterM + me.rank, me.thread);
+  }
+  return true;
+}
+
+/// Results to D by way of boxes, while the next box is filled and the next tile begins: by TMA, or, where it does not know which
+/// rows are D's, by the warps themselves.
+template <typename Config, typename Values>
+__device__ void store_boxes(const Consumer<Config>& me, int& boxes, const Epilogue& epilogue, const bool& by_tma,
+                            const int& batch_d, const std::int64_t& row, const std::int64_t& col, const Values& values_of) {
+  constexpr int kBlocksM = Config::kBlocksM, kBlockRows = Config::kBlockRows, kCols = Consumer<Config>::kCols;
+  const auto send = [&](int i, int c, auto stage) {
+    char* box = me.staging() + boxes++ % 2 * box_bytes;
+    if (me.thread % 128 == 0) {
+      by_tma ? tma_store_wait<1>() : tma_store_wait<0>();  // until all but the latest have been read
+    }
+    sync_warpgroup();
+    stage(box);
+    if (!by_tma) {
+      epilogue.copy_box(box, me.warp * 16, row + i * kBlockRows, col + c);
+      return;
+    }
+    cutlass::arch::fence_view_async_shared();
+    sync_warpgroup();
+    if (me.thread % 128 == 0)
+      store_box(me.map_d, box, static_cast<int>(col) + c, static_cast<int>(row) + i * kBlockRows, batch_d);
+  };
+  if (me.p.d_type == DType::f32) {
+#pragma unroll
+    for (int i = 0; i < kBlocksM; ++i) {
+#pragma unroll
+      for (int c = 0; c < kCols; ++c) {
+        send(i, 32 * c, [&](char* box) {
+          epilogue.stage_32_bits(reinterpret_cast<float (&)[16]>(values_of(i)[c * 16]), box, me.warp * 16);
+        });
+      }
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < kBlocksM; ++i) {
+#pragma unroll
+      for (int c = 0; c < kCols; c += 2) {
+        send(i, 32 * c, [&](char* box) {
+          epilogue.stage_16_bits(reinterpret_cast<float (&)[32]>(values_of(i)[c * 16]), box, me.warp * 16);
+        });
+      }
+    }
+  }
+}
+
+/// A consumer warpgroup: tile by tile, multiplies, makes the sums complete, and finishes.
 template <typename Config>
 __device__ __forceinline__ void consume(typename Config::Storage& storage, const CUtensorMap& map_d, bool d_is_mapped,
-                                        const Problem& p, const TileGrid& grid, const StreamK& stream) {
-  constexpr int kClusterM = Config::kClusterM, kTileM = Config::kTileM, kTileN = Config::kTileN, kTileK = Config::kTileK;
-  const int thread = (threadIdx.x - 128) % (128 * Config::kConsumers);  // among those that share the tile
-  const int warp = threadIdx.x % 128 / 32;
-  const int group = Config::kPingPong ? threadIdx.x / 128 - 1 : 0;
-  const int rank = kClusterM == 1 ? 0 : static_cast<int>(block_rank_in_cluster());
+                                        const Problem& p, const StreamK& stream) {
+  constexpr int kTileM = Config::kTileM, kTileN = Config::kTileN, kTileK = Config::kTileK, kBlocksM = Config::kBlocksM;
+  const Consumer<Config> me{storage,
+                            p,
+                            stream,
+                            map_d,
+                            static_cast<int>((threadIdx.x - 128) % Consumer<Config>::kThreads),
+                            static_cast<int>(threadIdx.x % 128 / 32),
+                            Config::kPingPong ? static_cast<int>(threadIdx.x / 128 - 1) : 0,
+                            cluster_rank<Config::kClusterM>()};
   typename Config::Mma mma;
-  const auto slice = mma.get_slice(thread);
+  const auto slice = mma.get_slice(me.thread);
   const Tensor a = slice.make_fragment_A(slice.partition_A(make_tensor(make_smem_ptr(storage.a), typename Config::SmemA{})));
   const Tensor b = slice.make_fragment_B(slice.partition_B(make_tensor(make_smem_ptr(storage.b), typename Config::SmemB{})));
-  Tensor acc = partition_fragment_C(mma, Shape<Int<kTileM>, Int<kTileN>>{});  // ((2, 2, kTileN / 8), kTileM / 128, 1)
-  constexpr int kBlocksM = decltype(size<1>(acc))::value;                     // of 64 rows, of a warpgroup
-  const auto release = [&](int slot) {
-    // One thread of the warpgroup frees the slot in each block of the cluster, since each block writes into all of them.
-    if constexpr (kClusterM == 1) {
-      if (thread % 128 == 0) storage.empty[slot].arrive();
-    } else {
-      storage.empty[slot].arrive(thread % 128, thread % 128 < kClusterM);
-    }
-  };
-  RingPosition<Config::kStages> ring;
-  const std::uint32_t worker = blockIdx.x / kClusterM;
+  Tensor acc = partition_fragment_C(mma, Shape<Int<kTileM>, Int<kTileN>>{});  // ((2, 2, kTileN / 8), kBlocksM, 1)
+  const std::uint32_t worker = blockIdx.x / Config::kClusterM;
   // Ping-pong: of two tiles each warpgroup takes one.
-  RingPosition<Config::kWorkTiles> next{group};
+  WorkQueue<typename Config::WorkTile, Config::kWorkTiles> queue{storage.work_tiles, storage.work_ring, {me.group}};
   typename Config::WorkTile tile;
   const auto fetch = [&] {
-    storage.work_full[next.slot].wait(next.phase);
-    tile = storage.work_tiles[next.slot];
-    __syncwarp();
-    if (thread % 32 == 0) storage.work_empty[next.slot].arrive();
-    next.advance(2 / Config::kConsumers);
-    ring = tile.ring;
+    queue.fetch(tile, 2 / Config::kConsumers, me.thread);
     return tile.steps >= 0;
   };
-  int boxes = 0;
-  // Sums of the tile's K in the first `blocks` blocks of rows.
-  const auto multiply = [&](int steps, int k_last, auto blocks) {
-    constexpr int kBlocksK = decltype(size<2>(a))::value, kBlockK = kTileK / kBlocksK;
-    int previous = -1;
-    const auto fence = [&] {
-#pragma unroll
-      for (int i = 0; i < decltype(blocks)::value; ++i) {
-        Tensor block = acc(_, i, 0);
-        warpgroup_fence_operand(block);
-      }
-    };
-    const auto multiply_block = [&](int k) {
-#pragma unroll
-      for (int i = 0; i < decltype(blocks)::value; ++i)
-        cute::gemm(mma, a(_, i, k, ring.slot), b(_, 0, k, ring.slot), acc(_, i, 0));
-      mma.accumulate_ = GMMA::ScaleOut::One;
-    };
-    mma.accumulate_ = Config::kPingPong ? GMMA::ScaleOut::One : GMMA::ScaleOut::Zero;
-    fence();
-    const bool is_cut = Config::kGroupsOfK && k_last < kTileK;  // the last step
-    const auto await_previous = [&] {                           // products, of whose slot nothing more is read then
-      warpgroup_wait<1>();
-      if (previous >= 0) release(previous);
-      previous = ring.slot;
-    };
-    for (int step = 0; step < steps - is_cut; ++step) {
-      storage.full[ring.slot].wait(ring.phase);
-      warpgroup_arrive();
-#pragma unroll
-      for (int k = 0; k < kBlocksK; ++k) multiply_block(k);
-      warpgroup_commit_batch();
-      await_previous();
-      ring.advance();
-    }
-    if (is_cut) {
-      storage.full[ring.slot].wait(ring.phase);
-      const int blocks_k = (k_last + kBlockK - 1) / kBlockK;
-      if (k_last % kBlockK != 0) clear_tail<Config>(storage, ring.slot, k_last, blocks_k * kBlockK, thread);
-#pragma unroll 1  // unrolled, ptxas would wait for each product
-      for (int k = 0; k < blocks_k; ++k) {
-        warpgroup_arrive();
-        multiply_block(k);
-        warpgroup_commit_batch();
-        if (k == 0) await_previous();
-      }
-      ring.advance();
-    }
-    if constexpr (Config::kPingPong) pass_turn(group ^ 1);
-    warpgroup_wait<0>();
-    fence();
-    if (previous >= 0) release(previous);
-  };
-  if (group == 1) pass_turn(0);
+  int boxes = 0;  // that the warpgroup has filled
+  // A turn is also what keeps a warpgroup from waiting for a lap of the ring that is more than one ahead, which a barrier's phase
+  // bit cannot tell from the present one.
+  if (me.group == 1) pass_turn(0);
   while (fetch()) {
     const int steps = tile.steps;
     // Ping-pong clears the sums under the other's products; cooperative, the first products do not add to what they hold.
     if (Config::kPingPong || steps == 0) clear(acc);
-    if constexpr (Config::kPingPong) await_turn(group);
+    if constexpr (Config::kPingPong) await_turn(me.group);
     const int k_last = static_cast<int>(tile.k_end - tile.k) - (steps - 1) * kTileK;
     // A tile at the end of its rows may need only half of them.
-    const std::int64_t first_row = tile.row + rank * kTileM;
+    const std::int64_t first_row = tile.row + me.rank * kTileM;
     if (kBlocksM == 2 && tile.row_end - first_row <= 64) {
-      multiply(steps, k_last, Int<1>{});
+      multiply<Config, 1>(me, tile.first, steps, k_last, mma, a, b, acc);
     } else {
-      multiply(steps, k_last, Int<kBlocksM>{});
+      multiply<Config, kBlocksM>(me, tile.first, steps, k_last, mma, a, b, acc);
     }
     auto& all_sums = reinterpret_cast<float (&)[kBlocksM * kTileN / 2]>(acc(0, 0, 0));
-    if (tile.is_beginning) {
-      leave_sums<128 * Config::kConsumers>(stream, all_sums, blockIdx.x, thread, sync_warpgroup);
-      continue;
-    }
-    for (std::uint32_t other = worker; other > tile.first_worker;) {
-      --other;
-      add_sums<128 * Config::kConsumers>(stream, all_sums, other * kClusterM + rank, thread, sync_warpgroup);
-    }
+    if (!fix_up<Config>(me, tile, worker, all_sums)) continue;
+    constexpr int kCols = Consumer<Config>::kCols, kBlockRows = Config::kBlockRows;
     const std::int64_t d_batch = tile.slice * p.batch + tile.batch;
     Epilogue epilogue(p, tile.batch, d_batch, tile.row_end);
-    constexpr int kCols = Config::kColumns / 32;
-    char* staging = storage.staging[threadIdx.x / 128 - 1];
-    const std::int64_t warp_row = first_row + thread / 128 * 64 + warp * 16;
-    constexpr int kBlockRows = 64 * Config::kConsumers;
-    const auto sums_of = [&](int i) -> float (&)[kTileN / 2] {
-      return reinterpret_cast<float (&)[kTileN / 2]>(acc(0, i, 0));
+    const std::int64_t row = first_row + me.thread / 128 * 64 + me.warp * 16;  // of the warp
+    char* const staging = me.staging() + me.warp * staging_bytes;
+    const auto sums_of = [&](int i) -> float (&)[Config::kTileN / 2] {
+      return reinterpret_cast<float (&)[Config::kTileN / 2]>(acc(0, i, 0));
     };
-    if constexpr (Config::kGated) {
-#pragma unroll
-      for (int i = 0; i < kBlocksM; ++i) epilogue.template gate<kCols>(sums_of(i), warp_row + i * kBlockRows, tile.col);
-    }
     const auto values_of = [&](int i) -> float (&)[kCols * 16] {
       return reinterpret_cast<float (&)[kCols * 16]>(sums_of(i));
     };
+    if constexpr (Config::kGated) {
+#pragma unroll
+      for (int i = 0; i < kBlocksM; ++i) epilogue.template gate<kCols>(sums_of(i), row + i * kBlockRows, tile.col);
+    }
     if constexpr (!Config::kBoxes) {
 #pragma unroll
-      for (int i = 0; i < kBlocksM; ++i) {
-        epilogue.template store_warp_tile<1, kCols>(values_of(i), staging + warp * staging_bytes, warp_row + i * kBlockRows,
-                                                    tile.col);
-      }
+      for (int i = 0; i < kBlocksM; ++i)
+        epilogue.template store_warp_tile<1, kCols>(values_of(i), staging, row + i * kBlockRows, tile.col);
     } else if (epilogue.template finishes_in_registers<kCols>(tile.col)) {
       if (epilogue.has_terms()) {
 #pragma unroll
         for (int i = 0; i < kBlocksM; ++i)
-          epilogue.template finish_interior<1, kCols>(values_of(i), warp_row + i * kBlockRows, tile.col);
+          epilogue.template finish_interior<1, kCols>(values_of(i), row + i * kBlockRows, tile.col);
       }
       // TMA cuts off what reaches beyond D, columns in pieces of 16 bytes, but not what reaches into the rows of the next group.
       const bool by_tma = d_is_mapped && (p.n % 8 == 0 || epilogue.template is_inside<kCols>(tile.col)) &&
-                          (tile.row_end == p.m || tile.row_end - first_row >= kTileM);
+                          (tile.row_end == p.m || tile.row_end - first_row >= Config::kTileM);
       const int batch_d = p.batch_d == 0 ? 0 : static_cast<int>(d_batch);  // groups of rows share D
-      const auto send = [&](int i, int col, auto stage) {
-        char* box = staging + boxes++ % 2 * box_bytes;
-        if (thread % 128 == 0) {
-          by_tma ? tma_store_wait<1>() : tma_store_wait<0>();  // until all but the latest have been read
-        }
-        sync_warpgroup();
-        stage(box);
-        if (!by_tma) {
-          epilogue.copy_box(box, warp * 16, warp_row + i * kBlockRows, tile.col + col);
-          return;
-        }
-        cutlass::arch::fence_view_async_shared();
-        sync_warpgroup();
-        if (thread % 128 == 0) {
-          SM90_TMA_STORE_3D::copy(&map_d, box, static_cast<int>(tile.col) + col, static_cast<int>(warp_row) + i * kBlockRows,
-                                  batch_d);
-          tma_store_arrive();
-        }
-      };
-      if (p.d_type == DType::f32) {
-#pragma unroll
-        for (int i = 0; i < kBlocksM; ++i) {
-#pragma unroll
-          for (int c = 0; c < kCols; ++c) {
-            send(i, 32 * c, [&](char* box) {
-              epilogue.stage_32_bits(reinterpret_cast<float (&)[16]>(values_of(i)[c * 16]), box, warp * 16);
-            });
-          }
-        }
-      } else {
-#pragma unroll
-        for (int i = 0; i < kBlocksM; ++i) {
-#pragma unroll
-          for (int c = 0; c < kCols; c += 2) {
-            send(i, 32 * c, [&](char* box) {
-              epilogue.stage_16_bits(reinterpret_cast<float (&)[32]>(values_of(i)[c * 16]), box, warp * 16);
-            });
-          }
-        }
-      }
+      store_boxes<Config>(me, boxes, epilogue, by_tma, batch_d, row, tile.col, values_of);
     } else {
-      if (thread % 128 == 0) tma_store_wait<0>();
+      if (me.thread % 128 == 0) tma_store_wait<0>();
       sync_warpgroup();
 #pragma unroll
-      for (int i = 0; i < kBlocksM; ++i) {
-        epilogue.template store_staged<1, kCols>(values_of(i), staging + warp * staging_bytes, warp_row + i * kBlockRows,
-                                                 tile.col);
-      }
+      for (int i = 0; i < kBlocksM; ++i)
+        epilogue.template store_staged<1, kCols>(values_of(i), staging, row + i * kBlockRows, tile.col);
     }
   }
-  if (Config::kBoxes && thread % 128 == 0) tma_store_wait<0>();
+  if (Config::kBoxes && me.thread % 128 == 0) tma_store_wait<0>();
 }
 
 template <typename Config>
@@ -392,27 +419,19 @@ __global__ __launch_bounds__(threads, 1) void sm90_gemm(
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   extern __shared__ __align__(1024) char shared[];  // the swizzle counts from multiples of 1024 bytes
   auto& storage = *reinterpret_cast<typename Config::Storage*>(shared);
-  if (grid.slices > 1) asm volatile("griddepcontrol.launch_dependents;");
+  if (grid.slices > 1) launch_next_grid();
   if (threadIdx.x == 0) {
     if (p.k > 0) {  // without K there are no operands, nor maps of them
-      prefetch_tma_descriptor(reinterpret_cast<const TmaDescriptor*>(&map_a));
-      prefetch_tma_descriptor(reinterpret_cast<const TmaDescriptor*>(&map_b));
-      if constexpr (Config::kGated) prefetch_tma_descriptor(reinterpret_cast<const TmaDescriptor*>(&map_b2));
+      prefetch_map(map_a);
+      prefetch_map(map_b);
+      if constexpr (Config::kGated) prefetch_map(map_b2);
     }
-    for (int i = 0; i < Config::kStages; ++i) {
-      storage.full[i].init(1);
-      storage.empty[i].init(Config::kConsumers * Config::kClusterM);
-    }
-    for (int i = 0; i < Config::kWorkTiles; ++i) {
-      storage.work_full[i].init(1);
-      storage.work_empty[i].init(4 * Config::kConsumers);  // warps
-    }
+    storage.ring.init(Config::kConsumers * Config::kClusterM);
+    storage.work_ring.init(4 * Config::kConsumers);  // warps
     cutlass::arch::fence_barrier_init();
   }
   if constexpr (Config::kClusterM > 1) {
-    __syncwarp();  // a cluster's barrier takes warps whose lanes arrive together
-    cluster_arrive_relaxed();
-    cluster_wait();
+    cluster_sync_relaxed();
   } else {
     __syncthreads();
   }
@@ -421,14 +440,10 @@ __global__ __launch_bounds__(threads, 1) void sm90_gemm(
     if (threadIdx.x == 0) produce<Config>(storage, map_a, map_b, map_b2, p, grid, stream);
   } else {
     cutlass::arch::warpgroup_reg_alloc<232>();
-    consume<Config>(storage, map_d, d_is_mapped, p, grid, stream);
+    consume<Config>(storage, map_d, d_is_mapped, p, stream);
   }
-  if constexpr (Config::kClusterM > 1) {
-    // A block must outlive the arrivals that its neighbours send it.
-    __syncwarp();  // the producer's lane comes last
-    cluster_arrive_relaxed();
-    cluster_wait();
-  }
+  // A block must outlive the arrivals that its neighbours send it. Of the first warp the producer's lane comes last.
+  if constexpr (Config::kClusterM > 1) cluster_sync_relaxed();
 #endif
 }
 
@@ -452,8 +467,8 @@ void run(const Kernel&, const Problem& p, const Launch& launch) {
   const CUtensorMap map_b = columns(p.b, p.ldb, p.batch_b),
                     map_b2 = Config::kGated ? columns(p.b2, p.ldb2, p.batch_b2) : CUtensorMap{};
   const Problem main = launch.split_k > 1 ? partial_sums(p, launch.workspace) : p;
-  const bool d_is_mapped = Config::kBoxes && can_map(main.d_type, main.d, main.ldd, main.batch_d);
-  const CUtensorMap map_d = d_is_mapped ? tensor_map(tma_type(main.d_type), main.d_type, main.d, p.n, p.m, main.ldd,
+  const bool d_is_mapped = Config::kBoxes && can_map(main.d_type, main.d, {main.ldd, main.batch_d});
+  const CUtensorMap map_d = d_is_mapped ? matrix_map(tma_type(main.d_type), main.d_type, main.d, p.n, p.m, main.ldd,
                                                      p.batch * std::max(launch.split_k, 1), main.batch_d, 64)
                                         : CUtensorMap{};
   const bool streams = launch.split_k == stream_k;
@@ -463,34 +478,14 @@ void run(const Kernel&, const Problem& p, const Launch& launch) {
   const StreamK stream =
       streams ? share_out(grid, p.k, Config::kTileK, clusters, launch.sm_count, launch.workspace) : StreamK{};
 
-  cudaLaunchAttribute attributes[2];
-  unsigned count = 0;
-  if (kClusterM > 1) {
-    cudaLaunchAttribute& cluster = attributes[count++];
-    cluster.id = cudaLaunchAttributeClusterDimension;
-    cluster.val.clusterDim.x = kClusterM;
-    cluster.val.clusterDim.y = 1;
-    cluster.val.clusterDim.z = 1;
-  }
-  if (streams) {
-    cudaLaunchAttribute& early = attributes[count++];
-    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    early.val.programmaticStreamSerializationAllowed = 1;
-  }
-  cudaLaunchConfig_t config = {};
-  config.gridDim = dim3((streams ? clusters : std::min(clusters, grid.tiles)) * kClusterM);
-  config.blockDim = dim3(threads);
-  config.dynamicSmemBytes = Config::kSharedMemory;
-  config.stream = static_cast<cudaStream_t>(launch.stream);
-  config.attrs = attributes;
-  config.numAttrs = count;
+  const LaunchShape shape{std::int64_t{streams ? clusters : std::min(clusters, grid.tiles)} * kClusterM, threads,
+                          Config::kSharedMemory, kClusterM, streams};
   for (int i = 0; i < launch.repeats; ++i) {
-    if (streams) {
-      lower_flags<<<1, 256, 0, config.stream>>>(stream.flags, 2 * launch.sm_count);
-      check_cuda(cudaGetLastError(), "launch of the kernel that lowers stream-K's flags");
-    }
-    check_cuda(cudaLaunchKernelEx(&config, sm90_gemm<Config>, map_a, map_b, map_b2, map_d, d_is_mapped, main, grid, stream),
-               "launch of the sm90 GEMM kernel");
+    if (streams)
+      launch_kernel("launch of the kernel that lowers stream-K's flags", launch.stream, {1, 256}, lower_flags, stream.flags,
+                    2 * launch.sm_count);
+    launch_kernel("launch of the sm90 GEMM kernel", launch.stream, shape, sm90_gemm<Config>, map_a, map_b, map_b2, map_d,
+                  d_is_mapped, main, grid, stream);
     if (launch.split_k > 1) reduce_split_k(p, launch, true);
   }
 }

@@ -14,10 +14,11 @@
 // else runs on the device. Flags are lowered by a kernel of one block under whose end this one starts.
 #pragma once
 
-#include <cuda_runtime.h>
-
 #include <algorithm>
 
+#include "core/sm80/memory.cuh"
+#include "core/sm90/cluster.cuh"
+#include "core/sm90/warpgroup.cuh"
 #include "gemm/stream_k.hpp"
 #include "gemm/tiles.cuh"
 
@@ -93,40 +94,31 @@ class Work {
   std::uint32_t begin_ = 0, end_ = 0;  // steps left
 };
 
-/// Until lower_flags() is done.
-__device__ __forceinline__ void await_lowered_flags() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
-
-/// Leaves the sums of a tile's beginning for the worker that has its end. `thread` of `kThreads` that share the tile; `sync`
-/// is a barrier of the thread's warpgroup.
-template <int kThreads, int kValues, typename Sync>
-__device__ __forceinline__ void leave_sums(const StreamK& stream, const float (&acc)[kValues], std::uint32_t block,
-                                           int thread, const Sync& sync) {
+/// Leaves the sums of a tile's beginning for the worker that has its end. `thread` of `kThreads` that share the tile.
+template <int kThreads, int kValues>
+__device__ __forceinline__ void store_partial_sums(const StreamK& stream, const float (&acc)[kValues], std::uint32_t block,
+                                                   int thread) {
   auto* to = reinterpret_cast<float4*>(stream.sums + std::size_t{block} * (kThreads * kValues)) + thread;
 #pragma unroll
   for (int i = 0; i < kValues / 4; ++i)
     __stcg(to + i * kThreads, make_float4(acc[4 * i], acc[4 * i + 1], acc[4 * i + 2], acc[4 * i + 3]));
-  sync();
+  cutplan::sm90::sync_warpgroup();
   if (thread % 128 == 0) {
-    await_lowered_flags();
-    asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(stream.flags + 2 * block + thread / 128), "r"(1u) : "memory");
+    cutplan::sm90::await_previous_grid();  // lower_flags
+    store_release(stream.flags + 2 * block + thread / 128, 1u);
   }
 }
 
 /// Adds the sums that a block left.
-template <int kThreads, int kValues, typename Sync>
-__device__ __forceinline__ void add_sums(const StreamK& stream, float (&acc)[kValues], std::uint32_t block, int thread,
-                                         const Sync& sync) {
+template <int kThreads, int kValues>
+__device__ __forceinline__ void add_partial_sums(const StreamK& stream, float (&acc)[kValues], std::uint32_t block,
+                                                 int thread) {
   if (thread % 128 == 0) {
-    await_lowered_flags();
-    std::uint32_t raised = 0;
-    while (raised == 0) {
-      asm volatile("ld.acquire.gpu.global.u32 %0, [%1];"
-                   : "=r"(raised)
-                   : "l"(stream.flags + 2 * block + thread / 128)
-                   : "memory");
+    cutplan::sm90::await_previous_grid();
+    while (load_acquire(stream.flags + 2 * block + thread / 128) == 0) {
     }
   }
-  sync();
+  cutplan::sm90::sync_warpgroup();
   const auto* from = reinterpret_cast<const float4*>(stream.sums + std::size_t{block} * (kThreads * kValues)) + thread;
 #pragma unroll
   for (int i = 0; i < kValues / 4; ++i) {
@@ -140,7 +132,7 @@ __device__ __forceinline__ void add_sums(const StreamK& stream, float (&acc)[kVa
 
 /// In front of each launch.
 static __global__ void lower_flags(std::uint32_t* flags, int count) {
-  asm volatile("griddepcontrol.launch_dependents;");
+  cutplan::sm90::launch_next_grid();
   for (int i = threadIdx.x; i < count; i += blockDim.x) flags[i] = 0;
 }
 

@@ -6,8 +6,8 @@
 //
 // Data movement. One thread issues TMA copies of 64 columns of B and kRows rows of A, a K step of 128 bytes of each, into a
 // ring of kStages slots; one warpgroup multiplies. No more than kRows rows of A take up shared memory: with 16, of a slot of
-// 10 KiB 8 are B's. Two blocks share an SM, so that one streams while the other starts or ends (one block, with twice the
-// slots: 139 microseconds against 129 at 1 x 28672 x 8192, H200). Where there are few tiles the blocks of a cluster share
+// 10 KiB 8 are B's. Two blocks share an SM, so that one streams while the other starts or ends, which is worth more than
+// twice the slots. Where there are few tiles the blocks of a cluster share
 // out a tile's K: each leaves its sums in its shared memory, and each adds up a part of D's tile, block by block, which is
 // one order for all runs: no second kernel, no workspace. The epilogue works vector by vector: its code is small. Code comes
 // from memory, too, when it has been driven out of L2, and each jump is a latency then; so the plain one has a path of its own.
@@ -15,10 +15,19 @@
 
 #include <algorithm>
 
+#include "core/launch.hpp"
+#include "core/sm80/barrier.cuh"
+#include "core/sm90/cluster.cuh"
+#include "core/sm90/ring.cuh"
+#include "core/sm90/tma.cuh"
 #include "gemm/epilogue.cuh"
-#include "gemm/sm90/ring.cuh"
+#include "gemm/sm90/operand_map.hpp"
+#include "gemm/tiles.cuh"
 
 namespace cutplan::gemm::sm90::swap_ab {
+
+using namespace cute;
+using namespace cutplan::sm90;
 
 template <typename Element_, GemmLayout kLayout_, int kRows_, int kStages_, bool kGated_>
 struct Config {
@@ -44,8 +53,7 @@ struct Config {
     alignas(1024) Element a[cosize_v<SmemA>];
     alignas(1024) Element b[cosize_v<SmemB>];
     alignas(16) float sums[kFactors][kRows][kPitch];
-    cutlass::arch::ClusterTransactionBarrier full[kStages];
-    cutlass::arch::ClusterBarrier empty[kStages];
+    Ring<kStages> ring;
   };
   static constexpr std::size_t kSharedMemory = sizeof(Storage);
   static_assert(kBlocksOnSm * (kSharedMemory + 1024) <= 228 * 1024);
@@ -65,17 +73,13 @@ __device__ __forceinline__ void for_each_tile(const Problem& p, const TileGrid& 
   }
 }
 
-/// Adds 8 sums that the block `rank` of the cluster left at `sums` in its shared memory.
+/// Cluster reduction: adds 8 sums that the block `rank` of the cluster left at `sums` in its shared memory.
 __device__ __forceinline__ void add_sums(float (&x)[8], const float* sums, int rank) {
-  const auto own = static_cast<std::uint32_t>(__cvta_generic_to_shared(sums));
-  const std::uint32_t from = set_block_rank(own, rank);
+  const std::uint32_t from = set_block_rank(shared_address(sums), rank);
 #pragma unroll
   for (int i = 0; i < 8; i += 4) {
     float v[4];
-    asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];"
-                 : "=f"(v[0]), "=f"(v[1]), "=f"(v[2]), "=f"(v[3])
-                 : "r"(from + i * 4)
-                 : "memory");
+    load_shared_cluster(from + i * 4, v);
 #pragma unroll
     for (int j = 0; j < 4; ++j) x[i + j] += v[j];
   }
@@ -87,25 +91,23 @@ __device__ __forceinline__ void produce(typename C::Storage& storage, const CUte
                                         int rank) {
   constexpr int kTileK = C::kTileK, kColumns = C::kColumns;
   const std::uint64_t hint_b = grid.tiles_m == 1 ? read_once : keep;
-  RingPosition<C::kStages> ring;
+  RingPosition<C::kStages> at;
   for_each_tile<C>(p, grid, split, rank, [&](const Tile& tile, int steps) {
     const int row = static_cast<int>(tile.row), col = static_cast<int>(tile.col);
     const int batch_a = p.batch_a == 0 ? 0 : static_cast<int>(tile.batch),
               batch_b = p.batch_b == 0 ? 0 : static_cast<int>(tile.batch);
     for (int step = 0; step < steps; ++step) {
       const int k = static_cast<int>(tile.k) + step * kTileK;
-      auto& full = storage.full[ring.slot];
-      storage.empty[ring.slot].wait(ring.phase ^ 1);
-      full.arrive_and_expect_tx(C::kSlotBytes);
-      auto* b = storage.b + ring.slot * (kColumns * C::kFactors * kTileK);
+      auto& full = storage.ring.fill(at, C::kSlotBytes);
+      auto* b = storage.b + at.slot * (kColumns * C::kFactors * kTileK);
       const auto load_b = [&](const CUtensorMap& map, void* to) {
         constexpr bool kAlongK = C::kMajorB == GMMA::Major::K;
-        load_box<1>(map, full, hint_b, to, kAlongK ? k : col, kAlongK ? col : k, batch_b);
+        load_box(map, full, hint_b, to, kAlongK ? k : col, kAlongK ? col : k, batch_b);
       };
       load_b(map_b, b);
       if constexpr (C::kGated) load_b(map_b2, b + kColumns * kTileK);
-      load_box<1>(map_a, full, keep, storage.a + ring.slot * (C::kRows * kTileK), k, row, batch_a);
-      ring.advance();
+      load_box(map_a, full, keep, storage.a + at.slot * (C::kRows * kTileK), k, row, batch_a);
+      at.advance();
     }
   });
 }
@@ -120,29 +122,29 @@ __device__ __forceinline__ void consume(typename C::Storage& storage, const Prob
   const Tensor b = slice.make_fragment_A(slice.partition_A(make_tensor(make_smem_ptr(storage.b), typename C::SmemB{})));
   const Tensor a = slice.make_fragment_B(slice.partition_B(make_tensor(make_smem_ptr(storage.a), typename C::SmemA{})));
   Tensor acc = partition_fragment_C(mma, Shape<Int<kColumns * kFactors>, Int<kRows>>{});  // ((2, 2, kRows / 8), kFactors, 1)
-  RingPosition<C::kStages> ring;
+  RingPosition<C::kStages> at;
   for_each_tile<C>(p, grid, split, rank, [&](const Tile& tile, int steps) {
     clear(acc);
     warpgroup_fence_operand(acc);
     int previous = -1;
     const auto release = [&](int slot) {
-      if (slot >= 0 && thread == 0) storage.empty[slot].arrive();
+      if (slot >= 0) storage.ring.release(slot, thread);
     };
     for (int step = 0; step < steps; ++step) {
-      storage.full[ring.slot].wait(ring.phase);
+      storage.ring.await_full(at);
       warpgroup_arrive();
-      cute::gemm(mma, b(_, _, _, ring.slot), a(_, _, _, ring.slot), acc);
+      cute::gemm(mma, b(_, _, _, at.slot), a(_, _, _, at.slot), acc);
       warpgroup_commit_batch();
       warpgroup_wait<1>();
       release(previous);
-      previous = ring.slot;
-      ring.advance();
+      previous = at.slot;
+      at.advance();
     }
     warpgroup_wait<0>();
     warpgroup_fence_operand(acc);
     release(previous);
 
-    asm volatile("bar.sync 1, 128;" ::: "memory");  // the sums of the tile before have been read
+    named_barrier_sync<128>(1);  // the sums of the tile before have been read
 #pragma unroll
     for (int f = 0; f < kFactors; ++f) {
 #pragma unroll
@@ -156,7 +158,7 @@ __device__ __forceinline__ void consume(typename C::Storage& storage, const Prob
     if (split > 1) {
       cluster_sync();
     } else {
-      asm volatile("bar.sync 1, 128;" ::: "memory");
+      named_barrier_sync<128>(1);
     }
     const int rows = static_cast<int>(min(tile.row_end - tile.row, std::int64_t{kRows})), vectors = rows * (kColumns / 8);
 #pragma unroll 1
@@ -193,14 +195,11 @@ __global__ __launch_bounds__(C::kThreads, C::kBlocksOnSm) void sm90_gemm_swap_ab
   auto& storage = *reinterpret_cast<typename C::Storage*>(shared);
   if (threadIdx.x == 128) {
     if (p.k > 0) {  // without K there are no operands, nor maps of them
-      prefetch_tma_descriptor(reinterpret_cast<const TmaDescriptor*>(&map_b));
-      prefetch_tma_descriptor(reinterpret_cast<const TmaDescriptor*>(&map_a));
-      if constexpr (C::kGated) prefetch_tma_descriptor(reinterpret_cast<const TmaDescriptor*>(&map_b2));
+      prefetch_map(map_b);
+      prefetch_map(map_a);
+      if constexpr (C::kGated) prefetch_map(map_b2);
     }
-    for (int i = 0; i < C::kStages; ++i) {
-      storage.full[i].init(1);
-      storage.empty[i].init(1);
-    }
+    storage.ring.init(1);
     cutlass::arch::fence_barrier_init();
   }
   __syncthreads();
@@ -235,24 +234,13 @@ void run(const Kernel&, const Problem& p, const Launch& launch) {
   TileGrid grid = tile_grid(p, C::kRows, C::kColumns, C::kTileK, 1);
   if (launch.split_k > 1) grid.k_slice = split_extent(p.k, launch.split_k, C::kTileK);
 
-  cudaLaunchAttribute cluster;
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim.x = launch.split_k;
-  cluster.val.clusterDim.y = 1;
-  cluster.val.clusterDim.z = 1;
-  cudaLaunchConfig_t config = {};
-  // A cluster serves one tile: its blocks meet once.
-  // Blocks spread out over SMs before they share one.
+  // A cluster serves one tile: its blocks meet once. Without clusters blocks spread out over SMs before they share one.
   const auto blocks = static_cast<std::uint32_t>(launch.sm_count * (launch.sm_limited ? 1 : C::kBlocksOnSm));
-  config.gridDim = dim3(launch.split_k > 1 ? grid.tiles * launch.split_k : std::min(grid.tiles, blocks));
-  config.blockDim = dim3(C::kThreads);
-  config.dynamicSmemBytes = C::kSharedMemory;
-  config.stream = static_cast<cudaStream_t>(launch.stream);
-  config.attrs = &cluster;
-  config.numAttrs = launch.split_k > 1 ? 1 : 0;
+  const LaunchShape shape{launch.split_k > 1 ? grid.tiles * std::int64_t{launch.split_k} : std::min(grid.tiles, blocks),
+                          C::kThreads, C::kSharedMemory, launch.split_k};
   for (int i = 0; i < launch.repeats; ++i) {
-    check_cuda(cudaLaunchKernelEx(&config, sm90_gemm_swap_ab<C>, map_a, map_b, map_b2, p, grid, launch.split_k, is_plain(p)),
-               "launch of the sm90 GEMM kernel for few rows");
+    launch_kernel("launch of the sm90 GEMM kernel for few rows", launch.stream, shape, sm90_gemm_swap_ab<C>, map_a, map_b,
+                  map_b2, p, grid, launch.split_k, is_plain(p));
   }
 }
 
