@@ -14,8 +14,7 @@
 // Data movement. K and V tiles stay in shared memory; Q, grad and the rows' statistics stream through kStages slots. The
 // block's warps are kWarpsN along the keys by kWarpsD: those that share keys split the queries of S and dP and the columns
 // of dK and dV. dS goes through shared memory for dQ; with kWarpsD > 1 the weights do so for dV, too. dQ lags by one step,
-// so that one barrier a step is enough for the block (at 64: 312 TFLOP/s, and 294 with dQ in its own step and a second
-// barrier; H200).
+// so that one barrier a step is enough for the block.
 //
 // Why these tiles. Fragments of a product come from shared memory at 128 bytes a cycle and SM, which a warp's 32 x 32 pieces
 // of S and dP already use up; 32 x 64 pieces of dK and dV, 128 registers, are what fits beside them.
@@ -515,6 +514,54 @@ __device__ __forceinline__ bool backward_tile(const Problem& p, const BackwardGr
   return true;
 }
 
+/// Of the weights those that dropout keeps.
+template <typename Config>
+__device__ __forceinline__ void drop_weights(bool drops,
+                                             const std::uint32_t (&keep)[(Config::kMmaN * Config::kMmaQ * 4 + 31) / 32],
+                                             const std::uint32_t (&weight)[Config::kMmaN][Config::kMmaQ][2],
+                                             std::uint32_t (&dropped)[Config::kMmaN][Config::kMmaQ][2]) {
+  constexpr int kMmaN = Config::kMmaN, kMmaQ = Config::kMmaQ;
+#pragma unroll
+  for (int i = 0; i < kMmaN; ++i) {
+#pragma unroll
+    for (int j = 0; j < kMmaQ; ++j) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        dropped[i][j][half] = weight[i][j][half];
+        const int bit = (i * kMmaQ + j) * 4 + half * 2;
+        if (drops) {
+          if ((keep[bit / 32] >> bit % 32 & 1) == 0) dropped[i][j][half] &= 0xffff0000u;
+          if ((keep[bit / 32] >> (bit + 1) % 32 & 1) == 0) dropped[i][j][half] &= 0xffffu;
+        }
+      }
+    }
+  }
+}
+
+/// Gradients of the scores to those of q . k, before scale, as 16-bit pairs of queries.
+template <typename Config, bool kScored>
+__device__ __forceinline__ void narrow_gradients(const Problem& p,
+                                                 const std::uint32_t (&slope)[Config::kMmaN][Config::kMmaQ][2],
+                                                 float (&ds)[Config::kMmaN][Config::kMmaQ][4],
+                                                 std::uint32_t (&ds_pair)[Config::kMmaN][Config::kMmaQ][2]) {
+  using Element = typename Config::Element;
+  constexpr int kMmaN = Config::kMmaN, kMmaQ = Config::kMmaQ;
+#pragma unroll
+  for (int i = 0; i < kMmaN; ++i) {
+#pragma unroll
+    for (int j = 0; j < kMmaQ; ++j) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        if (kScored && p.softcap > 0) {
+          ds[i][j][half * 2] *= widen_low<cutlass::half_t>(slope[i][j][half]);
+          ds[i][j][half * 2 + 1] *= widen_high<cutlass::half_t>(slope[i][j][half]);
+        }
+        ds_pair[i][j][half] = narrow<Element>(ds[i][j][half * 2], ds[i][j][half * 2 + 1]);
+      }
+    }
+  }
+}
+
 template <typename Config, bool kScored>
 __global__ __launch_bounds__(Config::kThreads,
                              Config::kBlocksPerSm) void sm80_fmha_backward(const __grid_constant__ BackwardProblem b,
@@ -659,21 +706,7 @@ __global__ __launch_bounds__(Config::kThreads,
     std::uint32_t keep[(kMmaN * kMmaQ * 4 + 31) / 32];
     std::uint32_t dropped[kMmaN][kMmaQ][2];
     if (drops) draw<Config>(p, piece, keep);
-#pragma unroll
-    for (int i = 0; i < kMmaN; ++i) {
-#pragma unroll
-      for (int j = 0; j < kMmaQ; ++j) {
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          dropped[i][j][half] = weight[i][j][half];
-          const int bit = (i * kMmaQ + j) * 4 + half * 2;
-          if (drops) {
-            if ((keep[bit / 32] >> bit % 32 & 1) == 0) dropped[i][j][half] &= 0xffff0000u;
-            if ((keep[bit / 32] >> (bit + 1) % 32 & 1) == 0) dropped[i][j][half] &= 0xffffu;
-          }
-        }
-      }
-    }
+    drop_weights<Config>(drops, keep, weight, dropped);
     if constexpr (Config::kWeightsInRegisters) {
       multiply_queries<Config>(dropped, 0, q_columns + kToGrad + slot, 0, dv);
     } else {
@@ -695,20 +728,7 @@ __global__ __launch_bounds__(Config::kThreads,
           }
         }
       }
-#pragma unroll
-      for (int i = 0; i < kMmaN; ++i) {
-#pragma unroll
-        for (int j = 0; j < kMmaQ; ++j) {
-#pragma unroll
-          for (int half = 0; half < 2; ++half) {
-            if (kScored && p.softcap > 0) {
-              ds[i][j][half * 2] *= widen_low<cutlass::half_t>(slope[i][j][half]);
-              ds[i][j][half * 2 + 1] *= widen_high<cutlass::half_t>(slope[i][j][half]);
-            }
-            ds_pair[i][j][half] = narrow<Element>(ds[i][j][half * 2], ds[i][j][half * 2 + 1]);
-          }
-        }
-      }
+      narrow_gradients<Config, kScored>(p, slope, ds, ds_pair);
     }
     store_pairs<Config>(base + Config::kOffsetDs + parity * TileS::kBytes, warp_n * Config::kKeys, warp_d * kMmaQ, ds_pair);
     if constexpr (!Config::kWeightsInRegisters) {

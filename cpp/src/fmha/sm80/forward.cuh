@@ -43,6 +43,8 @@ struct ForwardConfig {
   // 5 %, H200), and of 256 half (3 to 5 % with pairs of slots; without them they spill: -10 %). All of 96: -3 %.
   static constexpr int kKept = kMmaM * (kDim / 16) * 4 <= 32 ? kDim / 16 : kPaired && kMmaM == 1 ? 8 : 0;
   static constexpr int kColumns = kTileN / 4;  // adjacent keys of a thread
+  // float16 has few exponents: its weights are 2^7 times what they are elsewhere, 2^15 at most, so that small ones count.
+  static constexpr float kHeadroom = std::is_same_v<Element, cutlass::half_t> ? 7 : 0;
   using TileQ = Tile<kTileM, kDim, Adjacent>;
   using TileKV = Tile<kTileN, kDim, Dealt<kTileN>>;
   static constexpr std::size_t kSharedMemory = TileQ::kBytes + kSlots * TileKV::kBytes;
@@ -408,6 +410,158 @@ __device__ __forceinline__ void store_alone(const Problem& p, const Sequence& s,
   }
 }
 
+/// x = Q K^T for the warp's rows and a tile of keys. `q`: what of Q stays in registers.
+template <typename Config>
+__device__ __forceinline__ void multiply_qk(
+    std::uint32_t first_q, std::uint32_t k_fragment,
+    const std::uint32_t (&q)[Config::kKept > 0 ? Config::kKept : 1][Config::kMmaM][4],
+    float (&x)[Config::kMmaM][Config::kTileN / 8][4]) {
+  using Element = typename Config::Element;
+  using TileQ = typename Config::TileQ;
+  using TileKV = typename Config::TileKV;
+  constexpr int kMmaM = Config::kMmaM, kMmaN = Config::kTileN / 8, kStepsD = Config::kDim / 16;
+#pragma unroll
+  for (int i = 0; i < kMmaM; ++i) {
+#pragma unroll
+    for (int j = 0; j < kMmaN; ++j) x[i][j][0] = x[i][j][1] = x[i][j][2] = x[i][j][3] = 0;
+  }
+#pragma unroll
+  for (int step = 0; step < kStepsD; ++step) {
+    std::uint32_t a[kMmaM][4];
+#pragma unroll
+    for (int i = 0; i < kMmaM; ++i) {
+      if (step < Config::kKept) {
+        a[i][0] = q[step][i][0], a[i][1] = q[step][i][1], a[i][2] = q[step][i][2], a[i][3] = q[step][i][3];
+      } else {
+        ldmatrix(TileQ::at(first_q, i, step), a[i]);
+      }
+    }
+#pragma unroll
+    for (int j = 0; j < kMmaN / 2; ++j) {
+      std::uint32_t b[4];
+      ldmatrix(TileKV::at(k_fragment, j, step), b);
+#pragma unroll
+      for (int i = 0; i < kMmaM; ++i) {
+        mma<Element>(x[i][2 * j], a[i], b[0], b[1]);
+        mma<Element>(x[i][2 * j + 1], a[i], b[2], b[3]);
+      }
+    }
+  }
+}
+
+/// Hides what a row does not see of a tile that touches an edge.
+template <typename Config>
+__device__ __forceinline__ void mask_edges(const Problem& p, const Sequence& s, const ForwardRows& rows, int key0,
+                                           float (&x)[Config::kMmaM][Config::kTileN / 8][4]) {
+  constexpr int kColumns = Config::kColumns, kRows = Config::kRows, kMmaN = Config::kTileN / 8;
+  const int lane = threadIdx.x % 32;
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+    const std::int64_t i = rows.query(rows.row(r)), own = key0 + lane % 4 * kColumns;
+    const int first = static_cast<int>(clamp(first_key(p, s, i) - own, 0, kColumns)),
+              end = static_cast<int>(clamp(end_key(p, s, i) - own, 0, kColumns));
+#pragma unroll
+    for (int j = 0; j < kMmaN; ++j) {
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        if (2 * j + e < first || 2 * j + e >= end) x[r / 2][j][r % 2 * 2 + e] = -INFINITY;
+      }
+    }
+  }
+}
+
+/// Online softmax: where a score of some row of the warp exceeds its maximum by too much, the maxima rise, and sums and O shrink.
+template <typename Config>
+__device__ __forceinline__ void raise_maxima(float to_base2, const float (&x)[Config::kMmaM][Config::kTileN / 8][4],
+                                             float (&o)[Config::kMmaM][Config::kDim / 8][4], float (&row_max)[Config::kRows],
+                                             float (&row_sum)[Config::kRows]) {
+  constexpr int kRows = Config::kRows, kMmaN = Config::kTileN / 8, kMmaD = Config::kDim / 8;
+  constexpr float kHeadroom = Config::kHeadroom;
+  float largest[kRows];
+  bool grows = false;
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+    largest[r] = x[r / 2][0][r % 2 * 2];
+#pragma unroll
+    for (int j = 0; j < kMmaN; ++j)
+      largest[r] = fmaxf(largest[r], fmaxf(x[r / 2][j][r % 2 * 2], x[r / 2][j][r % 2 * 2 + 1]));
+    largest[r] *= to_base2;
+    grows = grows || largest[r] > row_max[r] + (8 + kHeadroom);
+  }
+  if (__any_sync(~0u, grows)) {
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      largest[r] = fmaxf(largest[r], __shfl_xor_sync(~0u, largest[r], 1));
+      largest[r] = fmaxf(largest[r], __shfl_xor_sync(~0u, largest[r], 2));
+      // By row, so that no row's bits depend on its neighbours.
+      const float now = largest[r] > row_max[r] + (8 + kHeadroom) ? largest[r] - kHeadroom : row_max[r],
+                  factor = exp2_approx(row_max[r] - now);
+      row_max[r] = now;
+      row_sum[r] *= factor;
+#pragma unroll
+      for (int j = 0; j < kMmaD; ++j) {
+        o[r / 2][j][r % 2 * 2] *= factor;
+        o[r / 2][j][r % 2 * 2 + 1] *= factor;
+      }
+    }
+  }
+}
+
+/// Scores to weights, and o += P V.
+template <typename Config>
+__device__ __forceinline__ void multiply_pv(std::uint32_t v_fragment, float to_base2, bool drops,
+                                            const std::uint32_t (&keep)[Config::kRows],
+                                            float (&x)[Config::kMmaM][Config::kTileN / 8][4],
+                                            float (&o)[Config::kMmaM][Config::kDim / 8][4],
+                                            const float (&row_max)[Config::kRows], float (&row_sum)[Config::kRows]) {
+  using Element = typename Config::Element;
+  using TileKV = typename Config::TileKV;
+  constexpr int kRows = Config::kRows, kMmaM = Config::kMmaM, kMmaD = Config::kDim / 8, kStepsN = Config::kTileN / 16;
+#pragma unroll
+  for (int step = 0; step < kStepsN; ++step) {
+    std::uint32_t a[kMmaM][4];
+#pragma unroll
+    for (int i = 0; i < kMmaM; ++i) {
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          float (&c)[4] = x[i][2 * step + j];
+          const int r = 2 * i + half;
+          c[2 * half] = exp2_approx(fmaf(c[2 * half], to_base2, -row_max[r]));
+          c[2 * half + 1] = exp2_approx(fmaf(c[2 * half + 1], to_base2, -row_max[r]));
+          row_sum[r] += c[2 * half] + c[2 * half + 1];
+        }
+      }
+    }
+    if (drops) {
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+          if ((keep[r] >> (4 * step + e) & 1) == 0) x[r / 2][2 * step + e / 2][r % 2 * 2 + e % 2] = 0;
+        }
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < kMmaM; ++i) {
+#pragma unroll
+      for (int w = 0; w < 4; ++w)
+        a[i][w] = narrow<Element>(x[i][2 * step + w / 2][w % 2 * 2], x[i][2 * step + w / 2][w % 2 * 2 + 1]);
+    }
+#pragma unroll
+    for (int j = 0; j < kMmaD / 2; ++j) {
+      std::uint32_t b[4];
+      ldmatrix_transposed(TileKV::at(v_fragment, step, j), b);
+#pragma unroll
+      for (int i = 0; i < kMmaM; ++i) {
+        mma<Element>(o[i][2 * j], a[i], b[0], b[1]);
+        mma<Element>(o[i][2 * j + 1], a[i], b[2], b[3]);
+      }
+    }
+  }
+}
+
 /// `again` is p, for the one function that is called and not inlined: a parameter whose address is taken is read from memory
 /// wherever it is used.
 template <typename Config, Scores kScores>
@@ -415,15 +569,12 @@ __global__ __launch_bounds__(Config::kThreads,
                              Config::kBlocksPerSm) void sm80_fmha_forward(const __grid_constant__ Problem p,
                                                                           const __grid_constant__ ForwardGrid grid,
                                                                           const __grid_constant__ Problem again) {
-  using Element = typename Config::Element;
   using TileQ = typename Config::TileQ;
   using TileKV = typename Config::TileKV;
   constexpr bool kScored = kScores != Scores::scale;
-  // float16 has few exponents: its weights are 2^7 times what they are elsewhere, 2^15 at most, so that small ones count.
-  constexpr float kHeadroom = std::is_same_v<Element, cutlass::half_t> ? 7 : 0;
   constexpr int kDim = Config::kDim, kTileM = Config::kTileM, kTileN = Config::kTileN, kMmaM = Config::kMmaM,
-                kRows = Config::kRows, kColumns = Config::kColumns, kSlots = Config::kSlots, kThreads = Config::kThreads;
-  constexpr int kMmaN = kTileN / 8, kMmaD = kDim / 8, kStepsD = kDim / 16, kStepsN = kTileN / 16;
+                kRows = Config::kRows, kSlots = Config::kSlots, kThreads = Config::kThreads;
+  constexpr int kMmaN = kTileN / 8, kMmaD = kDim / 8;
   extern __shared__ __align__(128) char shared[];
   const auto shared_q = shared_address(shared);
   const std::uint32_t ring = shared_q + TileQ::kBytes;
@@ -537,80 +688,14 @@ __global__ __launch_bounds__(Config::kThreads,
       load_tile(2 * n + kSlots - 1);
     }
     if (visible) {
-#pragma unroll
-      for (int i = 0; i < kMmaM; ++i) {
-#pragma unroll
-        for (int j = 0; j < kMmaN; ++j) x[i][j][0] = x[i][j][1] = x[i][j][2] = x[i][j][3] = 0;
-      }
-      const std::uint32_t k_fragment = first_k_fragment + 2 * n % kSlots * TileKV::kBytes;
-#pragma unroll
-      for (int step = 0; step < kStepsD; ++step) {
-        std::uint32_t a[kMmaM][4];
-#pragma unroll
-        for (int i = 0; i < kMmaM; ++i) {
-          if (step < Config::kKept) {
-            a[i][0] = q[step][i][0], a[i][1] = q[step][i][1], a[i][2] = q[step][i][2], a[i][3] = q[step][i][3];
-          } else {
-            ldmatrix(TileQ::at(first_q, i, step), a[i]);
-          }
-        }
-#pragma unroll
-        for (int j = 0; j < kMmaN / 2; ++j) {
-          std::uint32_t b[4];
-          ldmatrix(TileKV::at(k_fragment, j, step), b);
-#pragma unroll
-          for (int i = 0; i < kMmaM; ++i) {
-            mma<Element>(x[i][2 * j], a[i], b[0], b[1]);
-            mma<Element>(x[i][2 * j + 1], a[i], b[2], b[3]);
-          }
-        }
-      }
+      multiply_qk<Config>(first_q, first_k_fragment + 2 * n % kSlots * TileKV::kBytes, q, x);
       if constexpr (kScored) {
         score<Config, kScores>(p, s, tile, rows, key0, x);
       }
       if (key0 < all_first || key0 + kTileN > all_end) {
-#pragma unroll
-        for (int r = 0; r < kRows; ++r) {
-          const std::int64_t i = rows.query(rows.row(r)), own = key0 + lane % 4 * kColumns;
-          const int first = static_cast<int>(clamp(first_key(p, s, i) - own, 0, kColumns)),
-                    end = static_cast<int>(clamp(end_key(p, s, i) - own, 0, kColumns));
-#pragma unroll
-          for (int j = 0; j < kMmaN; ++j) {
-#pragma unroll
-            for (int e = 0; e < 2; ++e) {
-              if (2 * j + e < first || 2 * j + e >= end) x[r / 2][j][r % 2 * 2 + e] = -INFINITY;
-            }
-          }
-        }
+        mask_edges<Config>(p, s, rows, key0, x);
       }
-      float largest[kRows];
-      bool grows = false;
-#pragma unroll
-      for (int r = 0; r < kRows; ++r) {
-        largest[r] = x[r / 2][0][r % 2 * 2];
-#pragma unroll
-        for (int j = 0; j < kMmaN; ++j)
-          largest[r] = fmaxf(largest[r], fmaxf(x[r / 2][j][r % 2 * 2], x[r / 2][j][r % 2 * 2 + 1]));
-        largest[r] *= to_base2;
-        grows = grows || largest[r] > row_max[r] + (8 + kHeadroom);
-      }
-      if (__any_sync(~0u, grows)) {
-#pragma unroll
-        for (int r = 0; r < kRows; ++r) {
-          largest[r] = fmaxf(largest[r], __shfl_xor_sync(~0u, largest[r], 1));
-          largest[r] = fmaxf(largest[r], __shfl_xor_sync(~0u, largest[r], 2));
-          // By row, so that no row's bits depend on its neighbours.
-          const float now = largest[r] > row_max[r] + (8 + kHeadroom) ? largest[r] - kHeadroom : row_max[r],
-                      factor = exp2_approx(row_max[r] - now);
-          row_max[r] = now;
-          row_sum[r] *= factor;
-#pragma unroll
-          for (int j = 0; j < kMmaD; ++j) {
-            o[r / 2][j][r % 2 * 2] *= factor;
-            o[r / 2][j][r % 2 * 2 + 1] *= factor;
-          }
-        }
-      }
+      raise_maxima<Config>(to_base2, x, o, row_max, row_sum);
     }
     if constexpr (!Config::kPaired) {
       cp_async_wait<kSlots - 2>();
@@ -621,50 +706,8 @@ __global__ __launch_bounds__(Config::kThreads,
       std::uint32_t keep[kRows];
       const bool drops = kScores == Scores::any && p.rng_state != nullptr;
       if (drops) draw<Config>(p, tile, rows, key0, keep);
-      const std::uint32_t v_fragment = first_v_fragment + (2 * n + 1) % kSlots * TileKV::kBytes;
-#pragma unroll
-      for (int step = 0; step < kStepsN; ++step) {
-        std::uint32_t a[kMmaM][4];
-#pragma unroll
-        for (int i = 0; i < kMmaM; ++i) {
-#pragma unroll
-          for (int j = 0; j < 2; ++j) {
-#pragma unroll
-            for (int half = 0; half < 2; ++half) {
-              float (&c)[4] = x[i][2 * step + j];
-              const int r = 2 * i + half;
-              c[2 * half] = exp2_approx(fmaf(c[2 * half], to_base2, -row_max[r]));
-              c[2 * half + 1] = exp2_approx(fmaf(c[2 * half + 1], to_base2, -row_max[r]));
-              row_sum[r] += c[2 * half] + c[2 * half + 1];
-            }
-          }
-        }
-        if (drops) {
-#pragma unroll
-          for (int r = 0; r < kRows; ++r) {
-#pragma unroll
-            for (int e = 0; e < 4; ++e) {
-              if ((keep[r] >> (4 * step + e) & 1) == 0) x[r / 2][2 * step + e / 2][r % 2 * 2 + e % 2] = 0;
-            }
-          }
-        }
-#pragma unroll
-        for (int i = 0; i < kMmaM; ++i) {
-#pragma unroll
-          for (int w = 0; w < 4; ++w)
-            a[i][w] = narrow<Element>(x[i][2 * step + w / 2][w % 2 * 2], x[i][2 * step + w / 2][w % 2 * 2 + 1]);
-        }
-#pragma unroll
-        for (int j = 0; j < kMmaD / 2; ++j) {
-          std::uint32_t b[4];
-          ldmatrix_transposed(TileKV::at(v_fragment, step, j), b);
-#pragma unroll
-          for (int i = 0; i < kMmaM; ++i) {
-            mma<Element>(o[i][2 * j], a[i], b[0], b[1]);
-            mma<Element>(o[i][2 * j + 1], a[i], b[2], b[3]);
-          }
-        }
-      }
+      multiply_pv<Config>(first_v_fragment + (2 * n + 1) % kSlots * TileKV::kBytes, to_base2, drops, keep, x, o, row_max,
+                          row_sum);
     }
   }
   cp_async_wait<0>();
