@@ -150,8 +150,7 @@ __device__ __forceinline__ void load_statistics(std::uint32_t address, float (&l
 template <int kThreads>
 __device__ __forceinline__ float block_sum(float value) {
   __shared__ float shares[kThreads / 32];
-#pragma unroll
-  for (int step = 16; step > 0; step /= 2) value += __shfl_xor_sync(~0u, value, step);
+  value = sum_lanes(value);
   __syncthreads();
   if (threadIdx.x % 32 == 0) shares[threadIdx.x / 32] = value;
   __syncthreads();

@@ -111,8 +111,7 @@ __global__ __launch_bounds__(128, 8) void sm80_fmha_preprocess(const __grid_cons
 #pragma unroll
       for (int e = 0; e < 8; ++e) sum = fmaf(x[e], y[e], sum);
     }
-#pragma unroll
-    for (int step = kLanes / 2; step > 0; step /= 2) sum += __shfl_xor_sync(~0u, sum, step);
+    sum = sum_lanes<kLanes>(sum);
     if (lane == 0) {
       float lse = INFINITY;
       if (i < s.len_q) {

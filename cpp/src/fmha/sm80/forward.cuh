@@ -749,7 +749,7 @@ __global__ __launch_bounds__(128, 10) void sm80_fmha_combine(const __grid_consta
   float largest = kNoMaximum;
   for (std::uint32_t split = lane; split < grid.splits; split += 32)
     largest = fmaxf(largest, grid.partial_lse[split * grid.rows + row]);
-  for (int step = 16; step > 0; step /= 2) largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, step));
+  largest = reduce_lanes(largest, [](float x, float y) { return fmaxf(x, y); });
   float sum = 0, farthest = fabsf(largest);
   if (p.sink != nullptr) {
     const float sink = load_side<Element>(p.sink, p.sink_type, head * p.sink_head) * kLog2e;

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <limits>
 
+#include "core/sm80/warp.cuh"
 #include "fmha/score.hpp"
 
 namespace cutplan::fmha::sm80 {
@@ -111,17 +112,13 @@ static __device__ __noinline__ void attend_row(const Problem& p, std::int64_t ba
       dot += load<float>(p.q, p.operand, q + c) * load<float>(p.k, p.operand, k + j * p.k_strides.row + c);
     return scores.logit(p, dot, i, j, derivative);
   };
-  const auto over_lanes = [](float x, const auto& combine) {
-#pragma unroll
-    for (int step = 16; step > 0; step /= 2) x = combine(x, __shfl_xor_sync(~0u, x, step));
-    return x;
-  };
   const float sink = p.sink != nullptr ? load<float>(p.sink, p.sink_type, head * p.sink_head) : -infinity<float>();
   float largest = sink, sum = 0, o[kColumns] = {};
 #pragma unroll 1
   for (std::int64_t j0 = begin; j0 < end; j0 += 32) {
     const std::int64_t own = j0 + lane;
-    const float x = score(own), now = fmaxf(largest, over_lanes(x, [](float x, float y) { return fmaxf(x, y); })),
+    const float x = score(own),
+                now = fmaxf(largest, cutplan::sm80::reduce_lanes(x, [](float x, float y) { return fmaxf(x, y); })),
                 shrink = largest == -infinity<float>() ? 0 : expf(largest - now);
     float weight = x == -infinity<float>() ? 0 : expf(x - now);
     sum = sum * shrink + weight;
@@ -143,7 +140,7 @@ static __device__ __noinline__ void attend_row(const Problem& p, std::int64_t ba
       }
     }
   }
-  sum = over_lanes(sum, [](float x, float y) { return x + y; });
+  sum = cutplan::sm80::sum_lanes(sum);
   if (sink != -infinity<float>()) sum += expf(sink - largest);
   const float factor = sum == 0 ? 0 : p.keep_scale / sum;
   const std::int64_t to = batch * p.o_strides.batch + head * p.o_strides.head + (s.first_q + i) * p.o_strides.row;
@@ -212,8 +209,7 @@ __device__ __noinline__ RowWeights<T> far_row(const Problem& p, std::int64_t bat
   RowWeights<T> row{max(largest - tolerance, -std::numeric_limits<T>::max()), 0};
   T sum = 0;
   each([&](T score, T) { sum += exp(row.exponent(score)); });
-#pragma unroll
-  for (int lane = 16; lane > 0; lane /= 2) sum += __shfl_xor_sync(~0u, sum, lane);
+  sum = cutplan::sm80::sum_lanes(sum);
   if (sink != -infinity<T>()) sum += exp(row.exponent(sink));
   row.log_sum = sum == 0 ? infinity<T>() : log(sum);
   // At most the LSE of these keys, as this function rounds scores: above it by more, the LSE given has others.

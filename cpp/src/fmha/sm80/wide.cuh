@@ -351,14 +351,6 @@ __device__ __forceinline__ typename Math::T kept(const std::uint8_t* keep, const
   return keep[query * (Math::kSide / 8) + key / 8] >> key % 8 & 1 ? T(65536) / static_cast<T>(p.keep_threshold) : T(0);
 }
 
-/// Over the threads that share a row.
-template <typename Math, typename T, typename F>
-__device__ __forceinline__ T reduce_row(T x, F f) {
-#pragma unroll
-  for (int lane = Math::kParts / 2; lane > 0; lane /= 2) x = f(x, __shfl_xor_sync(0xffffffffu, x, lane));
-  return x;
-}
-
 // ---- Work ----
 
 /// Items of work: `per_head` of them to each batch entry and head, each with every per_head'th tile. Tiles are not items
@@ -424,7 +416,7 @@ __global__ __launch_bounds__(wide_threads, wide_blocks) void sm80_fmha_wide_forw
         weights[c] = head.logit(p, weights[c], i0 + row, j0 + c, derivative);
         now = max(now, weights[c]);
       }
-      now = reduce_row<Math>(now, [](T a, T b) { return max(a, b); });
+      now = cutplan::sm80::reduce_lanes<Math::kParts>(now, [](T a, T b) { return max(a, b); });
       const T reference = now == -infinity<T>() ? 0 : now;
       T added = 0;
 #pragma unroll 1
@@ -434,7 +426,7 @@ __global__ __launch_bounds__(wide_threads, wide_blocks) void sm80_fmha_wide_forw
         weights[c] = weight * kept<Math>(shared.keep, p, row, c);
       }
       const T shrink = exp(highest - reference);
-      added = reduce_row<Math>(added, [](T a, T b) { return a + b; });
+      added = cutplan::sm80::reduce_lanes<Math::kParts>(added, [](T a, T b) { return a + b; });
       __syncwarp();  // all have read the old maximum
       if (part == 0) {
         sum = sum * shrink + added;
@@ -493,8 +485,7 @@ __global__ __launch_bounds__(wide_threads, 4) void sm80_fmha_wide_statistics(con
     for (std::int64_t c = lane; c < p.dim_v; c += 32) {
       sum += static_cast<double>(grad[c]) * static_cast<double>(load<T>(p.o, p.o_type, o + c));
     }
-#pragma unroll
-    for (int offset = 16; offset > 0; offset /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, offset);
+    sum = cutplan::sm80::sum_lanes(sum);
     const float lse = p.lse[batch * p.lse_batch + head * p.lse_head + i];
     RowWeights<T> weights{static_cast<T>(lse), 0};
     if (abs(lse) >= kFarLse && lse != -infinity<float>()) {
@@ -595,7 +586,7 @@ __global__ __launch_bounds__(wide_threads, wide_blocks) void sm80_fmha_wide_dq(c
                      head.batch * b.dq_strides.batch + head.head * b.dq_strides.head + (s.first_q + i0) * b.dq_strides.row,
                      b.dq_strides.row, s.len_q - i0, p.dim, AsIs<T>{});
     if (distances != nullptr) {
-      distance = reduce_row<Math>(distance, [](T x, T y) { return x + y; });
+      distance = cutplan::sm80::reduce_lanes<Math::kParts>(distance, [](T x, T y) { return x + y; });
       const std::int64_t i = i0 + threadIdx.x / Math::kParts;
       if (threadIdx.x % Math::kParts == 0 && i < s.len_q) distances[row_index(p, s, head.batch, head.head, i)] = distance;
     }
