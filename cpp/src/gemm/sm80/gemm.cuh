@@ -211,6 +211,19 @@ class Loader {
   std::uint32_t held_[kCopies][4];  // used by fetch and flush alone
 };
 
+/// Row i of a warp's blocks of 16 x 8 sums, of one K block.
+template <typename Config>
+__device__ __forceinline__ void multiply_row(float (&acc)[Config::kMmaM * Config::kMmaN * 4], int i,
+                                             const std::uint32_t (&a)[4], const std::uint32_t (&b)[Config::kMmaN / 2][4]) {
+  constexpr int kMmaN = Config::kMmaN;
+#pragma unroll
+  for (int j = 0; j < kMmaN; ++j) {
+    // Back and forth along N, so that neighbours in issue order share a fragment.
+    const int n = i % 2 ? kMmaN - 1 - j : j;
+    mma<typename Config::Element>(&acc[(i * kMmaN + n) * 4], a, b[n / 2][n % 2 * 2], b[n / 2][n % 2 * 2 + 1]);
+  }
+}
+
 template <typename Config>
 __global__ __launch_bounds__(Config::kThreads) void sm80_gemm(const __grid_constant__ Problem p,
                                                               const __grid_constant__ TileGrid grid) {
@@ -331,13 +344,7 @@ __global__ __launch_bounds__(Config::kThreads) void sm80_gemm(const __grid_const
                 copy_chunk(chunk, ring + free_slot, runs_a, runs_b);
             }
           }
-#pragma unroll
-          for (int j = 0; j < kMmaN; ++j) {
-            // Back and forth along N, so that neighbours in issue order share a fragment.
-            const int n = i % 2 ? kMmaN - 1 - j : j;
-            mma<typename Config::Element>(&acc[(i * kMmaN + n) * 4], a[k_block % 2][i], b[k_block % 2][n / 2][n % 2 * 2],
-                                          b[k_block % 2][n / 2][n % 2 * 2 + 1]);
-          }
+          multiply_row<Config>(acc, i, a[k_block % 2][i], b[k_block % 2]);
         }
       }
       if (incoming < steps) finish_copy(free_slot);
