@@ -21,6 +21,8 @@ from sass import demangle, dump, tool
 
 _INSTRUCTION = re.compile(r"\s+/\*[0-9a-f]+\*/\s+(.*?)\s*;")
 _LABEL = re.compile(r"\.L_x_\d+")
+# In the names of a unit's own functions, to keep units apart: the file's name, digests of where it lies.
+_OF_UNIT = re.compile(r"\d+_INTERNAL_[0-9a-f]{8}_\d+_\w+?_cu_[0-9a-f]{8}")
 
 Functions = dict[tuple[str, str, str], str]  # unit, architecture and mangled name: digest of the code
 
@@ -44,7 +46,7 @@ def functions_of_listing(listing: str) -> dict[str, str]:
         elif line.startswith(".L_x_"):
             lines.append(_LABEL.sub(number, line))
         elif match := _INSTRUCTION.match(line):
-            lines.append(_LABEL.sub(number, match[1].replace(name, "")))
+            lines.append(_LABEL.sub(number, _OF_UNIT.sub("", match[1].replace(name, ""))))
     close()
     return found
 

@@ -88,6 +88,11 @@ def test_code_is_compared_without_its_labels(monkeypatch: pytest.MonkeyPatch) ->
     assert functions(re.sub(r"_x_(\d+)", lambda m: f"_x_{int(m[1]) + 40}", LISTING)) == code
     renamed = functions(LISTING.replace("_Z6kernelv", "_Z5otherv"))
     assert renamed["_Z5otherv"] == code["_Z6kernelv"]
+    # A function of the unit's own: its name has digests of where the unit's file lies.
+    call = "CALL.REL.NOINC `($_Z6kernelv$_ZN{}4gemm6finishEv)"
+    units = ("36_INTERNAL_fa89f0aa_6_f64_cu_7bb4833d", "38_INTERNAL_562227c0_8_large_cu_7bb4833d")
+    here, there = (functions(LISTING.replace("LDL R9", call.format(unit), 1)) for unit in units)
+    assert here == there != code
     for before, after in (
         ("R4, R8, R10", "R4, R8, R12"),
         ("@!P1 BRA `(.L_x_3)", "@!P1 BRA `(.L_x_4)"),
