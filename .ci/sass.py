@@ -110,7 +110,7 @@ class Entry:
 class Unit:
     """One object file."""
 
-    label: str  # <family>/<sku>/<file>
+    label: str  # <family>/<sku>/<unit>
     sku: str
     entries: dict[str, dict[str, Entry]]  # by real architecture and mangled name
     ptx: set[str]  # virtual architectures

@@ -9,27 +9,14 @@
 #include "cutplan/version.hpp"
 #include "fmha/check.hpp"
 #include "fmha/host.hpp"
-#include "fmha/kernels.hpp"
 #include "fmha/score.hpp"
 #include "fmha/support.hpp"
+#include "fmha/units.hpp"
 
 namespace cutplan::fmha {
 namespace {
 
 using std::int64_t;
-
-// One line a type. A new size class, type or architecture is a name here and a unit in its smNN folder.
-const KernelTable* const tables[] = {
-    &fmha_host_kernels,
-#if CUTPLAN_SM80
-    &sm80_f16_32,       &sm80_f16_64,  &sm80_f16_96,   &sm80_f16_128,  &sm80_f16_192,  &sm80_f16_256, &sm80_bf16_32,
-    &sm80_bf16_64,      &sm80_bf16_96, &sm80_bf16_128, &sm80_bf16_192, &sm80_bf16_256, &sm80_wide,
-#endif
-#if CUTPLAN_SM89
-    &sm89_f16_32,       &sm89_f16_64,  &sm89_f16_96,   &sm89_f16_128,  &sm89_f16_192,  &sm89_f16_256, &sm89_bf16_32,
-    &sm89_bf16_64,      &sm89_bf16_96, &sm89_bf16_128, &sm89_bf16_192, &sm89_bf16_256,
-#endif
-};
 
 template <typename Visit>
 void for_each_kernel(const Visit& visit) {

@@ -8,33 +8,16 @@
 #include "cutplan/version.hpp"
 #include "gemm/check.hpp"
 #include "gemm/host.hpp"
-#include "gemm/kernels.hpp"
 #include "gemm/operands.hpp"
 #include "gemm/stream_k.hpp"
 #include "gemm/support.hpp"
 #include "gemm/tune.hpp"
+#include "gemm/units.hpp"
 
 namespace cutplan::gemm {
 namespace {
 
 using std::int64_t;
-
-// One line a unit. A new tile, type or architecture is a line here and a unit in its smNN folder. Of kernels that are equally
-// fast by the cost model the first is taken.
-const KernelTable* const tables[] = {
-    &gemm_host_kernels,
-#if CUTPLAN_SM90
-    &sm90_f16_large,    &sm90_f16_medium, &sm90_f16_small, &sm90_bf16_large, &sm90_bf16_medium, &sm90_bf16_small,
-    &sm90_f16_few,      &sm90_bf16_few,   &sm90_f16_gated, &sm90_bf16_gated, &sm90_f32,         &sm90_f64,
-#endif
-#if CUTPLAN_SM89
-    &sm89_f16,          &sm89_bf16,
-#endif
-#if CUTPLAN_SM80
-    &sm80_f16_large,    &sm80_f16_medium, &sm80_f16_small, &sm80_bf16_large, &sm80_bf16_medium, &sm80_bf16_small,
-    &sm80_f16_gated,    &sm80_bf16_gated, &sm80_f32_tf32,  &sm80_f32_tf32x3, &sm80_f32_strict,  &sm80_f64,
-#endif
-};
 
 template <typename Visit>
 void for_each_kernel(const Visit& visit) {

@@ -102,8 +102,11 @@ void prepare_backward(const Kernel&) {
   load_kernel(sm80_fmha_dsink<Config>);
 }
 
-template <typename Config>
+/// An entry of a table.
+template <Arch kArch, typename Element, int kDim, int kTileM, int kTileN, int kWarpsN, int kWarpsD, int kStages,
+          int kBlocksPerSm>
 constexpr Kernel backward_kernel(double teraflops) {
+  using Config = BackwardConfig<kArch, Element, kDim, kTileM, kTileN, kWarpsN, kWarpsD, kStages, kBlocksPerSm>;
   Kernel k = describe<Config>(Pass::backward, teraflops);
   k.stages = Config::kStages;
   k.run_backward = run_backward<Config>;

@@ -852,8 +852,10 @@ void prepare_forward(const Kernel&) {
   load_kernel(sm80_fmha_alone);
 }
 
-template <typename Config>
+/// An entry of a table.
+template <Arch kArch, typename Element, int kDim, int kTileM, int kTileN, int kWarps, int kSlots, int kBlocksPerSm>
 constexpr Kernel forward_kernel(double teraflops) {
+  using Config = ForwardConfig<kArch, Element, kDim, kTileM, kTileN, kWarps, kSlots, kBlocksPerSm>;
   Kernel k = describe<Config>(Pass::forward, teraflops);
   k.stages = Config::kSlots;
   k.run_forward = run_forward<Config>;

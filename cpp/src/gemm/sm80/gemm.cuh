@@ -25,6 +25,7 @@
 #include "core/sm80/mma.cuh"
 #include "gemm/epilogue.cuh"
 #include "gemm/support.hpp"
+#include "gemm/table.cuh"
 #include "gemm/tiles.cuh"
 
 namespace cutplan::gemm::sm80 {
@@ -391,17 +392,17 @@ void run(const Kernel&, const Problem& p, const Launch& launch) {
 }
 
 template <Arch kArch, typename Element, GemmLayout kLayout, int kTileM, int kTileN, int kTileK, int kStages, int kWarpsM,
-          int kWarpsN, int kAlignment, bool kGated>
-constexpr Kernel kernel(DType operand, double peak_fraction) {
-  using C = Config<Element, kLayout, kTileM, kTileN, kTileK, kStages, kWarpsM, kWarpsN, kAlignment, kGated>;
+          int kWarpsN, int kAlignment, Gate kGate>
+constexpr Kernel kernel(double peak_fraction) {
+  using C = Config<Element, kLayout, kTileM, kTileN, kTileK, kStages, kWarpsM, kWarpsN, kAlignment, kGate == Gate::separate>;
   Kernel k{};
   k.arch = kArch;
   k.backend = Backend::cute;
-  k.operand = operand;
+  k.operand = dtype_of<Element>();
   k.math = Math::strict;
   k.layout = kLayout;
   k.tile_m = kTileM;
-  k.gate = kGated ? Gate::separate : Gate::none;
+  k.gate = kGate;
   k.tile_n = C::kColumns;
   k.tile_k = kTileK;
   k.stages = kStages;
@@ -414,7 +415,7 @@ constexpr Kernel kernel(DType operand, double peak_fraction) {
   k.shared_memory = C::kSharedMemory;
   k.minimum_compute_capability = kArch == Arch::sm89 ? 89 : 80;
   k.maximum_compute_capability = kArch == Arch::sm89 ? 90 : any_newer;
-  k.splits_k = !kGated;
+  k.splits_k = kGate == Gate::none;
   k.groups = true;
   k.peak_fraction = peak_fraction;
   k.exposed_seconds = 1.6e-6;
@@ -423,16 +424,12 @@ constexpr Kernel kernel(DType operand, double peak_fraction) {
   return k;
 }
 
-}  // namespace cutplan::gemm::sm80
+/// A table: one tile, in each of the layouts.
+template <Arch kArch, typename Element, int kTileM, int kTileN, int kTileK, int kStages, int kWarpsM, int kWarpsN,
+          int kAlignment, Gate kGate = Gate::none, GemmLayout... kLayouts>
+constexpr std::array<Kernel, sizeof...(kLayouts)> kernels(Layouts<kLayouts...>, double peak_fraction) {
+  return {kernel<kArch, Element, kLayouts, kTileM, kTileN, kTileK, kStages, kWarpsM, kWarpsN, kAlignment, kGate>(
+      peak_fraction)...};
+}
 
-/// Four entries of a table: one tile in all layouts. The last argument is whether it is gated.
-#define CUTPLAN_SM80_GEMM(arch, Element, operand, tile_m, tile_n, tile_k, stages, warps_m, warps_n, alignment,            \
-                          peak_fraction, gated)                                                                           \
-  sm80::kernel<Arch::arch, Element, GemmLayout::rcr, tile_m, tile_n, tile_k, stages, warps_m, warps_n, alignment, gated>( \
-      operand, peak_fraction),                                                                                            \
-      sm80::kernel<Arch::arch, Element, GemmLayout::rrr, tile_m, tile_n, tile_k, stages, warps_m, warps_n, alignment,     \
-                   gated>(operand, peak_fraction),                                                                        \
-      sm80::kernel<Arch::arch, Element, GemmLayout::crr, tile_m, tile_n, tile_k, stages, warps_m, warps_n, alignment,     \
-                   gated>(operand, peak_fraction),                                                                        \
-      sm80::kernel<Arch::arch, Element, GemmLayout::ccr, tile_m, tile_n, tile_k, stages, warps_m, warps_n, alignment,     \
-                   gated>(operand, peak_fraction)
+}  // namespace cutplan::gemm::sm80

@@ -44,6 +44,7 @@
 #include "core/sm80/memory.cuh"
 #include "gemm/epilogue.cuh"
 #include "gemm/support.hpp"
+#include "gemm/table.cuh"
 #include "gemm/tiles.cuh"
 
 namespace cutplan::gemm::sm80 {
@@ -922,16 +923,13 @@ constexpr Kernel wide_kernel(double peak_fraction) {
   return k;
 }
 
-}  // namespace cutplan::gemm::sm80
+/// A table: one tile, in each of the layouts.
+template <Arch kArch, typename Element, Math kMath, int kTileM, int kTileN, int kTileK, int kStages, int kWarpsM,
+          int kWarpsN, int kWarpsK, int kAlignment, GemmLayout... kLayouts>
+constexpr std::array<Kernel, sizeof...(kLayouts)> wide_kernels(Layouts<kLayouts...>, double peak_fraction) {
+  return {
+      wide_kernel<kArch, Element, kMath, kLayouts, kTileM, kTileN, kTileK, kStages, kWarpsM, kWarpsN, kWarpsK, kAlignment>(
+          peak_fraction)...};
+}
 
-/// Four entries of a table: one tile in all layouts.
-#define CUTPLAN_WIDE_GEMM(arch, Element, math, tile_m, tile_n, tile_k, stages, warps_m, warps_n, warps_k, alignment,        \
-                          peak_fraction)                                                                                    \
-  sm80::wide_kernel<Arch::arch, Element, Math::math, GemmLayout::rcr, tile_m, tile_n, tile_k, stages, warps_m, warps_n,     \
-                    warps_k, alignment>(peak_fraction),                                                                     \
-      sm80::wide_kernel<Arch::arch, Element, Math::math, GemmLayout::rrr, tile_m, tile_n, tile_k, stages, warps_m, warps_n, \
-                        warps_k, alignment>(peak_fraction),                                                                 \
-      sm80::wide_kernel<Arch::arch, Element, Math::math, GemmLayout::crr, tile_m, tile_n, tile_k, stages, warps_m, warps_n, \
-                        warps_k, alignment>(peak_fraction),                                                                 \
-      sm80::wide_kernel<Arch::arch, Element, Math::math, GemmLayout::ccr, tile_m, tile_n, tile_k, stages, warps_m, warps_n, \
-                        warps_k, alignment>(peak_fraction)
+}  // namespace cutplan::gemm::sm80

@@ -38,6 +38,7 @@
 #include "gemm/epilogue.cuh"
 #include "gemm/sm90/operand_map.hpp"
 #include "gemm/sm90/stream_k.cuh"
+#include "gemm/table.cuh"
 
 namespace cutplan::gemm::sm90 {
 
@@ -491,16 +492,16 @@ void run(const Kernel&, const Problem& p, const Launch& launch) {
 }
 
 template <typename Element, GemmLayout kLayout, int kTileM, int kTileN, int kStages, int kClusterM, Schedule kSchedule,
-          bool kGated>
-constexpr Kernel kernel(DType operand, double peak_fraction, double exposed_seconds) {
-  using C = Config<Element, kLayout, kTileM, kTileN, kStages, kClusterM, kSchedule, kGated>;
+          Gate kGate>
+constexpr Kernel kernel(double peak_fraction, double exposed_seconds) {
+  using C = Config<Element, kLayout, kTileM, kTileN, kStages, kClusterM, kSchedule, kGate == Gate::separate>;
   Kernel k{};
   k.arch = Arch::sm90;
   k.backend = Backend::cute;
-  k.operand = operand;
-  k.math = operand == DType::f32 ? Math::tf32 : Math::strict;
+  k.operand = dtype_of<Element>();
+  k.math = k.operand == DType::f32 ? Math::tf32 : Math::strict;
   k.layout = kLayout;
-  k.gate = kGated ? Gate::separate : Gate::none;
+  k.gate = kGate;
   k.tile_m = kTileM;
   k.tile_n = C::kColumns;
   k.tile_k = C::kTileK;
@@ -513,7 +514,7 @@ constexpr Kernel kernel(DType operand, double peak_fraction, double exposed_seco
   k.blocks_by_registers = 1;
   k.shared_memory = C::kSharedMemory;
   k.minimum_compute_capability = k.maximum_compute_capability = 90;
-  k.splits_k = kClusterM == 1 && !kGated;
+  k.splits_k = kClusterM == 1 && kGate == Gate::none;
   k.streams_k = true;
   k.groups = C::kGroups;
   k.peak_fraction = peak_fraction;
@@ -523,15 +524,13 @@ constexpr Kernel kernel(DType operand, double peak_fraction, double exposed_seco
   return k;
 }
 
-}  // namespace cutplan::gemm::sm90
+/// A table: one tile, in each of the layouts.
+template <typename Element, int kTileM, int kTileN, int kStages, int kClusterM, Schedule kSchedule, Gate kGate = Gate::none,
+          GemmLayout... kLayouts>
+constexpr std::array<Kernel, sizeof...(kLayouts)> kernels(Layouts<kLayouts...>, double peak_fraction,
+                                                          double exposed_seconds) {
+  return {
+      kernel<Element, kLayouts, kTileM, kTileN, kStages, kClusterM, kSchedule, kGate>(peak_fraction, exposed_seconds)...};
+}
 
-/// Four entries of a table: one tile in all layouts. The last argument is whether it is gated.
-#define CUTPLAN_SM90_GEMM(Element, operand, tile_m, tile_n, stages, cluster_m, schedule, peak_fraction, exposed, gated) \
-  sm90::kernel<Element, GemmLayout::rcr, tile_m, tile_n, stages, cluster_m, sm90::Schedule::schedule, gated>(           \
-      operand, peak_fraction, exposed),                                                                                 \
-      sm90::kernel<Element, GemmLayout::rrr, tile_m, tile_n, stages, cluster_m, sm90::Schedule::schedule, gated>(       \
-          operand, peak_fraction, exposed),                                                                             \
-      sm90::kernel<Element, GemmLayout::crr, tile_m, tile_n, stages, cluster_m, sm90::Schedule::schedule, gated>(       \
-          operand, peak_fraction, exposed),                                                                             \
-      sm90::kernel<Element, GemmLayout::ccr, tile_m, tile_n, stages, cluster_m, sm90::Schedule::schedule, gated>(       \
-          operand, peak_fraction, exposed)
+}  // namespace cutplan::gemm::sm90

@@ -22,6 +22,7 @@
 #include "core/sm90/tma.cuh"
 #include "gemm/epilogue.cuh"
 #include "gemm/sm90/operand_map.hpp"
+#include "gemm/table.cuh"
 #include "gemm/tiles.cuh"
 
 namespace cutplan::gemm::sm90::swap_ab {
@@ -244,16 +245,16 @@ void run(const Kernel&, const Problem& p, const Launch& launch) {
   }
 }
 
-template <typename Element, GemmLayout kLayout, int kRows, int kStages, bool kGated>
-constexpr Kernel kernel(DType operand, double peak_fraction, double exposed_seconds) {
-  using C = Config<Element, kLayout, kRows, kStages, kGated>;
+template <typename Element, GemmLayout kLayout, int kRows, int kStages, Gate kGate>
+constexpr Kernel kernel(double peak_fraction, double exposed_seconds) {
+  using C = Config<Element, kLayout, kRows, kStages, kGate == Gate::separate>;
   Kernel k{};
   k.arch = Arch::sm90;
   k.backend = Backend::cute;
-  k.operand = operand;
-  k.math = operand == DType::f32 ? Math::tf32 : Math::strict;
+  k.operand = dtype_of<Element>();
+  k.math = k.operand == DType::f32 ? Math::tf32 : Math::strict;
   k.layout = kLayout;
-  k.gate = kGated ? Gate::separate : Gate::none;
+  k.gate = kGate;
   k.tile_m = kRows;
   k.tile_n = C::kColumns;
   k.tile_k = C::kTileK;
@@ -274,9 +275,14 @@ constexpr Kernel kernel(DType operand, double peak_fraction, double exposed_seco
   return k;
 }
 
-}  // namespace cutplan::gemm::sm90::swap_ab
+/// With a row-major A.
+inline constexpr Layouts<GemmLayout::rcr, GemmLayout::rrr> both_layouts{};
 
-/// Entries of a table: one tile in both layouts. The last argument is whether it is gated.
-#define CUTPLAN_SM90_SWAP_AB(Element, operand, rows, stages, peak_fraction, gated)                      \
-  sm90::swap_ab::kernel<Element, GemmLayout::rcr, rows, stages, gated>(operand, peak_fraction, 0.2e-6), \
-      sm90::swap_ab::kernel<Element, GemmLayout::rrr, rows, stages, gated>(operand, peak_fraction, 0.2e-6)
+/// A table: one tile, in each of the layouts.
+template <typename Element, int kRows, int kStages, Gate kGate = Gate::none, GemmLayout... kLayouts>
+constexpr std::array<Kernel, sizeof...(kLayouts)> kernels(Layouts<kLayouts...>, double peak_fraction,
+                                                          double exposed_seconds) {
+  return {kernel<Element, kLayouts, kRows, kStages, kGate>(peak_fraction, exposed_seconds)...};
+}
+
+}  // namespace cutplan::gemm::sm90::swap_ab

@@ -1,0 +1,17 @@
+// Head dimensions up to 128. A block has 99 KiB of shared memory on Ada, an SM 100; chosen to fit, not measured there.
+#include <array>
+
+#include "fmha/sm80/backward_launch.cuh"
+#include "fmha/sm80/forward.cuh"
+
+namespace cutplan::fmha {
+
+using Element = CUTPLAN_ELEMENT;
+static constexpr std::array table = {
+    sm80::forward_kernel<Arch::sm89, Element, 128, 64, 64, 4, 2, 2>(300),     // 48 KiB
+    sm80::forward_kernel<Arch::sm89, Element, 128, 128, 64, 4, 3, 1>(280),    // 80 KiB
+    sm80::backward_kernel<Arch::sm89, Element, 128, 64, 64, 2, 2, 1, 1>(264)  // 89 KiB
+};
+extern const KernelTable CUTPLAN_UNIT = {table.data(), table.size()};
+
+}  // namespace cutplan::fmha
