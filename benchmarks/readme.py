@@ -155,6 +155,7 @@ def selection() -> str:
         if unmeasured:
             sys.exit(f"benchmarks.readme: picked, but not measured: {', '.join(unmeasured)}")
         count, mean = verdicts["all"].count, verdicts["all"].gain
+        assert mean is not None
         lines.append(
             f"- Matmul, {count} problems from 1 row to {max(p['shape'][0] for p in record['problems'])}, "
             f"16-bit, on one {record['device']['name']}: what `select` picks runs at {mean:.3f} times "

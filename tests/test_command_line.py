@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import pathlib
 import random
 import subprocess
 import sys
-import types
 from typing import Any
 
-import numpy as np
 import pytest
 
 import cutplan
-from cutplan import _attention_bench
+from cutplan import _problems
 from cutplan.__main__ import main
-from tests.environment import HAS_TORCH, has_cuda, note_not_run, why_no_cuda
 
 
 def run(*options: str) -> subprocess.CompletedProcess[str]:
@@ -128,41 +124,39 @@ def test_bench_attention(device: str, backward: bool, capsys: pytest.CaptureFixt
             else cutplan.fmha_kernels(g, properties)
         )
         header, *rows = [line.split() for line in block if line.startswith("  ")]
-        assert header == ["kernel", "us", "TFLOP/s", "GB/s"]
+        assert header == ["kernel", "us", "TFLOP/s", "GB/s", "predicted", "us"]
         assert sorted(row[0] for row in rows) == sorted(sku.name for sku in kernels)
         times = [float(row[1]) for row in rows]
         assert times == sorted(times) and min(times) > 0
 
 
-def test_bench_attention_times_what_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each kernel is asked for by name, and the clock is of one call of it alone."""
-    g = cutplan.FmhaDescriptor(heads=4, heads_k=2, seq_q=9, seq_k=12, dim=8, dim_v=16, dtype="float32")
-    asked = []
-    select = cutplan.FmhaPlan.select
-
-    def spy(descriptor: cutplan.FmhaDescriptor, device: str, preference: cutplan.PlanPreference) -> Any:
-        asked.append(preference.kernel)
-        return select(descriptor, device, preference)
-
-    monkeypatch.setattr(cutplan.FmhaPlan, "select", staticmethod(spy))
-    clock = iter(range(1000))
-    monkeypatch.setattr(_attention_bench.time, "perf_counter", lambda: float(next(clock)))
-    (entry,) = _attention_bench.measure(g, "cpu")
-    assert asked == [entry.sku.name] and entry.seconds == 1.0
-
-
-def test_bfloat16_of_numpy_is_what_it_stands_for(seed: int) -> None:
-    """The host's operands are ordinary numbers in every type: no NaN and no infinity of random bits."""
-    library = _attention_bench._Arrays("numpy")
-    view = library.random((64, 64), "bfloat16")
-    assert cutplan.inspect(view).dtype == cutplan.DType("bfloat16")
-    wide = np.zeros((64, 64), "float32")
-    cutplan.matmul(view, _attention_bench.as_dtype(_identity(), "bfloat16"), out=wide)
-    assert np.isfinite(wide).all() and 0.9 < wide.std() < 1.1
+@pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
+def test_tune_attention(device: str, backward: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    """What was measured decides, in this process and in others that find the file."""
+    where = "cuda:0" if device == "cuda" else device
+    flags = ["--seq", "70", "--heads", "2", "--dim", "32", "--dtype", "float32", "--device", where]
+    assert main(["tune", "attention", *flags, *(["--backward"] if backward else [])]) == 0
+    said = capsys.readouterr().out
+    g = cutplan.FmhaDescriptor(heads=2, seq_q=70, seq_k=70, dim=32, dtype="float32", lse=backward)
+    problem = cutplan.FmhaBackwardDescriptor(g) if backward else g
+    entry = cutplan.tuned_fmha(problem, cutplan.device_properties(where))
+    assert entry is not None and entry.source == "measured" and entry.kernel in said
+    plan = cutplan.FmhaBackwardPlan if backward else cutplan.FmhaPlan
+    assert plan.select(problem, where).sku.name == entry.kernel
+    assert entry.problem.split()[0] == ("fmha_backward" if backward else "fmha")
+    cutplan.clear_tuning()
 
 
-def _identity() -> np.ndarray:
-    return (np.eye(64, dtype="float32").view("uint32") >> 16).astype("uint16")
+def test_tune_for_batch_invariance(device: str) -> None:
+    where = "cuda:0" if device == "cuda" else device
+    flags = ["--m", "5", "--n", "64", "--k", "64", "--dtype", "float32", "--device", where]
+    assert main(["tune", "gemm", *flags, "--batch-invariant"]) == 0
+    g = cutplan.GemmDescriptor(m=5, n=64, k=64, a="float32")
+    for batch_invariant in (True, False):
+        preference = cutplan.PlanPreference(batch_invariant=batch_invariant)
+        entry = cutplan.tuned_gemm(g, cutplan.device_properties(where), preference)
+        assert (entry is not None) == batch_invariant
+    cutplan.clear_tuning()
 
 
 def test_work_of_attention(seed: int) -> None:
@@ -192,70 +186,12 @@ def test_work_of_attention(seed: int) -> None:
             for i in range(seq_q)
             for j in range(seq_k)
         ]
-        assert _attention_bench.visible_pairs(g) == sum(seen), g
-        assert _attention_bench.flop(g) == 2 * 3 * 2 * sum(seen) * (8 + 4)
-        assert _attention_bench.flop(cutplan.FmhaBackwardDescriptor(g)) == 2 * 3 * 2 * sum(seen) * (
-            3 * 8 + 2 * 4
-        )
+        assert _problems.visible_pairs(g) == sum(seen), g
+        assert _problems.flop(g) == 2 * 3 * 2 * sum(seen) * (8 + 4)
+        assert _problems.flop(cutplan.FmhaBackwardDescriptor(g)) == 2 * 3 * 2 * sum(seen) * (3 * 8 + 2 * 4)
         moved = 4 * 3 * 2 * (seq_q * (8 + 4) + seq_k * (8 + 4))
-        assert _attention_bench.moved_bytes(g) == moved
-        assert _attention_bench.moved_bytes(cutplan.FmhaBackwardDescriptor(g)) == 2 * moved
-
-
-def test_a_gpu_without_a_library_that_times_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    find = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name in ("torch", "cupy") else find(name)
-    )
-    with pytest.raises(_attention_bench.NoClock) as refused:
-        _attention_bench._library("cuda:0")
-    assert str(refused.value) == (
-        "cuda:0 is timed with torch's events or CuPy's: torch is not installed, CuPy is not installed"
-    )
-
-
-def test_cupy_times_with_its_events(monkeypatch: pytest.MonkeyPatch) -> None:
-    """NumPy in CuPy's clothes: what is done on the device, in which order, and what the clock is of."""
-    done: list[str] = []
-
-    class Event:
-        def record(self) -> None:
-            done.append("record")
-
-        def synchronize(self) -> None:
-            done.append("synchronize")
-
-    class Flush:
-        def fill(self, value: int) -> None:
-            done.append("flush")
-
-    cuda = types.ModuleType("cupy.cuda")
-    cuda.Event = Event
-    cuda.Device = lambda index: types.SimpleNamespace(use=lambda: done.append(f"device {index}"))
-    cuda.get_elapsed_time = lambda start, end: 3.0  # milliseconds
-    cupy = types.ModuleType("cupy")
-    cupy.random, cupy.empty, cupy.cuda = np.random, lambda shape, dtype: Flush(), cuda
-    monkeypatch.setitem(sys.modules, "cupy", cupy)
-    monkeypatch.setitem(sys.modules, "cupy.cuda", cuda)
-    monkeypatch.setattr(
-        _attention_bench._core, "device_properties", lambda device: cutplan.DeviceProperties(l2_bytes=1)
-    )
-    library = _attention_bench._CuPy("cuda:1")
-    assert library.seconds(lambda: done.append("run")) == pytest.approx(3e-3)
-    assert done == ["device 1", "flush", "record", "run", "record", "synchronize"]
-
-
-def test_a_torch_that_sees_no_gpu_does_not_time_one() -> None:
-    if not HAS_TORCH or has_cuda() or importlib.util.find_spec("cupy"):
-        note_not_run("a torch without a GPU, and no CuPy (they are here, or torch is not)")
-        return
-    import torch
-
-    with pytest.raises(
-        _attention_bench.NoClock, match=f"torch {torch.__version__.partition('+')[0]}.* sees no GPU"
-    ):
-        _attention_bench._library("cuda:0")
-    assert why_no_cuda()
+        assert _problems.moved_bytes(g) == moved
+        assert _problems.moved_bytes(cutplan.FmhaBackwardDescriptor(g)) == 2 * moved
 
 
 @pytest.mark.parametrize(
@@ -264,7 +200,7 @@ def test_a_torch_that_sees_no_gpu_does_not_time_one() -> None:
         ([], "the following arguments are required: --seq"),
         (
             ["--seq", "8", "--heads", "3", "--heads-k", "2"],
-            "--heads-k: a divisor of heads, 3, required, got 2",
+            "--heads-k: a divisor of heads, 3, required of k and v, got 2",
         ),
         (
             ["--seq", "8", "--dtype", "float32,bf16"],

@@ -4,39 +4,67 @@
 #include <dlpack/dlpack.h>
 #include <nanobind/operators.h>
 
-#include <limits>
+#include <algorithm>
+#include <deque>
 #include <new>
 #include <string>
 #include <string_view>
 #include <utility>
 
 #include "dlpack.hpp"
+#include "fields.hpp"
+#include "functions.hpp"
 #include "gil.hpp"
-#include "keywords.hpp"
-#include "plans.hpp"
 
 namespace cutplan::bindings {
 
 using namespace nb::literals;
 
+template <>
+inline constexpr auto fields<DeviceProperties> = std::make_tuple(
+    field("name", &DeviceProperties::name),
+    field("compute_capability", &DeviceProperties::compute_capability, "10 * major + minor; 0 for the host."),
+    field("sm_count", &DeviceProperties::sm_count, "Streaming multiprocessors; hardware threads on the host."),
+    field("shared_memory", &DeviceProperties::shared_memory, "Bytes that one thread block may opt in to."),
+    field("l2_bytes", &DeviceProperties::l2_bytes),
+    field("clock_hz", &DeviceProperties::clock_hz, "Highest of the SMs; 0: not known."),
+    field("memory_bandwidth", &DeviceProperties::memory_bandwidth, "Bytes a second at the memory's pins; 0: not known."));
+
+template <>
+inline constexpr auto fields<KernelSku> = std::make_tuple(
+    field("name", &KernelSku::name, "Selects the same kernel again through PlanPreference(kernel=...)."),
+    field("category", &KernelSku::category), field("op", &KernelSku::op), settled("a", &KernelSku::a),
+    settled("b", &KernelSku::b), settled("accumulator", &KernelSku::accumulator),
+    field("d", &KernelSku::d, "None in a list of kernels that serve several output types."),
+    field("layout", &KernelSku::layout), field("epilogue", &KernelSku::epilogue), field("arch", &KernelSku::arch),
+    field("backend", &KernelSku::backend), field("stages", &KernelSku::stages), field("schedule", &KernelSku::schedule),
+    field("split_k", &KernelSku::split_k),
+    field("alignment", &KernelSku::alignment, "Bytes to which A's and B's rows must be aligned."),
+    field("threads", &KernelSku::threads, "Threads of a block; 0 on the host."),
+    field("shared_memory", &KernelSku::shared_memory, "Bytes of dynamic shared memory of a block; 0 on the host."));
+
+template <>
+inline constexpr auto fields<PrecisionGuarantee> =
+    std::make_tuple(settled("math", &PrecisionGuarantee::math, "Type that the multiplier reads."),
+                    settled("accumulator", &PrecisionGuarantee::accumulator, "Type that products are summed in."),
+                    field("deterministic", &PrecisionGuarantee::deterministic),
+                    field("bit_stable_on_same_hardware", &PrecisionGuarantee::bit_stable_on_same_hardware),
+                    field("batch_invariant", &PrecisionGuarantee::batch_invariant),
+                    field("accumulation", &PrecisionGuarantee::accumulation,
+                          "Error of the sum before the activation, relative to the magnitude."),
+                    field("lipschitz", &PrecisionGuarantee::lipschitz, "How much the activation can stretch an error."),
+                    field("evaluation", &PrecisionGuarantee::evaluation,
+                          "Error of evaluating the activation or the softmax, relative to the magnitude."),
+                    field("scores", &PrecisionGuarantee::scores,
+                          "Attention: the error that a score carries into its weight, per unit of score_magnitude."),
+                    field("rounding", &PrecisionGuarantee::rounding, "Unit roundoff of D."),
+                    field("smallest", &PrecisionGuarantee::smallest, "Absolute error where D underflows."),
+                    field("largest", &PrecisionGuarantee::largest, "Beyond this magnitude D overflows and no bound holds."));
+
 namespace {
 
 constexpr DType dtypes[] = {DType::f64, DType::f32, DType::f16, DType::bf16, DType::fp8_e4m3, DType::fp8_e5m2, DType::i64,
                             DType::i32, DType::i8,  DType::u8,  DType::i4,   DType::u4,       DType::boolean};
-constexpr GemmLayout layouts[] = {GemmLayout::rcr, GemmLayout::rrr, GemmLayout::crr, GemmLayout::ccr,
-                                  GemmLayout::rcc, GemmLayout::rrc, GemmLayout::crc, GemmLayout::ccc};
-constexpr Activation activations[] = {Activation::none, Activation::relu, Activation::gelu_erf, Activation::gelu_tanh,
-                                      Activation::silu};
-constexpr Arch archs[] = {Arch::host, Arch::sm80, Arch::sm89, Arch::sm90};
-constexpr Auxiliary auxiliaries[] = {Auxiliary::store, Auxiliary::gradient};  // Python says None for none, as of gates
-constexpr Gate gates[] = {Gate::separate, Gate::interleaved};
-constexpr GroupedOver grouped_overs[] = {GroupedOver::m, GroupedOver::k};
-constexpr Backend backends[] = {Backend::host, Backend::cutlass, Backend::cute};
-constexpr Math maths[] = {Math::tf32, Math::tf32x3, Math::strict};
-constexpr Tune tunes[] = {Tune::off, Tune::cached, Tune::measure};
-constexpr FmhaLayout fmha_layouts[] = {FmhaLayout::bhsd, FmhaLayout::bshd};
-constexpr Causal causals[] = {Causal::top_left, Causal::bottom_right};  // Python says None for none
-constexpr Align aligns[] = {Align::bottom_right, Align::top_left};
 
 std::optional<DType> dtype_of_name(std::string_view text) {
   for (DType dtype : dtypes) {
@@ -45,58 +73,32 @@ std::optional<DType> dtype_of_name(std::string_view text) {
   return std::nullopt;
 }
 
-template <typename Option, std::size_t kSize>
-std::optional<Option> find_name(nb::handle object, const Option (&options)[kSize]) {
-  if (!nb::isinstance<nb::str>(object)) return std::nullopt;
-  const auto text = nb::cast<std::string>(object);
-  for (Option option : options) {
-    if (text == name(option)) return option;
-  }
-  return std::nullopt;
-}
-
-template <typename Option, std::size_t kSize>
-std::optional<Option> find_option(nb::handle object, const Option (&options)[kSize]) {
-  return nb::isinstance<Option>(object) ? std::optional(nb::cast<Option>(object)) : find_name(object, options);
-}
-
-/// `first`: what is accepted beside the names.
-template <typename Option, std::size_t kSize>
-[[noreturn]] void refuse_option(nb::handle object, const Option (&options)[kSize], const char* argument,
-                                const char* first = nullptr) {
-  std::string text = std::string(argument) + ": must be one of ";
-  if (first != nullptr) text += std::string(first) + ", ";
-  for (Option option : options) text += std::string(option == options[0] ? "'" : ", '") + name(option) + "'";
-  throw nb::value_error((text + "; got " + nb::cast<std::string>(nb::repr(object))).c_str());
-}
-
-template <typename Option, std::size_t kSize>
-Option to_option(nb::handle object, const Option (&options)[kSize], const char* argument) {
-  if (const std::optional<Option> option = find_option(object, options)) return *option;
-  refuse_option(object, options, argument);
-}
-
 /// What Enum(value) says of a value that is none.
-template <typename Option, std::size_t kSize>
-[[noreturn]] void refuse_member(nb::handle value, const Option (&options)[kSize], const char* type) {
-  std::string text = nb::cast<std::string>(nb::repr(value)) + " is not a valid " + type + "; must be one of ";
-  for (Option option : options) text += std::string(option == options[0] ? "'" : ", '") + name(option) + "'";
-  throw nb::value_error(text.c_str());
+[[noreturn]] void refuse_member(nb::handle value, const char* type, const std::string& names) {
+  throw nb::value_error(
+      (nb::cast<std::string>(nb::repr(value)) + " is not a valid " + type + "; must be one of " + names).c_str());
 }
 
 /// An enum whose members are found by name, so that Enum("name") works; str() gives the name.
-template <typename Option, std::size_t kSize>
-void bind_option(nb::module_& m, const char* type, const Option (&options)[kSize], const char* doc) {
+template <typename Option>
+void bind_option(nb::module_& m, const char* doc) {
+  constexpr const char* type = spelling<Option>.type;
   nb::enum_<Option> binding(m, type, doc);
-  for (Option option : options) binding.value(name(option), option);
+  for (Option option : spelling<Option>.members) binding.value(name(option), option);
   binding.def_static(
       "_missing_",
-      [&options, type](nb::handle value) {
-        if (const std::optional<Option> option = find_option(value, options)) return *option;
-        refuse_member(value, options, type);
+      [](nb::handle value) {
+        if (const std::optional<Option> option = find_option<Option>(value)) return *option;
+        refuse_member(value, type, names_of<Option>());
       },
       "value"_a.none());
   binding.def("__str__", [](Option option) { return name(option); });
+}
+
+std::string dtype_names() {
+  std::string all;
+  for (DType dtype : dtypes) all += std::string(all.empty() ? "'" : ", '") + name(dtype) + "'";
+  return all;
 }
 
 nb::object text_attribute(nb::handle object, const char* attribute) {
@@ -168,7 +170,7 @@ void bind_dtype(nb::module_& m) {
       "_missing_",
       [](nb::handle value) {
         if (const std::optional<DType> found = find_dtype(value)) return *found;
-        refuse_member(value, dtypes, "DType");
+        refuse_member(value, "DType", dtype_names());
       },
       "value"_a.none());
   dtype.def("__str__", [](DType self) { return name(self); });
@@ -212,10 +214,15 @@ void bind_tensor(nb::module_& m) {
           "Strides and offset count elements. Extents are not checked against the memory: a view is as trusted as a "
           "pointer.")
       .def_ro("tensor", &TensorViewObject::tensor, nb::sig("def tensor(self) -> cutplan._typing.Tensor"))
-      .def_prop_ro("dtype", [](const TensorViewObject& self) { return optional(self.dtype); })
+      .def_prop_ro(
+          "dtype",
+          [](const TensorViewObject& self) {
+            return As<std::optional<DType>>::property(self.dtype == DType::none ? std::nullopt : std::optional(self.dtype));
+          },
+          nb::sig("def dtype(self) -> cutplan.DType | None"))
       .def("__repr__", [](const TensorViewObject& self) {
         return "TensorView(" + nb::cast<std::string>(nb::str(self.tensor.type().attr("__name__"))) +
-               ", dtype=" + text(self.dtype) +
+               ", dtype=" + nb::cast<std::string>(nb::repr(As<DType>::shown(self.dtype))) +
                (self.rank < 0 ? std::string()
                               : ", shape=" + nb::cast<std::string>(nb::repr(extents(self.shape, self.rank))) +
                                     ", strides=" + nb::cast<std::string>(nb::repr(extents(self.strides, self.rank)))) +
@@ -245,8 +252,9 @@ void bind_tensor(nb::module_& m) {
         const TensorView& view = self.view;
         return "TensorInfo(shape=" + nb::cast<std::string>(nb::repr(extents(view.shape, view.rank))) +
                ", strides=" + nb::cast<std::string>(nb::repr(extents(view.strides, view.rank))) +
-               ", dtype=" + text(view.dtype) + ", device='" + to_string(view.device) +
-               "', read_only=" + text(view.read_only) + ", framework='" + name(self.framework) + "')";
+               ", dtype=" + nb::cast<std::string>(nb::repr(As<DType>::shown(view.dtype))) + ", device='" +
+               to_string(view.device) + "', read_only=" + (view.read_only ? "True" : "False") + ", framework='" +
+               name(self.framework) + "')";
       });
 
   m.def(
@@ -266,25 +274,8 @@ void bind_tensor(nb::module_& m) {
 }
 
 void bind_device(nb::module_& m) {
-  nb::class_<DeviceProperties>(m, "DeviceProperties", "What decides which kernels a device can run, and how fast.")
-      .def(
-          "__init__",
-          [](DeviceProperties* self, std::string name, int compute_capability, int sm_count, std::size_t shared_memory,
-             std::size_t l2_bytes) {
-            new (self) DeviceProperties{std::move(name), compute_capability, sm_count, shared_memory, l2_bytes};
-          },
-          nb::kw_only(), "name"_a = "", "compute_capability"_a = 0, "sm_count"_a = 0, "shared_memory"_a = 0,
-          "l2_bytes"_a = 0)
-      .def_ro("name", &DeviceProperties::name)
-      .def_ro("compute_capability", &DeviceProperties::compute_capability, "10 * major + minor; 0 for the host.")
-      .def_ro("sm_count", &DeviceProperties::sm_count, "Streaming multiprocessors; hardware threads on the host.")
-      .def_ro("shared_memory", &DeviceProperties::shared_memory, "Bytes that one thread block may opt in to.")
-      .def_ro("l2_bytes", &DeviceProperties::l2_bytes)
-      .def("__repr__", [](const DeviceProperties& self) {
-        return "DeviceProperties(name='" + self.name + "', compute_capability=" + std::to_string(self.compute_capability) +
-               ", sm_count=" + std::to_string(self.sm_count) + ", shared_memory=" + std::to_string(self.shared_memory) +
-               ", l2_bytes=" + std::to_string(self.l2_bytes) + ")";
-      });
+  bind_value<DeviceProperties>(m, "DeviceProperties", "What decides which kernels a device can run, and how fast.",
+                               "Fields are those of the same names.");
 
   m.def(
       "device_properties",
@@ -316,140 +307,20 @@ void bind_device(nb::module_& m) {
       "Architectures whose kernels are built in, \"host\" among them.");
 }
 
-constexpr std::size_t unlimited = std::numeric_limits<std::size_t>::max();
-
-bool operator_equal(const PlanPreference& x, const PlanPreference& y) {
-  return x.max_workspace_bytes == y.max_workspace_bytes && x.deterministic == y.deterministic &&
-         x.batch_invariant == y.batch_invariant && x.arch == y.arch && x.kernel == y.kernel && x.sm_count == y.sm_count &&
-         x.math == y.math && x.tune == y.tune;
-}
-
-Hash& operator<<(Hash& h, const PlanPreference& p) {
-  return h << p.max_workspace_bytes << p.deterministic << p.batch_invariant << (p.arch ? static_cast<int>(*p.arch) : -1)
-           << std::hash<std::string>()(p.kernel) << p.sm_count << p.math << p.tune;
-}
-
-PlanPreference make_preference(Keywords& arguments) {
-  PlanPreference preference;
-  constexpr std::int64_t any_number = std::numeric_limits<std::int64_t>::max();
-  const std::int64_t bytes = arguments.integer("max_workspace_bytes", any_number);
-  if (bytes < 0)
-    throw nb::value_error(("max_workspace_bytes: a count of bytes or None required, got " + std::to_string(bytes)).c_str());
-  if (bytes != any_number) preference.max_workspace_bytes = static_cast<std::size_t>(bytes);
-  preference.deterministic = arguments.flag("deterministic");
-  preference.batch_invariant = arguments.flag("batch_invariant");
-  if (const nb::object arch = arguments.take("arch"); !arch.is_none()) preference.arch = to_arch(arch);
-  preference.kernel = arguments.string("kernel").value_or("");
-  preference.sm_count = arguments.small("sm_count", 0);
-  if (const nb::object math = arguments.take("math"); !math.is_none()) preference.math = to_math(math);
-  if (const nb::object tune = arguments.take("tune"); !tune.is_none()) preference.tune = to_option(tune, tunes, "tune");
-  return preference;
-}
-
-nb::dict fields(const PlanPreference& p) {
-  nb::dict d;
-  d["max_workspace_bytes"] = p.max_workspace_bytes == unlimited ? nb::none() : nb::object(nb::int_(p.max_workspace_bytes));
-  d["deterministic"] = p.deterministic;
-  d["batch_invariant"] = p.batch_invariant;
-  d["arch"] = p.arch ? nb::object(nb::str(name(*p.arch))) : nb::none();
-  d["kernel"] = p.kernel.empty() ? nb::none() : nb::object(nb::str(p.kernel.c_str()));
-  d["sm_count"] = p.sm_count;
-  d["math"] = name(p.math);
-  d["tune"] = name(p.tune);
-  return d;
-}
-
-void bind_preference(nb::module_& m) {
-  nb::class_<PlanPreference> preference(
-      m, "PlanPreference", value_slots<PlanPreference, &operator_equal, &operator<< >(),
-      "What the caller insists on. select() refuses a field that it cannot honour, by name.");
-  bind_keywords(preference, "PlanPreference", &make_preference, &fields,
-                "def __init__(self, *, max_workspace_bytes: int | None = None, deterministic: bool = False, "
-                "batch_invariant: bool = False, arch: cutplan._typing.ArchLike | None = None, kernel: str | None = None, "
-                "sm_count: int = 0, math: cutplan._typing.MathLike = 'tf32x3', tune: cutplan._typing.TuneLike = 'cached') "
-                "-> None",
-                "Fields are those of the same names.");
-  preference
-      .def_prop_ro(
-          "max_workspace_bytes",
-          [](const PlanPreference& self) {
-            return self.max_workspace_bytes == unlimited ? std::nullopt : std::optional(self.max_workspace_bytes);
-          },
-          "Most scratch that the plan may ask for; None: any amount.")
-      .def_ro("deterministic", &PlanPreference::deterministic, "Same inputs, same device: the same bits.")
-      .def_ro("batch_invariant", &PlanPreference::batch_invariant,
-              "A row's bits do not depend on how many rows or batches are computed with it.")
-      .def_prop_ro(
-          "arch", [](const PlanPreference& self) { return self.arch; }, "Only kernels of this architecture; None: any.")
-      .def_prop_ro(
-          "kernel",
-          [](const PlanPreference& self) { return self.kernel.empty() ? std::nullopt : std::optional(self.kernel); },
-          "Only the kernel of this SKU name; None: any.")
-      .def_ro("sm_count", &PlanPreference::sm_count, "Use at most this many SMs (threads on the host); 0: all.")
-      .def_ro("math", &PlanPreference::math, "Least accuracy of products of float32 operands.")
-      .def_ro("tune", &PlanPreference::tune, "Whether measured times choose the kernel.");
-}
-
 void bind_sku(nb::module_& m) {
-  nb::class_<KernelSku>(m, "KernelSku", "The kernel that a plan runs. str() is the name that selects it again.")
-      .def_ro("name", &KernelSku::name, "Selects the same kernel again through PlanPreference(kernel=...).")
-      .def_ro("category", &KernelSku::category)
-      .def_ro("op", &KernelSku::op)
-      .def_prop_ro("a", [](const KernelSku& self) { return self.a; })
-      .def_prop_ro("b", [](const KernelSku& self) { return self.b; })
-      .def_prop_ro("accumulator", [](const KernelSku& self) { return self.accumulator; })
-      .def_prop_ro(
-          "d", [](const KernelSku& self) { return optional(self.d); },
-          "None in a list of kernels that serve several output types.")
-      .def_ro("layout", &KernelSku::layout)
-      .def_ro("epilogue", &KernelSku::epilogue)
-      .def_prop_ro("arch", [](const KernelSku& self) { return self.arch; })
-      .def_prop_ro("backend", [](const KernelSku& self) { return self.backend; })
+  nb::class_<KernelSku> sku =
+      bind_record<KernelSku>(m, "KernelSku", "The kernel that a plan runs. str() is the name that selects it again.");
+  sku.def("__str__", [](const KernelSku& self) { return self.name; })
       .def_prop_ro(
           "tile", [](const KernelSku& self) { return nb::make_tuple(self.tile_m, self.tile_n, self.tile_k); },
           nb::sig("def tile(self) -> tuple[int, int, int]"), "Extents (M, N, K) that one thread block computes.")
-      .def_ro("stages", &KernelSku::stages)
       .def_prop_ro(
           "cluster", [](const KernelSku& self) { return nb::make_tuple(self.cluster_m, self.cluster_n); },
-          nb::sig("def cluster(self) -> tuple[int, int]"), "Thread blocks (M, N) that share operands.")
-      .def_ro("schedule", &KernelSku::schedule)
-      .def_ro("split_k", &KernelSku::split_k)
-      .def_ro("alignment", &KernelSku::alignment, "Bytes to which A's and B's rows must be aligned.")
-      .def_ro("threads", &KernelSku::threads, "Threads of a block; 0 on the host.")
-      .def_ro("shared_memory", &KernelSku::shared_memory, "Bytes of dynamic shared memory of a block; 0 on the host.")
-      .def("__str__", [](const KernelSku& self) { return self.name; })
-      .def("__repr__", [](const KernelSku& self) {
-        return "KernelSku(name='" + self.name + "', category='" + self.category + "', op='" + self.op +
-               "', a=" + text(self.a) + ", b=" + text(self.b) + ", accumulator=" + text(self.accumulator) +
-               ", d=" + text(self.d) + ", layout='" + self.layout + "', epilogue='" + self.epilogue + "', arch='" +
-               name(self.arch) + "', backend='" + name(self.backend) + "', tile=(" + std::to_string(self.tile_m) + ", " +
-               std::to_string(self.tile_n) + ", " + std::to_string(self.tile_k) +
-               "), stages=" + std::to_string(self.stages) + ", cluster=(" + std::to_string(self.cluster_m) + ", " +
-               std::to_string(self.cluster_n) + "), schedule='" + self.schedule +
-               "', split_k=" + std::to_string(self.split_k) + ", alignment=" + std::to_string(self.alignment) + ")";
-      });
+          nb::sig("def cluster(self) -> tuple[int, int]"), "Thread blocks (M, N) that share operands.");
 }
 
 void bind_precision(nb::module_& m) {
-  nb::class_<PrecisionGuarantee>(m, "PrecisionGuarantee", "How exact a plan's result is.")
-      .def_prop_ro(
-          "math", [](const PrecisionGuarantee& self) { return self.math; }, "Type that the multiplier reads.")
-      .def_prop_ro(
-          "accumulator", [](const PrecisionGuarantee& self) { return self.accumulator; },
-          "Type that products are summed in.")
-      .def_ro("deterministic", &PrecisionGuarantee::deterministic)
-      .def_ro("bit_stable_on_same_hardware", &PrecisionGuarantee::bit_stable_on_same_hardware)
-      .def_ro("batch_invariant", &PrecisionGuarantee::batch_invariant)
-      .def_ro("accumulation", &PrecisionGuarantee::accumulation,
-              "Error of the sum before the activation, relative to the magnitude.")
-      .def_ro("lipschitz", &PrecisionGuarantee::lipschitz, "How much the activation can stretch an error.")
-      .def_ro("evaluation", &PrecisionGuarantee::evaluation,
-              "Error of evaluating the activation or the softmax, relative to the magnitude.")
-      .def_ro("scores", &PrecisionGuarantee::scores,
-              "Attention: the error that a score carries into its weight, per unit of score_magnitude.")
-      .def_ro("rounding", &PrecisionGuarantee::rounding, "Unit roundoff of D.")
-      .def_ro("smallest", &PrecisionGuarantee::smallest, "Absolute error where D underflows.")
-      .def_ro("largest", &PrecisionGuarantee::largest, "Beyond this magnitude D overflows and no bound holds.")
+  bind_record<PrecisionGuarantee>(m, "PrecisionGuarantee", "How exact a plan's result is.")
       .def("error_bound", &error_bound, nb::arg("magnitude").noconvert(), nb::arg("exact").noconvert(),
            nb::arg("score_magnitude").noconvert() = nb::none(),
            "Bound on |computed - exact| of an element of an output.\n\n"
@@ -462,16 +333,7 @@ void bind_precision(nb::module_& m) {
            "on, and required. Arrays give a NumPy float64 array of their broadcast shape.")
       .def("error_bound", &error_bounds, "magnitude"_a, "exact"_a, "score_magnitude"_a = nb::none(),
            nb::sig("def error_bound(self, magnitude: cutplan._typing.Array | float, exact: cutplan._typing.Array | float, "
-                   "score_magnitude: cutplan._typing.Array | float | None = None) -> typing.Any"))
-      .def("__repr__", [](const PrecisionGuarantee& self) {
-        return "PrecisionGuarantee(math=" + text(self.math) + ", accumulator=" + text(self.accumulator) +
-               ", deterministic=" + text(self.deterministic) +
-               ", bit_stable_on_same_hardware=" + text(self.bit_stable_on_same_hardware) +
-               ", batch_invariant=" + text(self.batch_invariant) + ", accumulation=" + text(self.accumulation) +
-               ", lipschitz=" + text(self.lipschitz) + ", evaluation=" + text(self.evaluation) +
-               ", scores=" + text(self.scores) + ", rounding=" + text(self.rounding) + ", smallest=" + text(self.smallest) +
-               ", largest=" + text(self.largest) + ")";
-      });
+                   "score_magnitude: cutplan._typing.Array | float | None = None) -> typing.Any"));
 }
 
 }  // namespace
@@ -544,9 +406,10 @@ nb::object to_python(Device device) {
 
 std::string to_string(Device device) { return device.type == DeviceType::cpu ? "cpu" : "cuda:" + std::to_string(device.id); }
 
-std::string text(bool value) { return value ? "True" : "False"; }
-std::string text(DType dtype) { return dtype == DType::none ? "None" : std::string("'") + name(dtype) + "'"; }
-std::string text(double value) { return nb::cast<std::string>(nb::repr(nb::float_(value))); }
+const char* keep(std::string text) {
+  static auto& kept = *new std::deque<std::string>;
+  return kept.emplace_back(std::move(text)).c_str();
+}
 
 Workspace to_workspace(Importer& importer, nb::handle object, Device device) {
   if (object.is_none()) return {};
@@ -569,77 +432,40 @@ Workspace to_workspace(Importer& importer, nb::handle object, Device device) {
   return {view.data, static_cast<std::size_t>(elements) * static_cast<std::size_t>(bits(view.dtype)) / 8};
 }
 
-GemmLayout to_layout(nb::handle object) { return to_option(object, layouts, "layout"); }
-FmhaLayout to_fmha_layout(nb::handle object) { return to_option(object, fmha_layouts, "layout"); }
-Causal to_causal(nb::handle object) {
-  if (object.is_none()) return Causal::none;
-  if (const std::optional<Causal> causal = find_option(object, causals)) return *causal;
-  refuse_option(object, causals, "causal", "None");
-}
-std::optional<Align> to_align(nb::handle object) {
-  if (object.is_none()) return std::nullopt;
-  if (const std::optional<Align> align = find_option(object, aligns)) return align;
-  refuse_option(object, aligns, "align", "None");
-}
 PlanPreference to_preference(nb::handle object) {
   if (object.is_none()) return {};
   if (nb::isinstance<PlanPreference>(object)) return nb::cast<PlanPreference>(object);
-  throw nb::type_error(
-      ("preference: a PlanPreference or None required, got " + nb::cast<std::string>(nb::repr(object))).c_str());
+  throw nb::type_error(("preference: a PlanPreference or None required, got " +
+                        nb::cast<std::string>(nb::str(object.type().attr("__name__"))) +
+                        "; write it as cutplan.PlanPreference(math='strict')")
+                           .c_str());
 }
-Math to_math(nb::handle object) { return to_option(object, maths, "math"); }
-BiasOver to_bias_over(nb::handle object) {
-  constexpr BiasOver names[] = {BiasOver::n, BiasOver::m};
-  if (object.is_none() || object.ptr() == Py_False) return BiasOver::none;
-  if (object.ptr() == Py_True) return BiasOver::n;
-  if (const std::optional<BiasOver> over = find_name(object, names)) return *over;
-  refuse_option(object, names, "bias", "False, True");
-}
-Auxiliary to_auxiliary(nb::handle object, const char* argument) {
-  if (object.is_none()) return Auxiliary::none;
-  if (const std::optional<Auxiliary> auxiliary = find_name(object, auxiliaries)) return *auxiliary;
-  refuse_option(object, auxiliaries, argument, "None");
-}
-Gate to_gate(nb::handle object) {
-  if (object.is_none()) return Gate::none;
-  if (const std::optional<Gate> gate = find_name(object, gates)) return *gate;
-  refuse_option(object, gates, "gate", "None");
-}
-GroupedOver to_grouped_over(nb::handle object) {
-  if (const std::optional<GroupedOver> over = find_name(object, grouped_overs)) return *over;
-  refuse_option(object, grouped_overs, "over");
-}
-Activation to_activation(nb::handle object) {
-  return object.is_none() ? Activation::none : to_option(object, activations, "activation");
-}
-Arch to_arch(nb::handle object) { return to_option(object, archs, "arch"); }
 
 void bind_common(nb::module_& m) {
   bind_dtype(m);
-  bind_option(
-      m, "GemmLayout", layouts,
-      "Order of A, B and D: r row-major (last dimension contiguous), c column-major. C, residual and aux are ordered "
-      "as D is.");
-  bind_option(m, "Activation", activations,
-              "gelu_erf: x/2 (1 + erf(x/sqrt 2)); gelu_tanh: its tanh approximation; silu: x sigmoid(x).");
-  bind_option(m, "Arch", archs, "Architecture that a kernel is built for. sm80 kernels also run on later GPUs.");
-  bind_option(m, "Backend", backends, "What a kernel is made with.");
-  bind_option(
-      m, "Math", maths,
+  bind_option<GemmLayout>(m,
+                          "Order of A, B and D: r row-major (last dimension contiguous), c column-major. C, residual and "
+                          "aux are ordered as D is.");
+  bind_option<Activation>(m, "gelu_erf: x/2 (1 + erf(x/sqrt 2)); gelu_tanh: its tanh approximation; silu: x sigmoid(x).");
+  bind_option<Arch>(m, "Architecture that a kernel is built for. sm80 kernels also run on later GPUs.");
+  bind_option<Backend>(m, "What a kernel is made with.");
+  bind_option<Math>(
+      m,
       "How float32 operands are multiplied, by growing accuracy: tf32 rounds them to 11 bits, tf32x3 takes three such\n"
       "products and is about as exact as float32, strict is IEEE float32.");
-  bind_option(m, "Tune", tunes,
-              "Whether measured times choose the kernel: off, the cost model alone does; cached, what was measured before "
-              "on\n"
-              "such a device; measure, candidates that were not are timed at select().");
-  bind_option(m, "FmhaLayout", fmha_layouts,
-              "Order of the dimensions of Q, K, V and O: b batch, h heads, s sequence, d head dimension.");
-  bind_option(m, "Causal", causals,
-              "Causal masking: query i sees keys up to i + off, where off is 0 (top_left) or Sk - Sq (bottom_right).");
-  bind_option(m, "Align", aligns, "Which corner of the scores the diagonal of window and ALiBi runs through.");
+  bind_option<Tune>(
+      m,
+      "Whether measured times choose the kernel: off, the cost model alone does; cached, what was measured before on\n"
+      "such a device; measure, candidates that were not are timed at select().");
+  bind_option<FmhaLayout>(m, "Order of the dimensions of Q, K, V and O: b batch, h heads, s sequence, d head dimension.");
+  bind_option<Causal>(
+      m, "Causal masking: query i sees keys up to i + off, where off is 0 (top_left) or Sk - Sq (bottom_right).");
+  bind_option<Align>(m, "Which corner of the scores the diagonal of window and ALiBi runs through.");
   bind_tensor(m);
   bind_device(m);
-  bind_preference(m);
+  bind_value<PlanPreference>(m, "PlanPreference",
+                             "What the caller insists on. select() refuses a field that it cannot honour, by name.",
+                             "Fields are those of the same names.");
   bind_sku(m);
   bind_precision(m);
 }

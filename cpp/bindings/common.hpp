@@ -22,12 +22,14 @@ class Importer;
 void bind_errors(nb::module_& m);
 void bind_common(nb::module_& m);
 void bind_gemm(nb::module_& m);
-void bind_grouped_gemm(nb::module_& m);
 void bind_fmha(nb::module_& m);
 void bind_tuning(nb::module_& m);
 
 /// Warns of what is wrong with the files of measured kernels, once each; costs an atomic load where nothing is.
 void warn_tuning_problems();
+
+/// Raises the class of an error.
+[[noreturn]] void raise_error(ErrorCode code, const std::string& message);
 
 /// Raises cutplan.ExportRefused. With a Python error pending, that error becomes the cause.
 [[noreturn]] void raise_export_refused(const std::string& message);
@@ -46,24 +48,8 @@ std::string to_string(Device device);
 /// The same as Python has it, made once for each device.
 nb::object to_python(Device device);
 
-/// A member of an option enum, or its name. Raises ValueError listing the names.
-GemmLayout to_layout(nb::handle object);
-Activation to_activation(nb::handle object);
-/// False or None: none; True: over n.
-BiasOver to_bias_over(nb::handle object);
-/// None: none.
-Auxiliary to_auxiliary(nb::handle object, const char* argument);
-Gate to_gate(nb::handle object);
-GroupedOver to_grouped_over(nb::handle object);
-Arch to_arch(nb::handle object);
-Math to_math(nb::handle object);
 /// None: the default.
 PlanPreference to_preference(nb::handle object);
-FmhaLayout to_fmha_layout(nb::handle object);
-/// None: no causal mask.
-Causal to_causal(nb::handle object);
-/// None: not said.
-std::optional<Align> to_align(nb::handle object);
 
 /// Scratch may be any contiguous tensor: it is read as bytes. Its size and alignment are the plan's to judge.
 Workspace to_workspace(Importer& importer, nb::handle object, Device device);
@@ -83,17 +69,7 @@ class Hash {
   std::uint64_t state_ = 0;
 };
 
-/// As Python spells it.
-std::string text(bool value);
-std::string text(DType dtype);
-std::string text(double value);
-/// An option's name; None for the member that stands for its absence.
-template <typename Option>
-nb::object name_or_none(Option option, Option none) {
-  return option == none ? nb::none() : nb::object(nb::str(name(option)));
-}
-
-/// None for the absent type.
-inline std::optional<DType> optional(DType dtype) { return dtype == DType::none ? std::nullopt : std::optional(dtype); }
+/// Text that lives as long as the process: nanobind keeps pointers to signatures.
+const char* keep(std::string text);
 
 }  // namespace cutplan::bindings

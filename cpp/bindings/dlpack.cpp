@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "common.hpp"
+#include "core/operands.hpp"
 #include "gil.hpp"
 
 namespace cutplan::bindings {
@@ -146,6 +147,21 @@ constexpr DType decode(DLDataType t) noexcept {
     case kDLUInt: return t.bits == 8 ? DType::u8 : t.bits == 4 ? DType::u4 : DType::none;
     case kDLBool: return t.bits == 8 ? DType::boolean : DType::none;
     default: return DType::none;
+  }
+}
+
+DLDataType encode(DType dtype) {
+  const auto width = static_cast<std::uint8_t>(bits(dtype));
+  switch (dtype) {
+    case DType::bf16: return {kDLBfloat, width, 1};
+    case DType::fp8_e4m3: return {kDLFloat8_e4m3fn, width, 1};
+    case DType::fp8_e5m2: return {kDLFloat8_e5m2, width, 1};
+    case DType::i64:
+    case DType::i32:
+    case DType::i8: return {kDLInt, width, 1};
+    case DType::u8: return {kDLUInt, width, 1};
+    case DType::boolean: return {kDLBool, width, 1};
+    default: return {kDLFloat, width, 1};
   }
 }
 
@@ -435,11 +451,52 @@ nb::object find_attribute(nb::handle object, const char* attribute) {
   return nb::none();
 }
 
-void mark_written(std::initializer_list<nb::handle> outputs) {
-  nb::handle tensors[6];  // an attention backward writes that many
+const ExchangeApi* exchange_api_of(nb::handle tensor) {
+  while (producer_of(tensor).is_view) tensor = nb::cast<const TensorViewObject&>(tensor).tensor;
+  const ExchangeApi* const api = producer_of(tensor).api;
+  return api != nullptr && api->managed_tensor_allocator != nullptr && api->managed_tensor_to_py_object_no_sync != nullptr
+             ? api
+             : nullptr;
+}
+
+void* allocate_managed(const ExchangeApi& api, const std::int64_t* shape, int rank, DType dtype, Device device) {
+  DLTensor prototype{};
+  prototype.device = {device.type == DeviceType::cpu ? kDLCPU : kDLCUDA, device.id};
+  prototype.ndim = rank;
+  prototype.dtype = encode(dtype);
+  prototype.shape = const_cast<std::int64_t*>(shape);
+  DLManagedTensorVersioned* managed = nullptr;
+  std::string problem;
+  const auto note = [](void* context, const char* kind, const char* message) {
+    *static_cast<std::string*>(context) = std::string(kind) + ": " + message;
+  };
+  if (api.managed_tensor_allocator(&prototype, &managed, &problem, note) != 0 || managed == nullptr) {
+    if (PyErr_Occurred() != nullptr) throw nb::python_error();
+    throw DeviceError("allocating a result: " + problem.substr(0, problem.find('\n')));
+  }
+  return managed;
+}
+
+TensorView view_of_managed(const void* managed) {
+  TensorView view;
+  decode(static_cast<const DLManagedTensorVersioned*>(managed)->dl_tensor, 0, false, "result", DType::none, view);
+  return view;
+}
+
+nb::object allocate(const ExchangeApi& api, const std::int64_t* shape, int rank, DType dtype, Device device,
+                    TensorView& view) {
+  auto* const managed = static_cast<DLManagedTensorVersioned*>(allocate_managed(api, shape, rank, dtype, device));
+  view = view_of_managed(managed);
+  void* object = nullptr;
+  if (api.managed_tensor_to_py_object_no_sync(managed, &object) != 0) throw nb::python_error();
+  return nb::steal(static_cast<PyObject*>(object));
+}
+
+void mark_written(const nb::handle* outputs, int given) {
+  nb::handle tensors[most_operands];
   int count = 0;
-  for (nb::handle output : outputs) {
-    if (output.is_none()) continue;
+  for (int i = 0; i < given; ++i) {
+    nb::handle output = outputs[i];
     while (producer_of(output).is_view) output = nb::cast<const TensorViewObject&>(output).tensor;
     if (producer_of(output).framework == Framework::torch) tensors[count++] = output;
   }
@@ -508,6 +565,13 @@ Importer::~Importer() {
   for (int i = 0; i < loan_count_; ++i) loans_[i].give_back();
 }
 
+void* Importer::current_stream(Device device) const {
+  void* stream = nullptr;
+  if (device.type == DeviceType::cuda && api_->current_work_stream(kDLCUDA, device.id, &stream) != 0)
+    throw nb::python_error();
+  return stream;
+}
+
 void Importer::enqueued(Device device) {
   if (kept_ == 0) return;
   std::optional<StreamEvent> event;
@@ -548,9 +612,12 @@ void Importer::import_as(nb::handle object, const char* name, DType dtype, Tenso
         if (producer.api->dltensor_from_py_object_no_sync(object.ptr(), &tensor) != 0) refuse_pending(object, name);
         decode(tensor, 0, false, name, dtype, view);
         check_memory(object, name, view);
+        borrowed_ = borrowed_ && (api_ == nullptr || api_ == producer.api);
+        api_ = producer.api;
         return check_negation(object, name, view);
       }
     }
+    borrowed_ = false;
     DLManagedTensorVersioned* managed = nullptr;
     if (producer.api->managed_tensor_from_py_object_no_sync(object.ptr(), &managed) != 0 || managed == nullptr)
       refuse_pending(object, name);
@@ -562,11 +629,12 @@ void Importer::import_as(nb::handle object, const char* name, DType dtype, Tenso
     }
     return;
   }
+  if (producer.is_view) return import_view(nb::cast<const TensorViewObject&>(object), name, view);
+  borrowed_ = false;
   if (producer.is_info && order_ == Order::unordered) {
     view = nb::cast<const TensorInfo&>(object).view;
     return;
   }
-  if (producer.is_view) return import_view(nb::cast<const TensorViewObject&>(object), name, view);
   if (producer.framework == Framework::torch && check_torch(object, name)) {
     const nb::object detached = object.attr("detach")();  // __dlpack__ would refuse; the capsule keeps it alive
     import_capsule(detached, producer.framework, name, dtype, view);

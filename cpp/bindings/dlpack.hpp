@@ -5,10 +5,11 @@
 #include <nanobind/nanobind.h>
 
 #include <cstdint>
-#include <initializer_list>
 
 #include "cutplan/tensor.hpp"
 #include "loans.hpp"
+
+struct DLPackExchangeAPI;
 
 namespace cutplan::bindings {
 
@@ -47,7 +48,17 @@ nb::object find_attribute(nb::handle object, const char* attribute);
 
 /// Tells torch that these tensors, where they are its own, have been written: one that autograd has saved for a backward pass
 /// is then refused there. None is skipped.
-void mark_written(std::initializer_list<nb::handle> outputs);
+void mark_written(const nb::handle* outputs, int count);
+
+/// A type's table of C functions, where it has one that also allocates.
+using ExchangeApi = DLPackExchangeAPI;
+const ExchangeApi* exchange_api_of(nb::handle tensor);
+
+/// A fresh contiguous tensor of the table's library, its memory ordered with the library's current stream.
+void* allocate_managed(const ExchangeApi& api, const std::int64_t* shape, int rank, DType dtype, Device device);
+nb::object allocate(const ExchangeApi& api, const std::int64_t* shape, int rank, DType dtype, Device device,
+                    TensorView& view);
+TensorView view_of_managed(const void* managed);
 
 /// Imports the operands of one call. Must be destroyed with the GIL held.
 class Importer {
@@ -66,6 +77,12 @@ class Importer {
 
   /// Fills `view`; None leaves it absent. `name` is the operand's name in errors.
   void import(nb::handle object, const char* name, TensorView& view);
+
+  /// Whether all that was imported came borrowed, through one library's exchange API: it is in order on that library's current
+  /// stream, and nothing has to be given back.
+  bool is_direct() const noexcept { return borrowed_ && api_ != nullptr; }
+  /// Of that library; null on the host.
+  void* current_stream(Device device) const;
 
   /// The CUDA stream of this call.
   void* stream() const noexcept { return stream_; }
@@ -95,6 +112,8 @@ class Importer {
   std::uint32_t kept_ = 0;                         // loans, one bit each, that outlast the call
   Framework stream_framework_ = Framework::other;  // whose current stream this is
   void* stream_ = nullptr;
+  bool borrowed_ = true;              // all so far
+  const ExchangeApi* api_ = nullptr;  // of what was borrowed
   const void* stream_api_ = nullptr;  // exchange API of the producer whose current stream this is
   Loan loans_[max_loans];
 };

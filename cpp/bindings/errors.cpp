@@ -71,6 +71,11 @@ void bind_errors(nb::module_& m) {
   });
 }
 
+void raise_error(ErrorCode code, const std::string& message) {
+  PyErr_SetString(classes[static_cast<int>(code)], message.c_str());
+  throw nb::python_error();
+}
+
 void raise_export_refused(const std::string& message) {
   if (PyErr_Occurred() != nullptr) {
     nb::chain_error(export_refused, "%s", message.c_str());

@@ -1,6 +1,7 @@
 #include "keywords.hpp"
 
 #include <limits>
+#include <optional>
 
 #include "common.hpp"
 
@@ -9,10 +10,6 @@ namespace {
 
 std::string shown(nb::handle given) {
   return nb::cast<std::string>(nb::repr(given)) + " (" + nb::cast<std::string>(nb::str(given.type().attr("__name__"))) + ")";
-}
-
-[[noreturn]] void refuse_type(const std::string& argument, const char* what, nb::handle given) {
-  throw nb::type_error((argument + ": " + what + " required, got " + shown(given)).c_str());
 }
 
 /// Anything of 64 bits with __index__ but True and False, which are integers by accident.
@@ -30,6 +27,10 @@ std::optional<std::int64_t> find_integer(nb::handle given) {
 const char* wanted_for(nb::handle given) { return PyLong_CheckExact(given.ptr()) ? "an integer of 64 bits" : "an integer"; }
 
 }  // namespace
+
+void Where::refuse(const char* what, nb::handle given) const {
+  throw nb::type_error((text() + ": " + what + " required, got " + shown(given)).c_str());
+}
 
 Keywords::Keywords(const char* type, nb::handle positionals, nb::handle keywords, const char* positional) : type_(type) {
   nb::dict given;
@@ -54,74 +55,16 @@ nb::object Keywords::take(const char* name) {
   return found == nullptr ? nb::none() : nb::borrow(found);
 }
 
-void Keywords::refuse(const char* name, const char* what, nb::handle given) const {
-  const std::string argument = std::string(type_) + "(): " + name;
-  if (given.is_none()) {
-    std::string names;
-    for (nb::handle key : nb::borrow<nb::dict>(given_).keys())
-      names += (names.empty() ? "; given are " : ", ") + nb::cast<std::string>(nb::str(key));
-    throw nb::type_error((argument + ": required, not given; it is " + what + names).c_str());
-  }
-  refuse_type(argument, what, given);
+bool Keywords::has(const char* name) const {
+  PyObject* const found = PyDict_GetItemString(given_.ptr(), name);
+  return found != nullptr && found != Py_None;
 }
 
-nb::object Keywords::require(const char* name, const char* what) {
-  nb::object given = take(name);
-  if (given.is_none()) refuse(name, what, given);
-  return given;
-}
-
-bool Keywords::flag(const char* name) {
-  const nb::object given = take(name);
-  if (given.is_none()) return false;
-  if (!PyBool_Check(given.ptr())) refuse(name, "True or False", given);
-  return given.ptr() == Py_True;
-}
-
-std::int64_t Keywords::integer(const char* name) {
-  const nb::object given = require(name, "an integer");
-  const std::optional<std::int64_t> value = find_integer(given);
-  if (!value) refuse(name, wanted_for(given), given);
-  return *value;
-}
-
-std::int64_t Keywords::integer(const char* name, std::int64_t otherwise) {
-  const nb::object given = take(name);
-  if (given.is_none()) return otherwise;
-  const std::optional<std::int64_t> value = find_integer(given);
-  if (!value) refuse(name, wanted_for(given), given);
-  return *value;
-}
-
-int Keywords::small(const char* name, int otherwise) {
-  const std::int64_t value = integer(name, otherwise);
-  if (value < std::numeric_limits<int>::min() || value > std::numeric_limits<int>::max())
-    refuse(name, "an integer of 32 bits", nb::int_(value));
-  return static_cast<int>(value);
-}
-
-double Keywords::number(const char* name, double otherwise) {
-  const nb::object given = take(name);
-  return given.is_none() ? otherwise : to_number(given, name);
-}
-
-DType Keywords::dtype(const char* name) { return to_dtype(require(name, "an element type, such as \"float16\""), name); }
-
-DType Keywords::dtype(const char* name, DType otherwise) {
-  const nb::object given = take(name);
-  return given.is_none() ? otherwise : to_dtype(given, name);
-}
-
-std::pair<std::int64_t, std::int64_t> Keywords::integers(const char* name, std::pair<std::int64_t, std::int64_t> otherwise) {
-  const nb::object given = take(name);
-  return given.is_none() ? otherwise : to_integers(given, name);
-}
-
-std::optional<std::string> Keywords::string(const char* name) {
-  const nb::object given = take(name);
-  if (given.is_none()) return std::nullopt;
-  if (!nb::isinstance<nb::str>(given)) refuse(name, "a string", given);
-  return nb::cast<std::string>(given);
+void Keywords::refuse_missing(const char* name, const std::string& what) const {
+  std::string names;
+  for (nb::handle key : nb::borrow<nb::dict>(given_).keys())
+    names += (names.empty() ? "; given are " : ", ") + nb::cast<std::string>(nb::str(key));
+  throw nb::type_error((Where{type_, name}.text() + ": required, not given; it is " + what + names).c_str());
 }
 
 void Keywords::finish() const {
@@ -152,21 +95,34 @@ void refuse_other_calls(nb::handle scope, const char* name, bool is_method) {
   }
 }
 
-double to_number(nb::handle object, const char* argument) {
-  const double value = PyFloat_AsDouble(object.ptr());
+std::int64_t to_integer(const Where& where, nb::handle given) {
+  const std::optional<std::int64_t> value = find_integer(given);
+  if (!value) where.refuse(wanted_for(given), given);
+  return *value;
+}
+
+int to_small_integer(const Where& where, nb::handle given) {
+  const std::int64_t value = to_integer(where, given);
+  if (value < std::numeric_limits<int>::min() || value > std::numeric_limits<int>::max())
+    where.refuse("an integer of 32 bits", given);
+  return static_cast<int>(value);
+}
+
+double to_number(const Where& where, nb::handle given) {
+  const double value = PyFloat_AsDouble(given.ptr());
   if (value != -1.0 || PyErr_Occurred() == nullptr) return value;
   if (!PyErr_ExceptionMatches(PyExc_TypeError)) throw nb::python_error();
   PyErr_Clear();
-  refuse_type(argument, "a number", object);
+  where.refuse("a number", given);
 }
 
-std::pair<std::int64_t, std::int64_t> to_integers(nb::handle object, const char* argument) {
-  if (PySequence_Check(object.ptr()) != 0 && PySequence_Size(object.ptr()) == 2) {
-    const std::optional<std::int64_t> first = find_integer(object[0]), second = find_integer(object[1]);
+std::pair<std::int64_t, std::int64_t> to_integers(const Where& where, nb::handle given) {
+  if (PySequence_Check(given.ptr()) != 0 && PySequence_Size(given.ptr()) == 2) {
+    const std::optional<std::int64_t> first = find_integer(given[0]), second = find_integer(given[1]);
     if (first && second) return {*first, *second};
   }
   if (PyErr_Occurred() != nullptr) throw nb::python_error();
-  refuse_type(argument, "two integers", object);
+  where.refuse("two integers", given);
 }
 
 std::string print_call(const char* type, nb::handle fields) {

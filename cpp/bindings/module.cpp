@@ -16,7 +16,6 @@ NB_MODULE(_core, m) {
   cutplan::bindings::bind_errors(m);
   cutplan::bindings::bind_common(m);
   cutplan::bindings::bind_gemm(m);
-  cutplan::bindings::bind_grouped_gemm(m);
   cutplan::bindings::bind_fmha(m);
   cutplan::bindings::bind_tuning(m);
   for (const char* plan : {"GemmPlan", "GroupedGemmPlan", "FmhaPlan", "FmhaBackwardPlan"}) {
@@ -25,9 +24,9 @@ NB_MODULE(_core, m) {
     cutplan::bindings::refuse_other_calls(m.attr(plan), "can_implement", true);
   }
   cutplan::bindings::refuse_other_calls(m.attr("PrecisionGuarantee"), "error_bound", true);
-  for (const char* function :
-       {"describe", "describe_grouped", "describe_attention", "inspect", "device_properties", "gemm_kernels",
-        "grouped_gemm_kernels", "fmha_kernels", "tune_gemm", "tuned_gemm", "measure_gemm"})
+  for (const char* function : {"describe", "describe_grouped", "describe_attention", "inspect", "device_properties",
+                               "gemm_kernels", "grouped_gemm_kernels", "fmha_kernels", "measure_gemm", "tune_gemm",
+                               "tuned_gemm", "measure_fmha", "tune_fmha", "tuned_fmha"})
     cutplan::bindings::refuse_other_calls(m, function);
   m.attr("__name__") = name;
 }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import cutplan
 
-from . import _attention_bench, _tuning
+from . import _problems, _tuning
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,12 +85,12 @@ def _print_device(device: str) -> None:
 def _print_choices(device: str) -> None:
     """Which kernel serves problems of the kinds that people run."""
     for gemm in _SAMPLES:
-        _print_plan(_tuning.summary(gemm), functools.partial(cutplan.GemmPlan.select, gemm, device))
+        _print_plan(_problems.summary(gemm), functools.partial(cutplan.GemmPlan.select, gemm, device))
     for forward in _ATTENTION_SAMPLES:
-        summary = _attention_bench.summary(forward)
+        summary = _problems.summary(forward)
         _print_plan(summary, functools.partial(cutplan.FmhaPlan.select, forward, device))
         backward = cutplan.FmhaBackwardDescriptor(forward)
-        summary = _attention_bench.summary(backward)
+        summary = _problems.summary(backward)
         _print_plan(summary, functools.partial(cutplan.FmhaBackwardPlan.select, backward, device))
 
 
@@ -134,7 +134,6 @@ def main(arguments: list[str] | None = None) -> int:
             return _tuning.tune(tune, options) if options.command == "tune" else _tuning.bench(bench, options)
         except (
             cutplan.Error,
-            _attention_bench.NoClock,
             ValueError,
             OverflowError,
             OSError,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, TypeVar, overload
 
-from . import _core, _errors, _frameworks, _plans
+from . import _core, _frameworks, _plans
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -195,67 +194,34 @@ def attention(
     The plan is chosen once per kind of problem and kept; last_kernels() names it. Errors are those of
     FmhaPlan.select and FmhaPlan.run, in terms of these arguments.
     """
-    window, softcap = (-1, -1) if window is None else window, 0.0 if softcap is None else softcap
-    layout, dropout_p = "bhsd" if layout is None else layout, 0.0 if dropout_p is None else dropout_p
-    _check(causal, dropout_p, rng_state, preference)
-    q_info, v_info = _core.inspect(q, "q"), _core.inspect(v, "v")
-    shape = q_info.shape[:-1] + v_info.shape[-1:]
-    o, o_info, lender, lender_info, allocates = _frameworks.target(q_info, q, shape, out, out_dtype, stream)
-    lse = None
-    if return_lse:
-        rows = _rows(q_info.shape, _core.FmhaLayout(layout))
-        lse = _frameworks.empty(lender_info, lender, rows, _core.DType.float32, stream)
-    try:
-        descriptor = _core.describe_attention(
-            q_info,
-            k,
-            v_info,
-            o_info,
-            lse=lse,
-            bias=bias,
-            mask=mask,
-            alibi_slopes=alibi_slopes,
-            sink=sink,
-            seqused_k=seqused_k,
-            cu_seqlens_q=cu_seqlens_q,
-            cu_seqlens_k=cu_seqlens_k,
-            rng_state=rng_state,
-            layout=layout,
-            causal=causal,
-            align=align,
-            window=window,
-            softcap=softcap,
-        )
-        generation = _core.tuning_generation()
-        plan = _select(descriptor, q_info.device, allocates, preference, generation)
-        # Scratch may go as soon as run() returns: on a GPU its library reuses it in the order of the stream.
-        plan.run(
-            q,
-            k,
-            v,
-            o,
-            lse=lse,
-            bias=bias,
-            mask=mask,
-            alibi_slopes=alibi_slopes,
-            sink=sink,
-            seqused_k=seqused_k,
-            cu_seqlens_q=cu_seqlens_q,
-            cu_seqlens_k=cu_seqlens_k,
-            rng_state=rng_state,
-            scale=scale,
-            dropout_p=dropout_p,
-            stream=stream,
-            workspace=_frameworks.scratch(lender_info, lender, plan.workspace_size, stream),
-        )
-    except _core.Error as error:
-        _errors.reword(error, {"o": "out"})
-        _hint_layout(error, cu_seqlens_q, layout)
-        raise
+    _check(causal, dropout_p, rng_state)
+    plan, o, *lse = _core.call_fmha(
+        q,
+        k,
+        v,
+        out,
+        lse=return_lse,
+        bias=bias,
+        mask=mask,
+        alibi_slopes=alibi_slopes,
+        sink=sink,
+        seqused_k=seqused_k,
+        cu_seqlens_q=cu_seqlens_q,
+        cu_seqlens_k=cu_seqlens_k,
+        rng_state=rng_state,
+        scale=scale,
+        dropout_p=dropout_p,
+        layout=layout,
+        causal=causal,
+        align=align,
+        window=window,
+        softcap=softcap,
+        out_dtype=out_dtype,
+        preference=preference,
+        stream=stream,
+    )
     _plans.of_thread.plans = (plan,)
-    if out is None:
-        o = _frameworks.finish(q_info, q, o)
-    return (o, _frameworks.finish(lender_info, lender, lse)) if return_lse else o
+    return (o, *lse) if return_lse else o
 
 
 def attention_backward(
@@ -303,147 +269,60 @@ def attention_backward(
     `preference`, a PlanPreference, has it too. Errors are those of FmhaBackwardPlan.select and
     FmhaBackwardPlan.run, in terms of these arguments.
     """
-    window, softcap = (-1, -1) if window is None else window, 0.0 if softcap is None else softcap
-    layout, dropout_p = "bhsd" if layout is None else layout, 0.0 if dropout_p is None else dropout_p
-    _check(causal, dropout_p, rng_state, preference)
-    q_info = _core.inspect(q, "q")
-    _, grad = _frameworks.apart(_core.inspect(grad, "grad"), grad, 1, stream)
-
-    def gradient(name: str, operand: Tensor, dtype: _core.DType | None) -> Any:
-        info = _core.inspect(operand, name)
-        return _frameworks.empty(q_info, q, info.shape, info.dtype if dtype is None else dtype, stream)
-
-    def further(name: str, operand: Tensor | None, wanted: bool) -> Any:
-        if not wanted:
-            return None
-        if operand is None:
+    _check(causal, dropout_p, rng_state)
+    for name, operand, wanted in (
+        ("bias", bias, dbias),
+        ("alibi_slopes", alibi_slopes, dalibi_slopes),
+        ("sink", sink, dsink),
+    ):
+        if wanted and operand is None:
             raise _core.MissingOperand(f"operand {name}: required by d{name}=True, not given")
-        return gradient(name, operand, None)
-
-    dtype = None if grad_dtype is None else _frameworks.as_member(grad_dtype, "grad_dtype")
-    gradients = AttentionGradients(
-        gradient("q", q, dtype),
-        gradient("k", k, dtype),
-        gradient("v", v, dtype),
-        further("bias", bias, dbias),
-        further("alibi_slopes", alibi_slopes, dalibi_slopes),
-        further("sink", sink, dsink),
+    _, grad = _frameworks.apart(_core.inspect(grad, "grad"), grad, 1, stream)
+    plan, dq, dk, dv, *further = _core.call_fmha_backward(
+        grad,
+        q,
+        k,
+        v,
+        o,
+        lse,
+        bias=bias,
+        mask=mask,
+        alibi_slopes=alibi_slopes,
+        sink=sink,
+        seqused_k=seqused_k,
+        cu_seqlens_q=cu_seqlens_q,
+        cu_seqlens_k=cu_seqlens_k,
+        rng_state=rng_state,
+        dbias=dbias,
+        dalibi_slopes=dalibi_slopes,
+        dsink=dsink,
+        scale=scale,
+        dropout_p=dropout_p,
+        layout=layout,
+        causal=causal,
+        align=align,
+        window=window,
+        softcap=softcap,
+        out_dtype=grad_dtype,
+        deterministic=deterministic,
+        preference=preference,
+        stream=stream,
     )
-    try:
-        forward = _core.describe_attention(
-            q_info,
-            k,
-            v,
-            o,
-            lse=lse,
-            bias=bias,
-            mask=mask,
-            alibi_slopes=alibi_slopes,
-            sink=sink,
-            seqused_k=seqused_k,
-            cu_seqlens_q=cu_seqlens_q,
-            cu_seqlens_k=cu_seqlens_k,
-            rng_state=rng_state,
-            layout=layout,
-            causal=causal,
-            align=align,
-            window=window,
-            softcap=softcap,
-        )
-        descriptor = _core.FmhaBackwardDescriptor(
-            forward, grad=dtype, dbias=dbias, dalibi_slopes=dalibi_slopes, dsink=dsink
-        )
-        allocates, generation = _frameworks.allocates(q_info), _core.tuning_generation()
-        plan = _select_backward(descriptor, q_info.device, allocates, deterministic, preference, generation)
-        plan.run(
-            grad,
-            q,
-            k,
-            v,
-            o,
-            lse,
-            gradients.dq,
-            gradients.dk,
-            gradients.dv,
-            bias=bias,
-            mask=mask,
-            alibi_slopes=alibi_slopes,
-            sink=sink,
-            seqused_k=seqused_k,
-            cu_seqlens_q=cu_seqlens_q,
-            cu_seqlens_k=cu_seqlens_k,
-            rng_state=rng_state,
-            dbias=gradients.dbias,
-            dalibi_slopes=gradients.dalibi_slopes,
-            dsink=gradients.dsink,
-            scale=scale,
-            dropout_p=dropout_p,
-            stream=stream,
-            workspace=_frameworks.scratch(q_info, q, plan.workspace_size, stream),
-        )
-    except _core.Error as error:
-        _errors.reword(error, {})
-        _hint_layout(error, cu_seqlens_q, layout)
-        raise
     _plans.of_thread.plans = (plan,)
-    return AttentionGradients(*(x if x is None else _frameworks.finish(q_info, q, x) for x in gradients))
+    rest = iter(further)
+    return AttentionGradients(
+        dq, dk, dv, *(next(rest) if wanted else None for wanted in (dbias, dalibi_slopes, dsink))
+    )
 
 
-@functools.lru_cache(maxsize=256)
-def _select(
-    descriptor: _core.FmhaDescriptor,
-    device: str,
-    scratch_allowed: bool,
-    preference: _core.PlanPreference | None,
-    generation: int,  # of what is known of kernels: part of the key
-) -> _core.FmhaPlan:
-    wanted = _plans.preference(preference, scratch_allowed)
-    return _plans.chosen(_core.FmhaPlan.select(descriptor, device, wanted))
-
-
-@functools.lru_cache(maxsize=256)
-def _select_backward(
-    descriptor: _core.FmhaBackwardDescriptor,
-    device: str,
-    scratch_allowed: bool,
-    deterministic: bool,
-    preference: _core.PlanPreference | None,
-    generation: int,
-) -> _core.FmhaBackwardPlan:
-    wanted = _plans.preference(preference, scratch_allowed, deterministic=deterministic)
-    return _plans.chosen(_core.FmhaBackwardPlan.select(descriptor, device, wanted))
-
-
-def _check(
-    causal: CausalLike | None,
-    dropout_p: float,
-    rng_state: Tensor | None,
-    preference: _core.PlanPreference | None,
-) -> None:
-    if preference is not None:
-        _plans.check_preference(preference)
+def _check(causal: CausalLike | None, dropout_p: float | None, rng_state: Tensor | None) -> None:
     if isinstance(causal, bool):
         raise ValueError(
             f"causal: must be one of None, 'top_left', 'bottom_right'; got {causal}; True of torch's "
             "is_causal is 'top_left', of FlashAttention's causal 'bottom_right'; False is None"
         )
-    if dropout_p != 0 and rng_state is None:
+    if dropout_p and rng_state is None:
         raise _core.MissingOperand(
             f"dropout_p: 0 required without rng_state, got {dropout_p}; pass rng_state, int64 [2], "
             "a seed and an offset"
         )
-
-
-def _hint_layout(error: _core.Error, cu_seqlens_q: Tensor | None, layout: FmhaLayoutLike) -> None:
-    """Packed operands are [T, H, D] elsewhere: read as [H, T, D], their rows do not fit the lengths."""
-    text = str(error)
-    misread = text.startswith(("operand cu_seqlens_q: must end with", "operand k: a number of heads"))
-    if misread and cu_seqlens_q is not None and _core.FmhaLayout(layout) is _core.FmhaLayout.bhsd:
-        error.args = (f"{text}; of operands [T, H, D], with rows before heads, pass layout='bshd'",)
-
-
-def _rows(q_shape: tuple[int, ...], layout: _core.FmhaLayout) -> tuple[int, ...]:
-    """lse's shape: q's without the head dimension, heads before the sequence in either layout."""
-    if layout is _core.FmhaLayout.bshd and len(q_shape) > 2:
-        return (*q_shape[:-3], q_shape[-2], q_shape[-3])
-    return q_shape[:-1]

@@ -100,18 +100,75 @@ def result(
     return Matrix(operand, tensor, "mn", tuple(strides[: len(batch)]), (strides[-2], strides[-1]))
 
 
-class _Axis:
+class _Axis(NamedTuple):
     """A dimension of the whole problem: its extent, and each operand's stride along it."""
 
-    __slots__ = ("size", "strides")
-
-    def __init__(self, size: int, strides: tuple[int, ...]) -> None:
-        self.size = size
-        self.strides = strides
+    size: int
+    strides: tuple[int, ...]
 
     def continues(self, inner: _Axis) -> bool:
         """Whether a step here is `inner.size` steps of `inner` for every operand: the two are one axis."""
         return all(x == y * inner.size for x, y in zip(self.strides, inner.strides, strict=True))
+
+
+def _batch_axes(matrices: Sequence[Matrix], batch: tuple[int, ...]) -> list[_Axis]:
+    """From the outermost on; those that step evenly through every operand are one."""
+    axes: list[_Axis] = []
+    for size, *strides in zip(batch, *(matrix.outer for matrix in matrices), strict=True):
+        axis = _Axis(size, tuple(strides))
+        if size == 1:
+            continue
+        if axes and axes[-1].continues(axis):
+            axis = axis._replace(size=size * axes.pop().size)
+        axes.append(axis)
+    return axes
+
+
+class _Run:
+    """What one run of a plan computes: its extents, and each operand's strides along those of its own."""
+
+    def __init__(self, matrices: Sequence[Matrix], extents: dict[str, int]) -> None:
+        self.matrices = matrices
+        self.sizes = dict(extents)
+        self.strides = [dict(zip(matrix.extents, matrix.inner, strict=True)) for matrix in matrices]
+        self.batch: _Axis | None = None
+
+    def absorb(self, axis: _Axis, extent: str) -> bool:
+        """Makes `axis` part of m or k where every operand steps through it so; whether it has."""
+        size = self.sizes[extent]
+        for stride, own in zip(axis.strides, self.strides, strict=True):
+            continues = (size == 1 or stride == own[extent] * size) if extent in own else stride == 0
+            if stride < 0 or not continues:
+                return False
+        for stride, own in zip(axis.strides, self.strides, strict=True):
+            if extent in own and size == 1:
+                own[extent] = stride
+        self.sizes[extent] = size * axis.size
+        return True
+
+    def take_batch(self, axes: list[_Axis]) -> None:
+        """The longest of these is from now on the batch of a run. No kernel steps backwards."""
+        forward = [axis for axis in axes if min(axis.strides) >= 0]
+        if forward:
+            self.batch = max(forward, key=lambda axis: axis.size)
+            axes.remove(self.batch)
+
+    def views(self, axes: Sequence[_Axis], at: tuple[int, ...]) -> dict[str, _core.TensorView]:
+        """The operands at one place of the dimensions that are looped over."""
+        views = {}
+        for i, (matrix, own) in enumerate(zip(self.matrices, self.strides, strict=True)):
+            shape, strides = tuple(self.sizes[extent] for extent in own), tuple(own.values())
+            if self.batch is not None:
+                shape, strides = (self.batch.size, *shape), (self.batch.strides[i], *strides)
+            offset = sum(x * axis.strides[i] for x, axis in zip(at, axes, strict=True))
+            views[matrix.operand] = _core.TensorView(
+                matrix.tensor, shape=shape, strides=strides, offset=offset
+            )
+        return views
+
+
+def _places(axes: Sequence[_Axis]) -> Iterator[tuple[int, ...]]:
+    return itertools.product(*(range(axis.size) for axis in axes))
 
 
 def pieces(
@@ -129,61 +186,22 @@ def pieces(
     which makes k longer where the strides allow. Of what is left, the longest dimension is the batch of a
     run, and the others are looped over.
     """
+    run = _Run(matrices, extents)
     d = next(i for i, matrix in enumerate(matrices) if matrix.operand == "d")
-    sizes = dict(extents)
-    inner = [dict(zip(matrix.extents, matrix.inner, strict=True)) for matrix in matrices]
-
-    axes: list[_Axis] = []
-    for size, *strides in zip(batch, *(matrix.outer for matrix in matrices), strict=True):
-        axis = _Axis(size, tuple(strides))
-        if size == 1:
-            continue
-        if axes and axes[-1].continues(axis):
-            axis.size *= axes.pop().size
-        axes.append(axis)
-
-    def absorb(axis: _Axis, extent: str) -> bool:
-        """Makes `axis` part of m or k where every operand steps through it so."""
-        size = sizes[extent]
-        for stride, own in zip(axis.strides, inner, strict=True):
-            continues = (size == 1 or stride == own[extent] * size) if extent in own else stride == 0
-            if stride < 0 or not continues:
-                return False
-        for stride, own in zip(axis.strides, inner, strict=True):
-            if extent in own and size == 1:
-                own[extent] = stride
-        sizes[extent] = size * axis.size
-        return True
-
     kept: list[_Axis] = []
     summed: list[_Axis] = []
-    for axis in reversed(axes):
+    for axis in reversed(_batch_axes(matrices, batch)):
         is_summed = sums and axis.strides[d] == 0
-        if (is_summed or not rows_are_fixed) and absorb(axis, "k" if is_summed else "m"):
+        if (is_summed or not rows_are_fixed) and run.absorb(axis, "k" if is_summed else "m"):
             continue
         (summed if is_summed else kept).insert(0, axis)
     if any(axis.size == 0 for axis in summed):  # a sum of nothing, which is written nevertheless
-        sizes["k"] = 0
+        run.sizes["k"] = 0
         summed.clear()
+    run.take_batch(kept)
 
-    forward = [i for i, axis in enumerate(kept) if min(axis.strides) >= 0]  # no kernel steps backwards
-    longest = max(forward, key=lambda i: kept[i].size, default=None)
-    batched = kept.pop(longest) if longest is not None else None
-
-    def view(i: int, offset: int) -> _core.TensorView:
-        shape = tuple(sizes[extent] for extent in inner[i])
-        strides = tuple(inner[i].values())
-        if batched is not None:
-            shape, strides = (batched.size, *shape), (batched.strides[i], *strides)
-        return _core.TensorView(matrices[i].tensor, shape=shape, strides=strides, offset=offset)
-
-    runs = list(itertools.product(*(range(axis.size) for axis in summed)))
-    looped = kept + summed
-    for index in itertools.product(*(range(axis.size) for axis in kept)):
-        for number, step in enumerate(runs):
-            at = index + step
-            views = {
-                matrix.operand: view(i, sum(x * axis.strides[i] for x, axis in zip(at, looped, strict=True)))
-                for i, matrix in enumerate(matrices)
-            }
-            yield Piece(views, number == 0, number == len(runs) - 1)
+    terms = list(_places(summed))
+    for place in _places(kept):
+        for number, term in enumerate(terms):
+            views = run.views(kept + summed, place + term)
+            yield Piece(views, number == 0, number == len(terms) - 1)

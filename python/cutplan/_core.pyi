@@ -159,9 +159,7 @@ class Backend(enum.Enum):
 
     host = 0
 
-    cutlass = 1
-
-    cute = 2
+    cute = 1
 
 class Math(enum.Enum):
     """
@@ -279,7 +277,14 @@ def inspect(tensor: cutplan._typing.Tensor, name: str = 'tensor') -> TensorInfo:
 class DeviceProperties:
     """What decides which kernels a device can run, and how fast."""
 
-    def __init__(self, *, name: str = '', compute_capability: int = 0, sm_count: int = 0, shared_memory: int = 0, l2_bytes: int = 0) -> None: ...
+    def __init__(self, *, name: str | None = '', compute_capability: int | None = 0, sm_count: int | None = 0, shared_memory: int | None = 0, l2_bytes: int | None = 0, clock_hz: float | None = 0.0, memory_bandwidth: float | None = 0.0) -> None:
+        """Fields are those of the same names."""
+
+    def __getstate__(self) -> dict[str, object]: ...
+
+    def __setstate__(self, state: dict[str, object], /) -> None: ...
+
+    def __repr__(self) -> str: ...
 
     @property
     def name(self) -> str: ...
@@ -299,7 +304,13 @@ class DeviceProperties:
     @property
     def l2_bytes(self) -> int: ...
 
-    def __repr__(self) -> str: ...
+    @property
+    def clock_hz(self) -> float:
+        """Highest of the SMs; 0: not known."""
+
+    @property
+    def memory_bandwidth(self) -> float:
+        """Bytes a second at the memory's pins; 0: not known."""
 
 def device_properties(device: cutplan._typing.DeviceLike) -> DeviceProperties:
     """
@@ -324,7 +335,7 @@ class PlanPreference:
     What the caller insists on. select() refuses a field that it cannot honour, by name.
     """
 
-    def __init__(self, *, max_workspace_bytes: int | None = None, deterministic: bool = False, batch_invariant: bool = False, arch: cutplan._typing.ArchLike | None = None, kernel: str | None = None, sm_count: int = 0, math: cutplan._typing.MathLike = 'tf32x3', tune: cutplan._typing.TuneLike = 'cached') -> None:
+    def __init__(self, *, max_workspace_bytes: int | None = None, deterministic: bool | None = False, batch_invariant: bool | None = False, arch: cutplan._typing.ArchLike | None = None, kernel: str | None = None, sm_count: int | None = 0, math: cutplan._typing.MathLike | None = 'tf32x3', tune: cutplan._typing.TuneLike | None = 'cached') -> None:
         """Fields are those of the same names."""
 
     def __getstate__(self) -> dict[str, object]: ...
@@ -406,15 +417,7 @@ class KernelSku:
     def backend(self) -> Backend: ...
 
     @property
-    def tile(self) -> tuple[int, int, int]:
-        """Extents (M, N, K) that one thread block computes."""
-
-    @property
     def stages(self) -> int: ...
-
-    @property
-    def cluster(self) -> tuple[int, int]:
-        """Thread blocks (M, N) that share operands."""
 
     @property
     def schedule(self) -> str: ...
@@ -434,9 +437,17 @@ class KernelSku:
     def shared_memory(self) -> int:
         """Bytes of dynamic shared memory of a block; 0 on the host."""
 
+    def __repr__(self) -> str: ...
+
     def __str__(self) -> str: ...
 
-    def __repr__(self) -> str: ...
+    @property
+    def tile(self) -> tuple[int, int, int]:
+        """Extents (M, N, K) that one thread block computes."""
+
+    @property
+    def cluster(self) -> tuple[int, int]:
+        """Thread blocks (M, N) that share operands."""
 
 class PrecisionGuarantee:
     """How exact a plan's result is."""
@@ -490,6 +501,8 @@ class PrecisionGuarantee:
     def largest(self) -> float:
         """Beyond this magnitude D overflows and no bound holds."""
 
+    def __repr__(self) -> str: ...
+
     @overload
     def error_bound(self, magnitude: float, exact: float, score_magnitude: float | None = None) -> float:
         """
@@ -504,8 +517,6 @@ class PrecisionGuarantee:
     @overload
     def error_bound(self, magnitude: cutplan._typing.Array | float, exact: cutplan._typing.Array | float, score_magnitude: cutplan._typing.Array | float | None = None) -> Any: ...
 
-    def __repr__(self) -> str: ...
-
 class Epilogue:
     """
     What is done to A B before it is stored.
@@ -516,7 +527,7 @@ class Epilogue:
         D = activation(x) x2 + residual                               gated: x2 is x of b2 and bias2
     """
 
-    def __init__(self, *, bias: cutplan._typing.BiasLike | None = False, c: bool = False, residual: bool = False, row_scale: bool = False, column_scale: bool = False, activation: cutplan._typing.ActivationLike = 'none', aux: cutplan._typing.AuxLike | None = None, gate: cutplan._typing.GateLike | None = None) -> None:
+    def __init__(self, *, bias: cutplan._typing.BiasLike | None = None, c: bool | None = False, residual: bool | None = False, row_scale: bool | None = False, column_scale: bool | None = False, activation: cutplan._typing.ActivationLike | None = 'none', aux: cutplan._typing.AuxLike | None = None, gate: cutplan._typing.GateLike | None = None) -> None:
         """
         `bias` is True or "n" for one value per column of D, "m" for one per row. `aux` is "store" or "gradient". `gate`
         is "separate", with B and b2 two matrices, or "interleaved", with the columns of both taking turns in one B [k, 2 n].
@@ -566,7 +577,7 @@ class GemmDescriptor:
     One problem: D [m, n] = epilogue(A [m, k] B [k, n]), `batch` times. Epilogue has the formula.
     """
 
-    def __init__(self, *, m: int, n: int, k: int, a: cutplan._typing.DTypeLike, b: cutplan._typing.DTypeLike | None = None, d: cutplan._typing.DTypeLike | None = None, layout: cutplan._typing.GemmLayoutLike = 'rcr', epilogue: Epilogue | None = None, batch: int = 1, c: cutplan._typing.DTypeLike | None = None, bias: cutplan._typing.DTypeLike | None = None, residual: cutplan._typing.DTypeLike | None = None, aux: cutplan._typing.DTypeLike | None = None, alignment: int | None = None) -> None:
+    def __init__(self, *, m: int, n: int, k: int, a: cutplan._typing.DTypeLike, b: cutplan._typing.DTypeLike | None = None, d: cutplan._typing.DTypeLike | None = None, layout: cutplan._typing.GemmLayoutLike | None = 'rcr', epilogue: Epilogue | None = None, batch: int | None = 1, c: cutplan._typing.DTypeLike | None = None, bias: cutplan._typing.DTypeLike | None = None, residual: cutplan._typing.DTypeLike | None = None, aux: cutplan._typing.DTypeLike | None = None, alignment: int | None = 0) -> None:
         """
         B's and D's types are A's unless given; those of C, bias, residual and aux are D's. `alignment` is in bytes and
         covers A's and B's addresses, leading dimensions and batch strides; None takes what contiguous operands have, 16 at
@@ -589,9 +600,6 @@ class GemmDescriptor:
     def k(self) -> int: ...
 
     @property
-    def batch(self) -> int: ...
-
-    @property
     def a(self) -> DType: ...
 
     @property
@@ -599,6 +607,15 @@ class GemmDescriptor:
 
     @property
     def d(self) -> DType: ...
+
+    @property
+    def layout(self) -> GemmLayout: ...
+
+    @property
+    def epilogue(self) -> Epilogue: ...
+
+    @property
+    def batch(self) -> int: ...
 
     @property
     def c(self) -> DType | None:
@@ -617,91 +634,67 @@ class GemmDescriptor:
         """None: D's type."""
 
     @property
+    def alignment(self) -> int:
+        """Bytes; 0: what contiguous operands of these extents have, 16 at most."""
+
+class GroupedGemmDescriptor:
+    """
+    `groups` products of different sizes, which lie in device memory: offsets, int32 [groups + 1].
+
+    Over m: rows offsets[g] to offsets[g + 1] of A times B[g] are those rows of D; `m` counts the rows of all. Over k:
+    columns offsets[g] to offsets[g + 1] of A times those rows of B are D[g]; `k` counts the columns of all.
+    """
+
+    def __init__(self, *, groups: int, m: int, n: int, k: int, a: cutplan._typing.DTypeLike, b: cutplan._typing.DTypeLike | None = None, d: cutplan._typing.DTypeLike | None = None, over: cutplan._typing.GroupedOverLike | None = 'm', layout: cutplan._typing.GemmLayoutLike | None = 'rcr', epilogue: Epilogue | None = None, bias: cutplan._typing.DTypeLike | None = None, alignment: int | None = 0) -> None:
+        """
+        `over` is "m" or "k". Types and alignment are as in GemmDescriptor. Over m an epilogue may have a bias over n, scales,
+        an activation and a gate; over k nothing. Over m A is row-major, over k the layout is crr.
+        """
+
+    def __getstate__(self) -> dict[str, object]: ...
+
+    def __setstate__(self, state: dict[str, object], /) -> None: ...
+
+    def __repr__(self) -> str: ...
+
+    @property
+    def groups(self) -> int: ...
+
+    @property
+    def m(self) -> int: ...
+
+    @property
+    def n(self) -> int: ...
+
+    @property
+    def k(self) -> int: ...
+
+    @property
+    def a(self) -> DType: ...
+
+    @property
+    def b(self) -> DType: ...
+
+    @property
+    def d(self) -> DType: ...
+
+    @property
+    def over(self) -> Literal['m', 'k']:
+        """"m" or "k": the extent that the groups share out."""
+
+    @property
     def layout(self) -> GemmLayout: ...
 
     @property
     def epilogue(self) -> Epilogue: ...
 
     @property
+    def bias(self) -> DType | None:
+        """None: D's type."""
+
+    @property
     def alignment(self) -> int:
         """Bytes; 0: what contiguous operands of these extents have, 16 at most."""
-
-def describe(a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, *, c: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, residual: cutplan._typing.Tensor | None = None, aux: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, activation: cutplan._typing.ActivationLike = 'none', aux_mode: cutplan._typing.AuxLike | None = None, gate: cutplan._typing.GateLike | None = None) -> GemmDescriptor:
-    """
-    The descriptor that these operands fit: extents, layout, types and alignment read off the tensors.
-
-    A bias [n] is one value per column of D, a bias [m, 1] one per row. `aux_mode` says what aux is for, "store" or
-    "gradient"; b2 makes the gate "separate"; a b that holds the columns of both needs gate="interleaved".
-    """
-
-class GemmPlan:
-    """
-    A kernel chosen for one descriptor and device. Holds no device memory; safe to share between threads.
-    """
-
-    @staticmethod
-    def select(descriptor: GemmDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None) -> GemmPlan:
-        """
-        Chooses a kernel for `descriptor` on `device` ("cpu", "cuda:0", a DLPack pair, or a tensor on it).
-
-        Raises InvalidProblem or Unsupported with the reason; succeeds only if run() can.
-        """
-
-    def run(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, *, c: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, residual: cutplan._typing.Tensor | None = None, aux: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, alpha: float = 1.0, beta: float | None = None, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> None:
-        """
-        D = epilogue(A B), written into `d`; Epilogue has the formula.
-
-        Shapes: a [m, k], b and b2 [k, n] (an interleaved b [k, 2 n]), c, d, residual and aux [m, n]; bias and bias2 [n] (an
-        interleaved bias [2 n]), a bias over m [m, 1]; row_scale [m] and column_scale [n], float32. With batch > 1 matrices
-        have a leading dimension of `batch`, which all but d and a stored aux may leave out or give stride 0; vectors are
-        shared by the batch. beta is 1 if c is given.
-
-        Enqueues on `stream` (None: the current stream of d's library) and returns; on the host it computes before it
-        returns. With an explicit stream the caller has ordered the operands before it. `workspace` is any contiguous tensor
-        of at least workspace_size bytes, 256-byte aligned.
-
-        Raises the error that names the operand at fault, and writes nothing then: MissingOperand, DTypeMismatch,
-        ShapeMismatch, LayoutMismatch, DeviceMismatch, Misaligned, ReadOnly, Overlap, WorkspaceTooSmall, InvalidProblem (NaN
-        alpha), ExportRefused (a tensor that requires grad), DeviceError.
-        """
-
-    def can_implement(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, *, c: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, residual: cutplan._typing.Tensor | None = None, aux: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, alpha: float = 1.0, beta: float | None = None) -> None:
-        """Raises what run() would raise for these operands; touches no device."""
-
-    def measure_launch(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, *, c: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, residual: cutplan._typing.Tensor | None = None, aux: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, alpha: float = 1.0, beta: float | None = None, launches: int, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> float:
-        """
-        Host seconds that one bare launch of the plan's kernel takes: the operands are imported, checked and packed once, the
-        kernel is enqueued `launches` times. What run() costs beyond this is cutplan's own.
-        """
-
-    @property
-    def workspace_size(self) -> int:
-        """Bytes of scratch that run() needs, 256-byte aligned."""
-
-    @property
-    def sku(self) -> KernelSku:
-        """The kernel that runs."""
-
-    @property
-    def precision_guarantee(self) -> PrecisionGuarantee:
-        """How exact the results are."""
-
-    @property
-    def descriptor(self) -> GemmDescriptor: ...
-
-    @property
-    def device(self) -> str:
-        """"cpu" or "cuda:N"."""
-
-    @property
-    def preference(self) -> PlanPreference:
-        """What it was selected with."""
-
-    def __repr__(self) -> str: ...
-
-    def __getstate__(self) -> tuple[object, ...]: ...
-
-    def __setstate__(self, state: tuple[object, ...], /) -> None: ...
 
 class GemmSupport:
     """One row of the support table: what a kernel family serves."""
@@ -735,75 +728,127 @@ def gemm_support() -> list[GemmSupport]:
 def gemm_registry() -> list[KernelSku]:
     """Every GEMM kernel of this build."""
 
+class GemmPlan:
+    """
+    A kernel chosen for one descriptor and device. Holds no device memory; safe to share between threads.
+    """
+
+    @staticmethod
+    def select(descriptor: GemmDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None) -> GemmPlan:
+        """
+        Chooses a kernel for `descriptor` on `device` ("cpu", "cuda:0", a DLPack pair, or a tensor on it).
+
+        Raises InvalidProblem or Unsupported with the reason; succeeds only if run() can.
+        """
+
+    def run(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, *, c: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, residual: cutplan._typing.Tensor | None = None, aux: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, alpha: float | None = 1.0, beta: float | None = None, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> None:
+        """
+        D = epilogue(A B), written into `d`; Epilogue has the formula.
+
+        Shapes: a [m, k], b and b2 [k, n] (an interleaved b [k, 2 n]), c, d, residual and aux [m, n]; bias and bias2 [n] (an
+        interleaved bias [2 n]), a bias over m [m, 1]; row_scale [m] and column_scale [n], float32. With batch > 1 matrices
+        have a leading dimension of `batch`, which all but d and a stored aux may leave out or give stride 0; vectors are
+        shared by the batch. beta is 1 if c is given.
+
+        Enqueues on `stream` (None: the current stream of d's library) and returns; on the host it computes before it
+        returns. With an explicit stream the caller has ordered the operands before it. `workspace` is any contiguous tensor
+        of at least workspace_size bytes, 256-byte aligned.
+
+        Raises the error that names the operand at fault, and writes nothing then: MissingOperand, DTypeMismatch,
+        ShapeMismatch, LayoutMismatch, DeviceMismatch, Misaligned, ReadOnly, Overlap, WorkspaceTooSmall, InvalidProblem (NaN
+        alpha), ExportRefused (a tensor that requires grad), DeviceError.
+        """
+
+    def can_implement(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, *, c: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, residual: cutplan._typing.Tensor | None = None, aux: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, alpha: float | None = 1.0, beta: float | None = None) -> None:
+        """Raises what run() would raise for these operands; touches no device."""
+
+    def measure_launch(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, *, c: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, residual: cutplan._typing.Tensor | None = None, aux: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, alpha: float | None = 1.0, beta: float | None = None, launches: int, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> float:
+        """
+        Host seconds that one bare launch of the plan's kernels takes: the operands are imported and checked once, the
+        kernels are enqueued `launches` times. What run() costs beyond this is cutplan's own.
+        """
+
+    @property
+    def workspace_size(self) -> int:
+        """Bytes of scratch that run() needs, 256-byte aligned."""
+
+    @property
+    def sku(self) -> KernelSku:
+        """The kernel that runs."""
+
+    @property
+    def precision_guarantee(self) -> PrecisionGuarantee:
+        """How exact the results are."""
+
+    @property
+    def descriptor(self) -> GemmDescriptor: ...
+
+    @property
+    def device(self) -> str:
+        """"cpu" or "cuda:N"."""
+
+    @property
+    def preference(self) -> PlanPreference:
+        """What it was selected with."""
+
+    def __repr__(self) -> str: ...
+
+    def __getstate__(self) -> tuple[object, ...]: ...
+
+    def __setstate__(self, state: tuple[object, ...], /) -> None: ...
+
+def describe(a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor | None = None, *, c: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, residual: cutplan._typing.Tensor | None = None, aux: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, activation: cutplan._typing.ActivationLike | None = 'none', aux_mode: cutplan._typing.AuxLike | None = None, gate: cutplan._typing.GateLike | None = None) -> GemmDescriptor:
+    """
+    The descriptor that these operands fit: extents, layout, types and alignment read off the tensors.
+
+    A bias [n] is one value per column of D, a bias [m, 1] one per row. `aux_mode` says what aux is for, "store" or
+    "gradient"; b2 makes the gate "separate"; a b that holds the columns of both needs gate="interleaved".
+    """
+
 def gemm_kernels(descriptor: GemmDescriptor, properties: DeviceProperties, preference: PlanPreference | None = None) -> list[KernelSku]:
     """
     The kernels that can serve `descriptor` on a device of these properties, best first. No device is touched.
     """
 
-class GroupedGemmDescriptor:
+@overload
+def measure_gemm(descriptor: GemmDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None, *, candidates: int = 0, progress: Callable[[int, int], object] | None = None) -> list[KernelMeasurement]: ...
+
+@overload
+def measure_gemm(descriptor: GroupedGemmDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None, *, candidates: int = 0, progress: Callable[[int, int], object] | None = None) -> list[KernelMeasurement]:
     """
-    `groups` products of different sizes, which lie in device memory: offsets, int32 [groups + 1].
+    Times the kernels that can serve `descriptor` on operands of its own; fastest first. With `candidates` only that
+    many, of which the cost model expects most. Groups and packed sequences are of one size. progress(done, total) is
+    called as it goes. Allocates device memory, waits for the device, keeps nothing.
 
-    Over m: rows offsets[g] to offsets[g + 1] of A times B[g] are those rows of D; `m` counts the rows of all. Over k:
-    columns offsets[g] to offsets[g + 1] of A times those rows of B are D[g]; `k` counts the columns of all.
+    Raises what the plan's select() does, InvalidProblem for an extent of 0, and Unsupported where the device has too
+    little memory.
     """
 
-    def __init__(self, *, groups: int, m: int, n: int, k: int, a: cutplan._typing.DTypeLike, b: cutplan._typing.DTypeLike | None = None, d: cutplan._typing.DTypeLike | None = None, over: cutplan._typing.GroupedOverLike = 'm', layout: cutplan._typing.GemmLayoutLike = 'rcr', epilogue: Epilogue | None = None, bias: cutplan._typing.DTypeLike | None = None, alignment: int | None = None) -> None:
-        """
-        `over` is "m" or "k". Types and alignment are as in GemmDescriptor. Over m an epilogue may have a bias over n, scales,
-        an activation and a gate; over k nothing. Over m A is row-major, over k the layout is crr.
-        """
+@overload
+def tune_gemm(descriptor: GemmDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None, *, progress: Callable[[int, int], object] | None = None) -> list[KernelMeasurement]: ...
 
-    def __getstate__(self) -> dict[str, object]: ...
-
-    def __setstate__(self, state: dict[str, object], /) -> None: ...
-
-    def __repr__(self) -> str: ...
-
-    @property
-    def groups(self) -> int: ...
-
-    @property
-    def m(self) -> int: ...
-
-    @property
-    def n(self) -> int: ...
-
-    @property
-    def k(self) -> int: ...
-
-    @property
-    def over(self) -> Literal['m', 'k']:
-        """"m" or "k": the extent that the groups share out."""
-
-    @property
-    def a(self) -> DType: ...
-
-    @property
-    def b(self) -> DType: ...
-
-    @property
-    def d(self) -> DType: ...
-
-    @property
-    def bias(self) -> DType | None:
-        """None: D's type."""
-
-    @property
-    def layout(self) -> GemmLayout: ...
-
-    @property
-    def epilogue(self) -> Epilogue: ...
-
-    @property
-    def alignment(self) -> int:
-        """Bytes; 0: what contiguous operands of these extents have, 16 at most."""
-
-def describe_grouped(a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, offsets: cutplan._typing.Tensor, *, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, activation: cutplan._typing.ActivationLike = 'none', gate: cutplan._typing.GateLike | None = None) -> GroupedGemmDescriptor:
+@overload
+def tune_gemm(descriptor: GroupedGemmDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None, *, progress: Callable[[int, int], object] | None = None) -> list[KernelMeasurement]:
     """
-    The descriptor that these operands fit: over m where b has three dimensions, over k where d has.
+    Measures the most promising kernels for `descriptor`, whatever is known already, and keeps the fastest for the
+    plan's select() to find, in this process and in others. Returns and raises what measuring does.
+    """
 
-    `offsets` are not read, only counted. b2 makes the gate "separate"; a b that holds the columns of both needs gate="interleaved".
+@overload
+def tuned_gemm(descriptor: GemmDescriptor, properties: DeviceProperties, preference: PlanPreference | None = None) -> TuningEntry | None: ...
+
+@overload
+def tuned_gemm(descriptor: GroupedGemmDescriptor, properties: DeviceProperties, preference: PlanPreference | None = None) -> TuningEntry | None:
+    """
+    The measurement that the plan's select() follows on a device of these properties, if the build has its kernel;
+    None: the cost model decides.
+    """
+
+def call_gemm(*args: Any, **kwargs: Any) -> Any:
+    """
+    What the functions of the package run: describes the operands, finds the plan, makes the results that are None or
+    True, and runs. Returns the plan and the results; None where one run cannot compute what is asked for. `names` is
+    what the caller calls operands, for errors: who gives them has laid the operands out for one run.
     """
 
 class GroupedGemmPlan:
@@ -813,9 +858,13 @@ class GroupedGemmPlan:
 
     @staticmethod
     def select(descriptor: GroupedGemmDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None) -> GroupedGemmPlan:
-        """Chooses a kernel, as GemmPlan.select does."""
+        """
+        Chooses a kernel for `descriptor` on `device` ("cpu", "cuda:0", a DLPack pair, or a tensor on it).
 
-    def run(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, offsets: cutplan._typing.Tensor, *, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, alpha: float = 1.0, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> None:
+        Raises InvalidProblem or Unsupported with the reason; succeeds only if run() can.
+        """
+
+    def run(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, offsets: cutplan._typing.Tensor, *, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, alpha: float | None = 1.0, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> None:
         """
         One product per group, written into `d`.
 
@@ -828,8 +877,14 @@ class GroupedGemmPlan:
         clamps what breaks that; the host backend raises InvalidProblem. Stream, workspace and other errors are GemmPlan.run's.
         """
 
-    def can_implement(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, offsets: cutplan._typing.Tensor, *, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, alpha: float = 1.0) -> None:
+    def can_implement(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, offsets: cutplan._typing.Tensor, *, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, alpha: float | None = 1.0) -> None:
         """Raises what run() would raise for these operands; touches no device."""
+
+    def measure_launch(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, offsets: cutplan._typing.Tensor, *, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, alpha: float | None = 1.0, launches: int, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> float:
+        """
+        Host seconds that one bare launch of the plan's kernels takes: the operands are imported and checked once, the
+        kernels are enqueued `launches` times. What run() costs beyond this is cutplan's own.
+        """
 
     @property
     def workspace_size(self) -> int:
@@ -860,9 +915,23 @@ class GroupedGemmPlan:
 
     def __setstate__(self, state: tuple[object, ...], /) -> None: ...
 
+def describe_grouped(a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor | None, offsets: cutplan._typing.Tensor, *, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, activation: cutplan._typing.ActivationLike | None = 'none', gate: cutplan._typing.GateLike | None = None) -> GroupedGemmDescriptor:
+    """
+    The descriptor that these operands fit: over m where b has three dimensions, over k where d has.
+
+    `offsets` are not read, only counted. b2 makes the gate "separate"; a b that holds the columns of both needs gate="interleaved".
+    """
+
 def grouped_gemm_kernels(descriptor: GroupedGemmDescriptor, properties: DeviceProperties, preference: PlanPreference | None = None) -> list[KernelSku]:
     """
     The kernels that can serve `descriptor` on a device of these properties, best first. No device is touched.
+    """
+
+def call_grouped_gemm(*args: Any, **kwargs: Any) -> Any:
+    """
+    What the functions of the package run: describes the operands, finds the plan, makes the results that are None or
+    True, and runs. Returns the plan and the results; None where one run cannot compute what is asked for. `names` is
+    what the caller calls operands, for errors: who gives them has laid the operands out for one run.
     """
 
 class FmhaDescriptor:
@@ -875,7 +944,7 @@ class FmhaDescriptor:
     mask is true; j is within the sequence. The sink is one more logit, without a value.
     """
 
-    def __init__(self, *, batch: int = 1, heads: int, heads_k: int | None = None, seq_q: int, seq_k: int, dim: int, dim_v: int | None = None, dtype: cutplan._typing.DTypeLike, o: cutplan._typing.DTypeLike | None = None, layout: cutplan._typing.FmhaLayoutLike = 'bhsd', packed: bool = False, causal: cutplan._typing.CausalLike | None = None, align: cutplan._typing.AlignLike | None = None, window: tuple[int, int] = (-1, -1), softcap: float = 0.0, alibi: bool = False, bias: cutplan._typing.DTypeLike | None = None, mask: bool = False, sink: bool = False, seqused_k: bool = False, dropout: bool = False, lse: bool = False) -> None:
+    def __init__(self, *, batch: int | None = 1, heads: int, heads_k: int | None = 0, seq_q: int, seq_k: int, dim: int, dim_v: int | None = 0, dtype: cutplan._typing.DTypeLike, o: cutplan._typing.DTypeLike | None = None, layout: cutplan._typing.FmhaLayoutLike | None = 'bhsd', packed: bool | None = False, causal: cutplan._typing.CausalLike | None = None, align: cutplan._typing.AlignLike | None = 'bottom_right', window: tuple[int, int] | None = (-1, -1), softcap: float | None = 0.0, alibi: bool | None = False, bias: cutplan._typing.DTypeLike | None = None, mask: bool | None = False, sink: bool | None = False, seqused_k: bool | None = False, dropout: bool | None = False, lse: bool | None = False) -> None:
         """
         `dtype` is the type of Q, K and V, and O's unless `o` is given; `bias` is the bias's type, None without one.
         `packed`: the sequences lie one after the other, and seq_q and seq_k count the rows of all together. `align` is
@@ -971,7 +1040,7 @@ class FmhaBackwardDescriptor:
     The gradients of one attention problem. They need LSE, so `forward` has it.
     """
 
-    def __init__(self, forward: FmhaDescriptor, *, grad: cutplan._typing.DTypeLike | None = None, dbias: bool = False, dalibi_slopes: bool = False, dsink: bool = False) -> None:
+    def __init__(self, forward: FmhaDescriptor, *, grad: cutplan._typing.DTypeLike | None = None, dbias: bool | None = False, dalibi_slopes: bool | None = False, dsink: bool | None = False) -> None:
         """
         `grad` is the type of dQ, dK and dV, the operands' unless given; the gradient of O has the operands' type.
         """
@@ -997,130 +1066,6 @@ class FmhaBackwardDescriptor:
 
     @property
     def dsink(self) -> bool: ...
-
-def describe_attention(q: cutplan._typing.Tensor, k: cutplan._typing.Tensor, v: cutplan._typing.Tensor, o: cutplan._typing.Tensor | None = None, *, lse: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, mask: cutplan._typing.Tensor | None = None, alibi_slopes: cutplan._typing.Tensor | None = None, sink: cutplan._typing.Tensor | None = None, seqused_k: cutplan._typing.Tensor | None = None, cu_seqlens_q: cutplan._typing.Tensor | None = None, cu_seqlens_k: cutplan._typing.Tensor | None = None, rng_state: cutplan._typing.Tensor | None = None, layout: cutplan._typing.FmhaLayoutLike = 'bhsd', causal: cutplan._typing.CausalLike | None = None, align: cutplan._typing.AlignLike | None = None, window: tuple[int, int] = (-1, -1), softcap: float = 0.0) -> FmhaDescriptor:
-    """
-    The descriptor that these operands fit: extents, types and options read off the tensors.
-    """
-
-class FmhaPlan:
-    """
-    An attention kernel chosen for one descriptor and device. Holds no device memory; safe to share between threads.
-    """
-
-    @staticmethod
-    def select(descriptor: FmhaDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None) -> FmhaPlan:
-        """
-        Chooses a kernel for `descriptor` on `device` ("cpu", "cuda:0", a DLPack pair, or a tensor on it).
-
-        Raises InvalidProblem or Unsupported with the reason; succeeds only if run() can.
-        """
-
-    def run(self, q: cutplan._typing.Tensor, k: cutplan._typing.Tensor, v: cutplan._typing.Tensor, o: cutplan._typing.Tensor, *, lse: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, mask: cutplan._typing.Tensor | None = None, alibi_slopes: cutplan._typing.Tensor | None = None, sink: cutplan._typing.Tensor | None = None, seqused_k: cutplan._typing.Tensor | None = None, cu_seqlens_q: cutplan._typing.Tensor | None = None, cu_seqlens_k: cutplan._typing.Tensor | None = None, rng_state: cutplan._typing.Tensor | None = None, scale: float | None = None, dropout_p: float = 0.0, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> None:
-        """
-        O = softmax(scores) V, written into `o`, and the natural logarithm of the sum of exponentials into `lse`.
-
-        Shapes, with layout bhsd: q [B, H, Sq, D], k [B, Hk, Sk, D], v [B, Hk, Sk, Dv], o [B, H, Sq, Dv], lse float32
-        [B, H, Sq]; packed: q [H, Tq, D], k [Hk, Tk, D], v [Hk, Tk, Dv], o [H, Tq, Dv], lse [H, Tq]. With layout bshd heads
-        and sequence change places in all but lse. Last dimensions are contiguous; outer strides are free, 0 only in inputs.
-        bias and mask (bool, true takes part) broadcast to [B, H, Sq, Sk]; alibi_slopes [H] or [B, H] and sink [H],
-        float32 or of the operands' type; seqused_k int32 [B], the lengths of K and V; cu_seqlens_q and cu_seqlens_k int32 [B + 1]; rng_state int64 [2],
-        seed and offset. scale is 1 / sqrt(D) unless given; dropout_p is the probability of dropping a weight.
-
-        Enqueues on `stream` (None: the current stream of o's library) and returns; on the host it computes before it
-        returns. A row that sees no key gets 0, and LSE -inf. Lengths in device memory are clamped to what the operands
-        hold; on the host they are checked. `workspace` is any contiguous tensor of at least workspace_size bytes, 256-byte
-        aligned.
-
-        Raises the error that names the operand at fault, and writes nothing then: MissingOperand, DTypeMismatch,
-        ShapeMismatch, LayoutMismatch, DeviceMismatch, ReadOnly, Overlap, WorkspaceTooSmall, InvalidProblem (dropout_p,
-        lengths), ExportRefused (a tensor that requires grad), DeviceError.
-        """
-
-    def can_implement(self, q: cutplan._typing.Tensor, k: cutplan._typing.Tensor, v: cutplan._typing.Tensor, o: cutplan._typing.Tensor, *, lse: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, mask: cutplan._typing.Tensor | None = None, alibi_slopes: cutplan._typing.Tensor | None = None, sink: cutplan._typing.Tensor | None = None, seqused_k: cutplan._typing.Tensor | None = None, cu_seqlens_q: cutplan._typing.Tensor | None = None, cu_seqlens_k: cutplan._typing.Tensor | None = None, rng_state: cutplan._typing.Tensor | None = None, scale: float | None = None, dropout_p: float = 0.0) -> None:
-        """Raises what run() would raise for these operands; touches no device."""
-
-    @property
-    def workspace_size(self) -> int:
-        """Bytes of scratch that run() needs, 256-byte aligned."""
-
-    @property
-    def sku(self) -> KernelSku:
-        """The kernel that runs."""
-
-    @property
-    def precision_guarantee(self) -> PrecisionGuarantee:
-        """How exact the results are."""
-
-    @property
-    def descriptor(self) -> FmhaDescriptor: ...
-
-    @property
-    def device(self) -> str:
-        """"cpu" or "cuda:N"."""
-
-    @property
-    def preference(self) -> PlanPreference:
-        """What it was selected with."""
-
-    def __repr__(self) -> str: ...
-
-    def __getstate__(self) -> tuple[object, ...]: ...
-
-    def __setstate__(self, state: tuple[object, ...], /) -> None: ...
-
-class FmhaBackwardPlan:
-    """
-    A kernel for the gradients of attention, chosen for one descriptor and device.
-    """
-
-    @staticmethod
-    def select(descriptor: FmhaBackwardDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None) -> FmhaBackwardPlan:
-        """
-        Chooses a kernel, as FmhaPlan.select does. PlanPreference(deterministic=True) gives gradients whose bits repeat.
-        """
-
-    def run(self, grad: cutplan._typing.Tensor, q: cutplan._typing.Tensor, k: cutplan._typing.Tensor, v: cutplan._typing.Tensor, o: cutplan._typing.Tensor, lse: cutplan._typing.Tensor, dq: cutplan._typing.Tensor, dk: cutplan._typing.Tensor, dv: cutplan._typing.Tensor, *, bias: cutplan._typing.Tensor | None = None, mask: cutplan._typing.Tensor | None = None, alibi_slopes: cutplan._typing.Tensor | None = None, sink: cutplan._typing.Tensor | None = None, seqused_k: cutplan._typing.Tensor | None = None, cu_seqlens_q: cutplan._typing.Tensor | None = None, cu_seqlens_k: cutplan._typing.Tensor | None = None, rng_state: cutplan._typing.Tensor | None = None, dbias: cutplan._typing.Tensor | None = None, dalibi_slopes: cutplan._typing.Tensor | None = None, dsink: cutplan._typing.Tensor | None = None, scale: float | None = None, dropout_p: float = 0.0, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> None:
-        """
-        Gradients of q, k and v into `dq`, `dk` and `dv`, given `grad`, the gradient of o.
-
-        The operands are the forward's, with the o and lse that it wrote, and the same scale, dropout_p and rng_state.
-        grad has o's shape and the operands' type; dq, dk and dv have the shapes of q, k and v. dbias has the bias's shape
-        and type, and is summed where the bias is broadcast; dalibi_slopes and dsink have the shapes of
-        alibi_slopes and sink, and one of their types. Stream, workspace and errors are FmhaPlan.run's.
-        """
-
-    def can_implement(self, grad: cutplan._typing.Tensor, q: cutplan._typing.Tensor, k: cutplan._typing.Tensor, v: cutplan._typing.Tensor, o: cutplan._typing.Tensor, lse: cutplan._typing.Tensor, dq: cutplan._typing.Tensor, dk: cutplan._typing.Tensor, dv: cutplan._typing.Tensor, *, bias: cutplan._typing.Tensor | None = None, mask: cutplan._typing.Tensor | None = None, alibi_slopes: cutplan._typing.Tensor | None = None, sink: cutplan._typing.Tensor | None = None, seqused_k: cutplan._typing.Tensor | None = None, cu_seqlens_q: cutplan._typing.Tensor | None = None, cu_seqlens_k: cutplan._typing.Tensor | None = None, rng_state: cutplan._typing.Tensor | None = None, dbias: cutplan._typing.Tensor | None = None, dalibi_slopes: cutplan._typing.Tensor | None = None, dsink: cutplan._typing.Tensor | None = None, scale: float | None = None, dropout_p: float = 0.0) -> None:
-        """Raises what run() would raise for these operands; touches no device."""
-
-    @property
-    def workspace_size(self) -> int:
-        """Bytes of scratch that run() needs, 256-byte aligned."""
-
-    @property
-    def sku(self) -> KernelSku:
-        """The kernel that runs."""
-
-    @property
-    def precision_guarantee(self) -> PrecisionGuarantee:
-        """How exact the results are."""
-
-    @property
-    def descriptor(self) -> FmhaBackwardDescriptor: ...
-
-    @property
-    def device(self) -> str:
-        """"cpu" or "cuda:N"."""
-
-    @property
-    def preference(self) -> PlanPreference:
-        """What it was selected with."""
-
-    def __repr__(self) -> str: ...
-
-    def __getstate__(self) -> tuple[object, ...]: ...
-
-    def __setstate__(self, state: tuple[object, ...], /) -> None: ...
 
 class FmhaSupport:
     """One row of the support table: what a kernel family serves, both ways."""
@@ -1155,15 +1100,202 @@ def fmha_support() -> list[FmhaSupport]:
 def fmha_registry() -> list[KernelSku]:
     """Every attention kernel of this build."""
 
-@overload
-def fmha_kernels(descriptor: FmhaDescriptor, properties: DeviceProperties, preference: PlanPreference | None = None) -> list[KernelSku]:
+class FmhaPlan:
     """
-    The kernels that can serve `descriptor`, of either pass, on a device of these properties, best first. No device is
-    touched.
+    An attention kernel chosen for one descriptor and device. Holds no device memory; safe to share between threads.
+    """
+
+    @staticmethod
+    def select(descriptor: FmhaDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None) -> FmhaPlan:
+        """
+        Chooses a kernel for `descriptor` on `device` ("cpu", "cuda:0", a DLPack pair, or a tensor on it).
+
+        Raises InvalidProblem or Unsupported with the reason; succeeds only if run() can.
+        """
+
+    def run(self, q: cutplan._typing.Tensor, k: cutplan._typing.Tensor, v: cutplan._typing.Tensor, o: cutplan._typing.Tensor, *, lse: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, mask: cutplan._typing.Tensor | None = None, alibi_slopes: cutplan._typing.Tensor | None = None, sink: cutplan._typing.Tensor | None = None, seqused_k: cutplan._typing.Tensor | None = None, cu_seqlens_q: cutplan._typing.Tensor | None = None, cu_seqlens_k: cutplan._typing.Tensor | None = None, rng_state: cutplan._typing.Tensor | None = None, scale: float | None = None, dropout_p: float | None = 0.0, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> None:
+        """
+        O = softmax(scores) V, written into `o`, and the natural logarithm of the sum of exponentials into `lse`.
+
+        Shapes, with layout bhsd: q [B, H, Sq, D], k [B, Hk, Sk, D], v [B, Hk, Sk, Dv], o [B, H, Sq, Dv], lse float32
+        [B, H, Sq]; packed: q [H, Tq, D], k [Hk, Tk, D], v [Hk, Tk, Dv], o [H, Tq, Dv], lse [H, Tq]. With layout bshd heads
+        and sequence change places in all but lse. Last dimensions are contiguous; outer strides are free, 0 only in inputs.
+        bias and mask (bool, true takes part) broadcast to [B, H, Sq, Sk]; alibi_slopes [H] or [B, H] and sink [H], float32
+        or of the operands' type; seqused_k int32 [B], the lengths of K and V; cu_seqlens_q and cu_seqlens_k int32 [B + 1];
+        rng_state int64 [2], seed and offset. scale is 1 / sqrt(D) unless given; dropout_p is the probability of dropping a
+        weight.
+
+        Enqueues on `stream` (None: the current stream of o's library) and returns; on the host it computes before it
+        returns. A row that sees no key gets 0, and LSE -inf. Lengths in device memory are clamped to what the operands
+        hold; on the host they are checked. `workspace` is any contiguous tensor of at least workspace_size bytes, 256-byte
+        aligned.
+
+        Raises the error that names the operand at fault, and writes nothing then: MissingOperand, DTypeMismatch,
+        ShapeMismatch, LayoutMismatch, DeviceMismatch, ReadOnly, Overlap, WorkspaceTooSmall, InvalidProblem (dropout_p,
+        lengths), ExportRefused (a tensor that requires grad), DeviceError.
+        """
+
+    def can_implement(self, q: cutplan._typing.Tensor, k: cutplan._typing.Tensor, v: cutplan._typing.Tensor, o: cutplan._typing.Tensor, *, lse: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, mask: cutplan._typing.Tensor | None = None, alibi_slopes: cutplan._typing.Tensor | None = None, sink: cutplan._typing.Tensor | None = None, seqused_k: cutplan._typing.Tensor | None = None, cu_seqlens_q: cutplan._typing.Tensor | None = None, cu_seqlens_k: cutplan._typing.Tensor | None = None, rng_state: cutplan._typing.Tensor | None = None, scale: float | None = None, dropout_p: float | None = 0.0) -> None:
+        """Raises what run() would raise for these operands; touches no device."""
+
+    def measure_launch(self, q: cutplan._typing.Tensor, k: cutplan._typing.Tensor, v: cutplan._typing.Tensor, o: cutplan._typing.Tensor, *, lse: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, mask: cutplan._typing.Tensor | None = None, alibi_slopes: cutplan._typing.Tensor | None = None, sink: cutplan._typing.Tensor | None = None, seqused_k: cutplan._typing.Tensor | None = None, cu_seqlens_q: cutplan._typing.Tensor | None = None, cu_seqlens_k: cutplan._typing.Tensor | None = None, rng_state: cutplan._typing.Tensor | None = None, scale: float | None = None, dropout_p: float | None = 0.0, launches: int, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> float:
+        """
+        Host seconds that one bare launch of the plan's kernels takes: the operands are imported and checked once, the
+        kernels are enqueued `launches` times. What run() costs beyond this is cutplan's own.
+        """
+
+    @property
+    def workspace_size(self) -> int:
+        """Bytes of scratch that run() needs, 256-byte aligned."""
+
+    @property
+    def sku(self) -> KernelSku:
+        """The kernel that runs."""
+
+    @property
+    def precision_guarantee(self) -> PrecisionGuarantee:
+        """How exact the results are."""
+
+    @property
+    def descriptor(self) -> FmhaDescriptor: ...
+
+    @property
+    def device(self) -> str:
+        """"cpu" or "cuda:N"."""
+
+    @property
+    def preference(self) -> PlanPreference:
+        """What it was selected with."""
+
+    def __repr__(self) -> str: ...
+
+    def __getstate__(self) -> tuple[object, ...]: ...
+
+    def __setstate__(self, state: tuple[object, ...], /) -> None: ...
+
+def describe_attention(q: cutplan._typing.Tensor, k: cutplan._typing.Tensor, v: cutplan._typing.Tensor, o: cutplan._typing.Tensor | None = None, *, lse: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, mask: cutplan._typing.Tensor | None = None, alibi_slopes: cutplan._typing.Tensor | None = None, sink: cutplan._typing.Tensor | None = None, seqused_k: cutplan._typing.Tensor | None = None, cu_seqlens_q: cutplan._typing.Tensor | None = None, cu_seqlens_k: cutplan._typing.Tensor | None = None, rng_state: cutplan._typing.Tensor | None = None, layout: cutplan._typing.FmhaLayoutLike | None = 'bhsd', causal: cutplan._typing.CausalLike | None = None, align: cutplan._typing.AlignLike | None = 'bottom_right', window: tuple[int, int] | None = (-1, -1), softcap: float | None = 0.0) -> FmhaDescriptor:
+    """
+    The descriptor that these operands fit: extents, types and options read off the tensors.
     """
 
 @overload
-def fmha_kernels(descriptor: FmhaBackwardDescriptor, properties: DeviceProperties, preference: PlanPreference | None = None) -> list[KernelSku]: ...
+def fmha_kernels(descriptor: FmhaDescriptor, properties: DeviceProperties, preference: PlanPreference | None = None) -> list[KernelSku]: ...
+
+@overload
+def fmha_kernels(descriptor: FmhaBackwardDescriptor, properties: DeviceProperties, preference: PlanPreference | None = None) -> list[KernelSku]:
+    """
+    The kernels that can serve `descriptor` on a device of these properties, best first. No device is touched.
+    """
+
+@overload
+def measure_fmha(descriptor: FmhaDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None, *, candidates: int = 0, progress: Callable[[int, int], object] | None = None) -> list[KernelMeasurement]: ...
+
+@overload
+def measure_fmha(descriptor: FmhaBackwardDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None, *, candidates: int = 0, progress: Callable[[int, int], object] | None = None) -> list[KernelMeasurement]:
+    """
+    Times the kernels that can serve `descriptor` on operands of its own; fastest first. With `candidates` only that
+    many, of which the cost model expects most. Groups and packed sequences are of one size. progress(done, total) is
+    called as it goes. Allocates device memory, waits for the device, keeps nothing.
+
+    Raises what the plan's select() does, InvalidProblem for an extent of 0, and Unsupported where the device has too
+    little memory.
+    """
+
+@overload
+def tune_fmha(descriptor: FmhaDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None, *, progress: Callable[[int, int], object] | None = None) -> list[KernelMeasurement]: ...
+
+@overload
+def tune_fmha(descriptor: FmhaBackwardDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None, *, progress: Callable[[int, int], object] | None = None) -> list[KernelMeasurement]:
+    """
+    Measures the most promising kernels for `descriptor`, whatever is known already, and keeps the fastest for the
+    plan's select() to find, in this process and in others. Returns and raises what measuring does.
+    """
+
+@overload
+def tuned_fmha(descriptor: FmhaDescriptor, properties: DeviceProperties, preference: PlanPreference | None = None) -> TuningEntry | None: ...
+
+@overload
+def tuned_fmha(descriptor: FmhaBackwardDescriptor, properties: DeviceProperties, preference: PlanPreference | None = None) -> TuningEntry | None:
+    """
+    The measurement that the plan's select() follows on a device of these properties, if the build has its kernel;
+    None: the cost model decides.
+    """
+
+def call_fmha(*args: Any, **kwargs: Any) -> Any:
+    """
+    What the functions of the package run: describes the operands, finds the plan, makes the results that are None or
+    True, and runs. Returns the plan and the results; None where one run cannot compute what is asked for. `names` is
+    what the caller calls operands, for errors: who gives them has laid the operands out for one run.
+    """
+
+class FmhaBackwardPlan:
+    """
+    A kernel for the gradients of attention, chosen for one descriptor and device.
+    """
+
+    @staticmethod
+    def select(descriptor: FmhaBackwardDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None) -> FmhaBackwardPlan:
+        """
+        Chooses a kernel for `descriptor` on `device` ("cpu", "cuda:0", a DLPack pair, or a tensor on it).
+
+        Raises InvalidProblem or Unsupported with the reason; succeeds only if run() can.
+        """
+
+    def run(self, grad: cutplan._typing.Tensor, q: cutplan._typing.Tensor, k: cutplan._typing.Tensor, v: cutplan._typing.Tensor, o: cutplan._typing.Tensor, lse: cutplan._typing.Tensor, dq: cutplan._typing.Tensor, dk: cutplan._typing.Tensor, dv: cutplan._typing.Tensor, *, bias: cutplan._typing.Tensor | None = None, mask: cutplan._typing.Tensor | None = None, alibi_slopes: cutplan._typing.Tensor | None = None, sink: cutplan._typing.Tensor | None = None, seqused_k: cutplan._typing.Tensor | None = None, cu_seqlens_q: cutplan._typing.Tensor | None = None, cu_seqlens_k: cutplan._typing.Tensor | None = None, rng_state: cutplan._typing.Tensor | None = None, dbias: cutplan._typing.Tensor | None = None, dalibi_slopes: cutplan._typing.Tensor | None = None, dsink: cutplan._typing.Tensor | None = None, scale: float | None = None, dropout_p: float | None = 0.0, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> None:
+        """
+        Gradients of q, k and v into `dq`, `dk` and `dv`, given `grad`, the gradient of o.
+
+        The operands are the forward's, with the o and lse that it wrote, and the same scale, dropout_p and rng_state.
+        grad has o's shape and the operands' type; dq, dk and dv have the shapes of q, k and v. dbias has the bias's shape
+        and type, and is summed where the bias is broadcast; dalibi_slopes and dsink have the shapes of alibi_slopes and sink,
+        and one of their types. Stream, workspace and errors are FmhaPlan.run's. PlanPreference(deterministic=True) gives
+        gradients whose bits repeat.
+        """
+
+    def can_implement(self, grad: cutplan._typing.Tensor, q: cutplan._typing.Tensor, k: cutplan._typing.Tensor, v: cutplan._typing.Tensor, o: cutplan._typing.Tensor, lse: cutplan._typing.Tensor, dq: cutplan._typing.Tensor, dk: cutplan._typing.Tensor, dv: cutplan._typing.Tensor, *, bias: cutplan._typing.Tensor | None = None, mask: cutplan._typing.Tensor | None = None, alibi_slopes: cutplan._typing.Tensor | None = None, sink: cutplan._typing.Tensor | None = None, seqused_k: cutplan._typing.Tensor | None = None, cu_seqlens_q: cutplan._typing.Tensor | None = None, cu_seqlens_k: cutplan._typing.Tensor | None = None, rng_state: cutplan._typing.Tensor | None = None, dbias: cutplan._typing.Tensor | None = None, dalibi_slopes: cutplan._typing.Tensor | None = None, dsink: cutplan._typing.Tensor | None = None, scale: float | None = None, dropout_p: float | None = 0.0) -> None:
+        """Raises what run() would raise for these operands; touches no device."""
+
+    def measure_launch(self, grad: cutplan._typing.Tensor, q: cutplan._typing.Tensor, k: cutplan._typing.Tensor, v: cutplan._typing.Tensor, o: cutplan._typing.Tensor, lse: cutplan._typing.Tensor, dq: cutplan._typing.Tensor, dk: cutplan._typing.Tensor, dv: cutplan._typing.Tensor, *, bias: cutplan._typing.Tensor | None = None, mask: cutplan._typing.Tensor | None = None, alibi_slopes: cutplan._typing.Tensor | None = None, sink: cutplan._typing.Tensor | None = None, seqused_k: cutplan._typing.Tensor | None = None, cu_seqlens_q: cutplan._typing.Tensor | None = None, cu_seqlens_k: cutplan._typing.Tensor | None = None, rng_state: cutplan._typing.Tensor | None = None, dbias: cutplan._typing.Tensor | None = None, dalibi_slopes: cutplan._typing.Tensor | None = None, dsink: cutplan._typing.Tensor | None = None, scale: float | None = None, dropout_p: float | None = 0.0, launches: int, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> float:
+        """
+        Host seconds that one bare launch of the plan's kernels takes: the operands are imported and checked once, the
+        kernels are enqueued `launches` times. What run() costs beyond this is cutplan's own.
+        """
+
+    @property
+    def workspace_size(self) -> int:
+        """Bytes of scratch that run() needs, 256-byte aligned."""
+
+    @property
+    def sku(self) -> KernelSku:
+        """The kernel that runs."""
+
+    @property
+    def precision_guarantee(self) -> PrecisionGuarantee:
+        """How exact the results are."""
+
+    @property
+    def descriptor(self) -> FmhaBackwardDescriptor: ...
+
+    @property
+    def device(self) -> str:
+        """"cpu" or "cuda:N"."""
+
+    @property
+    def preference(self) -> PlanPreference:
+        """What it was selected with."""
+
+    def __repr__(self) -> str: ...
+
+    def __getstate__(self) -> tuple[object, ...]: ...
+
+    def __setstate__(self, state: tuple[object, ...], /) -> None: ...
+
+def call_fmha_backward(*args: Any, **kwargs: Any) -> Any:
+    """
+    What the functions of the package run: describes the operands, finds the plan, makes the results that are None or
+    True, and runs. Returns the plan and the results; None where one run cannot compute what is asked for. `names` is
+    what the caller calls operands, for errors: who gives them has laid the operands out for one run.
+    """
 
 class TuningEntry:
     """The kernel that was fastest for one problem on one kind of device."""
@@ -1199,6 +1331,22 @@ class TuningEntry:
 
     def __repr__(self) -> str: ...
 
+class KernelMeasurement:
+    """How long one kernel takes for a problem."""
+
+    @property
+    def sku(self) -> KernelSku: ...
+
+    @property
+    def seconds(self) -> float:
+        """Median."""
+
+    @property
+    def predicted_seconds(self) -> float | None:
+        """By the cost model; None on the host, for which it predicts nothing."""
+
+    def __repr__(self) -> str: ...
+
 class TuningCache:
     """What is known of measured kernels, and where it is kept."""
 
@@ -1227,6 +1375,11 @@ def tuning_generation() -> int:
     another kernel. For caches of plans.
     """
 
+def chosen_plans() -> int:
+    """
+    How many plans functions have chosen in this process: kept ones are not chosen again.
+    """
+
 def export_tuning() -> str:
     """What was measured and imported, as text for import_tuning()."""
 
@@ -1246,54 +1399,4 @@ def add_tuning(table: str) -> int:
     """
     Adds an exported table to this process alone, below what was measured or imported; returns the number of its
     entries. Raises InvalidProblem for text that is no whole table.
-    """
-
-class GemmMeasurement:
-    """How long one kernel takes for a problem."""
-
-    @property
-    def sku(self) -> KernelSku: ...
-
-    @property
-    def seconds(self) -> float:
-        """Median."""
-
-    @property
-    def predicted_seconds(self) -> float | None:
-        """By the cost model; None on the host, for which it predicts nothing."""
-
-    def __repr__(self) -> str: ...
-
-@overload
-def measure_gemm(descriptor: GemmDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None, *, candidates: int = 0, progress: Callable[[int, int], object] | None = None) -> list[GemmMeasurement]: ...
-
-@overload
-def measure_gemm(descriptor: GroupedGemmDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None, *, candidates: int = 0, progress: Callable[[int, int], object] | None = None) -> list[GemmMeasurement]:
-    """
-    Times the kernels that can serve `descriptor` on operands of its own; fastest first. With `candidates` only that
-    many, of which the cost model expects most. Groups are of one size. progress(done, total) is called as it goes.
-    Allocates device memory, waits for the device, keeps nothing.
-
-    Raises what the plan's select() does, InvalidProblem for an extent of 0, and Unsupported where the device has too
-    little memory.
-    """
-
-@overload
-def tune_gemm(descriptor: GemmDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None, *, progress: Callable[[int, int], object] | None = None) -> list[GemmMeasurement]: ...
-
-@overload
-def tune_gemm(descriptor: GroupedGemmDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None, *, progress: Callable[[int, int], object] | None = None) -> list[GemmMeasurement]:
-    """
-    Measures the most promising kernels for `descriptor`, whatever is known already, and keeps the fastest for the
-    plan's select() to find, in this process and in others. Returns and raises what measure_gemm() does.
-    """
-
-@overload
-def tuned_gemm(descriptor: GemmDescriptor, properties: DeviceProperties, preference: PlanPreference | None = None) -> TuningEntry | None: ...
-
-@overload
-def tuned_gemm(descriptor: GroupedGemmDescriptor, properties: DeviceProperties, preference: PlanPreference | None = None) -> TuningEntry | None:
-    """
-    The measurement that the plan's select() follows on a device of these properties, if the build has its kernel;
-    None: the cost model decides.
     """

@@ -50,11 +50,6 @@ def _stream_handle(stream: StreamLike) -> int:
     return stream if isinstance(stream, int) else int(stream.__cuda_stream__()[1])
 
 
-def allocates(info: _core.TensorInfo) -> bool:
-    """Whether empty() can make memory beside this tensor."""
-    return info.framework in ("numpy", "torch", "cupy") or (info.framework == "jax" and info.device == "cpu")
-
-
 def _on_stream(
     info: _core.TensorInfo, tensor: Any, stream: StreamLike | None
 ) -> contextlib.AbstractContextManager[Any]:
@@ -182,23 +177,18 @@ def target(
     out: Tensor | None,
     out_dtype: DTypeLike | None,
     stream: StreamLike | None,
-) -> tuple[Any, _core.TensorInfo, Tensor, _core.TensorInfo, bool]:
-    """Where a result of `shape` goes: `out`, or a new tensor beside `like`.
-
-    Returns the tensor and what it is, who lends scratch and what that is, and whether it can.
-    """
+) -> tuple[Any, _core.TensorInfo]:
+    """Where a result of `shape` goes: `out`, or a new tensor beside `like`; and what that is."""
     if out is None:
         dtype = info.dtype if out_dtype is None else as_member(out_dtype, "out_dtype")
         made = empty(info, like, shape, dtype, stream)
-        return made, _core.inspect(made, "out"), like, info, True
+        return made, _core.inspect(made, "out")
     out_info = _core.inspect(out, "out")
     if out_info.shape != shape:
         raise _core.ShapeMismatch(f"operand out: shape {shape} required, got {out_info.shape}")
     if out_dtype is not None and out_info.dtype != (wanted := as_member(out_dtype, "out_dtype")):
         raise _core.DTypeMismatch(f"operand out: out_dtype {wanted} required, got {out_info.dtype}")
-    if allocates(out_info):
-        return out, out_info, out, out_info, True
-    return out, out_info, like, info, allocates(info)
+    return out, out_info
 
 
 def _aligned(shape: tuple[int, ...], dtype: Any, alignment: int) -> Any:

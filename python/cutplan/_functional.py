@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, TypeVar, overload
 
-from . import _batches, _core, _errors, _frameworks, _plans
+from . import _batches, _core, _frameworks, _plans
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -121,10 +120,35 @@ def matmul(
     last_kernels() names it. Errors are those of GemmPlan.select and GemmPlan.run, in terms of these
     arguments.
     """
-    if alpha is None:
-        alpha = 1.0
-    if preference is not None:
-        _plans.check_preference(preference)
+    aux_mode: AuxLike | None = None if aux is None else "store"
+    called = _core.call_gemm(
+        a,
+        b,
+        out,
+        c=c,
+        bias=bias,
+        b2=b2,
+        bias2=bias2,
+        residual=residual,
+        aux=aux,
+        row_scale=row_scale,
+        column_scale=column_scale,
+        alpha=alpha,
+        beta=beta,
+        activation=activation,
+        aux_mode=aux_mode,
+        gate=gate,
+        out_dtype=out_dtype,
+        math=math,
+        deterministic=deterministic,
+        preference=preference,
+        stream=stream,
+    )
+    if called is not None:
+        _plans.of_thread.plans = called[:1]
+        return called[1]
+
+    # What broadcasts, or has other than two or three dimensions.
     a_info = _core.inspect(a, "a")
     b_info = _core.inspect(b, "b")
     a_shape, b_shape = a_info.shape, b_info.shape
@@ -136,57 +160,7 @@ def matmul(
             )
         columns = b_shape[-1] // 2
     shape = _result_shape(a_shape, b_shape, columns)
-    target, target_info, lender, lender_info, allocates = _frameworks.target(
-        a_info, a, shape, out, out_dtype, stream
-    )
-    aux_mode: AuxLike | None = None if aux is None else "store"
-    if len(a_shape) == len(b_shape) == 2 and c is None and residual is None:
-        # Two matrices are what most calls bring: _run() written out, without the time to get there.
-        try:
-            descriptor = _core.describe(
-                a_info,
-                b_info,
-                target_info,
-                bias=bias,
-                b2=b2,
-                bias2=bias2,
-                aux=aux,
-                row_scale=row_scale,
-                column_scale=column_scale,
-                activation=activation,
-                aux_mode=aux_mode,
-                gate=gate,
-            )
-            plan = _select(
-                descriptor,
-                a_info.device,
-                allocates,
-                math,
-                deterministic,
-                preference,
-                _core.tuning_generation(),
-            )
-            plan.run(
-                a,
-                b,
-                target,
-                bias=bias,
-                b2=b2,
-                bias2=bias2,
-                aux=aux,
-                row_scale=row_scale,
-                column_scale=column_scale,
-                alpha=alpha,
-                beta=beta,
-                stream=stream,
-                workspace=_frameworks.scratch(lender_info, lender, plan.workspace_size, stream),
-            )
-        except _core.Error as error:
-            _errors.reword(error, _NAMES)
-            raise
-        _plans.of_thread.plans = (plan,)
-        return _frameworks.finish(a_info, a, target) if out is None else out
-
+    target, target_info = _frameworks.target(a_info, a, shape, out, out_dtype, stream)
     batch = _batches.broadcast(a_shape[:-2], b_shape[:-2])
     matrices = [
         _batches.factor("a", a, a_info, "mk", batch),
@@ -210,21 +184,12 @@ def matmul(
     rows_are_fixed = row_scale is not None or (
         bias is not None and len(_core.inspect(bias, "bias").shape) > 1
     )
-    context = _Context(
-        a_info.device, lender, lender_info, allocates, math, deterministic, preference, stream, []
-    )
-    try:
-        for piece in _batches.pieces(matrices, extents, batch, rows_are_fixed=rows_are_fixed):
-            operands = {**further, **piece.views}
-            _run(context, operands, activation, aux_mode, gate, alpha, beta)
-    except _core.Error as error:
-        _errors.reword(error, _NAMES)
-        raise
+    scalars = {"alpha": alpha, "beta": beta, "activation": activation, "aux_mode": aux_mode, "gate": gate}
+    context = _Context(math, deterministic, preference, stream, [])
+    for piece in _batches.pieces(matrices, extents, batch, rows_are_fixed=rows_are_fixed):
+        _run(context, {**further, **piece.views, **scalars}, {"d": "out"})
     _plans.of_thread.plans = context.plans
     return _frameworks.finish(a_info, a, target) if out is None else out
-
-
-_NAMES = {"d": "out"}
 
 
 def matmul_backward(
@@ -259,8 +224,6 @@ def matmul_backward(
     ``weight.T`` is laid out as the weight. `math`, `deterministic`, `preference` and `stream` are as in
     matmul(). Errors are those of GemmPlan.select and GemmPlan.run, in terms of these arguments.
     """
-    if preference is not None:
-        _plans.check_preference(preference)
     if hasattr(bias, "__dlpack__"):
         raise TypeError(
             f"bias: must be one of False, True, 'n', 'm'; got {type(bias).__name__}; dbias does not depend "
@@ -273,8 +236,7 @@ def matmul_backward(
     extents = _extents(a_info.shape, b_info.shape)
     m, n, k = extents["m"], extents["n"], extents["k"]
     g_info, grad = _frameworks.apart(g_info, grad, 2, stream)
-    allocates = _frameworks.allocates(a_info)
-    context = _Context(a_info.device, a, a_info, allocates, math, deterministic, preference, stream, [])
+    context = _Context(math, deterministic, preference, stream, [])
     dtype = a_info.dtype if grad_dtype is None else _frameworks.as_member(grad_dtype, "grad_dtype")
 
     def like_result(name: str, tensor: Tensor, info: _core.TensorInfo) -> _batches.Matrix:
@@ -381,10 +343,6 @@ def _extents(
 class _Context(NamedTuple):
     """What the runs of one call share."""
 
-    device: str
-    lender: Tensor
-    lender_info: _core.TensorInfo
-    allocates: bool  # the lender, scratch
     math: MathLike | None
     deterministic: bool
     preference: _core.PlanPreference | None
@@ -392,37 +350,18 @@ class _Context(NamedTuple):
     plans: list[_core.GemmPlan]  # that have run
 
 
-def _run(
-    context: _Context,
-    operands: dict[str, Tensor],
-    activation: ActivationLike = "none",
-    aux_mode: AuxLike | None = None,
-    gate: GateLike | None = None,
-    alpha: float = 1.0,
-    beta: float | None = None,
-) -> None:
-    device, lender, lender_info, allocates, math, deterministic, preference, stream, plans = context
-    descriptor = _core.describe(**operands, activation=activation, aux_mode=aux_mode, gate=gate)
-    generation = _core.tuning_generation()
-    plan = _select(descriptor, device, allocates, math, deterministic, preference, generation)
-    plans.append(plan)
-    # Scratch may go as soon as run() returns: on a GPU its library reuses it in the order of the stream.
-    scratch = _frameworks.scratch(lender_info, lender, plan.workspace_size, stream)
-    plan.run(**operands, alpha=alpha, beta=beta, stream=stream, workspace=scratch)
-
-
-@functools.lru_cache(maxsize=1024)
-def _select(
-    descriptor: _core.GemmDescriptor,
-    device: str,
-    scratch_allowed: bool,
-    math: MathLike | None,
-    deterministic: bool,
-    preference: _core.PlanPreference | None,
-    generation: int,  # of what is known of kernels: part of the key
-) -> _core.GemmPlan:
-    wanted = _plans.preference(preference, scratch_allowed, math, deterministic)
-    return _plans.chosen(_core.GemmPlan.select(descriptor, device, wanted))
+def _run(context: _Context, arguments: dict[str, Any], names: dict[str, str]) -> None:
+    """One run of one plan, into the operand d. `names`: what errors call its operands."""
+    math, deterministic, preference, stream, plans = context
+    called = _core.call_gemm(
+        **arguments,
+        math=math,
+        deterministic=deterministic,
+        preference=preference,
+        stream=stream,
+        names=names,
+    )
+    plans.append(called[0])
 
 
 def _contract(
@@ -435,24 +374,21 @@ def _contract(
 ) -> None:
     """One product of a backward pass. `names`: what errors call its operands."""
     aux_mode: AuxLike | None = None if activation is _core.Activation.none else "gradient"
-    lender, lender_info = context.lender, context.lender_info
+    options = {"activation": activation, "aux_mode": aux_mode}
     total: Any = None  # of what is summed run by run, in the accumulator's type
-    try:
-        for piece in _batches.pieces(matrices, extents, batch, sums=True):
-            operands: dict[str, Tensor] = dict(piece.views)
-            if not (piece.first and piece.last):
-                info = _core.inspect(operands["d"])
-                wide = _core.DType.float64 if info.dtype == _core.DType.float64 else _core.DType.float32
-                if info.dtype == wide:
-                    total = operands["d"]
-                elif total is None:
-                    # In d's order, for the last run reads it as c.
-                    total = _frameworks.ordered_like(lender_info, lender, info, wide, context.stream)
-                if not piece.first:
-                    operands["c"] = total
-                if not piece.last:
-                    operands["d"] = total
-            _run(context, operands, activation, aux_mode)
-    except _core.Error as error:
-        _errors.reword(error, names)
-        raise
+    for piece in _batches.pieces(matrices, extents, batch, sums=True):
+        operands: dict[str, Any] = dict(piece.views)
+        if not (piece.first and piece.last):
+            d = operands["d"]
+            info = _core.inspect(d)
+            wide = _core.DType.float64 if info.dtype == _core.DType.float64 else _core.DType.float32
+            if info.dtype == wide:
+                total = d
+            elif total is None:
+                # In d's order, for the last run reads it as c.
+                total = _frameworks.ordered_like(info, d, info, wide, context.stream)
+            if not piece.first:
+                operands["c"] = total
+            if not piece.last:
+                operands["d"] = total
+        _run(context, {**operands, **options}, names)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, overload
 
-from . import _core, _errors, _frameworks, _plans
+from . import _core, _plans
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -103,69 +102,40 @@ def grouped_matmul(
     Types, outputs, `alpha`, `activation`, `math`, `deterministic`, `preference` and `stream` are as in
     matmul(). Errors are those of GroupedGemmPlan.select and GroupedGemmPlan.run, in terms of these arguments.
     """
-    if preference is not None:
-        _plans.check_preference(preference)
-    a_info, b_info = _core.inspect(a, "a"), _core.inspect(b, "b")
-    offsets_info = _core.inspect(offsets, "offsets")
-    for name, info, ranks in (("a", a_info, (2,)), ("b", b_info, (2, 3)), ("offsets", offsets_info, (1,))):
-        if len(info.shape) not in ranks:
+    a_shape, b_shape = _core.inspect(a, "a").shape, _core.inspect(b, "b").shape
+    offsets_shape = _core.inspect(offsets, "offsets").shape
+    for name, shape, ranks in (
+        ("a", a_shape, (2,)),
+        ("b", b_shape, (2, 3)),
+        ("offsets", offsets_shape, (1,)),
+    ):
+        if len(shape) not in ranks:
             raise _core.ShapeMismatch(
-                f"operand {name}: rank {' or '.join(map(str, ranks))} required, got shape {info.shape}"
+                f"operand {name}: rank {' or '.join(map(str, ranks))} required, got shape {shape}"
             )
-    (m, k), (*groups, rows, n) = a_info.shape, b_info.shape
-    if rows != k:
-        raise _core.ShapeMismatch(_unequal_k(a_info.shape, b_info.shape))
-    if groups and offsets_info.shape[0] != groups[0] + 1:
-        raise _core.ShapeMismatch(
-            f"operand offsets: shape ({groups[0] + 1},) required, groups + 1 offsets, starting with 0 and "
-            f"then the end of each group, got {offsets_info.shape}"
-        )
-    if gate == "interleaved":
-        if n % 2 != 0:
-            raise _core.ShapeMismatch(
-                f"operand b: shape [groups, k, 2 n] required with gate='interleaved', got {b_info.shape}"
-            )
-        n //= 2
-    shape: tuple[int, ...] = (m, n) if groups else (max(offsets_info.shape[0] - 1, 0), m, n)
-    target, target_info, lender, lender_info, allocates = _frameworks.target(
-        a_info, a, shape, out, out_dtype, stream
+    if b_shape[-2] != a_shape[1]:
+        raise _core.ShapeMismatch(_unequal_k(a_shape, b_shape))
+    plan, result = _core.call_grouped_gemm(
+        a,
+        b,
+        out,
+        offsets,
+        bias=bias,
+        b2=b2,
+        bias2=bias2,
+        row_scale=row_scale,
+        column_scale=column_scale,
+        alpha=alpha,
+        activation=activation,
+        gate=gate,
+        out_dtype=out_dtype,
+        math=math,
+        deterministic=deterministic,
+        preference=preference,
+        stream=stream,
     )
-    try:
-        descriptor = _core.describe_grouped(
-            a_info,
-            b_info,
-            target_info,
-            offsets_info,
-            bias=bias,
-            b2=b2,
-            bias2=bias2,
-            row_scale=row_scale,
-            column_scale=column_scale,
-            activation=activation,
-            gate=gate,
-        )
-        generation = _core.tuning_generation()
-        plan = _select(descriptor, a_info.device, allocates, math, deterministic, preference, generation)
-        # Scratch may go as soon as run() returns: on a GPU its library reuses it in the order of the stream.
-        plan.run(
-            a,
-            b,
-            target,
-            offsets,
-            bias=bias,
-            b2=b2,
-            bias2=bias2,
-            row_scale=row_scale,
-            column_scale=column_scale,
-            alpha=1.0 if alpha is None else alpha,
-            stream=stream,
-            workspace=_frameworks.scratch(lender_info, lender, plan.workspace_size, stream),
-        )
-    except _core.Error as error:
-        _errors.reword(error, {"d": "out"})
-        raise
     _plans.of_thread.plans = (plan,)
-    return _frameworks.finish(a_info, a, target) if out is None else out
+    return result
 
 
 def _unequal_k(a: tuple[int, ...], b: tuple[int, ...]) -> str:
@@ -176,17 +146,3 @@ def _unequal_k(a: tuple[int, ...], b: tuple[int, ...]) -> str:
     if len(b) == 3:
         return f"{text}; pass b.mT" if b[-1] == a[-1] else text
     return f"{text}; with a 2-D b the groups are over k{': pass a.T' if a[0] == b[0] else ''}"
-
-
-@functools.lru_cache(maxsize=1024)
-def _select(
-    descriptor: _core.GroupedGemmDescriptor,
-    device: str,
-    scratch_allowed: bool,
-    math: MathLike | None,
-    deterministic: bool,
-    preference: _core.PlanPreference | None,
-    generation: int,  # of what is known of kernels: part of the key
-) -> _core.GroupedGemmPlan:
-    wanted = _plans.preference(preference, scratch_allowed, math, deterministic)
-    return _plans.chosen(_core.GroupedGemmPlan.select(descriptor, device, wanted))

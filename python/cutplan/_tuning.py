@@ -9,9 +9,9 @@ import itertools
 import pathlib
 import re
 import sys
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from . import _attention_bench, _core
+from . import _core, _problems
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,15 +20,29 @@ if TYPE_CHECKING:
 
 _HEADER = """\
 // What was measured on devices that cutplan knows: the lowest layer of the tuning table, which corrects the
-// cost model there. Written by `python -m cutplan tune --export cpp/src/gemm/measured.hpp`, on the device.
+// cost model there. Written by `python -m cutplan tune --export cpp/src/core/measured.hpp`, on the device.
 #pragma once
 
-namespace cutplan::gemm {{
+namespace cutplan {{
 
 inline constexpr char measured_table[] = R"table({table})table";
 
-}}  // namespace cutplan::gemm
+}}  // namespace cutplan
 """
+
+_TUNE: dict[str, Callable[..., list[_core.KernelMeasurement]]] = {
+    "gemm": _core.tune_gemm,
+    "attention": _core.tune_fmha,
+}
+_MEASURE: dict[str, Callable[..., list[_core.KernelMeasurement]]] = {
+    "gemm": _core.measure_gemm,
+    "attention": _core.measure_fmha,
+}
+_SELECT: dict[type, Callable[..., Any]] = {
+    _core.GemmDescriptor: _core.GemmPlan.select,
+    _core.FmhaDescriptor: _core.FmhaPlan.select,
+    _core.FmhaBackwardDescriptor: _core.FmhaBackwardPlan.select,
+}
 
 
 class _Bar(Protocol):
@@ -93,13 +107,16 @@ def _add_problem_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--activation", default="none", metavar="NAME", help="default: none")
     group.add_argument("--gate", choices=["separate", "interleaved"])
     group.add_argument("--alignment", type=int, help="bytes; default: what contiguous operands have")
+    _add_preference_arguments(parser)
+
+
+def _add_preference_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("preferences")
     group.add_argument("--math", default="tf32x3", metavar="NAME", help="for float32; default: tf32x3")
     group.add_argument("--sm-count", type=int, default=0, metavar="INT", help="to use; default: all")
-    _add_device_argument(parser)
-
-
-def _add_device_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", help='"cpu" or "cuda:0"; default: the first GPU, else the host')
+    group.add_argument("--deterministic", action="store_true", help="the same bits for the same inputs")
+    group.add_argument("--batch-invariant", action="store_true", help="and whatever is computed beside a row")
+    group.add_argument("--device", help='"cpu" or "cuda:0"; default: the first GPU, else the host')
 
 
 def _add_attention_arguments(parser: argparse.ArgumentParser) -> None:
@@ -122,13 +139,11 @@ def _add_attention_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--causal", metavar="NAME", help="top_left or bottom_right")
     group.add_argument("--window", type=int, metavar="INT", help="keys before a query that it sees")
     group.add_argument("--backward", action="store_true", help="the gradients instead")
-    _add_device_argument(parser)
+    _add_preference_arguments(parser)
 
 
 def add_arguments(tune: argparse.ArgumentParser, bench: argparse.ArgumentParser) -> None:
     """The options of both subcommands."""
-    tune.add_argument("family", nargs="?", choices=["gemm"], help="measure kernels for the problems given")
-    _add_problem_arguments(tune)
     group = tune.add_argument_group("what was measured")
     group.add_argument("--show", action="store_true", help="print it, for the devices of this machine")
     group.add_argument("--all", action="store_true", help="with --show: for every device")
@@ -146,46 +161,82 @@ def add_arguments(tune: argparse.ArgumentParser, bench: argparse.ArgumentParser)
         help="keep the entries of a table",
     )
     group.add_argument("--clear", action="store_true", help="forget it, and what was imported")
-    families = bench.add_subparsers(dest="family", required=True, metavar="family")
-    for family, what in (("gemm", "matrix multiplication"), ("attention", "attention")):
-        parser = families.add_parser(family, help=what, description=f"Times every kernel for {what}.")
-        if family == "gemm":
-            _add_problem_arguments(parser)
-        else:
-            _add_attention_arguments(parser)
-        parser.add_argument("--candidates", type=int, default=0, metavar="INT", help="default: all")
+    for command, required, what in (
+        (tune, False, "Measures kernels for {}, and keeps the fastest."),
+        (bench, True, "Times every kernel for {}."),
+    ):
+        families = command.add_subparsers(dest="family", required=required, metavar="family")
+        for family, words in (("gemm", "matrix multiplication"), ("attention", "attention")):
+            parser = families.add_parser(family, help=words, description=what.format(words))
+            (_add_problem_arguments if family == "gemm" else _add_attention_arguments)(parser)
+            if command is bench:
+                parser.add_argument("--candidates", type=int, default=0, metavar="INT", help="default: all")
 
 
-def _problems(
+def _gemm_problems(options: argparse.Namespace) -> list[_problems.Descriptor]:
+    epilogue = _core.Epilogue(bias=options.bias or False, activation=options.activation, gate=options.gate)
+    return [
+        _core.GemmDescriptor(
+            m=m,
+            n=n,
+            k=k,
+            batch=batch,
+            a=dtype,
+            d=options.d,
+            layout=layout,
+            epilogue=epilogue,
+            alignment=options.alignment,
+        )
+        for dtype, layout, batch, n, k, m in itertools.product(
+            options.dtype, options.layout, options.batch, options.n, options.k, options.m
+        )
+    ]
+
+
+def _attention_problems(options: argparse.Namespace) -> list[_problems.Descriptor]:
+    forwards = [
+        _core.FmhaDescriptor(
+            batch=batch,
+            heads=heads,
+            heads_k=options.heads_k,
+            seq_q=seq,
+            seq_k=seq_k or seq,
+            dim=dim,
+            dtype=dtype,
+            causal=options.causal,
+            window=(-1, -1) if options.window is None else (options.window, 0),
+            lse=options.backward,
+        )
+        for dtype, dim, heads, batch, seq, seq_k in itertools.product(
+            options.dtype, options.dim, options.heads, options.batch, options.seq, options.seq_k or [None]
+        )
+    ]
+    return [_core.FmhaBackwardDescriptor(g) for g in forwards] if options.backward else list(forwards)
+
+
+def _select(g: _problems.Descriptor, device: str, preference: _core.PlanPreference) -> _core.KernelSku:
+    sku: _core.KernelSku = _SELECT[type(g)](g, device, preference).sku
+    return sku
+
+
+def _asked(
     parser: argparse.ArgumentParser, options: argparse.Namespace
-) -> tuple[list[_core.GemmDescriptor], _core.PlanPreference]:
-    missing = [f"--{extent}" for extent in ("m", "n", "k") if getattr(options, extent) is None]
+) -> tuple[list[_problems.Descriptor], _core.PlanPreference]:
+    """The problems, each with its options checked."""
+    missing = [f"--{x}" for x in ("m", "n", "k") if options.family == "gemm" and getattr(options, x) is None]
     if missing:
         parser.error(f"{options.family}: {', '.join(missing)} required")
     try:
-        epilogue = _core.Epilogue(
-            bias=options.bias or False, activation=options.activation, gate=options.gate
+        descriptors = (_gemm_problems if options.family == "gemm" else _attention_problems)(options)
+        preference = _core.PlanPreference(
+            math=options.math,
+            sm_count=options.sm_count,
+            deterministic=options.deterministic,
+            batch_invariant=options.batch_invariant,
         )
-        descriptors = [
-            _core.GemmDescriptor(
-                m=m,
-                n=n,
-                k=k,
-                batch=batch,
-                a=dtype,
-                d=options.d,
-                layout=layout,
-                epilogue=epilogue,
-                alignment=options.alignment,
-            )
-            for dtype, layout, batch, n, k, m in itertools.product(
-                options.dtype, options.layout, options.batch, options.n, options.k, options.m
-            )
-        ]
-        preference = _core.PlanPreference(math=options.math, sm_count=options.sm_count)
         for g in descriptors:
             with contextlib.suppress(_core.Unsupported):  # is said of its problem
-                _core.GemmPlan.select(g, _device(options), preference)
+                _select(g, _device(options), preference)
     except (TypeError, ValueError) as error:
         parser.error(_as_typed(error))
     return descriptors, preference
@@ -193,20 +244,6 @@ def _problems(
 
 def _device(options: argparse.Namespace) -> str:
     return options.device or ("cuda:0" if _core.cuda_device_count() > 0 else "cpu")
-
-
-def summary(g: _core.GemmDescriptor) -> str:
-    """One line for people."""
-    text = f"{g.m} x {g.n} x {g.k} {g.a} -> {g.d} {g.layout}"
-    if g.batch != 1:
-        text += f", batch {g.batch}"
-    if g.epilogue.bias is not None:
-        text += f", bias over {g.epilogue.bias}"
-    if str(g.epilogue.activation) != "none":
-        text += f", {g.epilogue.activation}"
-    if g.epilogue.gate is not None:
-        text += f", {g.epilogue.gate} gate"
-    return text
 
 
 @contextlib.contextmanager
@@ -254,17 +291,6 @@ class _Tqdm:
         return progress
 
 
-def _flop(g: _core.GemmDescriptor) -> float:
-    columns = g.n * (2 if g.epilogue.gate is not None else 1)
-    return 2.0 * g.batch * g.m * columns * g.k
-
-
-def _bytes(g: _core.GemmDescriptor) -> float:
-    """Of A, B and D, each moved once."""
-    columns = g.n * (2 if g.epilogue.gate is not None else 1)
-    return g.batch * (g.m * g.k * g.a.bits + g.k * columns * g.b.bits + g.m * g.n * g.d.bits) / 8
-
-
 def _microseconds(seconds: float) -> str:
     return f"{seconds * 1e6:.1f}"
 
@@ -281,87 +307,28 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def _attention_problems(
-    parser: argparse.ArgumentParser, options: argparse.Namespace
-) -> list[_attention_bench.Descriptor]:
-    problems = itertools.product(
-        options.dtype, options.dim, options.heads, options.batch, options.seq, options.seq_k or [None]
-    )
-    try:
-        forwards = [
-            _core.FmhaDescriptor(
-                batch=batch,
-                heads=heads,
-                heads_k=options.heads_k,
-                seq_q=seq,
-                seq_k=seq_k or seq,
-                dim=dim,
-                dtype=dtype,
-                causal=options.causal,
-                window=(-1, -1) if options.window is None else (options.window, 0),
-                lse=options.backward,
-            )
-            for dtype, dim, heads, batch, seq, seq_k in problems
-        ]
-        for g in forwards:
-            with contextlib.suppress(_core.Unsupported):  # is said of its problem
-                _core.FmhaPlan.select(g, _device(options))
-        return [_core.FmhaBackwardDescriptor(g) for g in forwards] if options.backward else list(forwards)
-    except (TypeError, ValueError) as error:
-        parser.error(_as_typed(error))
-
-
-_Row = tuple[str, float, float | None]  # name, seconds, what the cost model predicted
-_Bench = tuple[str, "Callable[[], Sequence[_Row]]", float, float]  # summary, measuring, flop, bytes
-
-
-def _gemm_benches(
-    parser: argparse.ArgumentParser, options: argparse.Namespace, device: str
-) -> Iterator[_Bench]:
-    descriptors, preference = _problems(parser, options)
-    for g in descriptors:
-
-        def measure(g: _core.GemmDescriptor = g) -> list[_Row]:
-            measured = _core.measure_gemm(g, device, preference, candidates=options.candidates)
-            return [(entry.sku.name, entry.seconds, entry.predicted_seconds) for entry in measured]
-
-        yield summary(g), measure, _flop(g), _bytes(g)
-
-
-def _attention_benches(
-    parser: argparse.ArgumentParser, options: argparse.Namespace, device: str
-) -> Iterator[_Bench]:
-    for g in _attention_problems(parser, options):
-
-        def measure(g: _attention_bench.Descriptor = g) -> list[_Row]:
-            measured = _attention_bench.measure(g, device, options.candidates)
-            return [(entry.sku.name, entry.seconds, None) for entry in measured]
-
-        yield _attention_bench.summary(g), measure, _attention_bench.flop(g), _attention_bench.moved_bytes(g)
-
-
 def bench(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     """Prints a table for each problem; 1 where one of them has no kernel."""
     device, refused = _device(options), 0
-    benches = _gemm_benches if options.family == "gemm" else _attention_benches
-    for what, measure, flop, moved in benches(parser, options, device):
-        print(f"{what} on {device}")
+    descriptors, preference = _asked(parser, options)
+    for g in descriptors:
+        print(f"{_problems.summary(g)} on {device}")
         try:
-            measured = measure()
+            measured = _MEASURE[options.family](g, device, preference, candidates=options.candidates)
         except _core.Unsupported as error:
             print(f"  none: {error}")
             refused += 1
             continue
-        predicts = options.family == "gemm"  # attention's cost model is not asked for times
-        rows = [("kernel", "us", "TFLOP/s", "GB/s", *(["predicted us"] if predicts else []))]
-        for name, seconds, predicted in measured:
+        rows = [("kernel", "us", "TFLOP/s", "GB/s", "predicted us")]
+        for entry in measured:
+            predicted = entry.predicted_seconds
             rows.append(
                 (
-                    name,
-                    _microseconds(seconds),
-                    f"{flop / seconds * 1e-12:.3g}",
-                    f"{moved / seconds * 1e-9:.4g}",
-                    *(["-" if predicted is None else _microseconds(predicted)] if predicts else []),
+                    entry.sku.name,
+                    _microseconds(entry.seconds),
+                    f"{_problems.flop(g) / entry.seconds * 1e-12:.3g}",
+                    f"{_problems.moved_bytes(g) / entry.seconds * 1e-9:.4g}",
+                    "-" if predicted is None else _microseconds(predicted),
                 )
             )
         print("\n".join(f"  {line}" for line in _table(rows)))
@@ -369,28 +336,29 @@ def bench(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
 
 
 def _measure(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
-    descriptors, preference = _problems(parser, options)
+    descriptors, preference = _asked(parser, options)
     device = _device(options)
-    modelled = _core.PlanPreference(math=options.math, sm_count=options.sm_count, tune="off")
+    modelled = _core.PlanPreference(**{**preference.__getstate__(), "tune": "off"})  # type: ignore[arg-type]
     lines, refused = [], 0
     with _bar(len(descriptors)) as bar:
         for g in descriptors:
-            progress = bar.begin(summary(g))
+            summary = _problems.summary(g)
+            progress = bar.begin(summary)
             try:
-                measured = _core.tune_gemm(g, device, preference, progress=progress)
+                measured = _TUNE[options.family](g, device, preference, progress=progress)
             except _core.Unsupported as error:
-                lines.append(f"{summary(g)}\n  none: {error}")
+                lines.append(f"{summary}\n  none: {error}")
                 refused += 1
                 continue
             best = measured[0]
-            model = _core.GemmPlan.select(g, device, modelled).sku.name
+            model = _select(g, device, modelled).name
             seconds = next(entry.seconds for entry in measured if entry.sku.name == model)
             gain = (
                 "the cost model's choice"
                 if best.sku.name == model
                 else f"{seconds / best.seconds:.3f} times as fast as {model}"
             )
-            lines.append(f"{summary(g)}\n  {best.sku} {_microseconds(best.seconds)} us, {gain}")
+            lines.append(f"{summary}\n  {best.sku} {_microseconds(best.seconds)} us, {gain}")
     print("\n".join(lines))
     return 1 if refused else 0
 

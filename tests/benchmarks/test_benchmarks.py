@@ -385,7 +385,7 @@ def test_selection_judges_what_it_measured(
         choice = next(name for name in problem["medians"] if name != "torch")
         problem["medians"] = {"torch": 4.0, choice: 2.0, "gemm.faster": 1.0}
     verdicts, unmeasured = _selection.judge(record)
-    assert verdicts["all"] == _selection.Verdict(2, pytest.approx(2), 2.0, pytest.approx(2))
+    assert verdicts["all"] == _selection.Verdict(2, pytest.approx(2), 2.0, pytest.approx(2), 1.0)
     assert not unmeasured
     record["problems"][0]["medians"] = {"torch": 4.0, "gemm.faster": 1.0}
     verdicts, unmeasured = _selection.judge(record)

@@ -15,16 +15,16 @@ import pytest
 import torch
 
 import cutplan
-from cutplan import _attention, _functional, _grouped
+from cutplan import _core, _plans
 
-CACHES: dict[str, Any] = {
-    "matmul": _functional._select,
-    "matmul, batched": _functional._select,
-    "matmul_backward": _functional._select,
-    "grouped_matmul": _grouped._select,
-    "attention": _attention._select,
-    "attention_backward": _attention._select_backward,
-}
+FUNCTIONS = (
+    "matmul",
+    "matmul, batched",
+    "matmul_backward",
+    "grouped_matmul",
+    "attention",
+    "attention_backward",
+)
 
 
 def calls(device: str) -> dict[str, Callable[..., object]]:
@@ -44,7 +44,7 @@ def calls(device: str) -> dict[str, Callable[..., object]]:
     }
 
 
-every_function = pytest.mark.parametrize("name", CACHES)
+every_function = pytest.mark.parametrize("name", FUNCTIONS)
 TABLE = cutplan.export_tuning().split("\n")[0] + "\nend\t0\n"  # nothing measured
 
 
@@ -61,20 +61,20 @@ TABLE = cutplan.export_tuning().split("\n")[0] + "\nend\t0\n"  # nothing measure
 )
 @every_function
 def test_what_is_tuned_is_seen(name: str, change: Callable[[], object]) -> None:
-    call, cache = calls("cpu")[name], CACHES[name]
+    call = calls("cpu")[name]
     cutplan.clear_tuning()
     call()
-    known = cache.cache_info().misses
+    known = _core.chosen_plans()
     call()
-    assert cache.cache_info().misses == known, "a kept plan is used"
+    assert _core.chosen_plans() == known, "a kept plan is used"
     before = cutplan.tuning_generation()
     change()
     assert cutplan.tuning_generation() > before
     call()
-    chosen = cache.cache_info().misses
+    chosen = _core.chosen_plans()
     assert chosen > known, "what was chosen before may be wrong now"
     call()
-    assert cache.cache_info().misses == chosen
+    assert _core.chosen_plans() == chosen
     cutplan.clear_tuning()
 
 
@@ -148,7 +148,7 @@ def test_each_thread_has_its_own() -> None:
 @every_function
 def test_choices_are_logged(name: str, caplog: pytest.LogCaptureFixture) -> None:
     call = calls("cpu")[name]
-    CACHES[name].cache_clear()
+    cutplan.clear_tuning()  # what is kept is chosen anew
     with caplog.at_level(logging.DEBUG, logger="cutplan"):
         call()
         texts = [record.getMessage() for record in caplog.records if record.name == "cutplan"]
@@ -158,7 +158,7 @@ def test_choices_are_logged(name: str, caplog: pytest.LogCaptureFixture) -> None
     assert len(texts) >= 1
     for text, kernel in zip(texts, [*kernels, *kernels], strict=False):
         assert text.startswith(f"{kernel} runs ") and "Descriptor(" in text and text.endswith(" on cpu")
-    CACHES[name].cache_clear()
+    cutplan.clear_tuning()
     with caplog.at_level(logging.INFO, logger="cutplan"):
         caplog.clear()
         call()
@@ -197,7 +197,7 @@ def test_a_preference_is_part_of_the_key() -> None:
     seen = []
     for preference in (None, cutplan.PlanPreference(), cutplan.PlanPreference(sm_count=1)) * 2:
         cutplan.matmul(a, a, preference=preference)
-        seen.append(_functional._select.cache_info().misses)
+        seen.append(_core.chosen_plans())
     assert seen[3:] == [seen[2]] * 3
 
 
@@ -208,7 +208,7 @@ def test_no_scratch_is_asked_of_a_library_that_has_none() -> None:
     np.frombuffer(unknown.memory, "float32", 4)[:] = 1
     cutplan.matmul(unknown, unknown, out=out, preference=cutplan.PlanPreference(sm_count=1))
     assert (np.frombuffer(out.memory, "float32", 4) == 2).all()
-    plan = _functional.__dict__["_plans"].of_thread.plans[0]
+    plan = _plans.of_thread.plans[0]
     assert plan.preference == cutplan.PlanPreference(sm_count=1, max_workspace_bytes=0)
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import cutplan
-from cutplan import _functional
+from cutplan import _plans
 from tests.bindings.conftest import LIBRARIES, Library, numpy_dtype
 from tests.bindings.test_matmul import SHAPES, every_library, gemm_dtypes
 
@@ -64,22 +64,15 @@ def test_gradients_that_are_asked_for(device: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_few_runs_and_one_rounding(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_runs_and_one_rounding(dtype: str) -> None:
     """Sums over a batch are part of k where the strides allow; else they are added up in float32."""
     runs: list[cutplan.GemmDescriptor] = []
-    select = _functional._select
-
-    def spy(descriptor: cutplan.GemmDescriptor, *options: Any) -> cutplan.GemmPlan:
-        runs.append(descriptor)
-        return select(descriptor, *options)
-
-    monkeypatch.setattr(_functional, "_select", spy)
     kind = getattr(torch, dtype)
     ones = lambda *shape: torch.ones(shape, dtype=kind)  # noqa: E731
 
     def problems(g: torch.Tensor, a: torch.Tensor, b: torch.Tensor, **options: Any) -> list[tuple[int, ...]]:
-        runs.clear()
         gradients = cutplan.matmul_backward(g, a, b, **options)
+        runs[:] = [plan.descriptor for plan in _plans.of_thread.plans]
         assert (gradients.da == g.numel() * a.shape[-1] / a.numel()).all()
         assert (gradients.db == g.numel() * b.shape[-2] / b.numel()).all()
         return [(x.batch, x.m, x.n, x.k) for x in runs]
@@ -95,7 +88,7 @@ def test_few_runs_and_one_rounding(dtype: str, monkeypatch: pytest.MonkeyPatch) 
     assert shared == [(1, 3, 4, 5)] * 7 + [(7, 4, 5, 3)], "g and b step apart: seven products add up"
     if dtype == "float16":
         assert [str(x.d) for x in runs[:7]] == ["float32"] * 6 + ["float16"]
-    assert [str(x.c) for x in runs[1:7]] == ["float32"] * 6 and runs[0].c is None
+    assert [str(x.c) for x in runs[1:7]] == ["float32"] * 6 and runs[0].epilogue.c is False
     assert problems(ones(2, 7, 3, 5), ones(2, 7, 3, 4), ones(7, 4, 5)) == [
         *[(7, 3, 4, 5)] * 2,
         *[(7, 4, 5, 3)] * 2,
@@ -142,7 +135,7 @@ def test_a_wider_gradient_than_its_operands(device: str) -> None:
         (
             {"grad": torch.ones(6, 10)[::2, ::2]},
             cutplan.LayoutMismatch,
-            "operand grad: one of its last two dimensions contiguous, .*; pass one that is contiguous",
+            "operand grad: one of its last two dimensions contiguous .*; pass one that is contiguous",
         ),
         ({"b": torch.ones(5, 5)}, cutplan.ShapeMismatch, "operand b: 4 rows required"),
         ({"b": torch.ones(4, 5).half()}, cutplan.DTypeMismatch, "operand b: a's dtype float32 required"),
@@ -209,7 +202,7 @@ def test_groups_are_written_where_they_are(device: str) -> None:
         (
             {"offsets": torch.tensor([0, 6]).int()},
             cutplan.ShapeMismatch,
-            r"operand offsets: shape \(3,\) required",
+            r"operand offsets: shape \[3\].*required",
         ),
         (
             {"offsets": torch.tensor([0, 1, 6])},
@@ -217,8 +210,8 @@ def test_groups_are_written_where_they_are(device: str) -> None:
             "operand offsets: dtype int32 required",
         ),
         ({"offsets": torch.tensor([0, 7, 6]).int()}, cutplan.InvalidProblem, "operand offsets: entry 1"),
-        ({"gate": "interleaved"}, cutplan.ShapeMismatch, r"operand b: shape \[groups, k, 2 n\]"),
-        ({"out": torch.ones(6, 4)}, cutplan.ShapeMismatch, r"operand out: shape \(6, 5\) required"),
+        ({"gate": "interleaved"}, cutplan.ShapeMismatch, r"operand b: an even number of columns"),
+        ({"out": torch.ones(6, 4)}, cutplan.ShapeMismatch, r"operand out: shape \[6, 5\] required"),
     ],
 )
 def test_groups_that_are_refused(change: dict[str, Any], error: type[Exception], text: str) -> None:

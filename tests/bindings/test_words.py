@@ -80,7 +80,13 @@ BAD: list[tuple[str, Callable[..., object], tuple[Any, ...], dict[str, Any], str
         {"out": A},
         "operand out: must not share .* operand a, got out at .* and a at",
     ),
-    ("out is b of a batch", cutplan.matmul, (B, B), {"out": B}, "operand out: must not share .*out itself"),
+    (
+        "out is b of a batch",
+        cutplan.matmul,
+        (B, B),
+        {"out": B},
+        "operand out: must not share .*memory of its own",
+    ),
     (
         "out with stride 0",
         cutplan.matmul,
@@ -108,7 +114,7 @@ BAD: list[tuple[str, Callable[..., object], tuple[Any, ...], dict[str, Any], str
         cutplan.matmul,
         (A, A),
         {"bias2": ones(4)},
-        "operand bias2: b and bias, and b2, required",
+        "operand bias2: bias and b2 required",
     ),
     (
         "bias2 without b2",
@@ -144,7 +150,7 @@ BAD: list[tuple[str, Callable[..., object], tuple[Any, ...], dict[str, Any], str
         cutplan.matmul,
         (A, A),
         {"b2": A, "out": ones(4, 4).T},
-        "gate: a row-major result required with 'separate', got a column-major out",
+        "gate: a row-major result required with 'separate', got a column-major one",
     ),
     (
         "grad without a run",
@@ -256,14 +262,14 @@ BAD: list[tuple[str, Callable[..., object], tuple[Any, ...], dict[str, Any], str
         cutplan.attention,
         (ones(1, 1, 2, 300),) * 3,
         {},
-        "operands q and k: a head dimension of at most",
+        "dim: a head dimension of at most 256 required of q and k",
     ),
     (
         "heads of k",
         cutplan.attention,
         (ones(1, 3, 4, 8), Q, Q),
         {},
-        "operand k: a number of heads that divides q's, 3",
+        "heads_k: a divisor of heads, 3, required of k and v",
     ),
     ("no k", cutplan.attention, (Q, None, Q), {}, "operand k: required, not given"),
     (
@@ -366,9 +372,7 @@ def test_element_types_are_listed(bad: Any) -> None:
             lambda: cutplan.attention(Q, Q, Q, out_dtype=bad),
             lambda: cutplan.grouped_matmul(A, B, OFFSETS, out_dtype=bad),
         ):
-            with pytest.raises(
-                TypeError, match="out_dtype: .* not a valid DType; must be one of .*'float16'"
-            ):
+            with pytest.raises(TypeError, match="out_dtype: must be an element type, one of .*float16"):
                 call()
         with pytest.raises(TypeError, match="grad_dtype: .* not a valid DType"):
             cutplan.matmul_backward(A, A, A, grad_dtype=bad)
@@ -423,15 +427,15 @@ def test_element_types_are_listed(bad: Any) -> None:
             r"Epilogue\(\): no argument scale; there are bias, c, residual",
         ),
         (lambda: cutplan.PlanPreference(sm_count=None, kernel=3), "kernel: a string required, got 3"),
-        (lambda: cutplan.PlanPreference(max_workspace_bytes=-5), "max_workspace_bytes: a count of bytes"),
-        (lambda: cutplan.PlanPreference(max_workspace_bytes=-1), "max_workspace_bytes: a count of bytes"),
+        (lambda: cutplan.PlanPreference(max_workspace_bytes=-5), "max_workspace_bytes: at least 0"),
+        (lambda: cutplan.PlanPreference(max_workspace_bytes=-1), "max_workspace_bytes: at least 0"),
         (
             lambda: cutplan.GemmDescriptor(m=1, n=1, k=1, dtype="float16"),
             "a: required, not given; it is an element type, .*; given are m, n, k, dtype",
         ),
         (
             lambda: cutplan.matmul(A, A, bias=A[:1]),
-            r"bias: shape \[4, 1\] required, got \[1, 4\]; along the columns of D it has one dimension",
+            r"bias: shape \[4, 1\] .*along the columns of D it has one dimension.* got \[1, 4\]",
         ),
         (lambda: cutplan.FmhaDescriptor(heads=1, seq_q=1, seq_k=1, dim=8), "dtype: required, not given"),
         (
@@ -453,8 +457,8 @@ def test_element_types_are_listed(bad: Any) -> None:
         ),
         (lambda: plan().run(A, A, A, alpha="2"), r"alpha: a number required, got '2' \(str\)"),
         (lambda: plan().run(A, A, A, beta=[]), r"beta: a number required, got \[\] \(list\)"),
-        (lambda: plan().run(A, A), "operand d: required by the descriptor, not given"),
-        (lambda: plan().can_implement(), "operand a: required by the descriptor, not given"),
+        (lambda: plan().run(A, A), "operand d: required, not given"),
+        (lambda: plan().can_implement(), "operand a: required, not given"),
         (lambda: cutplan.describe(A), "operand b: not given"),
         (lambda: cutplan.attention(Q, Q, Q, scale="x"), r"scale: a number required, got 'x'"),
         (lambda: cutplan.attention(Q, Q, Q, dropout_p=0.5), "dropout_p: 0 required without rng_state"),
@@ -477,7 +481,6 @@ def test_wrong_arguments_take_a_line(call: Callable[[], object], text: str) -> N
             r"GemmPlan.run\(\): at most 3 arguments without a name, got 4; c, bias, b2 and",
         ),
         (lambda: plan().run(A, A, A, biass=A), r"GemmPlan.run\(\): no argument biass; is bias meant\?"),
-        (lambda: plan().run(A, A, A, alpha=None), r"GemmPlan.run\(\): alpha: float required, got None"),
         (lambda: plan().run(A, A, A, a=A), r"GemmPlan.run\(\): a given twice"),
         (lambda: plan().can_implement(x=A), r"can_implement\(\): no argument x; there are a, b, d, c, bias"),
         (
@@ -604,7 +607,8 @@ def test_a_bias_is_not_printed() -> None:
 
 TALL, OFFSETS_WANTED = (
     ones(6, 4),
-    "operand offsets: shape (4,) required, groups + 1 offsets, starting with 0 ",
+    "operand offsets: shape [4] (groups + 1 offsets, starting with 0 and then the end of each group) "
+    "required, got ",
 )
 
 
@@ -632,7 +636,7 @@ TALL, OFFSETS_WANTED = (
             "(20, 5)); with a 2-D b the groups are over k: pass a.T",
         ),
         *(
-            (TALL, B, wrong, f"{OFFSETS_WANTED}and then the end of each group, got ({len(wrong)},)")
+            (TALL, B, wrong, f"{OFFSETS_WANTED}[{len(wrong)}]")
             for wrong in (OFFSETS[1:], OFFSETS.repeat(2), OFFSETS[:0])
         ),
     ],
@@ -672,7 +676,7 @@ def test_packed_rows_before_heads_are_told_their_layout() -> None:
         with pytest.raises(cutplan.Error, match="operand cu_seqlens_q: must end with 8, .*got 48" + hint):
             call(*operands, **packed)  # type: ignore[operator]
     packed["cu_seqlens_k"] = ends[1]
-    with pytest.raises(cutplan.Error, match="operand k: a number of heads that divides q's, 48.*" + hint):
+    with pytest.raises(cutplan.Error, match="heads_k: a divisor of heads, 48.*" + hint):
         cutplan.attention(q, k, k, **packed)
     o, lse = cutplan.attention(q, k, k, **packed, layout="bshd", return_lse=True)
     assert cutplan.attention_backward(o, q, k, k, o, lse, **packed, layout="bshd").dk.shape == k.shape

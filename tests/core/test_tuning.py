@@ -202,7 +202,7 @@ def test_grouped_products(folder: pathlib.Path, options: dict[str, object]) -> N
 
 
 def test_what_cannot_be_measured(folder: pathlib.Path) -> None:
-    with pytest.raises(cutplan.InvalidProblem, match="extents of at least 1 required, got m=0"):
+    with pytest.raises(cutplan.InvalidProblem, match="extents of at least 1 required, got gemm m=0"):
         cutplan.measure_gemm(tiny(0), "cpu")
     with pytest.raises(cutplan.InvalidProblem, match="kernel: none required"):
         kernel = cutplan.GemmPlan.select(tiny(), "cpu").sku.name
@@ -301,14 +301,13 @@ def test_an_epilogue_of_its_own_wins_over_the_product_alone() -> None:
     assert entry is not None and (entry.problem, entry.kernel) == (with_bias, "gemm.silu")
 
 
-def test_batch_invariant_choices_do_not_depend_on_rows_or_batches() -> None:
+def test_batch_invariant_choices_are_measured_for_themselves() -> None:
     device = made_up_device()
-    problem = SQUARE.replace("m=512", "m=4096") + " batch_invariant"
-    cutplan.add_tuning(table(device, (problem, "gemm.any_rows")))
+    cutplan.add_tuning(table(device, (f"{SQUARE} batch_invariant", "gemm.same_bits"), (SQUARE, "gemm.any")))
     preference = cutplan.PlanPreference(batch_invariant=True)
-    for options in ({"m": 1}, {"m": 512}, {"m": 100000}, {"batch": 7}):
-        entry = cutplan.tuned_gemm(square(**options), device, preference)
-        assert entry is not None and entry.kernel == "gemm.any_rows", options
+    entry = cutplan.tuned_gemm(square(), device, preference)
+    assert entry is not None and entry.kernel == "gemm.same_bits"
+    assert cutplan.tuned_gemm(square(m=1), device, preference) is None
 
 
 def test_workspace_limits_by_powers_of_two() -> None:

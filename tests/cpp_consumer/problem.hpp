@@ -335,11 +335,11 @@ struct Attention {
 
   cutplan::FmhaBackwardArguments arguments(T* memory_, float* lse_, cutplan::Device device) const {
     cutplan::FmhaBackwardArguments arguments;
-    arguments.forward.q = q.in(memory_, device);
-    arguments.forward.k = k.in(memory_, device);
-    arguments.forward.v = v.in(memory_, device);
-    arguments.forward.o = o.in(memory_, device);
-    arguments.forward.lse = view(lse_, {batch, heads, seq_q}, {heads * seq_q, seq_q, 1}, device);
+    arguments.q = q.in(memory_, device);
+    arguments.k = k.in(memory_, device);
+    arguments.v = v.in(memory_, device);
+    arguments.o = o.in(memory_, device);
+    arguments.lse = view(lse_, {batch, heads, seq_q}, {heads * seq_q, seq_q, 1}, device);
     arguments.grad = grad.in(memory_, device);
     arguments.dq = dq.in(memory_, device);
     arguments.dk = dk.in(memory_, device);

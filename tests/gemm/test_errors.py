@@ -268,14 +268,14 @@ BAD_CALLS = [
     Bad(
         "c_every_second",
         "LayoutMismatch",
-        ("operand c", "row-major", "or of stride 0", "not adjacent"),
+        ("operand c", "row-major", "or of stride 0", "got stride 2"),
         replace(c=lambda x: every_second(x["c"])),
         WITH_C,
     ),
     Bad(
         "d_of_one_column",
         "LayoutMismatch",
-        ("operand d", "row-major", "not adjacent"),
+        ("operand d", "row-major", "got stride 0"),
         replace(d=lambda x: x["d"][:, :1].expand(M, N)),
     ),
     Bad("d_on_itself", "Overlap", ("operand d",), replace(d=lambda x: x["d"][:1].expand(M, N))),
@@ -944,7 +944,7 @@ def test_a_flipped_batch(wrapped: bool, device: str, seed: int) -> None:
     d = torch.full((3, 16, 8), torch.nan, dtype=torch.float16, device=device)
     plan = cutplan.GemmPlan.select(cutplan.describe(x, w, d), device)
     for name, t in (("a", x), ("b", w), ("d", d)):
-        with pytest.raises(cutplan.LayoutMismatch, match=f"operand {name}: .*a stride is negative"):
+        with pytest.raises(cutplan.LayoutMismatch, match=f"operand {name}: .*got stride -"):
             plan.run(**{"a": x, "b": w, "d": d, name: flipped(t, wrapped)})
     assert d.isnan().all()
 

@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "core/fixed_vector.hpp"
-#include "core/kernels.hpp"
-#include "core/operand.hpp"
+#include "core/kernel.hpp"
+#include "core/operands.hpp"
 #include "core/remembered.hpp"
 #include "cutplan/plan.hpp"
 #include "testing.hpp"
@@ -223,23 +223,23 @@ cutplan::GemmDescriptor product(std::int64_t m) {
 void tuning_callbacks_may_tune() {
   const testing::CacheFolder folder;
   int nested = 0;
-  const auto measured = cutplan::tune_gemm(product(16), {}, {}, [&](int done, int total) {
+  const auto measured = cutplan::GemmPlan::tune(product(16), {}, {}, [&](int done, int total) {
     CHECK(done >= 0 && done <= total);
     if (done != 0 || nested++ > 0) return;
-    CHECK(!cutplan::tune_gemm(product(24), {}, {}, {}).empty());
+    CHECK(!cutplan::GemmPlan::tune(product(24), {}, {}, {}).empty());
     cutplan::PlanPreference measure;
     measure.tune = cutplan::Tune::measure;
     cutplan::GemmPlan::select(product(32), {}, measure);
-    std::async(std::launch::async, [] { cutplan::measure_gemm(product(40), {}); }).get();
+    std::async(std::launch::async, [] { cutplan::GemmPlan::measure(product(40), {}); }).get();
   });
   CHECK(nested > 0 && !measured.empty());
   const cutplan::DeviceProperties& host = cutplan::device_properties({});
-  CHECK(cutplan::tuned_gemm(product(16), host) && cutplan::tuned_gemm(product(24), host));
+  CHECK(cutplan::GemmPlan::tuned(product(16), host) && cutplan::GemmPlan::tuned(product(24), host));
 
   throws<std::runtime_error>(
-      "enough", [] { cutplan::tune_gemm(product(48), {}, {}, [](int, int) { throw std::runtime_error("enough"); }); });
-  CHECK(!cutplan::tuned_gemm(product(48), host));
-  CHECK(!cutplan::tune_gemm(product(48), {}).empty());
+      "enough", [] { cutplan::GemmPlan::tune(product(48), {}, {}, [](int, int) { throw std::runtime_error("enough"); }); });
+  CHECK(!cutplan::GemmPlan::tuned(product(48), host));
+  CHECK(!cutplan::GemmPlan::tune(product(48), {}).empty());
 }
 
 void version_macros_are_of_this_library() {

@@ -36,7 +36,7 @@ cutplan::DeviceProperties h200() {
     cutplan::PlanPreference preference;
     preference.tune = cutplan::Tune::measure;
     cutplan::GemmPlan::select(g, {}, preference);
-    cutplan::tune_gemm(g, {});
+    cutplan::GemmPlan::tune(g, {});
     cutplan::device_properties({});
     cutplan::cuda_device_count();
     cutplan::tuning_cache();
@@ -44,7 +44,7 @@ cutplan::DeviceProperties h200() {
     g.n = 28672;
     g.k = 4096;
     g.a = g.b = g.d = cutplan::DType::bf16;
-    cutplan::gemm_kernels(g, h200());
+    cutplan::GemmPlan::kernels(g, h200());
   }
 }
 

@@ -114,7 +114,7 @@ int main(int argc, char** argv) {
   const testing::CacheFolder folder;
   const Shared shared(random);
   const std::string table = [] {
-    cutplan::tune_gemm(product(8, 8, 8), {});
+    cutplan::GemmPlan::tune(product(8, 8, 8), {});
     return cutplan::export_tuning();
   }();
 
@@ -132,12 +132,12 @@ int main(int argc, char** argv) {
         cutplan::GemmPlan::select(small(r), {}, measure);
       },
       [&](std::mt19937_64& r) {
-        cutplan::tune_gemm(small(r), {}, {}, [&](int done, int) {
+        cutplan::GemmPlan::tune(small(r), {}, {}, [&](int done, int) {
           if (done == 0) cutplan::GemmPlan::select(small(r), {});
         });
       },
-      [&](std::mt19937_64& r) { cutplan::tuned_gemm(small(r), cutplan::device_properties({})); },
-      [&](std::mt19937_64& r) { CHECK(!cutplan::gemm_kernels(small(r), cutplan::device_properties({})).empty()); },
+      [&](std::mt19937_64& r) { cutplan::GemmPlan::tuned(small(r), cutplan::device_properties({})); },
+      [&](std::mt19937_64& r) { CHECK(!cutplan::GemmPlan::kernels(small(r), cutplan::device_properties({})).empty()); },
       [&](std::mt19937_64&) { CHECK(cutplan::tuning_cache().problems.empty()); },
       [&](std::mt19937_64&) { CHECK(cutplan::take_tuning_problems().empty()); },
       [&](std::mt19937_64&) { cutplan::export_tuning(); },

@@ -15,6 +15,8 @@ struct DeviceProperties {
   int sm_count = 0;               // streaming multiprocessors; hardware threads on the host
   std::size_t shared_memory = 0;  // bytes one thread block may opt in to
   std::size_t l2_bytes = 0;
+  double clock_hz = 0;          // highest of the SMs; 0: not known
+  double memory_bandwidth = 0;  // bytes a second at the memory's pins; 0: not known
 };
 
 /// Number of CUDA devices; 0 where there is no GPU, no driver, or the library was built without CUDA. One atomic load once

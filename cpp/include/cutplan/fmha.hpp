@@ -9,16 +9,11 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "cutplan/device.hpp"
-#include "cutplan/error.hpp"
-#include "cutplan/export.hpp"
 #include "cutplan/plan.hpp"
-#include "cutplan/tensor.hpp"
 
 namespace cutplan {
 
@@ -37,6 +32,14 @@ constexpr const char* name(Causal c) noexcept {
   return c == Causal::none ? "none" : c == Causal::top_left ? "top_left" : "bottom_right";
 }
 
+/// Keys to either side of the diagonal; -1: no limit.
+struct Window {
+  std::int64_t left = -1, right = -1;
+
+  constexpr bool operator==(const Window& w) const noexcept { return left == w.left && right == w.right; }
+  constexpr bool limits() const noexcept { return left >= 0 || right >= 0; }
+};
+
 struct FmhaDescriptor {
   std::int64_t batch = 1;
   std::int64_t heads = 1, heads_k = 0;  // of Q and of K and V; heads is a multiple of heads_k. 0: heads
@@ -47,9 +50,9 @@ struct FmhaDescriptor {
   FmhaLayout layout = FmhaLayout::bhsd;
   bool packed = false;  // `batch` sequences one after the other, bounded by cu_seqlens
   Causal causal = Causal::none;
-  Align align = Align::bottom_right;                 // of window and ALiBi where causal is none
-  std::int64_t window_left = -1, window_right = -1;  // keys to either side of the diagonal; -1: no limit
-  double softcap = 0;                                // 0: none
+  Align align = Align::bottom_right;  // of window and ALiBi where causal is none
+  Window window;
+  double softcap = 0;  // 0: none
   bool alibi = false, mask = false, sink = false, seqused_k = false, dropout = false;
   DType bias = DType::none;  // none: no bias; otherwise dtype or float32
   bool lse = false;          // whether run() writes LSE
@@ -68,40 +71,11 @@ struct FmhaArguments {
   double dropout_p = 0;         // probability of dropping, in [0, 1); kept weights are scaled by 1 / (1 - p)
 };
 
-/// Thread-safe after selection; holds no device memory; copies are cheap.
-class CUTPLAN_API FmhaPlan {
- public:
-  /// Chooses a kernel. Throws InvalidProblem or Unsupported with the reason; succeeds only if `run` can.
-  static FmhaPlan select(const FmhaDescriptor& descriptor, Device device, const PlanPreference& preference = {});
-
-  /// Throws what `run` would throw for these arguments; touches no device.
-  void can_implement(const FmhaArguments& arguments) const;
-
-  /// Scratch that `run` needs, in bytes, aligned to workspace_alignment.
-  std::size_t workspace_size() const noexcept;
-
-  const KernelSku& sku() const noexcept;
-  const PrecisionGuarantee& precision_guarantee() const noexcept;
-  const FmhaDescriptor& descriptor() const noexcept;
-  Device device() const noexcept;
-
-  /// What it was selected with.
-  const PlanPreference& preference() const noexcept;
-
-  /// Checks the arguments, enqueues on `stream` and returns. Never allocates, synchronises or copies. On the host it
-  /// computes before it returns. LSE is the natural logarithm of the sum of exponentials, sink included.
-  ///
-  /// Lengths in device memory are not read by the host: a kernel treats cu_seqlens entries outside [0, T], a decreasing
-  /// pair and seqused_k outside [0, Sk] as clamped to these, and never reads or writes outside the operands. On the host
-  /// they are checked and refused.
-  void run(const FmhaArguments& arguments, Stream stream = nullptr, Workspace workspace = {}) const;
-
-  struct Impl;
-
- private:
-  explicit FmhaPlan(std::shared_ptr<const Impl> impl);
-  std::shared_ptr<const Impl> impl_;
-};
+/// Lengths in device memory are not read by the host: a kernel treats cu_seqlens entries outside [0, T], a decreasing pair and
+/// seqused_k outside [0, Sk] as clamped to these, and never reads or writes outside the operands. On the host they are checked
+/// and refused. LSE is the natural logarithm of the sum of exponentials, sink included.
+using FmhaPlan = Plan<FmhaDescriptor, FmhaArguments>;
+extern template class CUTPLAN_API Plan<FmhaDescriptor, FmhaArguments>;
 
 struct FmhaBackwardDescriptor {
   FmhaDescriptor forward;                                    // of the pass whose gradients are wanted
@@ -112,44 +86,17 @@ struct FmhaBackwardDescriptor {
 /// The forward's operands, with the o and lse that it wrote, and: grad, the gradient of o, of o's shape and the operands'
 /// type; dq, dk, dv of the shapes of q, k, v; dbias of the bias's shape and type, summed where it is broadcast (an extent of
 /// 1); dalibi_slopes and dsink of the shapes of alibi_slopes and sink.
-struct FmhaBackwardArguments {
-  FmhaArguments forward;
+struct FmhaBackwardArguments : FmhaArguments {
   TensorView grad, dq, dk, dv, dbias, dalibi_slopes, dsink;
 };
 
-/// The same contract as FmhaPlan.
-class CUTPLAN_API FmhaBackwardPlan {
- public:
-  static FmhaBackwardPlan select(const FmhaBackwardDescriptor& descriptor, Device device,
-                                 const PlanPreference& preference = {});
-  void can_implement(const FmhaBackwardArguments& arguments) const;
-  std::size_t workspace_size() const noexcept;
-  const KernelSku& sku() const noexcept;
-  const PrecisionGuarantee& precision_guarantee() const noexcept;
-  const FmhaBackwardDescriptor& descriptor() const noexcept;
-  Device device() const noexcept;
-
-  /// What it was selected with.
-  const PlanPreference& preference() const noexcept;
-  void run(const FmhaBackwardArguments& arguments, Stream stream = nullptr, Workspace workspace = {}) const;
-
-  struct Impl;
-
- private:
-  explicit FmhaBackwardPlan(std::shared_ptr<const Impl> impl);
-  std::shared_ptr<const Impl> impl_;
-};
+using FmhaBackwardPlan = Plan<FmhaBackwardDescriptor, FmhaBackwardArguments>;
+extern template class CUTPLAN_API Plan<FmhaBackwardDescriptor, FmhaBackwardArguments>;
 
 /// The descriptor that these arguments fit: extents, types and options read off the tensors. What tensors do not tell
 /// (layout, causal, align, window, softcap) is taken from `options`.
 CUTPLAN_API FmhaDescriptor describe(const FmhaArguments& arguments, const FmhaDescriptor& options);
 CUTPLAN_API FmhaBackwardDescriptor describe(const FmhaBackwardArguments& arguments, const FmhaDescriptor& options);
-
-/// The kernels that can serve a descriptor on a device of these properties, best first. No device is touched.
-CUTPLAN_API std::vector<KernelSku> fmha_kernels(const FmhaDescriptor& descriptor, const DeviceProperties& properties,
-                                                const PlanPreference& preference = {});
-CUTPLAN_API std::vector<KernelSku> fmha_kernels(const FmhaBackwardDescriptor& descriptor, const DeviceProperties& properties,
-                                                const PlanPreference& preference = {});
 
 /// One row of the support table: what a kernel family serves, forward and backward.
 struct FmhaSupport {

@@ -7,15 +7,11 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
-#include "cutplan/device.hpp"
-#include "cutplan/error.hpp"
-#include "cutplan/export.hpp"
 #include "cutplan/plan.hpp"
-#include "cutplan/tensor.hpp"
 
 namespace cutplan {
 
@@ -104,53 +100,15 @@ struct GemmArguments {
   TensorView a, b, c, d, bias;
   TensorView b2, bias2, residual, aux, row_scale, column_scale;
   double alpha = 1.0;
-  double beta = 0.0;
+  std::optional<double> beta;  // none: 1 with c
 };
 
-/// Thread-safe after selection; holds no device memory; copies are cheap.
-class CUTPLAN_API GemmPlan {
- public:
-  /// Chooses a kernel. Throws InvalidProblem or Unsupported with the reason; succeeds only if `run` can.
-  static GemmPlan select(const GemmDescriptor& descriptor, Device device, const PlanPreference& preference = {});
-
-  /// Throws what `run` would throw for these arguments; touches no device.
-  void can_implement(const GemmArguments& arguments) const;
-
-  /// Scratch that `run` needs, in bytes, aligned to workspace_alignment.
-  std::size_t workspace_size() const noexcept;
-
-  const KernelSku& sku() const noexcept;
-  const PrecisionGuarantee& precision_guarantee() const noexcept;
-  const GemmDescriptor& descriptor() const noexcept;
-  Device device() const noexcept;
-
-  /// What it was selected with.
-  const PlanPreference& preference() const noexcept;
-
-  /// Checks the arguments, enqueues on `stream` and returns. Never allocates, synchronises or copies. On the host it
-  /// computes before it returns.
-  void run(const GemmArguments& arguments, Stream stream = nullptr, Workspace workspace = {}) const;
-
-  /// Host seconds that one bare launch of the plan's kernel takes: checks the arguments and packs them once, enqueues the
-  /// kernel `launches` times, and divides. What run() costs beyond this is cutplan's own.
-  double measure_launch(const GemmArguments& arguments, int launches, Stream stream = nullptr,
-                        Workspace workspace = {}) const;
-
-  struct Impl;
-
- private:
-  explicit GemmPlan(std::shared_ptr<const Impl> impl);
-  std::shared_ptr<const Impl> impl_;
-};
+using GemmPlan = Plan<GemmDescriptor, GemmArguments>;
+extern template class CUTPLAN_API Plan<GemmDescriptor, GemmArguments>;
 
 /// The descriptor that these arguments fit: extents, layout, types and alignment read off the tensors. Of `epilogue` the
 /// activation, aux and an interleaved gate count, which the tensors do not show.
 CUTPLAN_API GemmDescriptor describe(const GemmArguments& arguments, const Epilogue& epilogue = {});
-
-/// The kernels that can serve `descriptor` on a device of these properties, best first. For inspection: no device is
-/// touched.
-CUTPLAN_API std::vector<KernelSku> gemm_kernels(const GemmDescriptor& descriptor, const DeviceProperties& properties,
-                                                const PlanPreference& preference = {});
 
 /// One row of the support table: what a kernel family serves.
 struct GemmSupport {

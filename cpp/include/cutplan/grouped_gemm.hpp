@@ -40,36 +40,10 @@ struct GroupedGemmArguments {
   double alpha = 1.0;
 };
 
-/// As GemmPlan.
-class CUTPLAN_API GroupedGemmPlan {
- public:
-  static GroupedGemmPlan select(const GroupedGemmDescriptor& descriptor, Device device,
-                                const PlanPreference& preference = {});
-
-  void can_implement(const GroupedGemmArguments& arguments) const;
-  std::size_t workspace_size() const noexcept;
-  const KernelSku& sku() const noexcept;
-  const PrecisionGuarantee& precision_guarantee() const noexcept;
-  const GroupedGemmDescriptor& descriptor() const noexcept;
-  Device device() const noexcept;
-
-  /// What it was selected with.
-  const PlanPreference& preference() const noexcept;
-  void run(const GroupedGemmArguments& arguments, Stream stream = nullptr, Workspace workspace = {}) const;
-
-  struct Impl;
-
- private:
-  explicit GroupedGemmPlan(std::shared_ptr<const Impl> impl);
-  std::shared_ptr<const Impl> impl_;
-};
+using GroupedGemmPlan = Plan<GroupedGemmDescriptor, GroupedGemmArguments>;
+extern template class CUTPLAN_API Plan<GroupedGemmDescriptor, GroupedGemmArguments>;
 
 /// The descriptor that these arguments fit. Over m when b has three dimensions, over k when d has.
 CUTPLAN_API GroupedGemmDescriptor describe(const GroupedGemmArguments& arguments, const Epilogue& epilogue = {});
-
-/// As gemm_kernels().
-CUTPLAN_API std::vector<KernelSku> grouped_gemm_kernels(const GroupedGemmDescriptor& descriptor,
-                                                        const DeviceProperties& properties,
-                                                        const PlanPreference& preference = {});
 
 }  // namespace cutplan

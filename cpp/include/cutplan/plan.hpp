@@ -1,19 +1,25 @@
-// What every plan family shares: preferences, the identity of the kernel that runs, and how exact it is.
+// What every op family shares: the plan itself, preferences, the identity of the kernel that runs, and how exact it is.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <limits>
+#include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
+#include "cutplan/device.hpp"
 #include "cutplan/dtype.hpp"
+#include "cutplan/error.hpp"
 #include "cutplan/export.hpp"
+#include "cutplan/tensor.hpp"
 
 namespace cutplan {
 
 enum class Arch : std::uint8_t { host, sm80, sm89, sm90 };
-enum class Backend : std::uint8_t { host, cutlass, cute };
+enum class Backend : std::uint8_t { host, cute };
 
 constexpr const char* name(Arch a) noexcept {
   switch (a) {
@@ -28,7 +34,6 @@ constexpr const char* name(Arch a) noexcept {
 constexpr const char* name(Backend b) noexcept {
   switch (b) {
     case Backend::host: return "host";
-    case Backend::cutlass: return "cutlass";
     case Backend::cute: return "cute";
   }
   return "";
@@ -63,14 +68,14 @@ constexpr const char* name(Tune t) noexcept {
 
 /// What the caller insists on. A field that cannot be honoured makes `select` refuse, naming the field.
 struct PlanPreference {
-  std::size_t max_workspace_bytes = std::numeric_limits<std::size_t>::max();
-  bool deterministic = false;    // same inputs, same device: the same bits
-  bool batch_invariant = false;  // a row's bits do not depend on how many rows or batches are computed with it
-  std::optional<Arch> arch;      // only kernels of this architecture
-  std::string kernel;            // only the kernel of this SKU name; empty: any
-  int sm_count = 0;              // use at most this many SMs (host: threads); 0: all
-  Math math = Math::tf32x3;      // least accuracy for float32 operands
-  Tune tune = Tune::cached;      // how the kernel is chosen
+  std::optional<std::size_t> max_workspace_bytes;  // none: any amount
+  bool deterministic = false;                      // same inputs, same device: the same bits
+  bool batch_invariant = false;       // a row's bits do not depend on how many rows or batches are computed with it
+  std::optional<Arch> arch;           // only kernels of this architecture
+  std::optional<std::string> kernel;  // only the kernel of this SKU name
+  int sm_count = 0;                   // use at most this many SMs (host: threads); 0: all
+  Math math = Math::tf32x3;           // least accuracy for float32 operands
+  Tune tune = Tune::cached;           // how the kernel is chosen
 };
 
 /// The kernel that a plan runs.
@@ -116,6 +121,92 @@ struct PrecisionGuarantee {
   /// output depends on; without it there is no bound: infinity.
   CUTPLAN_API double error_bound(double magnitude, double exact,
                                  double score_magnitude = std::numeric_limits<double>::infinity()) const noexcept;
+};
+
+/// Of a measured kernel, by growing precedence.
+enum class TuningSource : std::uint8_t { shipped, imported, measured };
+
+constexpr const char* name(TuningSource s) noexcept {
+  return s == TuningSource::shipped ? "shipped" : s == TuningSource::imported ? "imported" : "measured";
+}
+
+/// The kernel that was the fastest for one problem on one kind of device.
+struct TuningEntry {
+  std::string device;
+  int compute_capability = 0;
+  std::string problem;       // everything that the choice depends on
+  std::string kernel;        // SKU name of the fastest; ignored by a build that has no such kernel
+  double seconds = 0;        // that it took
+  double model_seconds = 0;  // that the cost model's choice took
+  TuningSource source = TuningSource::measured;
+};
+
+/// How long one kernel takes for a problem.
+struct KernelMeasurement {
+  KernelSku sku;
+  double seconds;                           // median
+  std::optional<double> predicted_seconds;  // by the cost model; on the host it predicts nothing
+};
+
+/// Called before each round of measurements, and at the end with done == total. May select and tune itself.
+using TuningProgress = std::function<void(int done, int total)>;
+
+/// A kernel chosen for one descriptor and one device. Thread-safe after selection; holds no device memory; copies are cheap.
+template <typename Descriptor, typename Arguments>
+class Plan {
+ public:
+  /// Chooses a kernel. Throws InvalidProblem or Unsupported with the reason; succeeds only if `run` can.
+  static Plan select(const Descriptor& descriptor, Device device, const PlanPreference& preference = {});
+
+  /// Throws what `run` would throw for these arguments; touches no device.
+  void can_implement(const Arguments& arguments) const;
+
+  /// Scratch that `run` needs, in bytes, aligned to workspace_alignment.
+  std::size_t workspace_size() const noexcept;
+
+  const KernelSku& sku() const noexcept;
+  const PrecisionGuarantee& precision_guarantee() const noexcept;
+
+  /// With its defaults filled in.
+  const Descriptor& descriptor() const noexcept;
+  Device device() const noexcept;
+
+  /// What it was selected with.
+  const PlanPreference& preference() const noexcept;
+
+  /// Checks the arguments, enqueues on `stream` and returns. Never allocates, synchronises or copies. On the host it computes
+  /// before it returns.
+  void run(const Arguments& arguments, Stream stream = nullptr, Workspace workspace = {}) const;
+
+  /// Host seconds that one bare launch of the plan's kernels takes: checks the arguments once, enqueues `launches` times, and
+  /// divides. What run() costs beyond this is cutplan's own.
+  double measure_launch(const Arguments& arguments, int launches, Stream stream = nullptr, Workspace workspace = {}) const;
+
+  /// The kernels that can serve a descriptor on a device of these properties, best first. No device is touched.
+  static std::vector<KernelSku> kernels(const Descriptor& descriptor, const DeviceProperties& properties,
+                                        const PlanPreference& preference = {});
+
+  /// Times the kernels that can serve a descriptor, or the `candidates` (> 0) of them that the cost model expects most of, on
+  /// operands of its own; fastest first. Groups and packed sequences are of one size. Allocates device memory, waits for the
+  /// device, and keeps nothing. Throws what select() does, InvalidProblem for an extent of 0, and Unsupported where the device
+  /// has too little memory.
+  static std::vector<KernelMeasurement> measure(const Descriptor& descriptor, Device device,
+                                                const PlanPreference& preference = {}, int candidates = 0,
+                                                const TuningProgress& progress = {});
+
+  /// Measures the most promising kernels, whatever is known already, and keeps the fastest for select() to find.
+  static std::vector<KernelMeasurement> tune(const Descriptor& descriptor, Device device,
+                                             const PlanPreference& preference = {}, const TuningProgress& progress = {});
+
+  /// The entry that select() follows on such a device if the build has its kernel. Touches no device.
+  static std::optional<TuningEntry> tuned(const Descriptor& descriptor, const DeviceProperties& properties,
+                                          const PlanPreference& preference = {});
+
+  struct Impl;
+
+ private:
+  explicit Plan(std::shared_ptr<const Impl> impl);
+  std::shared_ptr<const Impl> impl_;
 };
 
 }  // namespace cutplan

@@ -25,6 +25,12 @@ DeviceProperties host_properties() {
 #if CUTPLAN_WITH_CUDA
 using CudaDevices = std::vector<DeviceProperties>;
 
+/// 0 where the driver does not tell.
+double attribute(cudaDeviceAttr attribute, int device) {
+  int value = 0;
+  return cudaDeviceGetAttribute(&value, attribute, device) == cudaSuccess ? value : 0;
+}
+
 cudaError_t ask(CudaDevices& devices) {
   int count = 0;
   if (const cudaError_t status = cudaGetDeviceCount(&count)) return status;
@@ -37,6 +43,10 @@ cudaError_t ask(CudaDevices& devices) {
     p.sm_count = cuda.multiProcessorCount;
     p.shared_memory = cuda.sharedMemPerBlockOptin;
     p.l2_bytes = static_cast<std::size_t>(cuda.l2CacheSize);
+    p.clock_hz = attribute(cudaDevAttrClockRate, id) * 1e3;
+    // Two transfers a clock.
+    p.memory_bandwidth =
+        2 * attribute(cudaDevAttrMemoryClockRate, id) * 1e3 * attribute(cudaDevAttrGlobalMemoryBusWidth, id) / 8;
     devices.push_back(p);
   }
   return devices.empty() ? cudaErrorNoDevice : cudaSuccess;

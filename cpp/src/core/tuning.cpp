@@ -22,6 +22,7 @@
 #include <tuple>
 #include <unordered_map>
 
+#include "core/measured.hpp"
 #include "core/remembered.hpp"
 #include "core/text.hpp"
 #include "cutplan/error.hpp"
@@ -544,7 +545,7 @@ class Memory {
   std::atomic<std::uint64_t> generation_{0};
   fs::path folder_;
   std::deque<Known> known_;
-  std::vector<std::string> shipped_;
+  std::vector<std::string> shipped_{measured_table};
   std::vector<Section> unsaved_;  // measured here, refused by the disk
   std::vector<std::string> problems_;
   std::set<std::string> told_;
@@ -566,6 +567,59 @@ void keep(const DeviceProperties& device, const std::string& problem, const Entr
 }
 
 void ship(const std::string& table) { memory().ship(table); }
+
+Key::Key(const char* op) {
+  text_.reserve(320);
+  text_ += op;
+}
+
+Key& Key::field(const char* name, const char* value) {
+  text_.append(" ").append(name).append("=").append(value);
+  return *this;
+}
+
+Key& Key::field(const char* name, std::int64_t value) {
+  char digits[24];
+  *std::to_chars(digits, digits + sizeof digits - 1, value).ptr = '\0';
+  return field(name, digits);
+}
+
+Key& Key::word(const char* name, bool there) {
+  if (there) text_.append(" ").append(name);
+  return *this;
+}
+
+constexpr char batch_invariant[] = " batch_invariant";
+
+void Key::write(const PlanPreference& preference, int sms, bool has_math) {
+  problem_ = text_.size();
+  field("sm_count", sms);
+  if (has_math) field("math", name(preference.math));
+  if (preference.arch) field("arch", name(*preference.arch));
+  word("deterministic", preference.deterministic);
+  if (preference.batch_invariant) text_ += batch_invariant;
+  if (preference.max_workspace_bytes) {
+    // Limits between two powers of two share an entry; a kernel that needs more than the limit at hand is no candidate.
+    std::size_t limit = *preference.max_workspace_bytes;
+    while ((limit & (limit - 1)) != 0) limit &= limit - 1;
+    field("workspace", static_cast<std::int64_t>(limit));
+  }
+  plain_ = text_.size();
+}
+
+std::optional<Key::Known> Key::find(const DeviceProperties& device, bool of_any_company) const {
+  for (std::string problem : {text_, text_.substr(0, plain_)}) {
+    for (const bool as_asked : {true, false}) {
+      if (!as_asked) {
+        const std::size_t at = problem.find(batch_invariant);
+        if (at == problem.npos || !of_any_company) break;
+        problem.erase(at, sizeof batch_invariant - 1);
+      }
+      if (std::optional<Entry> entry = tuning::find(device, problem)) return Known{std::move(problem), *std::move(entry)};
+    }
+  }
+  return std::nullopt;
+}
 
 }  // namespace cutplan::tuning
 

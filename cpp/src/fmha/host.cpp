@@ -30,7 +30,7 @@
 #include <vector>
 
 #include "core/half.hpp"
-#include "core/kernels.hpp"
+#include "core/kernel.hpp"
 #include "core/panel.hpp"
 #include "core/parallel.hpp"
 #include "core/register_tile.hpp"
@@ -123,7 +123,7 @@ double load_scalar(const void* data, DType type, std::int64_t i) {
     case DType::f64: return static_cast<const double*>(data)[i];
     case DType::f16: return static_cast<double>(static_cast<float>(static_cast<const Half*>(data)[i]));
     case DType::bf16: return static_cast<double>(static_cast<float>(static_cast<const BFloat16*>(data)[i]));
-    default: return static_cast<double>(static_cast<const float*>(data)[i]);  // check.cpp admits no other type
+    default: return static_cast<double>(static_cast<const float*>(data)[i]);  // the table of operands admits no other type
   }
 }
 
@@ -996,7 +996,6 @@ constexpr Kernel entry(DType operand, Pass pass) {
   Kernel kernel{};  // what the host has no use for stays zero
   kernel.pass = pass;
   kernel.arch = Arch::host;
-  kernel.backend = Backend::host;
   kernel.operand = operand;
   kernel.math = Math::strict;
   kernel.tile_m = kernel.tile_n = static_cast<int>(block);

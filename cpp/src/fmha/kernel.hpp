@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/kernel.hpp"
 #include "cutplan/fmha.hpp"
 
 namespace cutplan::fmha {
@@ -85,26 +86,17 @@ struct BackwardProblem {
 struct Launch {
   Stream stream = nullptr;
   void* workspace = nullptr;
-  int splits = 1;    // forward: parts that the keys are cut into
-  int sm_count = 0;  // SMs to occupy (host: threads)
+  int splits = 1;            // forward: parts that the keys are cut into
+  int sm_count = 0;          // SMs to occupy (host: threads)
+  std::size_t l2_share = 0;  // bytes of the heads that run at one time, so that their tiles find each other's reads in L2
 };
 
 enum class Pass : std::uint8_t { forward, backward };
 
 /// One compiled kernel. Static data: each unit in a smNN folder exports a table of these.
-struct Kernel {
+struct Kernel : KernelTraits {
   Pass pass;
-  Arch arch;
-  Backend backend;
-  DType operand;
-  Math math;           // float32 operands: what the multiplier does; otherwise Math::strict
-  int dim;             // largest head dimension, of Q and K and of V alike; 0: any
-  int tile_m, tile_n;  // queries and keys of a tile
-  int stages;
-  int threads;                // per block
-  int blocks_by_registers;    // that the registers of an SM allow
-  std::size_t shared_memory;  // dynamic, bytes per block, at most
-  int minimum_compute_capability, maximum_compute_capability;
+  int dim;           // largest head dimension, of Q and K and of V alike; 0: any
   double teraflops;  // on an H200 at 8192 x 8192 (TFLOP/s): what the cost model starts from; 0: it has no measurement
   /// Forward: honours Launch::splits. Backward: sums dq in one order only if BackwardProblem::deterministic.
   bool divides;
@@ -119,12 +111,6 @@ struct Kernel {
   void (*prepare)(const Kernel&);
 };
 
-/// A unit's table.
-struct KernelTable {
-  const Kernel* data;
-  std::size_t size;
-  const Kernel* begin() const { return data; }
-  const Kernel* end() const { return data + size; }
-};
+using KernelTable = TableOf<Kernel>;
 
 }  // namespace cutplan::fmha

@@ -2,10 +2,21 @@
 // by it, the documentation prints it, the tests walk it.
 #pragma once
 
-#include "core/kernels.hpp"
+#include "core/kernel.hpp"
 #include "fmha/kernel.hpp"
 
 namespace cutplan::fmha {
+
+inline constexpr std::int64_t largest_dim = 256;
+
+/// Packed operands are [T, H, D] elsewhere: read as [H, T, D], their extents do not fit.
+inline constexpr char rows_before_heads[] = "; of operands [T, H, D], with rows before heads, pass layout='bshd'";
+
+/// What scores are computed in.
+inline const char* arithmetic(DType operand) { return operand == DType::f64 ? "float64" : "float32"; }
+
+/// Whether a scalar is finite in the arithmetic of these operands.
+bool is_number(double x, DType operand);
 
 struct Support {
   Arch arch;

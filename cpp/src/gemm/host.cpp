@@ -29,7 +29,7 @@
 #include <vector>
 
 #include "core/half.hpp"
-#include "core/kernels.hpp"
+#include "core/kernel.hpp"
 #include "core/panel.hpp"
 #include "core/parallel.hpp"
 #include "core/register_tile.hpp"
@@ -456,11 +456,10 @@ void run(const Kernel& kernel, const Problem& problem, const Launch& launch) {
 constexpr Kernel entry(DType operand, GemmLayout layout, void (*run)(const Kernel&, const Problem&, const Launch&)) {
   Kernel kernel{};  // what the host has no use for stays zero
   kernel.arch = Arch::host;
-  kernel.backend = Backend::host;
   kernel.operand = operand;
   kernel.math = Math::strict;
   kernel.layout = layout;
-  kernel.gate = Gate::none;  // and every other: registry.cpp
+  kernel.gate = Gate::none;  // and every other: choose.cpp
   kernel.tile_m = static_cast<int>(block_m);
   kernel.tile_n = static_cast<int>(block_n);
   kernel.tile_k = static_cast<int>(host_slice_k);

@@ -5,11 +5,12 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/kernel.hpp"
 #include "cutplan/grouped_gemm.hpp"
 
 namespace cutplan::gemm {
 
-/// One checked problem, ready to run; D is row-major (a column-major one has been transposed: check.cpp). Passed to device
+/// One checked problem, ready to run; D is row-major (a column-major one has been transposed: canonical()). Passed to device
 /// kernels by value. Leading dimensions and batch strides count elements; a batch stride of 0 shares the matrix. What is not
 /// there is null.
 struct Problem {
@@ -51,27 +52,19 @@ struct Launch {
 };
 
 /// One compiled kernel. Static data: each unit in a smNN folder exports a table of these.
-struct Kernel {
-  Arch arch;
-  Backend backend;
-  DType operand;
-  Math math;          // of float32 operands; others: strict
+struct Kernel : KernelTraits {
   GemmLayout layout;  // with a row-major D
   Gate gate;
-  int tile_m, tile_n, tile_k, stages;
+  int tile_k;
   int cluster_m, cluster_n;
   const char* schedule;
-  int alignment;              // bytes that A's and B's addresses, leading dimensions and batch strides must be multiples of
-  int threads;                // per block
-  int blocks_by_registers;    // that the registers of an SM allow
-  std::size_t shared_memory;  // dynamic, bytes per block
-  int minimum_compute_capability, maximum_compute_capability;
   bool splits_k;           // honours Launch::split_k
   bool streams_k;          // honours stream_k in its place
   bool slices_meet;        // of K: in a cluster, of up to 8 blocks, and not in a workspace
   bool groups;             // honours Problem::offsets
   double peak_fraction;    // of the dense peak (989 TFLOP/s) that it reached on an H200 at 4096 cubed
   double exposed_seconds;  // of each tile that nothing hides: filling the ring, the epilogue (measured, H200)
+  Summation summation;
 
   /// Enqueues. Throws DeviceError when the launch is refused.
   void (*run)(const Kernel&, const Problem&, const Launch&);
@@ -79,13 +72,7 @@ struct Kernel {
   void (*prepare)(const Kernel&);
 };
 
-/// A unit's table.
-struct KernelTable {
-  const Kernel* data;
-  std::size_t size;
-  const Kernel* begin() const { return data; }
-  const Kernel* end() const { return data + size; }
-};
+using KernelTable = TableOf<Kernel>;
 
 /// K range of one slice when K is split: multiples of the kernel's K tile, the last one shorter.
 constexpr std::int64_t split_extent(std::int64_t k, int split_k, int tile_k) {

@@ -1,10 +1,11 @@
-// The operands of a product as plans check them: one rule and one refusal for each, shared by single and grouped plans.
+// The operands of matrix products: what single and grouped plans ask of each. A new operand is a line here, and its use in
+// problem() (operands.cpp) and in the epilogue.
 #pragma once
 
-#include <cstdint>
+#include <algorithm>
 
-#include "core/operand.hpp"
-#include "gemm/kernel.hpp"
+#include "core/operands.hpp"
+#include "cutplan/grouped_gemm.hpp"
 
 namespace cutplan::gemm {
 
@@ -19,90 +20,111 @@ constexpr GemmLayout layout_of(bool a_row_major, bool b_row_major, bool d_row_ma
   return d_row_major ? l : static_cast<GemmLayout>(static_cast<int>(l) + 4);
 }
 
-/// What a plan asks of a matrix.
-struct Matrix {
-  const char* operand;
-  std::int64_t rows, cols, batch;
-  bool row_major;
-  bool shareable;  // may be given once for the whole batch
-  DType dtype;
-  int rank = 0;             // 0: 3 with a batch, and 2 where that is 1 or the matrix shareable
-  bool broadcasts = false;  // may have the stride 0 along its runs, or any there where it has 0 across them
+/// Columns of B to one of D, in B itself.
+constexpr std::int64_t halves(const Epilogue& e) { return e.gate == Gate::interleaved ? 2 : 1; }
+constexpr bool has_two_biases(const Epilogue& e) { return e.bias != BiasOver::none && e.gate == Gate::separate; }
+
+// ---- rules ----
+
+/// [batch, rows, columns], or without the batch where that is 1.
+constexpr Rule matrices(DType type, std::int64_t batch, std::int64_t rows, std::int64_t columns, bool row_major) {
+  return tensor(type, row_major ? 2 : 1, batch, rows, columns).may_drop(batch == 1 ? 1 : 0).ordered();
+}
+/// What kernels load in whole pieces.
+constexpr Rule factor(DType type, std::int64_t batch, std::int64_t rows, std::int64_t columns, bool row_major) {
+  return matrices(type, batch, rows, columns, row_major).shared().kernel_aligned();
+}
+constexpr Rule like_d(const GemmDescriptor& g, DType type) {
+  return matrices(type, g.batch, g.m, g.n, d_is_row_major(g.layout));
+}
+/// Read where D is written.
+constexpr Rule beside_d(const GemmDescriptor& g, DType type) { return like_d(g, type).shared().repeating(); }
+constexpr Rule vector(DType type, std::int64_t count) { return tensor(type, -1, count); }
+
+/// A matrix of a grouped plan: of these dimensions alone.
+constexpr Rule grouped_factor(DType type, std::int64_t rows, std::int64_t columns, bool row_major) {
+  return tensor(type, row_major ? 1 : 0, rows, columns).ordered().kernel_aligned();
+}
+constexpr Rule of_groups(const GroupedGemmDescriptor& g, DType type, std::int64_t count) {
+  return tensor(type, 1, g.groups, count);
+}
+constexpr Rule grouped_b(const GroupedGemmDescriptor& g, std::int64_t columns) {
+  const bool rows_first = b_is_row_major(g.layout);
+  return g.over == GroupedOver::m ? tensor(g.b, rows_first ? 2 : 1, g.groups, g.k, columns).ordered().kernel_aligned()
+                                  : grouped_factor(g.b, g.k, columns, rows_first);
+}
+
+// ---- the tables ----
+
+using G = GemmDescriptor;
+using A = GemmArguments;
+
+inline constexpr Operand<G, A> operands[] = {
+    {"a", &A::a, [](const G& g) { return factor(g.a, g.batch, g.m, g.k, a_is_row_major(g.layout)); }, "", true},
+    {"b", &A::b, [](const G& g) { return factor(g.b, g.batch, g.k, halves(g.epilogue) * g.n, b_is_row_major(g.layout)); },
+     "", true},
+    {"d", &A::d, [](const G& g) { return like_d(g, g.d).as(Role::output); }, "", true},
+    {"c", &A::c, [](const G& g) { return beside_d(g, g.c).as(Role::in_place).when(g.epilogue.c); }, "Epilogue(c=True)"},
+    {"bias", &A::bias,
+     [](const G& g) {
+       return g.epilogue.bias == BiasOver::m ? tensor(g.bias, 0, g.m, 1).means("along the columns of D it has one dimension")
+                                             : vector(g.bias, halves(g.epilogue) * g.n).when(g.epilogue.bias == BiasOver::n);
+     },
+     "Epilogue(bias=True)"},
+    {"b2", &A::b2,
+     [](const G& g) {
+       return factor(g.b, g.batch, g.k, g.n, b_is_row_major(g.layout)).when(g.epilogue.gate == Gate::separate);
+     },
+     "Epilogue(gate='separate')"},
+    {"bias2", &A::bias2, [](const G& g) { return vector(g.bias, g.n).when(has_two_biases(g.epilogue)); },
+     "Epilogue(bias=True, gate='separate')"},
+    {"residual", &A::residual,
+     [](const G& g) { return beside_d(g, g.residual).as(Role::in_place).when(g.epilogue.residual); },
+     "Epilogue(residual=True)"},
+    {"aux", &A::aux,
+     [](const G& g) {
+       return g.epilogue.aux == Auxiliary::store ? like_d(g, g.aux).as(Role::output)
+                                                 : beside_d(g, g.aux).when(g.epilogue.aux == Auxiliary::gradient);
+     },
+     "Epilogue(aux='store') or Epilogue(aux='gradient')"},
+    {"row_scale", &A::row_scale, [](const G& g) { return vector(DType::f32, g.m).fixed().when(g.epilogue.row_scale); },
+     "Epilogue(row_scale=True)"},
+    {"column_scale", &A::column_scale,
+     [](const G& g) { return vector(DType::f32, g.n).fixed().when(g.epilogue.column_scale); },
+     "Epilogue(column_scale=True)"},
 };
 
-/// What a plan asks of a vector: shape [count], or [count, 1] for a column.
-struct Vector {
-  const char* operand;
-  std::int64_t count;
-  bool column;
-  DType dtype;
+using GG = GroupedGemmDescriptor;
+using GA = GroupedGemmArguments;
+
+inline constexpr Operand<GG, GA> grouped_operands[] = {
+    {"a", &GA::a, [](const GG& g) { return grouped_factor(g.a, g.m, g.k, a_is_row_major(g.layout)); }, "", true},
+    {"b", &GA::b, [](const GG& g) { return grouped_b(g, halves(g.epilogue) * g.n); }, "", true},
+    {"d", &GA::d,
+     [](const GG& g) {
+       return (g.over == GroupedOver::m ? tensor(g.d, 1, g.m, g.n) : tensor(g.d, 2, g.groups, g.m, g.n)).as(Role::output);
+     },
+     "", true},
+    {"offsets", &GA::offsets,
+     [](const GG& g) {
+       return vector(DType::i32, g.groups + 1)
+           .fixed()
+           .filled(Sample::even_offsets, g.over == GroupedOver::m ? g.m : g.k)
+           .means("groups + 1 offsets, starting with 0 and then the end of each group");
+     },
+     "", true},
+    {"bias", &GA::bias,
+     [](const GG& g) { return of_groups(g, g.bias, halves(g.epilogue) * g.n).when(g.epilogue.bias != BiasOver::none); },
+     "Epilogue(bias=True)"},
+    {"b2", &GA::b2, [](const GG& g) { return grouped_b(g, g.n).when(g.epilogue.gate == Gate::separate); },
+     "Epilogue(gate='separate')"},
+    {"bias2", &GA::bias2, [](const GG& g) { return of_groups(g, g.bias, g.n).when(has_two_biases(g.epilogue)); },
+     "Epilogue(bias=True, gate='separate')"},
+    {"row_scale", &GA::row_scale, [](const GG& g) { return vector(DType::f32, g.m).fixed().when(g.epilogue.row_scale); },
+     "Epilogue(row_scale=True)"},
+    {"column_scale", &GA::column_scale,
+     [](const GG& g) { return of_groups(g, DType::f32, g.n).fixed().when(g.epilogue.column_scale); },
+     "Epilogue(column_scale=True)"},
 };
-
-/// How the memory of an operand lies.
-struct Placed {
-  const void* data = nullptr;
-  std::int64_t ld = 0, batch_stride = 0;
-  std::int64_t step = 1;  // from an element of a run to the next
-
-  bool operator==(const Placed& p) const {
-    return data == p.data && ld == p.ld && batch_stride == p.batch_stride && step == p.step;
-  }
-};
-
-/// Throws the error of the first rule that the operand breaks. `alignment`: bytes that its address, leading dimension and
-/// batch stride must be multiples of.
-Placed place(const Matrix& matrix, Device device, int alignment, const TensorView& view);
-Placed place(const Vector& vector, Device device, const TensorView& view);
-
-/// Throws MissingOperand for an operand that the plan does not know. `option`: what to select with.
-void check_absent(const char* operand, const char* option, const TensorView& view);
-
-void check_scalar(const char* scalar, double value);
-
-/// What a plan reads, gathered so that what it writes can be told apart from it.
-class Inputs {
- public:
-  void add(const Matrix& matrix, const Placed& placed);
-  void add(const Vector& vector, const Placed& placed);
-
-  /// Throws Overlap where an output shares memory with any of them.
-  void check_apart(const Matrix& output, const Placed& placed, const char* advice) const;
-
- private:
-  struct Input {
-    const char* operand;
-    Footprint memory;
-  };
-  FixedVector<Input, 12> inputs_;
-};
-
-Footprint footprint(const Matrix& matrix, const Placed& placed);
-
-/// Refuses an extent that no problem can have.
-void check_extent(const char* extent, std::int64_t value);
-
-/// Refuses an alignment that is not a power of two of bytes.
-void check_alignment(int alignment);
-
-/// `alignment`, or where it is 0 the most that contiguous matrices of these runs have: 16 bytes at most. Refuses less than
-/// an element, of the smaller type: that a and b differ, check_supported says.
-int resolve_alignment(int alignment, int operand_bits, std::int64_t a_run, std::int64_t b_run);
-
-/// Throws where a view is not given or has a rank that is not in [least, most].
-void check_rank(const char* operand, const TensorView& view, int least, int most);
-
-/// Whether a view's last two dimensions are read as row-major. Where both orders fit, `preferred` decides; so they do where
-/// a view that `broadcasts` repeats one row or one column.
-bool reads_row_major(const TensorView& view, bool preferred = true, bool broadcasts = false);
-
-/// The gate that these operands ask for. `n`, the columns of b, becomes those of D.
-Gate gate_of(const TensorView& b2, Gate asked, std::int64_t* n);
-
-/// Sets what kernels see of a gate's B and bias; an interleaved one becomes two views.
-void set_gate(Problem& problem, Gate gate, bool b_row_major);
-
-/// Largest power of two of bytes, 16 at most, that divides the address and every stride that a kernel follows. Refuses an
-/// address within an element.
-int alignment_of(const char* operand, const TensorView& view, bool row_major);
 
 }  // namespace cutplan::gemm

@@ -2,7 +2,7 @@
 // prints it, the tests walk it.
 #pragma once
 
-#include "core/kernels.hpp"
+#include "core/kernel.hpp"
 #include "gemm/kernel.hpp"
 
 namespace cutplan::gemm {

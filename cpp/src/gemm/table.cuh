@@ -27,7 +27,7 @@ constexpr DType dtype_of<cutlass::tfloat32_t>() {
 
 template <GemmLayout... kLayouts>
 struct Layouts {};
-/// Those with a row-major D: check.cpp makes one of them of every other.
+/// Those with a row-major D: canonical() makes one of them of every other.
 inline constexpr Layouts<GemmLayout::rcr, GemmLayout::rrr, GemmLayout::crr, GemmLayout::ccr> all_layouts{};
 
 template <typename... Tables>

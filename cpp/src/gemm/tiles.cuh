@@ -15,7 +15,7 @@ constexpr bool b_is_k_major(GemmLayout l) { return l == GemmLayout::rcr || l == 
 /// Tiles of a panel: an H200's 132 SMs work on 16 x 8 tiles of 128 x 256, a patch of 2048 x 2048.
 constexpr std::uint32_t panel = 8;
 
-/// A launch's tiles: fewer than 2^31 of them (registry.cpp), since 64-bit divisions cost a thousand cycles a tile. The host
+/// A launch's tiles: fewer than 2^31 of them (choose.cpp), since 64-bit divisions cost a thousand cycles a tile. The host
 /// prepares the divisors: nothing is loaded before a tile is found.
 struct TileGrid {
   std::uint32_t tiles_m, tiles_n;  // of one matrix of the batch; over groups of rows tiles_m counts nothing

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "core/kernels.hpp"
+#include "core/kernel.hpp"
 #include "core/launch.hpp"
 #include "fmha/sm80/backward_passes.cuh"
 
@@ -62,10 +62,9 @@ void run_backward(const Kernel&, const BackwardProblem& b, const Launch& launch)
   grid.dalibi = reinterpret_cast<float*>(take(space.dalibi));
   grid.heads = static_cast<std::uint32_t>((packed ? 1 : p.batch) * p.heads_k);
   grid.key_tiles = static_cast<std::uint32_t>(round_up(p.seq_k, Config::kTileN) / Config::kTileN + (packed ? p.batch : 0));
-  constexpr std::int64_t at_once_bytes = 16 << 20;
   const std::int64_t of_one = std::max<std::int64_t>(1, p.seq_q * (p.dim + p.dim_v) * 2 * (p.heads / p.heads_k));
-  grid.heads_at_once =
-      static_cast<std::uint32_t>(std::min<std::int64_t>(grid.heads, std::max<std::int64_t>(1, at_once_bytes / of_one)));
+  grid.heads_at_once = static_cast<std::uint32_t>(
+      std::min<std::int64_t>(grid.heads, std::max<std::int64_t>(1, static_cast<std::int64_t>(launch.l2_share) / of_one)));
   const auto query_tiles = static_cast<std::uint32_t>(space.rows / Config::kTileM);
   const std::int64_t query_blocks = query_tiles * space.heads;
   launch_kernel("attention backward preprocess launch", launch.stream, {query_blocks, 128}, sm80_fmha_preprocess<Config>, b,

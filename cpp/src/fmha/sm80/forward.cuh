@@ -21,7 +21,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/kernels.hpp"
+#include "core/kernel.hpp"
 #include "core/launch.hpp"
 #include "fmha/score.hpp"
 #include "fmha/sm80/tile.cuh"
@@ -814,8 +814,6 @@ void run_forward(const Kernel&, const Problem& p, const Launch& launch) {
   // Without further options the maximum is taken before scaling, which wants a positive scale.
   const bool any = p.softcap > 0 || p.alibi_slopes != nullptr || (p.bias != nullptr && !short_bias) || p.mask != nullptr ||
                    p.rng_state != nullptr || (!short_bias && !(p.scale > 0));
-  // K and V of the heads that run at one time: a share of L2 that leaves room for what streams through (H100: 50 MB).
-  constexpr std::int64_t at_once_bytes = 16 << 20;
   const std::int64_t group = p.heads / p.heads_k, packed_batch = p.cu_seqlens_q != nullptr ? 1 : p.batch;
   ForwardGrid grid{};
   grid.pack = static_cast<std::uint32_t>(p.cu_seqlens_q == nullptr && p.seq_q * 2 <= Config::kTileM ? group : 1);
@@ -823,8 +821,8 @@ void run_forward(const Kernel&, const Problem& p, const Launch& launch) {
   const std::int64_t row_tiles = (p.seq_q * grid.pack + Config::kTileM - 1) / Config::kTileM;
   grid.row_tiles = static_cast<std::uint32_t>(row_tiles + (p.cu_seqlens_q != nullptr ? p.batch : 0));
   const std::int64_t of_one = std::max<std::int64_t>(1, p.seq_k * (p.dim + p.dim_v) * 2);
-  grid.heads_at_once = static_cast<std::uint32_t>(
-      std::min<std::int64_t>(grid.heads, std::max<std::int64_t>(1, at_once_bytes / of_one) * (group / grid.pack)));
+  grid.heads_at_once = static_cast<std::uint32_t>(std::min<std::int64_t>(
+      grid.heads, std::max<std::int64_t>(1, static_cast<std::int64_t>(launch.l2_share) / of_one) * (group / grid.pack)));
   grid.splits = static_cast<std::uint32_t>(launch.splits);
   grid.rows = packed_batch * p.heads * p.seq_q;
   grid.partial_o = static_cast<float*>(launch.workspace);

@@ -25,7 +25,7 @@ __device__ __forceinline__ T load(const void* data, DType type, std::int64_t i) 
     case DType::f64: return static_cast<T>(static_cast<const double*>(data)[i]);
     case DType::f16: return static_cast<T>(static_cast<float>(static_cast<const cutlass::half_t*>(data)[i]));
     case DType::bf16: return static_cast<T>(static_cast<float>(static_cast<const cutlass::bfloat16_t*>(data)[i]));
-    default: return static_cast<T>(static_cast<const float*>(data)[i]);  // check.cpp admits no other type
+    default: return static_cast<T>(static_cast<const float*>(data)[i]);  // the table of operands admits no other type
   }
 }
 

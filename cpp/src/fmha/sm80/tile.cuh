@@ -241,7 +241,6 @@ constexpr Kernel describe(Pass pass, double teraflops) {
   Kernel k{};
   k.pass = pass;
   k.arch = Config::kArch;
-  k.backend = Backend::cute;
   k.operand = dtype_of<typename Config::Element>;
   k.math = Math::strict;
   k.dim = Config::kDim;

@@ -30,7 +30,7 @@
 #include <limits>
 #include <type_traits>
 
-#include "core/kernels.hpp"
+#include "core/kernel.hpp"
 #include "core/launch.hpp"
 #include "fmha/kernel.hpp"
 #include "fmha/sm80/scores.cuh"
@@ -852,7 +852,6 @@ constexpr Kernel wide_kernel(Pass pass, DType operand, Math math) {
   Kernel k{};
   k.pass = pass;
   k.arch = Arch::sm80;
-  k.backend = Backend::cute;
   k.operand = operand;
   k.math = math;
   k.dim = wide_dim;

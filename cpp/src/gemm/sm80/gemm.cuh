@@ -397,7 +397,7 @@ constexpr Kernel kernel(double peak_fraction) {
   using C = Config<Element, kLayout, kTileM, kTileN, kTileK, kStages, kWarpsM, kWarpsN, kAlignment, kGate == Gate::separate>;
   Kernel k{};
   k.arch = kArch;
-  k.backend = Backend::cute;
+  k.summation = {Multiplier::mma_sync, 16};
   k.operand = dtype_of<Element>();
   k.math = Math::strict;
   k.layout = kLayout;

@@ -898,7 +898,10 @@ constexpr Kernel wide_kernel(double peak_fraction) {
       WideConfig<kArch, Element, kMath, kLayout, kTileM, kTileN, kTileK, kStages, kWarpsM, kWarpsN, kWarpsK, kAlignment>;
   Kernel k{};
   k.arch = kArch;
-  k.backend = Backend::cute;
+  k.summation.multiplier = kMath == Math::strict && !C::kWide ? Multiplier::simt : Multiplier::mma_sync;
+  k.summation.k = C::kWide ? (kArch == Arch::sm90 ? 8 : 4) : kMath == Math::strict ? 1 : 8;
+  k.summation.step_k = kMath == Math::tf32x3 || kWarpsK > 1 ? kTileK : 0;
+  k.summation.shares = kWarpsK;
   k.operand = C::kWide ? DType::f64 : DType::f32;
   k.math = kMath;
   k.layout = kLayout;

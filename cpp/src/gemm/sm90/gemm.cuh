@@ -497,7 +497,7 @@ constexpr Kernel kernel(double peak_fraction, double exposed_seconds) {
   using C = Config<Element, kLayout, kTileM, kTileN, kStages, kClusterM, kSchedule, kGate == Gate::separate>;
   Kernel k{};
   k.arch = Arch::sm90;
-  k.backend = Backend::cute;
+  k.summation = {Multiplier::wgmma, 32 / static_cast<int>(sizeof(Element))};
   k.operand = dtype_of<Element>();
   k.math = k.operand == DType::f32 ? Math::tf32 : Math::strict;
   k.layout = kLayout;

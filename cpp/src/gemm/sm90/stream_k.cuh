@@ -30,7 +30,7 @@ struct StreamK {
   std::uint32_t* flags;                 // [blocks][2]: of a block's warpgroup
   float* sums;                          // [blocks][tile]
 
-  /// The first step of a worker's run. 32 bits hold the product (registry.cpp).
+  /// The first step of a worker's run. 32 bits hold the product (choose.cpp).
   __device__ std::uint32_t first_step(std::uint32_t worker) const {
     return min(worker, workers) * (tiles * steps) / workers;
   }

@@ -1,8 +1,8 @@
 // What was measured on devices that cutplan knows: the lowest layer of the tuning table, which corrects the
-// cost model there. Written by `python -m cutplan tune --export cpp/src/gemm/measured.hpp`, on the device.
+// cost model there. Written by `python -m cutplan tune --export cpp/src/core/measured.hpp`, on the device.
 #pragma once
 
-namespace cutplan::gemm {
+namespace cutplan {
 
 inline constexpr char measured_table[] = R"table(cutplan-tuning	1
 device	NVIDIA H200	90	13000	0.1.0
@@ -151,4 +151,4 @@ gemm m=64 n=8192 k=8192 batch=1 a=float16 b=float16 d=float32 layout=rcr alignme
 end	142
 )table";
 
-}  // namespace cutplan::gemm
+}  // namespace cutplan
