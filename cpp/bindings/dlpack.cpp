@@ -497,8 +497,9 @@ void mark_written(const nb::handle* outputs, int given) {
   int count = 0;
   for (int i = 0; i < given; ++i) {
     nb::handle output = outputs[i];
-    while (producer_of(output).is_view) output = nb::cast<const TensorViewObject&>(output).tensor;
-    if (producer_of(output).framework == Framework::torch) tensors[count++] = output;
+    Producer producer = producer_of(output);
+    for (; producer.is_view; producer = producer_of(output)) output = nb::cast<const TensorViewObject&>(output).tensor;
+    if (producer.framework == Framework::torch) tensors[count++] = output;
   }
   if (count == 0) return;
   const Torch& torch = torch_parts();

@@ -174,17 +174,10 @@ class Calls<P, std::index_sequence<I...>, std::index_sequence<S...>, std::index_
         },
         fields);
   }
-  static bool is_output(std::size_t operand, const Descriptor& descriptor) {
-    const Rule rule = operands[operand].rule(descriptor);
-    return rule.wanted() && rule.role == Role::output;
-  }
-  /// Of what was given.
-  static void mark_outputs(const Handles& handles, const Descriptor& descriptor) {
+  static void mark_outputs(const Handles& handles, std::uint32_t written) {
     nb::handle outputs[most_operands];
     int n = 0;
-    for (std::size_t i = 0; i < count; ++i) {
-      if (!handles[i].is_none() && is_output(i, descriptor)) outputs[n++] = handles[i];
-    }
+    for_each_bit(written, [&](std::size_t i) { outputs[n++] = handles[i]; });
     mark_written(outputs, n);
   }
   static constexpr std::size_t result_index() { return index_of(operands, F::result); }
@@ -218,7 +211,7 @@ class Calls<P, std::index_sequence<I...>, std::index_sequence<S...>, std::index_
     import(importer, handles, arguments);
     parse(F::scalars, arguments, scalars...);
     run_imported(plan, arguments, importer, workspace);
-    mark_outputs(handles, plan.descriptor());
+    mark_outputs(handles, plan.operands().outputs);
   }
 
   static void run_imported(const P& plan, const Arguments& arguments, Importer& importer, nb::handle workspace) {
@@ -252,7 +245,7 @@ class Calls<P, std::index_sequence<I...>, std::index_sequence<S...>, std::index_
       const GilRelease release;
       return plan.measure_launch(arguments, launches, importer.stream(), scratch);
     }();
-    mark_outputs(handles, plan.descriptor());
+    mark_outputs(handles, plan.operands().outputs);
     return seconds;
   }
 
@@ -454,15 +447,17 @@ class Calls<P, std::index_sequence<I...>, std::index_sequence<S...>, std::index_
       key.preference = to_preference(FunctionPreference{math, deterministic, preference}, lender.allocates());
       kept = find(key);
       const P& plan = *kept->plan;
-      const Operands all = operands_of(operands, plan.descriptor(), plan.device(), 1);
+      const Operands& all = plan.operands();
 
       // What the call makes.
       std::array<nb::object, count> made;
       const bool direct = look.is_direct() && stream.is_none() && lender.is_direct();
-      for (std::size_t i = 0; i < count; ++i) {
+      std::uint32_t fresh = 0;
+      for_each_bit(all.outputs, [&](std::size_t i) {
         const Rule& rule = all.rows.begin()[i].rule;
         TensorView& view = arguments.*operands[i].member;
-        if (!rule.wanted() || rule.role != Role::output || (view.present() && handles[i].ptr() != Py_True)) continue;
+        if (view.present() && handles[i].ptr() != Py_True) return;
+        fresh |= 1u << i;
         view = {};
         const TensorView* const like_operand = F::resembles(i, arguments);
         const int first = rule.droppable > 0 && !F::keeps_batch(arguments) ? 1 : 0;
@@ -482,7 +477,7 @@ class Calls<P, std::index_sequence<I...>, std::index_sequence<S...>, std::index_
           view = TensorView::row_major(view.data, view.dtype, whole, view.device);
         }
         handles[i] = made[i];
-      }
+      });
       if (direct) {
         const Scratch scratch = lender.scratch(plan.workspace_size());
         void* const on = look.current_stream(plan.device());
@@ -496,14 +491,12 @@ class Calls<P, std::index_sequence<I...>, std::index_sequence<S...>, std::index_
         runs = true;
         run_imported(plan, arguments, importer, lender.scratch_object(plan.workspace_size(), stream));
       }
-      mark_outputs(handles, plan.descriptor());
+      mark_outputs(handles, all.outputs & ~fresh);
       nb::list results;
       results.append(kept->object);
-      for (std::size_t i = 0; i < count; ++i) {
-        const Rule& rule = all.rows.begin()[i].rule;
-        if (rule.wanted() && rule.role == Role::output)
-          results.append(made[i].is_valid() ? lender.finish(made[i]) : nb::borrow(handles[i]));
-      }
+      for_each_bit(all.outputs, [&](std::size_t i) {
+        results.append(made[i].is_valid() ? lender.finish(made[i]) : nb::borrow(handles[i]));
+      });
       return nb::tuple(results);
     } catch (const Error& error) {
       if (runs) explain(*kept->plan, arguments, called);
@@ -522,7 +515,7 @@ class Calls<P, std::index_sequence<I...>, std::index_sequence<S...>, std::index_
 
   /// Throws what is wrong with the operands in terms of the function; returns where nothing is.
   static void explain(const P& plan, const Arguments& arguments, const Names& called) {
-    Operands all = operands_of(operands, plan.descriptor(), plan.device(), plan.sku().alignment);
+    Operands all = plan.operands();
     all.caller = Caller::function;
     for (std::size_t i = 0; i < count; ++i) all.rows.begin()[i].name = called[i];
     try {

@@ -151,6 +151,8 @@ struct KernelMeasurement {
 /// Called before each round of measurements, and at the end with done == total. May select and tune itself.
 using TuningProgress = std::function<void(int done, int total)>;
 
+struct Operands;
+
 /// A kernel chosen for one descriptor and one device. Thread-safe after selection; holds no device memory; copies are cheap.
 template <typename Descriptor, typename Arguments>
 class Plan {
@@ -203,6 +205,9 @@ class Plan {
                                           const PlanPreference& preference = {});
 
   struct Impl;
+
+  /// What it asks of its operands, for the bindings: the type is not part of the API.
+  const Operands& operands() const noexcept;
 
  private:
   explicit Plan(std::shared_ptr<const Impl> impl);

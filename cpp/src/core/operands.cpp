@@ -135,7 +135,8 @@ bool is_float(DType t) { return t == DType::f16 || t == DType::bf16 || t == DTyp
 /// halved because an interleaved gate steps over two columns at once.
 constexpr std::uint64_t end_of_memory = std::uint64_t{1} << 56, end_of_steps = std::uint64_t{1} << 39;
 
-Placed place(const Operands& operands, const Row& row, const TensorView& t) {
+/// `empty`: of no elements.
+void place(const Operands& operands, const Row& row, bool empty, const TensorView& t, Placed& p) {
   const Rule& rule = row.rule;
   check_given(row.name, t);
   if (t.dtype != rule.type && (rule.type_too == DType::none || t.dtype != rule.type_too))
@@ -143,22 +144,17 @@ Placed place(const Operands& operands, const Row& row, const TensorView& t) {
   if (t.device != operands.device) refuse_device(row, operands.caller, operands.device, t);
   check_address(row.name, t);
 
-  Placed p;
   p.data = t.data;
   const int missing = rule.rank - t.rank;
   if (missing < 0 || missing > rule.droppable) refuse_shape(row, t);
-  bool empty = false;
-  std::uint64_t steps = 0;
-  for (int i = 0; i < rule.rank; ++i) {
-    empty = empty || rule.extents[i] == 0;
-    if (i < missing) continue;
+  for (int i = missing; i < rule.rank; ++i) {
     const int64_t extent = t.shape[i - missing];
     if (extent != rule.extents[i] && !(extent == 1 && (rule.shareable >> i & 1) != 0)) refuse_shape(row, t);
     if (extent > 1) p.strides[i] = t.strides[i - missing];
   }
   if (empty) {
     for (int64_t& stride : p.strides) stride = 0;
-    return p;
+    return;
   }
   if (rule.run >= 0) {
     int64_t& step = p.strides[rule.run];
@@ -170,10 +166,16 @@ Placed place(const Operands& operands, const Row& row, const TensorView& t) {
         refuse_layout(row, operands.caller, t, text("stride ", step));
     }
   }
-  for (int i = 0; i < rule.rank; ++i) steps |= static_cast<std::uint64_t>(p.strides[i]);
   const auto bytes = static_cast<std::uint64_t>(bits(t.dtype) / 8);
+  std::uint64_t steps = 0, jumps = 0, reach = 0;  // jumps: steps but those along the run
+  for (int i = 0; i < most_dimensions; ++i) {
+    const auto stride = static_cast<std::uint64_t>(p.strides[i]);
+    steps |= stride;
+    jumps |= i == rule.run ? 0 : stride;
+    reach += static_cast<std::uint64_t>(rule.extents[i] - 1) * stride;
+  }
   const bool on_host = operands.device.type == DeviceType::cpu;
-  if (steps >= (on_host ? end_of_memory : end_of_steps) / bytes) {
+  if ((steps | steps * bytes) >= (on_host ? end_of_memory : end_of_steps)) {
     const int64_t* const worst = std::max_element(p.strides, p.strides + rule.rank, [](int64_t x, int64_t y) {
       return static_cast<std::uint64_t>(x) < static_cast<std::uint64_t>(y);
     });
@@ -184,24 +186,13 @@ Placed place(const Operands& operands, const Row& row, const TensorView& t) {
                                   : ", 2^39 bytes or more"));
   }
   if (t.data == nullptr) throw InvalidProblem(text("operand ", row.name, ": null data for ", describe(t)));
-  if (rule.aligned && operands.alignment > 1) {
-    std::uint64_t all = reinterpret_cast<std::uintptr_t>(t.data);
-    for (int i = 0; i < rule.rank; ++i) {
-      if (i != rule.run) all |= static_cast<std::uint64_t>(p.strides[i]) * bytes;
-    }
-    if ((all & static_cast<std::uint64_t>(operands.alignment - 1)) != 0) refuse_alignment(row, operands.alignment, t);
-  }
-  return p;
+  const auto begin = reinterpret_cast<std::uintptr_t>(t.data);
+  if (rule.aligned && ((begin | jumps * bytes) & static_cast<std::uint64_t>(operands.alignment - 1)) != 0)
+    refuse_alignment(row, operands.alignment, t);
+  p.end = begin + (reach + 1) * bytes;
 }
 
 // ---- who shares memory with whom ----
-
-bool has_elements(const Rule& rule) {
-  for (int i = 0; i < rule.rank; ++i) {
-    if (rule.extents[i] == 0) return false;
-  }
-  return true;
-}
 
 /// Of the rule's dimension `i`: 1 where the view leaves it out or shares it.
 int64_t extent_of(const Rule& rule, const TensorView& t, int i) {
@@ -263,58 +254,36 @@ bool same_place(const TensorView& x, const Placed& px, const TensorView& y, cons
 }
 
 void check_outputs(const Operands& operands, const Views& views, const Places& places) {
-  Footprint touched[most_operands];
-  const Row* first_output = nullptr;
-  int last_output = -1, count = 0;
-  for (const Row& row : operands.rows) {
-    if (row.rule.role == Role::output && has_elements(row.rule)) {
-      if (first_output == nullptr) first_output = &row;
-      last_output = count;
-    }
-    ++count;
-  }
-  if (last_output < 0) return;
   const Row* const rows = operands.rows.begin();
-  for (int i = 0; i < count; ++i) {
-    if (rows[i].rule.wanted() && has_elements(rows[i].rule))
-      touched[i] = footprint(rows[i].rule, *views[static_cast<std::size_t>(i)], places[static_cast<std::size_t>(i)]);
-  }
-  for (int o = 0; o <= last_output; ++o) {
-    const Row& output = rows[o];
-    if (output.rule.role != Role::output || !output.rule.wanted() || !has_elements(output.rule)) continue;
-    const TensorView& t = *views[static_cast<std::size_t>(o)];
-    const Placed& written = places[static_cast<std::size_t>(o)];
-    if (t.read_only) refuse_read_only(output, t);
-    if (!elements_apart(output.rule, t, written, touched[o])) refuse_shared_elements(output, t);
-    for (int i = 0; i < count; ++i) {
-      const Row& other = rows[i];
-      const bool later_output = other.rule.role == Role::output && i >= o;  // it looks back at this one
-      if (later_output || !other.rule.wanted() || !has_elements(other.rule)) continue;
-      if (!overlap(touched[o], touched[i])) continue;
-      const Placed& place = places[static_cast<std::size_t>(i)];
-      if (other.rule.role == Role::in_place && &output == first_output &&
-          same_place(t, written, *views[static_cast<std::size_t>(i)], place)) {
-        continue;
-      }
-      refuse_overlap(operands, output, written, other, place);
-    }
-  }
+  const std::uint32_t outputs = operands.outputs & operands.with_elements;
+  for_each_bit(outputs, [&](std::size_t o) {
+    const TensorView& t = *views.of[o];
+    const Placed& written = places[o];
+    if (t.read_only) refuse_read_only(rows[o], t);
+    const Footprint footprint_of_output = footprint(rows[o].rule, t, written);
+    if (!elements_apart(rows[o].rule, t, written, footprint_of_output)) refuse_shared_elements(rows[o], t);
+    const std::uint32_t from_o = ~std::uint32_t{0} << o, later = outputs & from_o;  // these look back at this one
+    for_each_bit(operands.with_elements & ~later, [&](std::size_t i) {
+      const Placed& touched = places[i];
+      if (reinterpret_cast<std::uintptr_t>(touched.data) >= written.end ||
+          reinterpret_cast<std::uintptr_t>(written.data) >= touched.end ||
+          !overlap(footprint_of_output, footprint(rows[i].rule, *views.of[i], touched)))
+        return;
+      const bool is_first = (outputs & ~from_o) == 0;
+      if (rows[i].rule.role == Role::in_place && is_first && same_place(t, written, *views.of[i], touched)) return;
+      refuse_overlap(operands, rows[o], written, rows[i], touched);
+    });
+  });
 }
 
 }  // namespace
 
 void check(const Operands& operands, const Views& views, Places& places) {
-  std::size_t i = 0;
-  for (const Row& row : operands.rows) {
-    const TensorView& view = *views[i];
-    if (row.rule.wanted()) {
-      places[i] = place(operands, row, view);
-    } else {
-      if (view.present()) check_absent(row.name, row.option, view);
-      places[i] = {};
-    }
-    ++i;
-  }
+  for_each_bit(operands.wanted | views.given, [&](std::size_t i) {
+    const Row& row = operands.rows.begin()[i];
+    if ((operands.wanted >> i & 1) == 0) return check_absent(row.name, row.option, *views.of[i]);
+    place(operands, row, (operands.with_elements >> i & 1) == 0, *views.of[i], places[i]);
+  });
   check_outputs(operands, views, places);
 }
 

@@ -47,6 +47,12 @@ struct Rule {
   std::int64_t most = 0;
 
   constexpr bool wanted() const { return type != DType::none; }
+  constexpr bool has_elements() const {
+    for (int i = 0; i < rank; ++i) {
+      if (extents[i] == 0) return false;
+    }
+    return true;
+  }
 
   constexpr Rule when(bool there) const { return there ? *this : Rule{}; }
   constexpr Rule as(Role r) const {
@@ -139,10 +145,17 @@ constexpr std::size_t index_of(const Table& table, Member member) {
 struct Placed {
   void* data = nullptr;
   std::int64_t strides[most_dimensions] = {};
+  std::uintptr_t end = 0;  // beyond the last element
 };
 
 /// In whose terms refusals speak: of who has selected a plan, or of who called a function that does.
 enum class Caller : std::uint8_t { plan, function };
+
+/// Calls `visit` with the index of each bit, from the lowest.
+template <typename Visit>
+void for_each_bit(std::uint32_t bits, const Visit& visit) {
+  for (; bits != 0; bits &= bits - 1) visit(static_cast<std::size_t>(__builtin_ctz(bits)));
+}
 
 /// The operands of one plan.
 struct Operands {
@@ -152,15 +165,20 @@ struct Operands {
     Rule rule;
   };
   FixedVector<Row, most_operands> rows;
+  // Rows, one bit each: a call pays for those that it has.
+  std::uint32_t wanted = 0, outputs = 0, with_elements = 0;
   Device device;
   int alignment = 1;  // bytes, of those that the kernel wants aligned
   Caller caller = Caller::plan;
 };
 
-using Views = std::array<const TensorView*, most_operands>;
+struct Views {
+  const TensorView* of[most_operands];
+  std::uint32_t given = 0;  // rows, one bit each
+};
 using Places = std::array<Placed, most_operands>;
 
-/// Throws the error of the first rule that is broken. `places` are in the order of the table.
+/// Throws the error of the first rule that is broken. `places` are in the order of the table; fresh ones are required.
 CUTPLAN_API void check(const Operands& operands, const Views& views, Places& places);
 
 /// Of a family's table and a resolved descriptor.
@@ -169,9 +187,14 @@ Operands operands_of(const Table& table, const Descriptor& descriptor, Device de
   Operands all;
   all.device = device;
   all.alignment = alignment;
+  std::uint32_t bit = 1;
   for (const auto& operand : table) {
     Operands::Row& row = all.rows.add();
     row = {operand.name, operand.option, operand.rule(descriptor)};
+    if (row.rule.wanted()) all.wanted |= bit;
+    if (row.rule.role == Role::output) all.outputs |= bit;
+    if (row.rule.wanted() && row.rule.has_elements()) all.with_elements |= bit;
+    bit *= 2;
   }
   return all;
 }
@@ -179,8 +202,12 @@ Operands operands_of(const Table& table, const Descriptor& descriptor, Device de
 template <typename Table, typename Arguments>
 void check(const Operands& operands, const Table& table, const Arguments& arguments, Places& places) {
   Views views;
-  std::size_t i = 0;
-  for (const auto& operand : table) views[i++] = &(arguments.*operand.member);
+  int i = 0;
+  for (const auto& operand : table) {
+    views.of[i] = &(arguments.*operand.member);
+    views.given |= static_cast<std::uint32_t>(views.of[i]->present()) << i;
+    ++i;
+  }
   check(operands, views, places);
 }
 

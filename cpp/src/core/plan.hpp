@@ -82,6 +82,11 @@ const PlanPreference& Plan<Descriptor, Arguments>::preference() const noexcept {
 }
 
 template <typename Descriptor, typename Arguments>
+const Operands& Plan<Descriptor, Arguments>::operands() const noexcept {
+  return impl_->operands;
+}
+
+template <typename Descriptor, typename Arguments>
 void Plan<Descriptor, Arguments>::run(const Arguments& arguments, Stream stream, Workspace workspace) const {
   impl_->run(arguments, stream, workspace, 1);
 }
