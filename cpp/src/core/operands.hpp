@@ -137,6 +137,7 @@ struct Operand {
 template <typename Table, typename Member>
 constexpr std::size_t index_of(const Table& table, Member member) {
   std::size_t i = 0;
+#pragma GCC unroll 20  // of a constant member it is then a constant
   while (table[i].member != member) ++i;
   return i;
 }
