@@ -131,6 +131,13 @@ const Producer& producer_of(nb::handle object) {
   return entry.producer;
 }
 
+/// What is known of a tensor that may be seen through views; `object` becomes the tensor itself.
+Producer unwrap(nb::handle& object) {
+  Producer producer = producer_of(object);
+  for (; producer.is_view; producer = producer_of(object)) object = nb::cast<const TensorViewObject&>(object).tensor;
+  return producer;
+}
+
 /// The type code's element type; none where cutplan has none.
 constexpr DType decode(DLDataType t) noexcept {
   switch (t.code) {
@@ -452,8 +459,7 @@ nb::object find_attribute(nb::handle object, const char* attribute) {
 }
 
 const ExchangeApi* exchange_api_of(nb::handle tensor) {
-  while (producer_of(tensor).is_view) tensor = nb::cast<const TensorViewObject&>(tensor).tensor;
-  const ExchangeApi* const api = producer_of(tensor).api;
+  const ExchangeApi* const api = unwrap(tensor).api;
   return api != nullptr && api->managed_tensor_allocator != nullptr && api->managed_tensor_to_py_object_no_sync != nullptr
              ? api
              : nullptr;
@@ -497,9 +503,7 @@ void mark_written(const nb::handle* outputs, int given) {
   int count = 0;
   for (int i = 0; i < given; ++i) {
     nb::handle output = outputs[i];
-    Producer producer = producer_of(output);
-    for (; producer.is_view; producer = producer_of(output)) output = nb::cast<const TensorViewObject&>(output).tensor;
-    if (producer.framework == Framework::torch) tensors[count++] = output;
+    if (unwrap(output).framework == Framework::torch) tensors[count++] = output;
   }
   if (count == 0) return;
   const Torch& torch = torch_parts();
@@ -518,10 +522,7 @@ void mark_written(const nb::handle* outputs, int given) {
   if (!done.is_valid()) throw nb::python_error();
 }
 
-Framework framework_of(nb::handle object) {
-  const Producer producer = producer_of(object);
-  return producer.is_view ? framework_of(nb::cast<const TensorViewObject&>(object).tensor) : producer.framework;
-}
+Framework framework_of(nb::handle object) { return unwrap(object).framework; }
 
 Importer::Importer(Device device, nb::handle stream, nb::handle first, const char* first_name) {
   if (device.type == DeviceType::cpu) {
@@ -549,8 +550,7 @@ Importer::Importer(Device device, nb::handle stream, nb::handle first, const cha
     if (stream_ == nullptr && PyErr_Occurred() != nullptr) throw nb::python_error();
     return;
   }
-  while (nb::isinstance<TensorViewObject>(first)) first = nb::cast<const TensorViewObject&>(first).tensor;
-  const Producer producer = producer_of(first);
+  const Producer producer = unwrap(first);
   stream_framework_ = producer.framework;
   if (producer.api != nullptr) {
     if (producer.api->current_work_stream(kDLCUDA, device.id, &stream_) != 0) refuse_pending(first, first_name);

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "cutplan/cutplan.hpp"
 
@@ -89,11 +90,15 @@ std::string names_of() {
 template <typename Option>
 std::optional<Option> find_option(nb::handle object) {
   constexpr const auto& spelt = spelling<Option>;
-  if (spelt.type != nullptr && nb::isinstance<Option>(object)) return nb::cast<Option>(object);
-  if (!nb::isinstance<nb::str>(object)) return std::nullopt;
-  const auto text = nb::cast<std::string>(object);
-  for (Option option : spelt.members) {
-    if (text == name(option)) return option;
+  if (nb::isinstance<nb::str>(object)) {
+    Py_ssize_t size = 0;
+    const char* const text = PyUnicode_AsUTF8AndSize(object.ptr(), &size);
+    if (text == nullptr) PyErr_Clear();  // half a surrogate pair: no name has one
+    for (Option option : spelt.members) {
+      if (std::string_view(text, static_cast<std::size_t>(size)) == name(option)) return option;
+    }
+  } else if (spelt.type != nullptr && nb::isinstance<Option>(object)) {
+    return nb::cast<Option>(object);
   }
   return std::nullopt;
 }
