@@ -77,11 +77,12 @@ class Calls<P, std::index_sequence<I...>, std::index_sequence<S...>, std::index_
             "list[cutplan.KernelSku]",
         "The kernels that can serve `descriptor` on a device of these properties, best first. No device is touched.");
     bind_measuring(m, F::family);
+    // All may be given by position: of more than 15 names CPython makes a dict.
     def(m, keep(std::string("call_") + F::call), &call,
-        std::tuple_cat(operand_arguments(), scalar_arguments(), option_arguments(),
-                       std::make_tuple(nb::arg("out_dtype") = nb::none(), nb::arg("math") = nb::none(),
-                                       nb::arg("deterministic") = false, nb::arg("preference") = nb::none(),
-                                       nb::arg("stream") = nb::none(), nb::arg("names") = nb::none())),
+        std::tuple_cat(std::make_tuple(nb::arg(operands[I].name) = nb::none()...), scalar_arguments(), option_arguments(),
+                       std::make_tuple(nb::arg("out_dtype") = nb::none(), nb::arg("deterministic") = false,
+                                       nb::arg("preference") = nb::none(), nb::arg("stream") = nb::none(),
+                                       nb::arg("math") = nb::none(), nb::arg("names") = nb::none())),
         "(*args: typing.Any, **kwargs: typing.Any) -> typing.Any",
         "What the functions of the package run: describes the operands, finds the plan, makes the results that are None or\n"
         "True, and runs. Returns the plan and the results; None where one run cannot compute what is asked for. `names` is\n"
@@ -412,7 +413,7 @@ class Calls<P, std::index_sequence<I...>, std::index_sequence<S...>, std::index_
   }
 
   static nb::object call(Handle<I>... given, Handle<S>... scalars, Handle<O>... options, nb::handle out_dtype,
-                         nb::handle math, nb::handle deterministic, nb::handle preference, nb::handle stream,
+                         nb::handle deterministic, nb::handle preference, nb::handle stream, nb::handle math,
                          nb::handle names) {
     Handles handles{given...};
     const Names called(operands, result_index(), names);

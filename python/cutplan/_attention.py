@@ -196,30 +196,10 @@ def attention(
     """
     _check(causal, dropout_p, rng_state)
     plan, o, *lse = _core.call_fmha(
-        q,
-        k,
-        v,
-        out,
-        lse=return_lse,
-        bias=bias,
-        mask=mask,
-        alibi_slopes=alibi_slopes,
-        sink=sink,
-        seqused_k=seqused_k,
-        cu_seqlens_q=cu_seqlens_q,
-        cu_seqlens_k=cu_seqlens_k,
-        rng_state=rng_state,
-        scale=scale,
-        dropout_p=dropout_p,
-        layout=layout,
-        causal=causal,
-        align=align,
-        window=window,
-        softcap=softcap,
-        out_dtype=out_dtype,
-        preference=preference,
-        stream=stream,
-    )
+        q, k, v, out, return_lse, bias, mask, alibi_slopes, sink, seqused_k, cu_seqlens_q, cu_seqlens_k,
+        rng_state, scale, dropout_p, layout, causal, align, window, softcap, out_dtype, False, preference,
+        stream,
+    )  # fmt: skip
     _plans.of_thread.plans = (plan,)
     return (o, *lse) if return_lse else o
 
@@ -279,35 +259,10 @@ def attention_backward(
             raise _core.MissingOperand(f"operand {name}: required by d{name}=True, not given")
     _, grad = _frameworks.apart(_core.inspect(grad, "grad"), grad, 1, stream)
     plan, dq, dk, dv, *further = _core.call_fmha_backward(
-        grad,
-        q,
-        k,
-        v,
-        o,
-        lse,
-        bias=bias,
-        mask=mask,
-        alibi_slopes=alibi_slopes,
-        sink=sink,
-        seqused_k=seqused_k,
-        cu_seqlens_q=cu_seqlens_q,
-        cu_seqlens_k=cu_seqlens_k,
-        rng_state=rng_state,
-        dbias=dbias,
-        dalibi_slopes=dalibi_slopes,
-        dsink=dsink,
-        scale=scale,
-        dropout_p=dropout_p,
-        layout=layout,
-        causal=causal,
-        align=align,
-        window=window,
-        softcap=softcap,
-        out_dtype=grad_dtype,
-        deterministic=deterministic,
-        preference=preference,
-        stream=stream,
-    )
+        grad, q, k, v, o, lse, None, None, None, bias, mask, alibi_slopes, sink, seqused_k,
+        cu_seqlens_q, cu_seqlens_k, rng_state, dbias, dalibi_slopes, dsink, scale, dropout_p,
+        layout, causal, align, window, softcap, grad_dtype, deterministic, preference, stream,
+    )  # fmt: skip
     _plans.of_thread.plans = (plan,)
     rest = iter(further)
     return AttentionGradients(

@@ -122,30 +122,11 @@ def matmul(
     """
     aux_mode: AuxLike | None = None if aux is None else "store"
     called = _core.call_gemm(
-        a,
-        b,
-        out,
-        c=c,
-        bias=bias,
-        b2=b2,
-        bias2=bias2,
-        residual=residual,
-        aux=aux,
-        row_scale=row_scale,
-        column_scale=column_scale,
-        alpha=alpha,
-        beta=beta,
-        activation=activation,
-        aux_mode=aux_mode,
-        gate=gate,
-        out_dtype=out_dtype,
-        math=math,
-        deterministic=deterministic,
-        preference=preference,
-        stream=stream,
-    )
+        a, b, out, c, bias, b2, bias2, residual, aux, row_scale, column_scale,
+        alpha, beta, activation, aux_mode, gate, out_dtype, deterministic, preference, stream, math,
+    )  # fmt: skip
     if called is not None:
-        _plans.of_thread.plans = called[:1]
+        _plans.of_thread.plans = (called[0],)
         return called[1]
 
     # What broadcasts, or has other than two or three dimensions.

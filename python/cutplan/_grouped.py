@@ -116,24 +116,9 @@ def grouped_matmul(
     if b_shape[-2] != a_shape[1]:
         raise _core.ShapeMismatch(_unequal_k(a_shape, b_shape))
     plan, result = _core.call_grouped_gemm(
-        a,
-        b,
-        out,
-        offsets,
-        bias=bias,
-        b2=b2,
-        bias2=bias2,
-        row_scale=row_scale,
-        column_scale=column_scale,
-        alpha=alpha,
-        activation=activation,
-        gate=gate,
-        out_dtype=out_dtype,
-        math=math,
-        deterministic=deterministic,
-        preference=preference,
-        stream=stream,
-    )
+        a, b, out, offsets, bias, b2, bias2, row_scale, column_scale,
+        alpha, activation, gate, out_dtype, deterministic, preference, stream, math,
+    )  # fmt: skip
     _plans.of_thread.plans = (plan,)
     return result
 
