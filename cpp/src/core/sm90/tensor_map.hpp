@@ -3,6 +3,10 @@
 
 #include <cuda.h>
 
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <iterator>
 #include <stdexcept>
 #include <string>
 
@@ -50,7 +54,7 @@ bool can_map(DType type, const void* data, const std::int64_t (&strides)[kStride
 /// moved in boxes whose innermost extent is 128 bytes, the widest swizzle. Without elements there is nothing to move, and no
 /// map.
 template <int kRank>
-CUtensorMap tensor_map(CUtensorMapDataType tma, DType type, const void* data, const std::int64_t (&extents)[kRank],
+CUtensorMap encode_map(CUtensorMapDataType tma, DType type, const void* data, const std::int64_t (&extents)[kRank],
                        const std::int64_t (&strides)[kRank - 1], const int (&box_extents)[kRank - 1]) {
   const cuuint64_t element = bits(type) / 8;
   cuuint64_t dims[kRank], pitches[kRank - 1];
@@ -72,6 +76,30 @@ CUtensorMap tensor_map(CUtensorMapDataType tma, DType type, const void* data, co
   for (int i = 1; i < kRank; ++i) array += text(" x ", extents[i], " (", strides[i - 1], " apart)");
   throw DeviceError(
       text("cuTensorMapEncodeTiled refused (CUresult ", static_cast<int>(status), ") an array of ", array, " elements"));
+}
+
+/// The same, from what this thread has encoded of late: programs run on the same tensors over and over, and the driver takes
+/// longer to encode a map than all else takes that is done for an operand.
+template <int kRank>
+const CUtensorMap& tensor_map(CUtensorMapDataType tma, DType type, const void* data, const std::int64_t (&extents)[kRank],
+                              const std::int64_t (&strides)[kRank - 1], const int (&box_extents)[kRank - 1]) {
+  constexpr int kKeptBits = 5;
+  struct Kept {
+    std::array<std::int64_t, 3 * kRank + 1> key;
+    CUtensorMap map;
+  };
+  thread_local Kept kept[1 << kKeptBits] = {};  // no map has a key of zeros: its boxes are of an element at least
+  std::array<std::int64_t, 3 * kRank + 1> key;
+  auto* to = key.data();
+  *to++ = static_cast<std::int64_t>(reinterpret_cast<std::intptr_t>(data));
+  *to++ = tma;
+  to = std::copy(std::begin(extents), std::end(extents), to);
+  to = std::copy(std::begin(strides), std::end(strides), to);
+  *std::copy(std::begin(box_extents), std::end(box_extents), to) = static_cast<std::int64_t>(type);
+  const std::uint64_t hash = reinterpret_cast<std::uintptr_t>(data) * 0x9E3779B97F4A7C15u;  // addresses share low bits
+  Kept& slot = kept[hash >> (64 - kKeptBits)];
+  if (slot.key != key) slot = {key, encode_map(tma, type, data, extents, strides, box_extents)};
+  return slot.map;
 }
 
 }  // namespace cutplan::sm90
