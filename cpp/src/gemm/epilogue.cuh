@@ -21,98 +21,62 @@
 #include "core/sm80/memory.cuh"
 #include "core/sm80/warp.cuh"
 #include "gemm/kernel.hpp"
+#include "gemm/terms.hpp"
 
 namespace cutplan::gemm {
 
 using namespace cutplan::sm80;
 
-/// erf to 1.5e-7 absolute (Abramowitz and Stegun 1964, 7.1.26): a third of the instructions of erff, and its error is within
-/// the bound's.
-__device__ __forceinline__ float erf_approx(float x) {
-  const float t = reciprocal_approx(fmaf(0.3275911f, fabsf(x), 1.0f));
-  const float poly =
-      t * fmaf(t, fmaf(t, fmaf(t, fmaf(t, 1.061405429f, -1.453152027f), 1.421413741f), -0.284496736f), 0.254829592f);
-  return copysignf(fmaf(-poly, exp_approx(-x * x), 1.0f), x);
-}
-
-__device__ __forceinline__ float activate(Activation activation, float x) {
-  switch (activation) {
-    case Activation::relu: return x < 0.0f ? 0.0f : x;  // keeps NaN
-    case Activation::gelu_erf: return 0.5f * x * (1.0f + erf_approx(x * 0.70710678118654752f));
-    case Activation::gelu_tanh: {
-      // x/2 (1 + tanh u) = x sigmoid(2u)
-      const float u = 0.79788456080286536f * (x + 0.044715f * x * x * x);
-      return x * reciprocal_approx(1.0f + exp_approx(-2.0f * u));
-    }
-    case Activation::silu: return x * reciprocal_approx(1.0f + exp_approx(-x));
-    case Activation::none: break;
+/// The hardware's approximations.
+struct ApproximateMath {
+  static constexpr float kFlat = 30;
+  __device__ __forceinline__ static float exp(float x) { return exp_approx(x); }
+  /// erf to 1.5e-7 absolute (Abramowitz and Stegun 1964, 7.1.26): a third of the instructions of erff, and its error is within
+  /// the bound's.
+  __device__ __forceinline__ static float one_plus_erf(float x) {
+    const float t = reciprocal_approx(fmaf(0.3275911f, fabsf(x), 1.0f));
+    const float poly =
+        t * fmaf(t, fmaf(t, fmaf(t, fmaf(t, 1.061405429f, -1.453152027f), 1.421413741f), -0.284496736f), 0.254829592f);
+    return 1.0f + copysignf(fmaf(-poly, exp_approx(-x * x), 1.0f), x);
   }
-  return x;
-}
-
-/// The activation's derivative.
-__device__ __forceinline__ float derivative(Activation activation, float x) {
-  // Beyond 30 it is 0 or 1, and x^3 must not overflow; NaN stays.
-  x = fabsf(x) > 30.0f ? copysignf(30.0f, x) : x;
-  switch (activation) {
-    case Activation::relu: return x > 0.0f ? 1.0f : x <= 0.0f ? 0.0f : x;
-    case Activation::gelu_erf:
-      return fmaf(x * 0.39894228040143268f, exp_approx(-0.5f * x * x), 0.5f + 0.5f * erf_approx(x * 0.70710678118654752f));
-    case Activation::gelu_tanh: {
-      const float square = x * x, u = 0.79788456080286536f * fmaf(0.044715f * square, x, x),
-                  du = 0.79788456080286536f * fmaf(3 * 0.044715f, square, 1.0f),
-                  sigmoid = reciprocal_approx(1.0f + exp_approx(-2.0f * u));
-      return fmaf(2.0f * x * du * sigmoid, 1.0f - sigmoid, sigmoid);
-    }
-    case Activation::silu: {
-      const float sigmoid = reciprocal_approx(1.0f + exp_approx(-x));
-      return sigmoid * fmaf(x, 1.0f - sigmoid, 1.0f);
-    }
-    case Activation::none: break;
+  __device__ __forceinline__ static float divide(float x, float y) { return x * reciprocal_approx(y); }
+  __device__ __forceinline__ static Sigmoid<float> sigmoid(float x) {
+    const float value = reciprocal_approx(1.0f + exp_approx(-x));
+    return {value, 1.0f - value};
   }
-  return 1.0f;
-}
+};
 
-/// A row-major operand of the epilogue whose type is known at run time, read and written 8 columns at a time.
+/// A matrix of the epilogue, of a type that is known at run time, read and written 8 columns at a time.
 struct RowVectors {
-  void* data;             // of the present matrix of the batch
-  std::int64_t ld, step;  // step: from a column to the next; what is stored has 1
+  void* data;  // of the present matrix of the batch
+  std::int64_t ld, step;
   DType type;
   bool wide;  // 16-byte accesses are aligned
 
-  __device__ RowVectors(const void* base, std::int64_t ld, std::int64_t batch_stride, std::int64_t batch, DType type,
-                        std::int64_t step = 1)
-      : ld(ld), step(step), type(type) {
+  __device__ RowVectors(const Matrix& m, std::int64_t batch) : ld(m.ld), step(m.step), type(m.type) {
     const std::int64_t bytes = type == DType::f32 ? 4 : 2;
-    data = const_cast<char*>(static_cast<const char*>(base)) + batch * batch_stride * bytes;
+    data = static_cast<char*>(m.data) + batch * m.batch_stride * bytes;
     wide = ((reinterpret_cast<std::uint64_t>(data) | static_cast<std::uint64_t>(ld * bytes)) & 15) == 0 && step == 1;
   }
 
-  /// One value of a vector.
-  __device__ __forceinline__ float at(std::int64_t i) const {
+  /// The element at (row, col).
+  __device__ __forceinline__ float at(std::int64_t row, std::int64_t col) const {
+    const std::int64_t i = row * ld + col * step;
     return type == DType::f32 ? __ldg(static_cast<const float*>(data) + i)
                               : widen(type, __ldg(static_cast<const std::uint16_t*>(data) + i));
   }
 
-  /// x += scale * the `count` elements at (row, col).
-  __device__ __forceinline__ void add_to(float (&x)[8], float scale, std::int64_t row, std::int64_t col, int count) const {
+  /// The `count` elements at (row, col), and zeros.
+  __device__ __forceinline__ void load(float (&x)[8], std::int64_t row, std::int64_t col, int count) const {
     const std::int64_t first = row * ld + col * step;
     if (type == DType::f32) {
       const float* from = static_cast<const float*>(data) + first;
       if (wide && count == 8) {
-#pragma unroll
-        for (int i = 0; i < 8; i += 4) {
-          const float4 v = *reinterpret_cast<const float4*>(from + i);
-          x[i] = fmaf(scale, v.x, x[i]);
-          x[i + 1] = fmaf(scale, v.y, x[i + 1]);
-          x[i + 2] = fmaf(scale, v.z, x[i + 2]);
-          x[i + 3] = fmaf(scale, v.w, x[i + 3]);
-        }
+        *reinterpret_cast<float4*>(x) = reinterpret_cast<const float4*>(from)[0];
+        *reinterpret_cast<float4*>(x + 4) = reinterpret_cast<const float4*>(from)[1];
       } else {
 #pragma unroll
-        for (int i = 0; i < 8; ++i, from += step) {
-          if (i < count) x[i] = fmaf(scale, *from, x[i]);
-        }
+        for (int i = 0; i < 8; ++i, from += step) x[i] = i < count ? *from : 0.0f;
       }
     } else {
       const std::uint16_t* from = static_cast<const std::uint16_t*>(data) + first;
@@ -127,9 +91,7 @@ struct RowVectors {
         }
       }
 #pragma unroll
-      for (int i = 0; i < 8; ++i) {
-        if (i < count) x[i] = fmaf(scale, widen(type, static_cast<std::uint16_t>(word[i / 2] >> (16 * (i % 2)))), x[i]);
-      }
+      for (int i = 0; i < 8; ++i) x[i] = widen(type, static_cast<std::uint16_t>(word[i / 2] >> (16 * (i % 2))));
     }
   }
 
@@ -170,54 +132,55 @@ struct Float8 {
   float x[8];
 };
 
-/// Sums to results, in full generality: 8 columns of row `row` from `col` on, of which those inside D are stored. After a
-/// gate only the residual is left to add. A function of its own, because its needs would otherwise push accumulators out of
-/// registers everywhere (200 bytes of spills).
+/// Walk: 8 columns of a row, of which `count` lie inside D.
+struct EightColumns {
+  using Value = float;
+  using Math = Activations<float, ApproximateMath>;
+  static constexpr bool kInRegisters = false;
+
+  float (&x)[8];
+  std::int64_t batch, row, col;
+  int count;
+
+  __device__ EightColumns(float (&x)[8], std::int64_t batch, std::int64_t row, std::int64_t col, std::int64_t n)
+      : x(x), batch(batch), row(row), col(col), count(n - col < 8 ? static_cast<int>(n - col) : 8) {}
+
+  template <typename F>
+  __device__ __forceinline__ void each(const F& f) {
+#pragma unroll
+    for (int i = 0; i < 8; ++i) f(x[i]);
+  }
+  template <typename F>
+  __device__ __forceinline__ void with(const Matrix& m, const F& f) {
+    if (m.data == nullptr) return;
+    float y[8];
+    RowVectors(m, batch).load(y, row, col, count);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) f(x[i], y[i]);
+  }
+  template <typename F>
+  __device__ __forceinline__ void with(const EightColumns& other, const F& f) {
+#pragma unroll
+    for (int i = 0; i < 8; ++i) f(x[i], other.x[i]);
+  }
+  template <typename F>
+  __device__ __forceinline__ void with_scale_and_bias(const Matrix& of_row, const Matrix& of_column, const F& f) {
+    const float scale = of_row.data == nullptr ? 1.0f : __ldg(static_cast<const float*>(of_row.data) + row);
+    const RowVectors bias(of_column, batch);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) f(x[i], scale, of_column.data != nullptr && i < count ? bias.at(0, col + i) : 0.0f);
+  }
+  __device__ __forceinline__ void write(const Matrix& m) const { RowVectors(m, batch).store(x, row, col, count); }
+};
+
+/// Sums to results, in full generality: 8 columns of row `row` from `col` on, of which those inside D are stored. A function of
+/// its own, because its needs would otherwise push accumulators out of registers everywhere (200 bytes of spills).
 __device__ __noinline__ static void finish(const Problem& p, std::int64_t batch, std::int64_t d_batch, std::int64_t row,
                                            std::int64_t col, bool gated, Float8 values) {
-  float (&x)[8] = values.x;
-  const int count = p.n - col < 8 ? static_cast<int>(p.n - col) : 8;
-  if (!gated) {
-    const auto alpha = static_cast<float>(p.alpha), factor = p.row_scale == nullptr ? alpha : alpha * p.row_scale[row];
-#pragma unroll
-    for (int i = 0; i < 8; ++i) x[i] *= factor;
-    if (p.column_scale != nullptr) {
-      const float* scale = p.column_scale + batch * p.batch_column_scale + col;
-#pragma unroll
-      for (int i = 0; i < 8; ++i) {
-        if (i < count) x[i] *= scale[i];
-      }
-    }
-    if (p.c != nullptr)
-      RowVectors(p.c, p.ldc, p.batch_c, batch, p.c_type, p.c_step).add_to(x, static_cast<float>(p.beta), row, col, count);
-    if (p.bias != nullptr) {
-      const RowVectors bias(p.bias, 0, p.batch_bias, batch, p.bias_type);
-      if (p.bias_over_m) {
-        const float value = bias.at(row);
-#pragma unroll
-        for (int i = 0; i < 8; ++i) x[i] += value;
-      } else {
-        bias.add_to(x, 1.0f, 0, col, count);
-      }
-    }
-    const RowVectors aux(p.aux, p.ld_aux, p.batch_aux, batch, p.aux_type, p.aux_step);
-    if (p.auxiliary == Auxiliary::gradient) {
-      float at[8] = {};
-      aux.add_to(at, 1.0f, row, col, count);
-#pragma unroll
-      for (int i = 0; i < 8; ++i) x[i] *= derivative(p.activation, at[i]);
-    } else {
-      if (p.auxiliary == Auxiliary::store) aux.store(x, row, col, count);
-      if (p.activation != Activation::none) {
-#pragma unroll
-        for (int i = 0; i < 8; ++i) x[i] = activate(p.activation, x[i]);
-      }
-    }
-  }
-  if (p.residual != nullptr)
-    RowVectors(p.residual, p.ld_residual, p.batch_residual, batch, p.residual_type, p.residual_step)
-        .add_to(x, 1.0f, row, col, count);
-  RowVectors(p.d, p.ldd, p.batch_d, d_batch, p.d_type).store(x, row, col, count);
+  EightColumns x(values.x, batch, row, col, p.n);
+  apply(p.terms, x, gated);
+  x.batch = d_batch;
+  x.write(p.d);
 }
 
 /// `rows` lines of a box of 128 bytes each, 16 at most, of which `width` bytes lie inside D. A function of its own, since it is
@@ -240,25 +203,147 @@ __device__ __noinline__ static void copy_lines(const char* box, char* to, std::i
 }
 
 /// Whether the epilogue is alpha alone.
-inline bool is_plain(const Problem& p) {
-  return p.c == nullptr && p.bias == nullptr && p.residual == nullptr && p.row_scale == nullptr &&
-         p.column_scale == nullptr && p.activation == Activation::none && p.auxiliary == Auxiliary::none &&
-         p.gate == Gate::none;
+inline bool is_plain(const Terms& t) {
+  for (const Matrix* matrix : {&t.row_scale, &t.column_scale, &t.c, &t.bias, &t.residual}) {
+    if (matrix->data != nullptr) return false;
+  }
+  return t.activation == Activation::none && t.auxiliary == Auxiliary::none && t.gate == Gate::none;
 }
 
-/// x = activation(x) x2, where x and x2 are sums of the two products of a gate, 8 columns of row `row` from `col` on.
-__device__ __forceinline__ void gate(const Problem& p, std::int64_t batch, std::int64_t row, std::int64_t col, Float8& x,
-                                     const Float8& x2) {
-  const float factor = static_cast<float>(p.alpha) * (p.row_scale == nullptr ? 1.0f : __ldg(p.row_scale + row));
-  const RowVectors bias(p.bias, 0, p.batch_bias, batch, p.bias_type), bias2(p.bias2, 0, p.batch_bias, batch, p.bias_type);
-#pragma unroll
-  for (int i = 0; i < 8; ++i) {
-    const bool biased = p.bias != nullptr && col + i < p.n;
-    const float b1 = biased ? bias.at((col + i) * p.bias_step) : 0.0f,
-                b2 = biased ? bias2.at((col + i) * p.bias_step) : 0.0f;
-    x.x[i] = activate(p.activation, fmaf(x.x[i], factor, b1)) * fmaf(x2.x[i], factor, b2);
+/// Walk: a warp's accumulator where it lies, kRows pieces of 16 rows by kCols pieces of 32 columns, each piece 16 values a lane:
+/// value 4 j + 2 h + i is row lane / 4 + 8 h, column 8 j + 2 (lane % 4) + i.
+template <int kRows, int kCols>
+struct Fragments {
+  using Value = float;
+  using Math = Activations<float, ApproximateMath>;
+  static constexpr bool kInRegisters = true;
+  static constexpr int kLines = 2 * kRows, kValues = kRows * kCols * 16;  // lines of 8 rows, one a quad
+
+  float (&x)[kValues];
+  std::int64_t batch, row, col, n;  // row: the lane's first; col: the warp's
+  int rows;                         // from there to the end
+
+  __device__ __forceinline__ Fragments(float (&x)[kValues], std::int64_t batch, std::int64_t first_row, std::int64_t row_end,
+                                       std::int64_t first_col, std::int64_t n)
+      : x(x),
+        batch(batch),
+        row(first_row + threadIdx.x % 32 / 4),
+        col(first_col),
+        n(n),
+        rows(static_cast<int>(min(row_end - row, std::int64_t{16 * kRows}))) {}
+
+  /// Where value i of column pair j in piece c of a line is.
+  __device__ __forceinline__ static constexpr int at(int line, int c, int j, int i) {
+    return 16 * (line / 2 * kCols + c) + 4 * j + 2 * (line % 2) + i;
   }
-}
+
+  template <typename F>
+  __device__ __forceinline__ void each(const F& f) {
+#pragma unroll
+    for (int i = 0; i < kValues; ++i) f(x[i]);
+  }
+  template <typename F>
+  __device__ __forceinline__ void with(const Fragments& other, const F& f) {
+#pragma unroll
+    for (int i = 0; i < kValues; ++i) f(x[i], other.x[i]);
+  }
+
+  /// A matrix that is aligned, columns inside D.
+  template <typename F>
+  __device__ __forceinline__ void with(const Matrix& m, const F& f) {
+    const int lane = threadIdx.x % 32, quad = lane % 4;
+    const RowVectors v(m, batch);
+    const bool there = m.data != nullptr;
+    if (there && v.type == DType::f32) {
+      const float* v_line = static_cast<const float*>(v.data) + row * v.ld + col + 2 * quad;
+#pragma unroll
+      for (int line = 0; line < kLines; ++line, v_line += 8 * v.ld) {
+        if (8 * line >= rows) continue;
+#pragma unroll
+        for (int c = 0; c < kCols; ++c) {
+#pragma unroll
+          for (int j = 0; j < 4; ++j) {
+            const float2 pair = *reinterpret_cast<const float2*>(v_line + 32 * c + 8 * j);
+            f(x[at(line, c, j, 0)], pair.x);
+            f(x[at(line, c, j, 1)], pair.y);
+          }
+        }
+      }
+    } else if (there) {
+      const std::uint16_t* v_line = static_cast<const std::uint16_t*>(v.data) + row * v.ld + col + 8 * quad;
+#pragma unroll
+      for (int line = 0; line < kLines; ++line, v_line += 8 * v.ld) {
+#pragma unroll
+        for (int c = 0; c < kCols; ++c) {
+          const uint4 q = 8 * line < rows ? *reinterpret_cast<const uint4*>(v_line + 32 * c) : make_uint4(0, 0, 0, 0);
+          std::uint32_t word[4] = {q.x, q.y, q.z, q.w};
+          transpose_quad(word, lane);
+#pragma unroll
+          for (int j = 0; j < 4; ++j) {
+            f(x[at(line, c, j, 0)], widen(v.type, static_cast<std::uint16_t>(word[j])));
+            f(x[at(line, c, j, 1)], widen(v.type, static_cast<std::uint16_t>(word[j] >> 16)));
+          }
+        }
+      }
+    }
+  }
+
+  /// A vector that is aligned, columns inside D. Loads first: each waits for L2, all of them together no longer.
+  template <typename F>
+  __device__ __forceinline__ void with_columns(const Matrix& m, const F& f) {
+    const auto both = [&](int c, int j, float low, float high) {
+#pragma unroll
+      for (int line = 0; line < kLines; ++line) {
+        f(x[at(line, c, j, 0)], low);
+        f(x[at(line, c, j, 1)], high);
+      }
+    };
+    if (m.data == nullptr) return;
+    const RowVectors v(m, batch);
+    const std::int64_t first = col + 2 * (threadIdx.x % 4);
+    if (v.type == DType::f32) {
+      const float* from = static_cast<const float*>(v.data) + first;
+#pragma unroll
+      for (int c = 0; c < kCols; ++c) {
+        float2 pair[4];
+#pragma unroll
+        for (int j = 0; j < 4; ++j) pair[j] = *reinterpret_cast<const float2*>(from + 32 * c + 8 * j);
+#pragma unroll
+        for (int j = 0; j < 4; ++j) both(c, j, pair[j].x, pair[j].y);
+      }
+    } else {
+      const std::uint16_t* from = static_cast<const std::uint16_t*>(v.data) + first;
+      std::uint32_t pair[4 * kCols];
+#pragma unroll
+      for (int i = 0; i < 4 * kCols; ++i) pair[i] = *reinterpret_cast<const std::uint32_t*>(from + 8 * i);
+#pragma unroll
+      for (int i = 0; i < 4 * kCols; ++i)
+        both(i / 4, i % 4, widen(v.type, static_cast<std::uint16_t>(pair[i])),
+             widen(v.type, static_cast<std::uint16_t>(pair[i] >> 16)));
+    }
+  }
+
+  /// Wherever they lie.
+  template <typename F>
+  __device__ __forceinline__ void with_scale_and_bias(const Matrix& of_row, const Matrix& of_column, const F& f) {
+    const RowVectors bias(of_column, batch);
+    float scale[kLines];
+#pragma unroll
+    for (int line = 0; line < kLines; ++line)
+      scale[line] =
+          of_row.data != nullptr && 8 * line < rows ? __ldg(static_cast<const float*>(of_row.data) + row + 8 * line) : 1.0f;
+#pragma unroll
+    for (int j = 0; j < 4 * kCols; ++j) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const std::int64_t of_pair = col + 8 * j + threadIdx.x % 4 * 2 + i;
+        const float b = of_column.data != nullptr && of_pair < n ? bias.at(0, of_pair) : 0.0f;
+#pragma unroll
+        for (int line = 0; line < kLines; ++line) f(x[at(line, j / 4, j % 4, i)], scale[line], b);
+      }
+    }
+  }
+};
 
 /// The epilogue of one matrix of the batch, or one group.
 class Epilogue {
@@ -269,52 +354,23 @@ class Epilogue {
       : p_(p),
         m_(row_end),
         n_(p.n),
-        alpha_(static_cast<float>(p.alpha)),
-        beta_(static_cast<float>(p.beta)),
-        activation_(p.activation),
-        c_(p.c, p.ldc, p.batch_c, batch, p.c_type, p.c_step),
-        bias_(p.bias, 0, p.batch_bias, batch, p.bias_type),
-        d_(p.d, p.ldd, p.batch_d, d_batch, p.d_type),
+        c_(p.terms.c, batch),
+        bias_(p.terms.bias, batch),
+        d_(p.d, d_batch),
         batch_(batch),
-        d_batch_(d_batch),
-        has_c_(p.c != nullptr),
-        has_bias_(p.bias != nullptr) {}
+        d_batch_(d_batch) {}
 
   /// Gated products. Of a warp's 16 rows the first half of the columns holds x, the second x2, kCols pieces of 32 each; the
   /// first half becomes activation(x) x2. Only a residual is left for store_warp_tile.
   template <int kCols>
   __device__ __forceinline__ void gate(float (&acc)[2 * kCols * 16], std::int64_t first_row, std::int64_t first_col) {
-    const int lane = threadIdx.x % 32;
-    const RowVectors bias2(p_.bias2, 0, p_.batch_bias, batch_, p_.bias_type);
-    float factor[2];
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      const std::int64_t row = first_row + lane / 4 + 8 * h;
-      factor[h] = static_cast<float>(p_.alpha) * (p_.row_scale != nullptr && row < m_ ? __ldg(p_.row_scale + row) : 1.0f);
-    }
-#pragma unroll
-    for (int j = 0; j < 4 * kCols; ++j) {
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        const std::int64_t col = first_col + 8 * j + lane % 4 * 2 + i;
-        const bool biased = p_.bias != nullptr && col < n_;
-        const float b1 = biased ? bias_.at(col * p_.bias_step) : 0.0f, b2 = biased ? bias2.at(col * p_.bias_step) : 0.0f;
-#pragma unroll
-        for (int h = 0; h < 2; ++h) {
-          acc[4 * j + 2 * h + i] = fmaf(acc[4 * j + 2 * h + i], factor[h], b1);
-          float& x2 = acc[16 * kCols + 4 * j + 2 * h + i];
-          x2 = fmaf(x2, factor[h], b2);
-        }
-      }
-    }
-    float (&x)[kCols * 16] = reinterpret_cast<float (&)[kCols * 16]>(acc);
-    activate_all(p_.activation, x);
-#pragma unroll
-    for (int i = 0; i < kCols * 16; ++i) x[i] *= acc[kCols * 16 + i];
+    const auto half = [&](int i) {
+      return Fragments<1, kCols>(reinterpret_cast<float (&)[kCols * 16]>(acc[i * kCols * 16]), batch_, first_row, m_,
+                                 first_col, n_);
+    };
+    Fragments<1, kCols> x = half(0), x2 = half(1);
+    gemm::gate(p_.terms, x, x2);
     gated_ = true;
-    alpha_ = 1;
-    has_bias_ = false;
-    activation_ = Activation::none;
   }
 
   /// A warp's accumulator: kRows pieces of 16 rows by kCols pieces of 32 columns, each piece 16 values a lane: value 4 j + 2
@@ -333,17 +389,21 @@ class Epilogue {
 
   /// Whether there is anything to do but to store the sums.
   __device__ __forceinline__ bool has_terms() const {
-    return alpha_ != 1.0f || has_c_ || has_bias_ || activation_ != Activation::none;
+    const Terms& t = p_.terms;
+    return !gated_ && (static_cast<float>(t.alpha) != 1.0f || t.c.data != nullptr || t.bias.data != nullptr ||
+                       t.activation != Activation::none);
   }
 
   /// Whether 32 kCols columns need no more than finish_interior: D is aligned, and there are only common terms, aligned too
   /// and for columns all inside D.
   template <int kCols>
   __device__ __forceinline__ bool finishes_in_registers(std::int64_t first_col) const {
-    const bool common = (gated_ || p_.row_scale == nullptr) && p_.column_scale == nullptr && p_.residual == nullptr &&
-                        p_.auxiliary == Auxiliary::none && !(has_bias_ && p_.bias_over_m);
+    const Terms& t = p_.terms;
+    const bool has_bias = !gated_ && t.bias.data != nullptr,
+               common = (gated_ || t.row_scale.data == nullptr) && t.column_scale.data == nullptr &&
+                        t.residual.data == nullptr && t.auxiliary == Auxiliary::none && !(has_bias && t.bias.ld != 0);
     return common && d_.wide &&
-           (!has_terms() || (is_inside<kCols>(first_col) && (!has_c_ || c_.wide) && (!has_bias_ || bias_.wide)));
+           (!has_terms() || (is_inside<kCols>(first_col) && (t.c.data == nullptr || c_.wide) && (!has_bias || bias_.wide)));
   }
   /// Whether 32 kCols columns lie inside D.
   template <int kCols>
@@ -364,7 +424,7 @@ class Epilogue {
           std::uint32_t word[4];
 #pragma unroll
           for (int j = 0; j < 4; ++j) {
-            const int i = at<2>(line, c, j, 0);
+            const int i = Fragments<1, 2>::at(line, c, j, 0);
             word[j] = narrow_pair(type, x[i], x[i + 1]);
           }
           asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(
@@ -387,7 +447,7 @@ class Epilogue {
     for (int line = 0; line < 2; ++line) {
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
-        const int i = at<1>(line, 0, j, 0);
+        const int i = Fragments<1, 1>::at(line, 0, j, 0);
         asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(to + line * 1024 + ((2 * j + quad / 2) ^ of_8) * 16),
                      "f"(x[i]), "f"(x[i + 1])
                      : "memory");
@@ -405,83 +465,10 @@ class Epilogue {
 
   /// Interior sums to results: the accumulator stays where it is, one pass over the registers for each thing there is to do.
   template <int kRows, int kCols>
-  __device__ __forceinline__ void finish_interior(float (&x)[kRows * kCols * 16], std::int64_t first_row,
+  __device__ __forceinline__ void finish_interior(float (&acc)[kRows * kCols * 16], std::int64_t first_row,
                                                   std::int64_t first_col) const {
-    constexpr int kLines = 2 * kRows;  // of 8 rows, one a quad
-    const int lane = threadIdx.x % 32, quad = lane % 4;
-    const std::int64_t row = first_row + lane / 4;
-    const int rows = static_cast<int>(min(m_ - row, std::int64_t{16 * kRows}));
-    const auto at = Epilogue::at<kCols>;
-    if (alpha_ != 1.0f) {
-#pragma unroll
-      for (int i = 0; i < kRows * kCols * 16; ++i) x[i] *= alpha_;
-    }
-    if (has_c_ && c_.type == DType::f32) {
-      const float* c_line = static_cast<const float*>(c_.data) + row * c_.ld + first_col + 2 * quad;
-#pragma unroll
-      for (int line = 0; line < kLines; ++line, c_line += 8 * c_.ld) {
-        if (8 * line >= rows) continue;
-#pragma unroll
-        for (int c = 0; c < kCols; ++c) {
-#pragma unroll
-          for (int j = 0; j < 4; ++j) {
-            const float2 v = *reinterpret_cast<const float2*>(c_line + 32 * c + 8 * j);
-            x[at(line, c, j, 0)] = fmaf(beta_, v.x, x[at(line, c, j, 0)]);
-            x[at(line, c, j, 1)] = fmaf(beta_, v.y, x[at(line, c, j, 1)]);
-          }
-        }
-      }
-    } else if (has_c_) {
-      const std::uint16_t* c_line = static_cast<const std::uint16_t*>(c_.data) + row * c_.ld + first_col + 8 * quad;
-#pragma unroll
-      for (int line = 0; line < kLines; ++line, c_line += 8 * c_.ld) {
-#pragma unroll
-        for (int c = 0; c < kCols; ++c) {
-          const uint4 v = 8 * line < rows ? *reinterpret_cast<const uint4*>(c_line + 32 * c) : make_uint4(0, 0, 0, 0);
-          std::uint32_t word[4] = {v.x, v.y, v.z, v.w};
-          transpose_quad(word, lane);
-#pragma unroll
-          for (int j = 0; j < 4; ++j) {
-            x[at(line, c, j, 0)] = fmaf(beta_, widen(c_.type, static_cast<std::uint16_t>(word[j])), x[at(line, c, j, 0)]);
-            x[at(line, c, j, 1)] =
-                fmaf(beta_, widen(c_.type, static_cast<std::uint16_t>(word[j] >> 16)), x[at(line, c, j, 1)]);
-          }
-        }
-      }
-    }
-    if (has_bias_) {
-      // Loads first: each waits for L2, all of them together no longer.
-      const auto add = [&](int c, int j, float low, float high) {
-#pragma unroll
-        for (int line = 0; line < kLines; ++line) {
-          x[at(line, c, j, 0)] += low;
-          x[at(line, c, j, 1)] += high;
-        }
-      };
-      const std::int64_t col = first_col + 2 * quad;
-      if (bias_.type == DType::f32) {
-        const float* bias = static_cast<const float*>(bias_.data) + col;
-#pragma unroll
-        for (int c = 0; c < kCols; ++c) {
-          float2 v[4];
-#pragma unroll
-          for (int j = 0; j < 4; ++j) v[j] = *reinterpret_cast<const float2*>(bias + 32 * c + 8 * j);
-#pragma unroll
-          for (int j = 0; j < 4; ++j) add(c, j, v[j].x, v[j].y);
-        }
-      } else {
-        const std::uint16_t* bias = static_cast<const std::uint16_t*>(bias_.data) + col;
-        std::uint32_t v[4 * kCols];
-#pragma unroll
-        for (int i = 0; i < 4 * kCols; ++i) v[i] = *reinterpret_cast<const std::uint32_t*>(bias + 8 * i);
-#pragma unroll
-        for (int i = 0; i < 4 * kCols; ++i) {
-          add(i / 4, i % 4, widen(bias_.type, static_cast<std::uint16_t>(v[i])),
-              widen(bias_.type, static_cast<std::uint16_t>(v[i] >> 16)));
-        }
-      }
-    }
-    activate_all(activation_, x);
+    Fragments<kRows, kCols> x(acc, batch_, first_row, m_, first_col, n_);
+    apply(p_.terms, x);
   }
 
   /// Interior results to D.
@@ -492,7 +479,7 @@ class Epilogue {
     const int lane = threadIdx.x % 32, quad = lane % 4;
     const std::int64_t row = first_row + lane / 4;
     const int rows = static_cast<int>(min(m_ - row, std::int64_t{16 * kRows}));
-    const auto at = Epilogue::at<kCols>;
+    const auto at = Fragments<kRows, kCols>::at;
     if (d_.type == DType::f32) {
       // The pairs of a quad fill a 32-byte sector as they are.
       float* d_line = static_cast<float*>(d_.data) + row * d_.ld + first_col + 2 * quad;
@@ -592,35 +579,11 @@ class Epilogue {
   }
 
  private:
-  /// One loop an activation: a switch in the loop would be there once for each value.
-  template <int kCount>
-  __device__ __forceinline__ static void activate_all(Activation activation, float (&x)[kCount]) {
-    const auto each = [&](auto function) {
-#pragma unroll
-      for (int i = 0; i < kCount; ++i) x[i] = function(x[i]);
-    };
-    switch (activation) {
-      case Activation::none: break;
-      case Activation::relu: each([](float v) { return activate(Activation::relu, v); }); break;
-      case Activation::gelu_erf: each([](float v) { return activate(Activation::gelu_erf, v); }); break;
-      case Activation::gelu_tanh: each([](float v) { return activate(Activation::gelu_tanh, v); }); break;
-      case Activation::silu: each([](float v) { return activate(Activation::silu, v); }); break;
-    }
-  }
-
-  /// Where value i of column pair j in piece c of a line of 8 rows is.
-  template <int kCols>
-  __device__ __forceinline__ static constexpr int at(int line, int c, int j, int i) {
-    return 16 * (line / 2 * kCols + c) + 4 * j + 2 * (line % 2) + i;
-  }
-
   const Problem& p_;
   std::int64_t m_, n_;
-  float alpha_, beta_;
-  Activation activation_;
   RowVectors c_, bias_, d_;
   std::int64_t batch_, d_batch_;
-  bool has_c_, has_bias_, gated_ = false;
+  bool gated_ = false;
 };
 
 /// Adds up the slices of a split K, in order, and runs the epilogue on the sum. One thread for 8 columns of a row.
@@ -632,26 +595,20 @@ static __global__ void split_k_reduce(const __grid_constant__ Problem p, const f
   for (std::int64_t i = blockIdx.x * std::int64_t{blockDim.x} + threadIdx.x; i < p.batch * p.m * vectors;
        i += std::int64_t{gridDim.x} * blockDim.x) {
     const std::int64_t col = i % vectors * 8, row = i / vectors % p.m, batch = i / vectors / p.m;
-    const int count = p.n - col < 8 ? static_cast<int>(p.n - col) : 8;
     Float8 sum = {};
+    EightColumns x(sum.x, batch, row, col, p.n);
     for (int slice = 0; slice < slices; ++slice)
-      RowVectors(partial + slice * elements, p.n, p.m * p.n, batch, DType::f32).add_to(sum.x, 1.0f, row, col, count);
+      add({const_cast<float*>(partial + slice * elements), p.n, 1, p.m * p.n, DType::f32}, 1.0f, x);
     finish(p, batch, batch, row, col, false, sum);
   }
 }
 
 /// The problem whose D is the partial sums of `slices` slices of K, one matrix after another in the workspace.
-inline Problem partial_sums(const Problem& p, void* workspace) {
+inline Problem partial_sums(const Problem& p, void* workspace, DType type = DType::f32) {
   Problem sums = p;
-  sums.d = workspace;
-  sums.d_type = DType::f32;
-  sums.ldd = p.n;
-  sums.batch_d = p.m * p.n;
-  sums.alpha = 1;
-  sums.c = sums.bias = sums.residual = nullptr;
-  sums.row_scale = sums.column_scale = nullptr;
-  sums.activation = Activation::none;
-  sums.auxiliary = Auxiliary::none;
+  sums.d = {workspace, p.n, 1, p.m * p.n, type};
+  sums.terms = {};
+  sums.terms.alpha = 1;
   return sums;
 }
 

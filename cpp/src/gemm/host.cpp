@@ -34,6 +34,7 @@
 #include "core/parallel.hpp"
 #include "core/register_tile.hpp"
 #include "gemm/operands.hpp"
+#include "gemm/terms.hpp"
 
 namespace cutplan::gemm {
 namespace {
@@ -76,48 +77,6 @@ void pack(const Lines<S>& lines, std::int64_t first_k, std::int64_t k, const Reg
 }
 
 // ---- epilogue ----
-
-// erfc rather than 1 + erf, and the sigmoid form rather than 1 + tanh: neither cancels where x is negative.
-template <typename T>
-T activate(Activation activation, T x) {
-  switch (activation) {
-    case Activation::none: break;
-    case Activation::relu: return x < T(0) ? T(0) : x;  // a NaN compares false and stays
-    case Activation::gelu_erf: return T(0.5) * x * std::erfc(x * T(-0.70710678118654752440));
-    case Activation::gelu_tanh: {
-      const T u = T(0.79788456080286535588) * (x + T(0.044715) * x * x * x);
-      return x / (T(1) + std::exp(T(-2) * u));
-    }
-    case Activation::silu: return x / (T(1) + std::exp(-x));
-  }
-  return x;
-}
-
-/// The activation's derivative. Beyond `flat` it is 0 or 1 to the last bit, and its terms would overflow.
-template <typename T>
-T derivative(Activation activation, T x) {
-  const auto clamped = [x](T flat) { return std::clamp(x, -flat, flat); };
-  switch (activation) {
-    case Activation::none: break;
-    case Activation::relu: return x > T(0) ? T(1) : x <= T(0) ? T(0) : x;  // of a NaN: a NaN
-    case Activation::gelu_erf: {
-      const T y = clamped(T(40));
-      return T(0.5) * std::erfc(y * T(-0.70710678118654752440)) + T(0.39894228040143267794) * y * std::exp(T(-0.5) * y * y);
-    }
-    case Activation::gelu_tanh: {
-      // x / (1 + exp(-2 u)): 1 - sigmoid is taken from exp(-2 |u|), which does not cancel.
-      const T y = clamped(T(20)), u = T(0.79788456080286535588) * (y + T(0.044715) * y * y * y);
-      const T slope = T(2 * 0.79788456080286535588) * (T(1) + T(3 * 0.044715) * y * y);
-      const T small = std::exp(T(-2) * std::abs(u)), one = T(1) / (T(1) + small);
-      return (u < T(0) ? small * one : one) + y * slope * (small * one * one);
-    }
-    case Activation::silu: {
-      const T y = clamped(T(800)), small = std::exp(-std::abs(y)), one = T(1) / (T(1) + small);
-      return (y < T(0) ? small * one : one) + y * (small * one * one);
-    }
-  }
-  return T(1);
-}
 
 const char* advance(const void* base, DType type, std::int64_t elements) {
   return static_cast<const char*>(base) + elements * (bits(type) / 8);
@@ -170,9 +129,9 @@ struct Part {
 };
 
 Part part_of(const Problem& p, std::int64_t batch) {
-  if (p.offsets == nullptr) return {batch, 0, p.m, 0, p.k};
-  const std::int64_t first = p.offsets[batch], extent = p.offsets[batch + 1] - first;
-  if (p.grouped_over == GroupedOver::m) return {batch, first, extent, 0, p.k};
+  if (p.groups.offsets == nullptr) return {batch, 0, p.m, 0, p.k};
+  const std::int64_t first = p.groups.offsets[batch], extent = p.groups.offsets[batch + 1] - first;
+  if (p.groups.over == GroupedOver::m) return {batch, first, extent, 0, p.k};
   return {batch, 0, p.m, first, extent};
 }
 
@@ -183,7 +142,7 @@ class Blocks {
 
   /// Largest blocks that still give every thread several tasks.
   Blocks(const Problem& problem, int threads, int rows, int columns) : problem_(problem) {
-    const bool groups_of_rows = problem.offsets != nullptr && problem.grouped_over == GroupedOver::m;
+    const bool groups_of_rows = problem.groups.offsets != nullptr && problem.groups.over == GroupedOver::m;
     const std::int64_t height = groups_of_rows ? ceil_div(problem.m, problem.batch) : problem.m;  // on average
     m = std::min(block_m, round_up(height, rows));
     n = std::min(block_n, round_up(problem.n, columns));
@@ -329,21 +288,19 @@ template <typename S, typename T>
 void sum_products(const Problem& problem, GemmLayout layout, const RegisterTile<T>& tile, const Blocks::Block& block,
                   std::int64_t ld, const Scratch<T>& scratch) {
   const Part& part = block.part;
-  const std::int64_t a_stride_m = a_is_row_major(layout) ? problem.lda : 1,
-                     a_stride_k = a_is_row_major(layout) ? 1 : problem.lda;
-  const Lines<S> a{static_cast<const S*>(problem.a) + part.batch * problem.batch_a +
+  const std::int64_t a_stride_m = a_is_row_major(layout) ? problem.a.ld : 1,
+                     a_stride_k = a_is_row_major(layout) ? 1 : problem.a.ld;
+  const Lines<S> a{static_cast<const S*>(problem.a.data) + part.batch * problem.a.batch_stride +
                        (part.first_row + block.first_m) * a_stride_m + part.first_k * a_stride_k,
                    a_stride_m, a_stride_k, block.m};
-  const auto columns = [&](const void* data, std::int64_t ld_b, std::int64_t batch_stride) {
-    const std::int64_t stride_k = b_is_row_major(layout) ? ld_b : 1,
-                       stride_n = b_is_row_major(layout) ? problem.b_step : ld_b;
+  const auto columns = [&](const Matrix& m) {
+    const std::int64_t stride_k = b_is_row_major(layout) ? m.ld : m.step, stride_n = b_is_row_major(layout) ? m.step : m.ld;
     return Lines<S>{
-        static_cast<const S*>(data) + part.batch * batch_stride + part.first_k * stride_k + block.first_n * stride_n,
+        static_cast<const S*>(m.data) + part.batch * m.batch_stride + part.first_k * stride_k + block.first_n * stride_n,
         stride_n, stride_k, block.n};
   };
-  const int products = problem.gate == Gate::none ? 1 : 2;
-  const Lines<S> b[2] = {columns(problem.b, problem.ldb, problem.batch_b),
-                         products == 1 ? Lines<S>{} : columns(problem.b2, problem.ldb2, problem.batch_b2)};
+  const int products = problem.terms.gate == Gate::none ? 1 : 2;
+  const Lines<S> b[2] = {columns(problem.b), products == 1 ? Lines<S>{} : columns(problem.b2)};
   if (part.k == 0) {
     for (int i = 0; i < products; ++i) std::fill_n(scratch.sums[i], block.m * ld, T(0));
     return;
@@ -367,58 +324,57 @@ void sum_products(const Problem& problem, GemmLayout layout, const RegisterTile<
   }
 }
 
+/// Walk: a row of a block's sums.
+template <typename T>
+struct HostRow {
+  using Value = T;
+  using Math = Activations<T, ExactMath<T>>;
+  static constexpr bool kInRegisters = false;
+
+  T *x, *other;                       // n each; other: what is read
+  std::int64_t batch, row, first, n;  // first: column
+
+  std::int64_t offset(const Matrix& m) const { return batch * m.batch_stride + row * m.ld + first * m.step; }
+
+  template <typename F>
+  void each(const F& f) {
+    for (std::int64_t j = 0; j < n; ++j) f(x[j]);
+  }
+  template <typename F>
+  void with(const Matrix& m, const F& f) {
+    if (m.data == nullptr) return;
+    load(m.data, m.type, offset(m), n, other, m.step);
+    for (std::int64_t j = 0; j < n; ++j) f(x[j], other[j]);
+  }
+  template <typename F>
+  void with(const HostRow& same, const F& f) {
+    for (std::int64_t j = 0; j < n; ++j) f(x[j], same.x[j]);
+  }
+  template <typename F>
+  void with_scale_and_bias(const Matrix& of_row, const Matrix& of_column, const F& f) {
+    T scale = 1;
+    if (of_row.data != nullptr) load(of_row.data, of_row.type, offset(of_row), 1, &scale);
+    if (of_column.data == nullptr) return each([&](T& v) { f(v, scale, T(0)); });
+    with(of_column, [&](T& v, T bias) { f(v, scale, bias); });
+  }
+  void write(const Matrix& m) const { store(m.data, m.type, offset(m), n, x); }
+};
+
 template <typename T>
 void finish(const Problem& p, const Blocks::Block& block, std::int64_t ld, const Scratch<T>& scratch) {
-  const Part& part = block.part;
-  const std::int64_t n = block.n, first_n = block.first_n;
-  const T beta = static_cast<T>(p.beta);
-  T* const other = scratch.row;
+  const bool gated = p.terms.gate != Gate::none;
   for (std::int64_t i = 0; i < block.m; ++i) {
-    const std::int64_t row = part.first_row + block.first_m + i;
-    T factor = static_cast<T>(p.alpha);
-    if (p.row_scale != nullptr) factor *= static_cast<T>(p.row_scale[row]);
-    const auto add = [&](const void* matrix, DType type, std::int64_t batch_stride, std::int64_t matrix_ld,
-                         std::int64_t step, T scale, T* x) {
-      load(matrix, type, part.batch * batch_stride + row * matrix_ld + first_n * step, n, other, step);
-      for (std::int64_t j = 0; j < n; ++j) x[j] += scale * other[j];
+    const auto row_of = [&](T* sums) {
+      return HostRow<T>{sums + i * ld, scratch.row, block.part.batch, block.part.first_row + block.first_m + i,
+                        block.first_n, block.n};
     };
-    const auto add_bias = [&](const void* bias, T* x) {
-      load(bias, p.bias_type, part.batch * p.batch_bias + first_n * p.bias_step, n, other, p.bias_step);
-      for (std::int64_t j = 0; j < n; ++j) x[j] += other[j];
-    };
-
-    T* const x = scratch.sums[0] + i * ld;
-    for (std::int64_t j = 0; j < n; ++j) x[j] *= factor;
-    if (p.column_scale != nullptr) {
-      const float* scale = p.column_scale + part.batch * p.batch_column_scale + first_n;
-      for (std::int64_t j = 0; j < n; ++j) x[j] *= static_cast<T>(scale[j]);
+    HostRow<T> x = row_of(scratch.sums[0]);
+    if (gated) {
+      HostRow<T> x2 = row_of(scratch.sums[1]);
+      gate(p.terms, x, x2);
     }
-    if (p.c != nullptr) add(p.c, p.c_type, p.batch_c, p.ldc, p.c_step, beta, x);
-    if (p.bias != nullptr && p.bias_over_m) {
-      load(p.bias, p.bias_type, row, 1, other);
-      for (std::int64_t j = 0; j < n; ++j) x[j] += other[0];
-    } else if (p.bias != nullptr) {
-      add_bias(p.bias, x);
-    }
-
-    const std::int64_t first_aux = part.batch * p.batch_aux + row * p.ld_aux + first_n * p.aux_step;
-    if (p.auxiliary == Auxiliary::store) store(p.aux, p.aux_type, first_aux, n, x);
-    if (p.auxiliary == Auxiliary::gradient) {
-      load(p.aux, p.aux_type, first_aux, n, other, p.aux_step);
-      for (std::int64_t j = 0; j < n; ++j) x[j] *= derivative(p.activation, other[j]);
-    } else if (p.activation != Activation::none) {
-      for (std::int64_t j = 0; j < n; ++j) x[j] = activate(p.activation, x[j]);
-    }
-    if (p.gate != Gate::none) {
-      T* const x2 = scratch.sums[1] + i * ld;
-      for (std::int64_t j = 0; j < n; ++j) x2[j] *= factor;
-      if (p.bias2 != nullptr) add_bias(p.bias2, x2);
-      for (std::int64_t j = 0; j < n; ++j) x[j] *= x2[j];
-    }
-    if (p.residual != nullptr) {
-      add(p.residual, p.residual_type, p.batch_residual, p.ld_residual, p.residual_step, T(1), x);
-    }
-    store(p.d, p.d_type, part.batch * p.batch_d + row * p.ldd + first_n, n, x);
+    apply(p.terms, x, gated);
+    x.write(p.d);
   }
 }
 
@@ -430,18 +386,18 @@ void run(const Kernel& kernel, const Problem& problem, const Launch& launch) {
   // A thread costs some 20 us to start: let each have ten times that to do. An element of D counts like 32 products, one of A
   // or B like 4.
   constexpr double products_per_thread = 4e6;
-  const bool groups = problem.offsets != nullptr, over_m = problem.grouped_over == GroupedOver::m;
+  const bool groups = problem.groups.offsets != nullptr, over_m = problem.groups.over == GroupedOver::m;
   const auto batch = static_cast<double>(problem.batch), k = static_cast<double>(problem.k);
   const double m = static_cast<double>(problem.m), n = static_cast<double>(problem.n), parts = groups && over_m ? 1 : batch,
                part_k = groups && !over_m ? k / batch : k;
-  const double work = parts * (m * n * (part_k + 32) + 4 * part_k * (m + n)) * (problem.gate == Gate::none ? 1 : 2);
+  const double work = parts * (m * n * (part_k + 32) + 4 * part_k * (m + n)) * (problem.terms.gate == Gate::none ? 1 : 2);
   const int available = launch.sm_count > 0 ? launch.sm_count : hardware_threads();
   const int threads = static_cast<int>(std::max(1.0, std::min<double>(available, work / products_per_thread)));
 
   const Blocks blocks(problem, threads, tile.rows, tile.columns);
   const std::int64_t slice = std::min(problem.k, host_slice_k);
   parallel_tasks(blocks.count(), threads, [&](const std::function<std::int64_t()>& next) {
-    const Scratch<T> scratch(blocks.m, blocks.n, slice, tile, turned(problem), problem.gate != Gate::none);
+    const Scratch<T> scratch(blocks.m, blocks.n, slice, tile, turned(problem), problem.terms.gate != Gate::none);
     for (std::int64_t task = next(); task >= 0; task = next()) {
       const Blocks::Block block = blocks.block(task);
       const std::int64_t ld = round_up(block.n, tile.columns);

@@ -10,32 +10,38 @@
 
 namespace cutplan::gemm {
 
-/// One checked problem, ready to run; D is row-major (a column-major one has been transposed: canonical()). Passed to device
-/// kernels by value. Leading dimensions and batch strides count elements; a batch stride of 0 shares the matrix. What is not
-/// there is null.
-struct Problem {
-  std::int64_t m, n, k, batch;
-  const void *a, *b, *b2;
-  const void *c, *bias, *bias2, *residual;
-  void *d, *aux;  // aux: written or read, as `auxiliary` says
-  const float *row_scale, *column_scale;
-  std::int64_t lda, ldb, ldb2, ldc, ldd, ld_residual, ld_aux;
-  std::int64_t batch_a, batch_b, batch_b2, batch_c, batch_d, batch_residual, batch_aux;
+/// A matrix in memory; strides count elements, and what is not there has no data. A and B: `ld` is from a run to the next,
+/// `step` from an element of a run to the next, 1 but where an interleaved gate takes every other one. D and what the epilogue
+/// reads and writes: element (row, column) of D is at row * ld + column * step, so that a vector has ld = 0 or step = 0.
+struct Matrix {
+  void* data;
+  std::int64_t ld, step, batch_stride;  // batch_stride: 0 shares it
+  DType type;
+};
+
+/// What the epilogue does (terms.hpp).
+struct Terms {
   double alpha, beta;
-  DType operand, d_type, c_type, bias_type, residual_type, aux_type;
+  Matrix row_scale, column_scale, c, bias, bias2, residual, aux;  // aux: written or read, as `auxiliary` says
   Activation activation;
   Auxiliary auxiliary;
   Gate gate;
-  bool bias_over_m;
-  // Groups: `batch` of them. Over m: a, d and row_scale have the rows of all, and m counts those; b, bias and column_scale
-  // step from group to group. Over k: a and b have the k of all, d steps.
+};
+
+/// Groups: `batch` of them. Over m: a, d and row_scale have the rows of all, and m counts those; b, bias and column_scale step
+/// from group to group. Over k: a and b have the k of all, d steps.
+struct Groups {
   const std::int32_t* offsets;  // [batch + 1]; null: not grouped
-  GroupedOver grouped_over;
-  std::int64_t batch_bias, batch_column_scale;  // 0 without groups
-  // An interleaved gate is two views: of every other column of B, and of every other bias.
-  std::int64_t b_step, bias_step;  // elements from a column of a row-major B, from a bias to the next: 1, or 2
-  // Elements from a column to the next of what may be broadcast to D: 1, or any number where rows are all alike or it is 0.
-  std::int64_t c_step, residual_step, aux_step;
+  GroupedOver over;
+};
+
+/// One checked problem, ready to run; D is row-major (a column-major one has been transposed: canonical()). Passed to device
+/// kernels by value.
+struct Problem {
+  std::int64_t m, n, k, batch;
+  Matrix a, b, b2, d;  // b2: a gate's second B, an interleaved one's too
+  Terms terms;
+  Groups groups;
 };
 
 /// In place of a number of slices: blocks share out tiles and K evenly (sm90/stream_k.cuh).
@@ -61,7 +67,7 @@ struct Kernel : KernelTraits {
   bool splits_k;           // honours Launch::split_k
   bool streams_k;          // honours stream_k in its place
   bool slices_meet;        // of K: in a cluster, of up to 8 blocks, and not in a workspace
-  bool groups;             // honours Problem::offsets
+  bool groups;             // honours Problem::groups
   double peak_fraction;    // of the dense peak (989 TFLOP/s) that it reached on an H200 at 4096 cubed
   double exposed_seconds;  // of each tile that nothing hides: filling the ring, the epilogue (measured, H200)
   Summation summation;

@@ -15,18 +15,13 @@ using std::int64_t;
 
 // ---- what kernels are told ----
 
-/// A matrix as kernels see it.
-struct Matrix {
-  void* data;
-  int64_t ld, batch_stride, step;  // step: from an element of a run to the next
-};
-
 /// `p` lies along [batch, rows, columns], or [rows, columns] where `rank` is 2.
 Matrix matrix(const Rule& rule, const Placed& p) {
   const int batch = rule.rank - 3, across = 2 * rule.rank - 3 - rule.run;
-  Matrix m{p.data, p.strides[across], batch < 0 ? 0 : p.strides[batch], p.strides[rule.run]};
-  if (rule.extents[across] == 1)
-    m.ld = (rule.extents[rule.run] + 63) / 64 * 64;  // never followed: any aligned value will do
+  Matrix m{p.data, p.strides[across], p.strides[rule.run], batch < 0 ? 0 : p.strides[batch], rule.type};
+  // What is never followed may be any value: an aligned one.
+  if (rule.extents[across] == 1) m.ld = (rule.extents[rule.run] + 63) / 64 * 64;
+  if (rule.extents[rule.run] == 1) m.step = 1;
   return m;
 }
 
@@ -42,41 +37,46 @@ struct Found {
   const Places& places;
 
   Matrix matrix(TensorView Arguments::* member) const {
-    const std::size_t i = index_of(table, member);
-    const Rule& rule = operands.rows.begin()[i].rule;
-    return rule.wanted() ? gemm::matrix(rule, places[i]) : Matrix{nullptr, 0, 0, 1};
+    return find(member, [](const Rule& rule, const Placed& p) { return gemm::matrix(rule, p); });
+  }
+  /// A vector along D's columns or, `over_rows`, along its rows: a matrix that is alike across. Groups have one each.
+  Matrix vector(TensorView Arguments::* member, bool over_rows = false) const {
+    return find(member, [over_rows](const Rule& rule, const Placed& p) {
+      return over_rows ? Matrix{p.data, 1, 0, 0, rule.type}
+                       : Matrix{p.data, 0, 1, rule.rank == 2 ? gemm::matrix(rule, p).ld : 0, rule.type};
+    });
   }
   const void* data(TensorView Arguments::* member) const { return places[index_of(table, member)].data; }
+
+ private:
+  template <typename See>
+  Matrix find(TensorView Arguments::* member, const See& see) const {
+    const std::size_t i = index_of(table, member);
+    const Rule& rule = operands.rows.begin()[i].rule;
+    return rule.wanted() ? see(rule, places[i]) : Matrix{};
+  }
 };
 
 /// Sets what kernels see of a gate's B and bias; an interleaved one becomes two views: of every other column, every other bias.
 void set_gate(Problem& p, Gate gate, bool b_row_major) {
-  p.gate = gate;
-  p.b_step = p.bias_step = 1;
+  p.terms.gate = gate;
   if (gate != Gate::interleaved) return;
-  const auto beyond = [](const void* data, DType type, int64_t elements) {
-    return data == nullptr ? nullptr : static_cast<const char*>(data) + elements * (bits(type) / 8);
+  const auto beyond = [](Matrix m, int64_t elements) {
+    if (m.data != nullptr) m.data = static_cast<char*>(m.data) + elements * (bits(m.type) / 8);
+    return m;
   };
-  p.b2 = beyond(p.b, p.operand, b_row_major ? 1 : p.ldb);
-  if (b_row_major) {
-    p.b_step = 2;
-  } else {
-    p.ldb *= 2;
-  }
-  p.ldb2 = p.ldb;
-  p.batch_b2 = p.batch_b;
-  p.bias2 = beyond(p.bias, p.bias_type, 1);
-  p.bias_step = 2;
+  p.b2 = beyond(p.b, b_row_major ? 1 : p.b.ld);
+  for (Matrix* b : {&p.b, &p.b2}) (b_row_major ? b->step : b->ld) *= 2;
+  p.terms.bias2 = beyond(p.terms.bias, 1);
+  p.terms.bias.step = p.terms.bias2.step = 2;
 }
 
 /// D^T = B^T A^T: rows become columns, so that kernels need to write row-major matrices only.
 void transpose(Problem& p) {
   std::swap(p.m, p.n);
   std::swap(p.a, p.b);
-  std::swap(p.lda, p.ldb);
-  std::swap(p.batch_a, p.batch_b);
-  std::swap(p.row_scale, p.column_scale);
-  p.bias_over_m = p.bias != nullptr && !p.bias_over_m;
+  std::swap(p.terms.row_scale, p.terms.column_scale);
+  for (Matrix* vector : {&p.terms.row_scale, &p.terms.column_scale, &p.terms.bias}) std::swap(vector->ld, vector->step);
 }
 
 /// The host reads offsets, so it can refuse them.
@@ -142,52 +142,27 @@ Problem Gemm::problem(const GemmDescriptor& g, const Selection<Kernel>&, const O
   if (beta != 0 && !g.epilogue.c)
     throw InvalidProblem(text("beta: must be 0 without operand c, got ", beta, "; pass c, which the epilogue must have"));
   const Found<GemmDescriptor, A, std::size(gemm::operands)> at{gemm::operands, operands, places};
-  const Matrix a = at.matrix(&A::a), b = at.matrix(&A::b), b2 = at.matrix(&A::b2), c = at.matrix(&A::c),
-               d = at.matrix(&A::d), residual = at.matrix(&A::residual), aux = at.matrix(&A::aux);
   Problem p{};
   p.m = g.m;
   p.n = g.n;
   p.k = g.k;
   p.batch = g.batch;
-  p.a = a.data;
-  p.b = b.data;
-  p.b2 = b2.data;
-  p.c = beta != 0 ? c.data : nullptr;  // beta = 0 means that C is not read, whatever it holds
-  p.bias = at.data(&A::bias);
-  p.bias2 = at.data(&A::bias2);
-  p.residual = residual.data;
-  p.d = d.data;
-  p.aux = aux.data;
-  p.row_scale = static_cast<const float*>(at.data(&A::row_scale));
-  p.column_scale = static_cast<const float*>(at.data(&A::column_scale));
-  p.lda = a.ld;
-  p.ldb = b.ld;
-  p.ldb2 = b2.ld;
-  p.ldc = c.ld;
-  p.ldd = d.ld;
-  p.ld_residual = residual.ld;
-  p.ld_aux = aux.ld;
-  p.batch_a = a.batch_stride;
-  p.batch_b = b.batch_stride;
-  p.batch_b2 = b2.batch_stride;
-  p.batch_c = c.batch_stride;
-  p.batch_d = d.batch_stride;
-  p.batch_residual = residual.batch_stride;
-  p.batch_aux = aux.batch_stride;
-  p.c_step = c.step;
-  p.residual_step = residual.step;
-  p.aux_step = aux.step;
-  p.alpha = args.alpha;
-  p.beta = beta;
-  p.operand = g.a;
-  p.d_type = g.d;
-  p.c_type = g.c;
-  p.bias_type = g.bias;
-  p.residual_type = g.residual;
-  p.aux_type = g.aux;
-  p.activation = g.epilogue.activation;
-  p.auxiliary = g.epilogue.aux;
-  p.bias_over_m = g.epilogue.bias == BiasOver::m;
+  p.a = at.matrix(&A::a);
+  p.b = at.matrix(&A::b);
+  p.b2 = at.matrix(&A::b2);
+  p.d = at.matrix(&A::d);
+  Terms& t = p.terms;
+  t.alpha = args.alpha;
+  t.beta = beta;
+  t.row_scale = at.vector(&A::row_scale, true);
+  t.column_scale = at.vector(&A::column_scale);
+  if (beta != 0) t.c = at.matrix(&A::c);  // beta = 0 means that C is not read, whatever it holds
+  t.bias = at.vector(&A::bias, g.epilogue.bias == BiasOver::m);
+  t.bias2 = at.vector(&A::bias2);
+  t.residual = at.matrix(&A::residual);
+  t.aux = at.matrix(&A::aux);
+  t.activation = g.epilogue.activation;
+  t.auxiliary = g.epilogue.aux;
   set_gate(p, g.epilogue.gate, b_is_row_major(g.layout));
   if (!d_is_row_major(g.layout)) transpose(p);
   return p;
@@ -198,12 +173,6 @@ Problem GroupedGemm::problem(const GroupedGemmDescriptor& g, const Selection<Ker
   using A = GroupedGemmArguments;
   check_scalar("alpha", args.alpha);
   const Found<GroupedGemmDescriptor, A, std::size(grouped_operands)> at{grouped_operands, operands, places};
-  const Matrix a = at.matrix(&A::a), b = at.matrix(&A::b), b2 = at.matrix(&A::b2), d = at.matrix(&A::d),
-               bias = at.matrix(&A::bias), bias2 = at.matrix(&A::bias2), column_scale = at.matrix(&A::column_scale);
-  if (bias2.data != nullptr && bias2.ld != bias.ld) {
-    throw LayoutMismatch(text("operand bias2: the strides of bias required, ", bias.ld,
-                              " elements from group to group, got ", bias2.ld, "; pass contiguous copies of both"));
-  }
   const auto* offsets = static_cast<const std::int32_t*>(at.data(&A::offsets));
   if (selection.device.type == DeviceType::cpu) check_offsets(g, offsets);
   Problem p{};
@@ -211,31 +180,18 @@ Problem GroupedGemm::problem(const GroupedGemmDescriptor& g, const Selection<Ker
   p.n = g.n;
   p.k = g.k;
   p.batch = g.groups;
-  p.a = a.data;
-  p.b = b.data;
-  p.b2 = b2.data;
-  p.bias = bias.data;
-  p.bias2 = bias2.data;
-  p.d = d.data;
-  p.row_scale = static_cast<const float*>(at.data(&A::row_scale));
-  p.column_scale = static_cast<const float*>(column_scale.data);
-  p.lda = a.ld;
-  p.ldb = b.ld;
-  p.ldb2 = b2.ld;
-  p.ldd = d.ld;
-  p.batch_b = b.batch_stride;
-  p.batch_b2 = b2.batch_stride;
-  p.batch_d = d.batch_stride;
-  p.alpha = args.alpha;
-  p.operand = g.a;
-  p.d_type = p.c_type = p.residual_type = p.aux_type = g.d;
-  p.bias_type = g.bias;
-  p.activation = g.epilogue.activation;
-  p.offsets = offsets;
-  p.grouped_over = g.over;
-  p.batch_bias = bias.ld;
-  p.batch_column_scale = column_scale.ld;
-  p.c_step = p.residual_step = p.aux_step = 1;
+  p.a = at.matrix(&A::a);
+  p.b = at.matrix(&A::b);
+  p.b2 = at.matrix(&A::b2);
+  p.d = at.matrix(&A::d);
+  Terms& t = p.terms;
+  t.alpha = args.alpha;
+  t.row_scale = at.vector(&A::row_scale, true);
+  t.column_scale = at.vector(&A::column_scale);
+  t.bias = at.vector(&A::bias);
+  t.bias2 = at.vector(&A::bias2);
+  t.activation = g.epilogue.activation;
+  p.groups = {offsets, g.over};
   set_gate(p, g.epilogue.gate, b_is_row_major(g.layout));
   return p;
 }

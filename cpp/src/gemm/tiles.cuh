@@ -37,7 +37,7 @@ struct Tile {
 inline TileGrid tile_grid(const Problem& p, int tile_m, int tile_n, int tile_k, int slices) {
   const auto up = [](std::int64_t x, std::int64_t to) { return static_cast<std::uint32_t>((x + to - 1) / to); };
   TileGrid grid;
-  const bool groups_of_rows = p.offsets != nullptr && p.grouped_over == GroupedOver::m;
+  const bool groups_of_rows = p.groups.offsets != nullptr && p.groups.over == GroupedOver::m;
   grid.tiles_m = up(p.m, tile_m);
   grid.tiles_n = up(p.n, tile_n);
   grid.slices = static_cast<std::uint32_t>(slices);
@@ -80,7 +80,7 @@ class TileWalk {
         tile.batch = batch;
         tile.k = tile.slice * grid_.k_slice;
         tile.k_end = min(p_.k, tile.k + grid_.k_slice);
-      } else if (p_.offsets != nullptr) {
+      } else if (p_.groups.offsets != nullptr) {
         tile.k = bounded(tile.batch, p_.k);
         tile.k_end = max(tile.k, bounded(tile.batch + 1, p_.k));
       }
@@ -103,10 +103,10 @@ class TileWalk {
 
  private:
   __device__ __forceinline__ bool groups_of_rows() const {
-    return p_.offsets != nullptr && p_.grouped_over == GroupedOver::m;
+    return p_.groups.offsets != nullptr && p_.groups.over == GroupedOver::m;
   }
   __device__ __forceinline__ std::int64_t bounded(std::uint32_t group, std::int64_t extent) const {
-    return min(max(std::int64_t{__ldg(p_.offsets + group)}, std::int64_t{0}), extent);
+    return min(max(std::int64_t{__ldg(p_.groups.offsets + group)}, std::int64_t{0}), extent);
   }
   /// Panels of `panel` tiles along N, walked along M, so that the tiles in flight together form a near-square patch of D and
   /// their rows of A and columns of B are shared in L2. `number` is the panel's.

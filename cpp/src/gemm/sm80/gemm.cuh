@@ -87,16 +87,6 @@ struct OperandTile {
   }
 };
 
-/// Where an operand's elements are.
-struct Source {
-  const void* data;
-  std::int64_t ld, batch_stride;
-
-  __device__ const std::uint16_t* matrix(std::uint32_t batch) const {
-    return static_cast<const std::uint16_t*>(data) + batch * batch_stride;
-  }
-};
-
 /// Brings one operand's tiles from global memory, one K step after the other. kSources = 2: the second half of a tile's
 /// extent comes from another matrix.
 template <typename Config, int kExtent, bool kAlongK, int kSources = 1>
@@ -109,17 +99,18 @@ class Loader {
   static constexpr int kCopies = Tile::kRuns / kRunStep;  // chunks of a thread
 
   /// The tile at `extent0` of an operand with `extent` rows (A) or columns (B), from k0 on.
-  __device__ Loader(const Source& source, const Source& second, std::uint32_t batch, std::int64_t extent0,
+  __device__ Loader(const Matrix& source, const Matrix& second, std::uint32_t batch, std::int64_t extent0,
                     std::int64_t extent, std::int64_t k0) {
     constexpr int kShare = kExtent / kSources;
     const int chunk = threadIdx.x % Tile::kChunks, run = threadIdx.x / Tile::kChunks;
     to_ = Tile::offset(run, chunk);
     // Along the extent a thread's chunks are of one matrix; along K its first ones are of one, the others of the other.
     const int place = kAlongK ? run : 8 * chunk;
-    const Source& own = kSources == 2 && !kAlongK && place >= kShare ? second : source;
-    const auto first = [&](const Source& from) {
+    const Matrix& own = kSources == 2 && !kAlongK && place >= kShare ? second : source;
+    const auto first = [&](const Matrix& from) {
       const std::int64_t at = extent0 + place % kShare;
-      return from.matrix(batch) + (kAlongK ? at * from.ld + k0 + 8 * chunk : (k0 + run) * from.ld + at);
+      return static_cast<const std::uint16_t*>(from.data) + batch * from.batch_stride +
+             (kAlongK ? at * from.ld + k0 + 8 * chunk : (k0 + run) * from.ld + at);
     };
     from_ = first(own);
     run_step_ = kRunStep * own.ld;
@@ -240,7 +231,6 @@ __global__ __launch_bounds__(Config::kThreads) void sm80_gemm(const __grid_const
   const int warp_m = warp % Config::kWarpsM * Config::kWarpM, warp_n = warp / Config::kWarpsM * Config::kWarpColumns;
   const std::uint32_t first_a = ring + TileA::template first_block<true>(warp_m, lane),
                       first_b = ring + kOffsetB + TileB::template first_block<false>(warp_n, lane);
-  const Source source_a{p.a, p.lda, p.batch_a}, source_b{p.b, p.ldb, p.batch_b}, source_b2{p.b2, p.ldb2, p.batch_b2};
 
   TileWalk<Config::kTileM, Config::kColumns> walk(p, grid);
   Tile tile;
@@ -249,9 +239,9 @@ __global__ __launch_bounds__(Config::kThreads) void sm80_gemm(const __grid_const
     const int k_last =
         static_cast<int>(tile.k_end - tile.k - static_cast<std::int64_t>(steps - 1) * kTileK);  // of the last step
 
-    Loader<Config, Config::kTileM, Config::kAlongKA> load_a(source_a, source_a, tile.batch, tile.row, tile.row_end, tile.k);
-    Loader<Config, Config::kTileN, Config::kAlongKB, Config::kGated ? 2 : 1> load_b(source_b, source_b2, tile.batch,
-                                                                                    tile.col, p.n, tile.k);
+    Loader<Config, Config::kTileM, Config::kAlongKA> load_a(p.a, p.a, tile.batch, tile.row, tile.row_end, tile.k);
+    Loader<Config, Config::kTileN, Config::kAlongKB, Config::kGated ? 2 : 1> load_b(p.b, p.b2, tile.batch, tile.col, p.n,
+                                                                                    tile.k);
     // Steps whose chunks all exist whole; others are copied with zero fill.
     const int full_steps = k_last == kTileK ? steps : steps - 1;
     const int whole_steps = kAsync && load_a.whole_chunks(p.m) && load_b.whole_chunks(p.n) ? full_steps : 0;

@@ -484,90 +484,82 @@ struct Simt {
 
 // ---- float64 ----
 
-/// D = activation(x) + residual and the like, for elements that a warp or a thread has, in double precision.
-class WideEpilogue {
- public:
-  /// `d_batch` is D's index in its batch; it differs from the others' where K is split and D is the workspace.
-  /// Rows from `row_end` on are not stored.
-  __device__ WideEpilogue(const Problem& p, std::int64_t batch, std::int64_t d_batch, std::int64_t row_end)
-      : p_(p), batch_(batch), d_batch_(d_batch), row_end_(row_end) {}
+/// Not inlined: double precision takes hundreds of instructions, and there are several elements of a thread.
+struct WideActivations {
+  using Inlined = Activations<double, ExactMath<double>>;
+  __device__ __noinline__ static double activate(Activation activation, double x) {
+    return Inlined::activate(activation, x);
+  }
+  __device__ __noinline__ static double derivative(Activation activation, double x) {
+    return Inlined::derivative(activation, x);
+  }
+};
 
-  /// Sums to results: `kCount` rows of one column, of which those inside D are stored. Rows by the handful, so that what is
-  /// read for one does not wait for what is read for another.
-  template <int kCount>
-  __device__ __forceinline__ void finish(double (&x)[kCount], std::int64_t row, std::int64_t col) const {
-    if (col >= p_.n) return;
-    const int count = row_end_ - row < kCount ? static_cast<int>(row_end_ - row) : kCount;  // may be negative
-    const auto each = [&](auto f) {
+/// Walk: `kCount` rows of one column in float64, of which `count` lie inside D. Rows by the handful, so that what is read for
+/// one does not wait for what is read for another.
+template <int kCount>
+struct WideColumn {
+  using Value = double;
+  using Math = WideActivations;
+  static constexpr bool kInRegisters = false;
+
+  double (&x)[kCount];
+  std::int64_t batch, row, col;
+  int count;  // may be negative
+
+  template <typename F>
+  __device__ __forceinline__ void each(const F& f) {
 #pragma unroll
-      for (int i = 0; i < kCount; ++i) {
-        if (i < count) f(i);
-      }
-    };
-    const auto read = [&](const void* data, std::int64_t ld, std::int64_t step, std::int64_t stride, double (&to)[kCount]) {
-      const double* from = static_cast<const double*>(data) + batch_ * stride + row * ld + col * step;
-      each([&](int i) { to[i] = from[i * ld]; });
-    };
-    double y[kCount] = {};
-    each([&](int i) { x[i] *= p_.alpha; });
-    if (p_.c) {
-      read(p_.c, p_.ldc, p_.c_step, p_.batch_c, y);
-      each([&](int i) { x[i] = fma(p_.beta, y[i], x[i]); });
+    for (int i = 0; i < kCount; ++i) {
+      if (i < count) f(x[i]);
     }
-    if (p_.bias) {
-      const double* bias = static_cast<const double*>(p_.bias) + batch_ * p_.batch_bias + (p_.bias_over_m ? row : col);
-      each([&](int i) { x[i] += bias[p_.bias_over_m ? i : 0]; });
+  }
+  template <typename F>
+  __device__ __forceinline__ void with(const Matrix& m, const F& f) {
+    if (m.data == nullptr) return;
+    double y[kCount];
+    const double* from = element(m);
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      if (i < count) y[i] = from[i * m.ld];
     }
-    if (p_.auxiliary == Auxiliary::gradient) {
-      read(p_.aux, p_.ld_aux, p_.aux_step, p_.batch_aux, y);
-      each([&](int i) { x[i] *= derivative(p_.activation, y[i]); });
-    } else {
-      if (p_.auxiliary == Auxiliary::store) {
-        double* aux = static_cast<double*>(p_.aux) + batch_ * p_.batch_aux + row * p_.ld_aux + col;
-        each([&](int i) { aux[i * p_.ld_aux] = x[i]; });
-      }
-      if (p_.activation != Activation::none) each([&](int i) { x[i] = activation(p_.activation, x[i]); });
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      if (i < count) f(x[i], y[i]);
     }
-    if (p_.residual) {
-      read(p_.residual, p_.ld_residual, p_.residual_step, p_.batch_residual, y);
-      each([&](int i) { x[i] += y[i]; });
+  }
+  __device__ __forceinline__ void write(const Matrix& m) const {
+    double* to = element(m);
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      if (i < count) to[i * m.ld] = x[i];
     }
-    double* d = static_cast<double*>(p_.d) + d_batch_ * p_.batch_d + row * p_.ldd + col;
-    each([&](int i) { d[i * p_.ldd] = x[i]; });
   }
 
  private:
-  static constexpr double root_half = 0.70710678118654752440, root_2_over_pi = 0.79788456080286535588;
+  __device__ __forceinline__ double* element(const Matrix& m) const {
+    return static_cast<double*>(m.data) + batch * m.batch_stride + row * m.ld + col * m.step;
+  }
+};
 
-  // Not inlined: double precision takes hundreds of instructions, and there are several elements of a thread.
-  __device__ __noinline__ static double activation(Activation activation, double x) {
-    switch (activation) {
-      case Activation::relu: return x < 0.0 ? 0.0 : x;  // keeps NaN
-      case Activation::gelu_erf: return 0.5 * x * (1.0 + erf(x * root_half));
-      case Activation::gelu_tanh: return 0.5 * x * (1.0 + tanh(root_2_over_pi * (x + 0.044715 * x * x * x)));
-      case Activation::silu: return x / (1.0 + exp(-x));
-      case Activation::none: break;
-    }
-    return x;
+/// The epilogue of one matrix of the batch, or one group, in float64.
+class WideEpilogue {
+ public:
+  /// As Epilogue.
+  __device__ WideEpilogue(const Problem& p, std::int64_t batch, std::int64_t d_batch, std::int64_t row_end)
+      : p_(p), batch_(batch), d_batch_(d_batch), row_end_(row_end) {}
+
+  /// Sums to results: `kCount` rows of one column, of which those inside D are stored.
+  template <int kCount>
+  __device__ __forceinline__ void finish(double (&sums)[kCount], std::int64_t row, std::int64_t col) const {
+    if (col >= p_.n) return;
+    WideColumn<kCount> x{sums, batch_, row, col, row_end_ - row < kCount ? static_cast<int>(row_end_ - row) : kCount};
+    apply(p_.terms, x);
+    x.batch = d_batch_;
+    x.write(p_.d);
   }
 
-  __device__ __noinline__ static double derivative(Activation activation, double x) {
-    switch (activation) {
-      case Activation::relu: return x > 0.0 ? 1.0 : x <= 0.0 ? 0.0 : x;
-      case Activation::gelu_erf: return 0.5 * (1.0 + erf(x * root_half)) + 0.5 * root_2_over_pi * x * exp(-0.5 * x * x);
-      case Activation::gelu_tanh: {
-        const double t = tanh(root_2_over_pi * (x + 0.044715 * x * x * x));
-        return 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * root_2_over_pi * (1.0 + 3 * 0.044715 * x * x);
-      }
-      case Activation::silu: {
-        const double s = 1.0 / (1.0 + exp(-x));
-        return s * (1.0 + x * (1.0 - s));
-      }
-      case Activation::none: break;
-    }
-    return 1.0;
-  }
-
+ private:
   const Problem& p_;
   std::int64_t batch_, d_batch_, row_end_;
 };
@@ -732,8 +724,9 @@ __global__ __launch_bounds__(Config::kThreads, Config::kBlocksOnSm) void wide_ge
     typename Arithmetic::Sums acc = {};
     const auto multiply = [&](auto quick, bool big_alone) {
       constexpr bool kQuick = decltype(quick)::value;
-      LoadA load_a(static_cast<const Element*>(p.a) + tile.batch * p.batch_a, p.lda, tile.row, tile.row_end, tile.k);
-      LoadB load_b(static_cast<const Element*>(p.b) + tile.batch * p.batch_b, p.ldb, tile.col, p.n, tile.k);
+      LoadA load_a(static_cast<const Element*>(p.a.data) + tile.batch * p.a.batch_stride, p.a.ld, tile.row, tile.row_end,
+                   tile.k);
+      LoadB load_b(static_cast<const Element*>(p.b.data) + tile.batch * p.b.batch_stride, p.b.ld, tile.col, p.n, tile.k);
       // Steps whose copies all exist whole; others are filled up with zeros.
       const int full_steps = k_last == kTileK ? steps : steps - 1;
       const int whole_steps = load_a.whole_copies(p.m) && load_b.whole_copies(p.n) ? full_steps : 0;
@@ -868,11 +861,7 @@ void prepare_wide(const Kernel&) {
 
 template <typename Config>
 void run_wide(const Kernel&, const Problem& p, const Launch& launch) {
-  Problem main = p;
-  if (launch.split_k > 1) {
-    main = partial_sums(p, launch.workspace);
-    if (Config::kWide) main.d_type = DType::f64;
-  }
+  const Problem main = launch.split_k > 1 ? partial_sums(p, launch.workspace, Config::kWide ? DType::f64 : DType::f32) : p;
   const TileGrid grid = tile_grid(p, Config::kTileM, Config::kTileN, Config::kTileK, launch.split_k);
   const std::uint32_t blocks =
       launch.sm_limited ? std::min(static_cast<std::uint32_t>(launch.sm_count), grid.tiles) : grid.tiles;

@@ -155,8 +155,8 @@ __device__ __forceinline__ void produce(typename Config::Storage& storage, const
     const int steps = static_cast<int>((tile.k_end - tile.k + kTileK - 1) / kTileK);
     queue.publish({tile, steps, at});
     const int m0 = static_cast<int>(tile.row) + rank * kTileM, n0 = static_cast<int>(tile.col);
-    const int batch_a = p.batch_a == 0 ? 0 : static_cast<int>(tile.batch),
-              batch_b = p.batch_b == 0 ? 0 : static_cast<int>(tile.batch);
+    const int batch_a = p.a.batch_stride == 0 ? 0 : static_cast<int>(tile.batch),
+              batch_b = p.b.batch_stride == 0 ? 0 : static_cast<int>(tile.batch);
     const int first = static_cast<int>(tile.k);
     for (int k0 = first; k0 < first + steps * kTileK; k0 += kTileK) {
       load_step<Config>(storage, at, map_a, map_b, map_b2, hint_b, rank, k0, m0, n0, batch_a, batch_b);
@@ -302,7 +302,7 @@ __device__ void store_boxes(const Consumer<Config>& me, int& boxes, const Epilog
     if (me.thread % 128 == 0)
       store_box(me.map_d, box, static_cast<int>(col) + c, static_cast<int>(row) + i * kBlockRows, batch_d);
   };
-  if (me.p.d_type == DType::f32) {
+  if (me.p.d.type == DType::f32) {
 #pragma unroll
     for (int i = 0; i < kBlocksM; ++i) {
 #pragma unroll
@@ -398,7 +398,7 @@ __device__ __forceinline__ void consume(typename Config::Storage& storage, const
       // TMA cuts off what reaches beyond D, columns in pieces of 16 bytes, but not what reaches into the rows of the next group.
       const bool by_tma = d_is_mapped && (p.n % 8 == 0 || epilogue.template is_inside<kCols>(tile.col)) &&
                           (tile.row_end == p.m || tile.row_end - first_row >= Config::kTileM);
-      const int batch_d = p.batch_d == 0 ? 0 : static_cast<int>(d_batch);  // groups of rows share D
+      const int batch_d = p.d.batch_stride == 0 ? 0 : static_cast<int>(d_batch);  // groups of rows share D
       store_boxes<Config>(me, boxes, epilogue, by_tma, batch_d, row, tile.col, values_of);
     } else {
       if (me.thread % 128 == 0) tma_store_wait<0>();
@@ -459,19 +459,17 @@ template <typename Config>
 void run(const Kernel&, const Problem& p, const Launch& launch) {
   constexpr int kClusterM = Config::kClusterM;
   constexpr bool a_k = Config::kMajorA == GMMA::Major::K, b_k = Config::kMajorB == GMMA::Major::K;
-  const CUtensorMap map_a = operand_map(p.operand, p.a, a_k ? p.k : p.m, a_k ? p.m : p.k, p.lda, p.batch, p.batch_a,
-                                        a_k ? Config::kTileM : Config::kTileK);
-  const auto columns = [&](const void* b, std::int64_t ld, std::int64_t stride) {
-    return operand_map(p.operand, b, b_k ? p.k : p.n, b_k ? p.n : p.k, ld, p.batch, stride,
-                       b_k ? Config::kShareN : Config::kTileK);
+  const CUtensorMap map_a =
+      operand_map(p.a, a_k ? p.k : p.m, a_k ? p.m : p.k, p.batch, a_k ? Config::kTileM : Config::kTileK);
+  const auto columns = [&](const Matrix& b) {
+    return operand_map(b, b_k ? p.k : p.n, b_k ? p.n : p.k, p.batch, b_k ? Config::kShareN : Config::kTileK);
   };
-  const CUtensorMap map_b = columns(p.b, p.ldb, p.batch_b),
-                    map_b2 = Config::kGated ? columns(p.b2, p.ldb2, p.batch_b2) : CUtensorMap{};
+  const CUtensorMap map_b = columns(p.b), map_b2 = Config::kGated ? columns(p.b2) : CUtensorMap{};
   const Problem main = launch.split_k > 1 ? partial_sums(p, launch.workspace) : p;
-  const bool d_is_mapped = Config::kBoxes && can_map(main.d_type, main.d, {main.ldd, main.batch_d});
-  const CUtensorMap map_d = d_is_mapped ? matrix_map(tma_type(main.d_type), main.d_type, main.d, p.n, p.m, main.ldd,
-                                                     p.batch * std::max(launch.split_k, 1), main.batch_d, 64)
-                                        : CUtensorMap{};
+  const bool d_is_mapped = Config::kBoxes && can_map(main.d.type, main.d.data, {main.d.ld, main.d.batch_stride});
+  const CUtensorMap map_d =
+      d_is_mapped ? matrix_map(tma_type(main.d.type), main.d, p.n, p.m, p.batch * std::max(launch.split_k, 1), 64)
+                  : CUtensorMap{};
   const bool streams = launch.split_k == stream_k;
   const TileGrid grid =
       tile_grid(p, kClusterM * Config::kTileM, Config::kColumns, Config::kTileK, std::max(launch.split_k, 1));

@@ -95,8 +95,8 @@ __device__ __forceinline__ void produce(typename C::Storage& storage, const CUte
   RingPosition<C::kStages> at;
   for_each_tile<C>(p, grid, split, rank, [&](const Tile& tile, int steps) {
     const int row = static_cast<int>(tile.row), col = static_cast<int>(tile.col);
-    const int batch_a = p.batch_a == 0 ? 0 : static_cast<int>(tile.batch),
-              batch_b = p.batch_b == 0 ? 0 : static_cast<int>(tile.batch);
+    const int batch_a = p.a.batch_stride == 0 ? 0 : static_cast<int>(tile.batch),
+              batch_b = p.b.batch_stride == 0 ? 0 : static_cast<int>(tile.batch);
     for (int step = 0; step < steps; ++step) {
       const int k = static_cast<int>(tile.k) + step * kTileK;
       auto& full = storage.ring.fill(at, C::kSlotBytes);
@@ -174,13 +174,16 @@ __device__ __forceinline__ void consume(typename C::Storage& storage, const Prob
         for (int f = 0; f < kFactors; ++f) add_sums(x[f].x, &storage.sums[f][r][c], block);
       }
       if (plain && col + 8 <= p.n) {
-        const auto alpha = static_cast<float>(p.alpha);
+        const auto alpha = static_cast<float>(p.terms.alpha);
 #pragma unroll
         for (int i = 0; i < 8; ++i) x[0].x[i] *= alpha;
-        RowVectors(p.d, p.ldd, p.batch_d, tile.batch, p.d_type).store(x[0].x, row, col, 8);
+        RowVectors(p.d, tile.batch).store(x[0].x, row, col, 8);
         continue;
       }
-      if constexpr (C::kGated) gate(p, tile.batch, row, col, x[0], x[1]);
+      if constexpr (C::kGated) {
+        EightColumns of_first(x[0].x, tile.batch, row, col, p.n), of_second(x[1].x, tile.batch, row, col, p.n);
+        gate(p.terms, of_first, of_second);
+      }
       finish(p, tile.batch, tile.batch, row, col, C::kGated, x[0]);
     }
   });
@@ -225,13 +228,11 @@ void prepare(const Kernel&) {
 template <typename C>
 void run(const Kernel&, const Problem& p, const Launch& launch) {
   constexpr bool kAlongK = C::kMajorB == GMMA::Major::K;
-  const CUtensorMap map_a = operand_map(p.operand, p.a, p.k, p.m, p.lda, p.batch, p.batch_a, C::kRows);
-  const auto columns = [&](const void* b, std::int64_t ld, std::int64_t stride) {
-    return operand_map(p.operand, b, kAlongK ? p.k : p.n, kAlongK ? p.n : p.k, ld, p.batch, stride,
-                       kAlongK ? C::kColumns : C::kTileK);
+  const CUtensorMap map_a = operand_map(p.a, p.k, p.m, p.batch, C::kRows);
+  const auto columns = [&](const Matrix& b) {
+    return operand_map(b, kAlongK ? p.k : p.n, kAlongK ? p.n : p.k, p.batch, kAlongK ? C::kColumns : C::kTileK);
   };
-  const CUtensorMap map_b = columns(p.b, p.ldb, p.batch_b),
-                    map_b2 = C::kGated ? columns(p.b2, p.ldb2, p.batch_b2) : CUtensorMap{};
+  const CUtensorMap map_b = columns(p.b), map_b2 = C::kGated ? columns(p.b2) : CUtensorMap{};
   TileGrid grid = tile_grid(p, C::kRows, C::kColumns, C::kTileK, 1);
   if (launch.split_k > 1) grid.k_slice = split_extent(p.k, launch.split_k, C::kTileK);
 
@@ -241,7 +242,7 @@ void run(const Kernel&, const Problem& p, const Launch& launch) {
                           C::kThreads, C::kSharedMemory, launch.split_k};
   for (int i = 0; i < launch.repeats; ++i) {
     launch_kernel("launch of the sm90 GEMM kernel for few rows", launch.stream, shape, sm90_gemm_swap_ab<C>, map_a, map_b,
-                  map_b2, p, grid, launch.split_k, is_plain(p));
+                  map_b2, p, grid, launch.split_k, is_plain(p.terms));
   }
 }
 

@@ -1,0 +1,194 @@
+// The terms of the epilogue, each once, and their order, for the host and the device: gemm.hpp has the formula.
+//
+// A walk holds some values of a tile and knows their rows and columns of D. The terms ask it for
+//   Value, Math          float or double, and its Activations
+//   each(f)              f(x) for every value x
+//   with(matrix, f)      f(x, the matrix's element at x's row and column), if there is a matrix
+//   with(other, f)       f(x, its neighbour in another walk)
+//   with_scale_and_bias(of_row, of_column, f)   f(x, an element for its row, or 1, and one for its column, or 0)
+//   write(matrix)        stores the values
+//   kInRegisters         whether it is a warp's accumulator where it lies: of such the common terms alone are wanted
+// What is not there is skipped at run time. A new term is a function on values here, its line in apply(), and its field of
+// Terms; a walk has nothing to do with it.
+#pragma once
+
+#include <cmath>
+#include <type_traits>
+
+#include "gemm/kernel.hpp"
+
+/// What a .cu file includes is for the device there.
+#if defined(__CUDACC__)
+#define CUTPLAN_INLINE __device__ __forceinline__
+#else
+#define CUTPLAN_INLINE inline
+#endif
+
+namespace cutplan::gemm {
+
+template <typename T>
+CUTPLAN_INLINE T multiply_add(T x, T y, T z) {
+#if defined(__CUDACC__)
+  return fma(x, y, z);
+#else
+  return x * y + z;  // a fused one would be a call where the instruction set is not known to have it
+#endif
+}
+
+// ---- activations ----
+
+/// A sigmoid and what it leaves of 1.
+template <typename T>
+struct Sigmoid {
+  T value, rest;
+};
+
+/// Functions of the C library, in forms that do not cancel.
+template <typename T>
+struct ExactMath {
+  static constexpr T kFlat = 800;
+  CUTPLAN_INLINE static T exp(T x) { return std::exp(x); }
+  CUTPLAN_INLINE static T one_plus_erf(T x) { return std::erfc(-x); }
+  CUTPLAN_INLINE static T divide(T x, T y) { return x / y; }
+  CUTPLAN_INLINE static Sigmoid<T> sigmoid(T x) {
+    const T small = std::exp(-std::abs(x)), large = T(1) / (T(1) + small);
+    return x < T(0) ? Sigmoid<T>{small * large, large} : Sigmoid<T>{large, small * large};
+  }
+};
+
+/// By `Functions`, such as ExactMath.
+template <typename T, typename Functions>
+struct Activations {
+  CUTPLAN_INLINE static T activate(Activation activation, T x) {
+    switch (activation) {
+      case Activation::relu: return x < T(0) ? T(0) : x;  // keeps NaN
+      case Activation::gelu_erf: return T(0.5) * x * Functions::one_plus_erf(x * T(0.70710678118654752440));
+      case Activation::gelu_tanh: {
+        // x/2 (1 + tanh u) = x sigmoid(2u)
+        const T u = T(0.79788456080286535588) * (x + T(0.044715) * x * x * x);
+        return Functions::divide(x, T(1) + Functions::exp(T(-2) * u));
+      }
+      case Activation::silu: return Functions::divide(x, T(1) + Functions::exp(-x));
+      case Activation::none: break;
+    }
+    return x;
+  }
+
+  /// Beyond kFlat it is 0 or 1 to the last bit, and x^3 must not overflow; NaN stays.
+  CUTPLAN_INLINE static T derivative(Activation activation, T x) {
+    x = std::abs(x) > Functions::kFlat ? std::copysign(Functions::kFlat, x) : x;
+    switch (activation) {
+      case Activation::relu: return x > T(0) ? T(1) : x <= T(0) ? T(0) : x;
+      case Activation::gelu_erf:
+        return multiply_add(x * T(0.39894228040143267794), Functions::exp(T(-0.5) * x * x),
+                            T(0.5) * Functions::one_plus_erf(x * T(0.70710678118654752440)));
+      case Activation::gelu_tanh: {
+        const T square = x * x, u = T(0.79788456080286535588) * multiply_add(T(0.044715) * square, x, x),
+                du = T(0.79788456080286535588) * multiply_add(3 * T(0.044715), square, T(1));
+        const Sigmoid<T> s = Functions::sigmoid(T(2) * u);
+        return multiply_add(T(2) * x * du * s.value, s.rest, s.value);
+      }
+      case Activation::silu: {
+        const Sigmoid<T> s = Functions::sigmoid(x);
+        return s.value * multiply_add(x, s.rest, T(1));
+      }
+      case Activation::none: break;
+    }
+    return T(1);
+  }
+};
+
+// ---- terms ----
+
+/// x *= alpha row_scale column_scale
+template <typename Walk>
+CUTPLAN_INLINE void scale(const Terms& t, Walk& x) {
+  using T = typename Walk::Value;
+  const T alpha = static_cast<T>(t.alpha);
+  // Of float32 sums: they have float32 factors. In registers there are none.
+  constexpr bool has_factors = std::is_same_v<T, float> && !Walk::kInRegisters;
+  if (has_factors && t.row_scale.data != nullptr) {
+    x.with(t.row_scale, [=](T& v, T factor) { v *= alpha * factor; });
+  } else if (alpha != T(1)) {
+    x.each([=](T& v) { v *= alpha; });
+  }
+  if (has_factors) x.with(t.column_scale, [](T& v, T factor) { v *= factor; });
+}
+
+/// x += factor matrix: C, residual
+template <typename Walk>
+CUTPLAN_INLINE void add(const Matrix& matrix, typename Walk::Value factor, Walk& x) {
+  using T = typename Walk::Value;
+  x.with(matrix, [=](T& v, T element) { v = multiply_add(factor, element, v); });
+}
+
+/// x += bias
+template <typename Walk>
+CUTPLAN_INLINE void add_bias(const Terms& t, Walk& x) {
+  using T = typename Walk::Value;
+  const auto add = [](T& v, T bias) { v += bias; };
+  if constexpr (Walk::kInRegisters) {
+    x.with_columns(t.bias, add);
+  } else {
+    x.with(t.bias, add);
+  }
+}
+
+/// x = activation(x)
+template <typename Walk>
+CUTPLAN_INLINE void activate(const Terms& t, Walk& x) {
+  using T = typename Walk::Value;
+  const auto each = [&](auto activation) { x.each([=](T& v) { v = Walk::Math::activate(activation, v); }); };
+  if constexpr (Walk::kInRegisters) {
+    // One loop an activation: a switch in the loop would be there once for each value.
+    switch (t.activation) {
+      case Activation::none: break;
+      case Activation::relu: each(std::integral_constant<Activation, Activation::relu>{}); break;
+      case Activation::gelu_erf: each(std::integral_constant<Activation, Activation::gelu_erf>{}); break;
+      case Activation::gelu_tanh: each(std::integral_constant<Activation, Activation::gelu_tanh>{}); break;
+      case Activation::silu: each(std::integral_constant<Activation, Activation::silu>{}); break;
+    }
+  } else {
+    if (t.activation != Activation::none) each(t.activation);
+  }
+}
+
+/// x *= activation'(aux)
+template <typename Walk>
+CUTPLAN_INLINE void differentiate(const Terms& t, Walk& x) {
+  using T = typename Walk::Value;
+  x.with(t.aux, [&](T& v, T at) { v *= Walk::Math::derivative(t.activation, at); });
+}
+
+/// x = activation(scale x + bias) (scale x2 + bias2), of the sums of a gate's two products
+template <typename Walk>
+CUTPLAN_INLINE void gate(const Terms& t, Walk& x, Walk& x2) {
+  using T = typename Walk::Value;
+  const T alpha = static_cast<T>(t.alpha);
+  const auto scale_and_add = [=](T& v, T factor, T bias) { v = multiply_add(v, alpha * factor, bias); };
+  x.with_scale_and_bias(t.row_scale, t.bias, scale_and_add);
+  x2.with_scale_and_bias(t.row_scale, t.bias2, scale_and_add);
+  activate(t, x);
+  x.with(x2, [](T& v, T v2) { v *= v2; });
+}
+
+// ---- their order ----
+
+/// Sums to results. After a gate only the residual is left.
+template <typename Walk>
+CUTPLAN_INLINE void apply(const Terms& t, Walk& x, bool gated = false) {
+  using T = typename Walk::Value;
+  if (!gated) {
+    scale(t, x);
+    add(t.c, static_cast<T>(t.beta), x);
+    add_bias(t, x);
+    if constexpr (!Walk::kInRegisters) {
+      if (t.auxiliary == Auxiliary::store) x.write(t.aux);
+      if (t.auxiliary == Auxiliary::gradient) differentiate(t, x);
+    }
+    if (t.auxiliary != Auxiliary::gradient) activate(t, x);
+  }
+  if constexpr (!Walk::kInRegisters) add(t.residual, T(1), x);
+}
+
+}  // namespace cutplan::gemm
