@@ -164,7 +164,7 @@ struct EightColumns {
     for (int i = 0; i < 8; ++i) f(x[i], other.x[i]);
   }
   template <typename F>
-  __device__ __forceinline__ void with_scale_and_bias(const Matrix& of_row, const Matrix& of_column, const F& f) {
+  __device__ __forceinline__ void with_row_and_column(const Matrix& of_row, const Matrix& of_column, const F& f) {
     const float scale = of_row.data == nullptr ? 1.0f : __ldg(static_cast<const float*>(of_row.data) + row);
     const RowVectors bias(of_column, batch);
 #pragma unroll
@@ -325,7 +325,7 @@ struct Fragments {
 
   /// Wherever they lie.
   template <typename F>
-  __device__ __forceinline__ void with_scale_and_bias(const Matrix& of_row, const Matrix& of_column, const F& f) {
+  __device__ __forceinline__ void with_row_and_column(const Matrix& of_row, const Matrix& of_column, const F& f) {
     const RowVectors bias(of_column, batch);
     float scale[kLines];
 #pragma unroll

@@ -351,7 +351,7 @@ struct HostRow {
     for (std::int64_t j = 0; j < n; ++j) f(x[j], same.x[j]);
   }
   template <typename F>
-  void with_scale_and_bias(const Matrix& of_row, const Matrix& of_column, const F& f) {
+  void with_row_and_column(const Matrix& of_row, const Matrix& of_column, const F& f) {
     T scale = 1;
     if (of_row.data != nullptr) load(of_row.data, of_row.type, offset(of_row), 1, &scale);
     if (of_column.data == nullptr) return each([&](T& v) { f(v, scale, T(0)); });

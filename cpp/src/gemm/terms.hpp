@@ -5,7 +5,7 @@
 //   each(f)              f(x) for every value x
 //   with(matrix, f)      f(x, the matrix's element at x's row and column), if there is a matrix
 //   with(other, f)       f(x, its neighbour in another walk)
-//   with_scale_and_bias(of_row, of_column, f)   f(x, an element for its row, or 1, and one for its column, or 0)
+//   with_row_and_column(of_row, of_column, f)   f(x, an element for its row, or 1, and one for its column, or 0)
 //   write(matrix)        stores the values
 //   kInRegisters         whether it is a warp's accumulator where it lies: of such the common terms alone are wanted
 // What is not there is skipped at run time. A new term is a function on values here, its line in apply(), and its field of
@@ -105,14 +105,12 @@ template <typename Walk>
 CUTPLAN_INLINE void scale(const Terms& t, Walk& x) {
   using T = typename Walk::Value;
   const T alpha = static_cast<T>(t.alpha);
-  // Of float32 sums: they have float32 factors. In registers there are none.
-  constexpr bool has_factors = std::is_same_v<T, float> && !Walk::kInRegisters;
-  if (has_factors && t.row_scale.data != nullptr) {
-    x.with(t.row_scale, [=](T& v, T factor) { v *= alpha * factor; });
+  if constexpr (std::is_same_v<T, float> && !Walk::kInRegisters) {  // float64 sums have no float32 factors
+    x.with_row_and_column(t.row_scale, Matrix{}, [=](T& v, T factor, T) { v *= alpha * factor; });
+    x.with(t.column_scale, [](T& v, T factor) { v *= factor; });
   } else if (alpha != T(1)) {
     x.each([=](T& v) { v *= alpha; });
   }
-  if (has_factors) x.with(t.column_scale, [](T& v, T factor) { v *= factor; });
 }
 
 /// x += factor matrix: C, residual
@@ -166,8 +164,8 @@ CUTPLAN_INLINE void gate(const Terms& t, Walk& x, Walk& x2) {
   using T = typename Walk::Value;
   const T alpha = static_cast<T>(t.alpha);
   const auto scale_and_add = [=](T& v, T factor, T bias) { v = multiply_add(v, alpha * factor, bias); };
-  x.with_scale_and_bias(t.row_scale, t.bias, scale_and_add);
-  x2.with_scale_and_bias(t.row_scale, t.bias2, scale_and_add);
+  x.with_row_and_column(t.row_scale, t.bias, scale_and_add);
+  x2.with_row_and_column(t.row_scale, t.bias2, scale_and_add);
   activate(t, x);
   x.with(x2, [](T& v, T v2) { v *= v2; });
 }

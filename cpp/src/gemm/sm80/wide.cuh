@@ -484,9 +484,13 @@ struct Simt {
 
 // ---- float64 ----
 
+struct WideFunctions : ExactMath<double> {
+  __device__ __forceinline__ static double one_plus_erf(double x) { return 1 + erf(x); }  // erfc takes more registers
+};
+
 /// Not inlined: double precision takes hundreds of instructions, and there are several elements of a thread.
 struct WideActivations {
-  using Inlined = Activations<double, ExactMath<double>>;
+  using Inlined = Activations<double, WideFunctions>;
   __device__ __noinline__ static double activate(Activation activation, double x) {
     return Inlined::activate(activation, x);
   }
@@ -517,7 +521,7 @@ struct WideColumn {
   template <typename F>
   __device__ __forceinline__ void with(const Matrix& m, const F& f) {
     if (m.data == nullptr) return;
-    double y[kCount];
+    double y[kCount] = {};
     const double* from = element(m);
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
