@@ -166,9 +166,10 @@ struct EightColumns {
   template <typename F>
   __device__ __forceinline__ void with_row_and_column(const Matrix& of_row, const Matrix& of_column, const F& f) {
     const float scale = of_row.data == nullptr ? 1.0f : __ldg(static_cast<const float*>(of_row.data) + row);
-    const RowVectors bias(of_column, batch);
+    float bias[8] = {};
+    if (of_column.data != nullptr) RowVectors(of_column, batch).load(bias, row, col, count);
 #pragma unroll
-    for (int i = 0; i < 8; ++i) f(x[i], scale, of_column.data != nullptr && i < count ? bias.at(0, col + i) : 0.0f);
+    for (int i = 0; i < 8; ++i) f(x[i], scale, bias[i]);
   }
   __device__ __forceinline__ void write(const Matrix& m) const { RowVectors(m, batch).store(x, row, col, count); }
 };
