@@ -174,43 +174,6 @@ struct EightColumns {
   __device__ __forceinline__ void write(const Matrix& m) const { RowVectors(m, batch).store(x, row, col, count); }
 };
 
-/// Sums to results, in full generality: 8 columns of row `row` from `col` on, of which those inside D are stored. A function of
-/// its own, because its needs would otherwise push accumulators out of registers everywhere (200 bytes of spills).
-__device__ __noinline__ static void finish(const Problem& p, std::int64_t batch, std::int64_t d_batch, std::int64_t row,
-                                           std::int64_t col, bool gated, Float8 values) {
-  EightColumns x(values.x, batch, row, col, p.n);
-  apply(p.terms, x, gated);
-  x.batch = d_batch;
-  x.write(p.d);
-}
-
-/// `rows` lines of a box of 128 bytes each, 16 at most, of which `width` bytes lie inside D. A function of its own, since it is
-/// seldom needed, and code in the way of the usual costs instruction fetches.
-__device__ __noinline__ static void copy_lines(const char* box, char* to, std::int64_t pitch, int rows, int width) {
-  const int lane = threadIdx.x % 32, chunk = lane % 8;
-  __syncwarp();
-#pragma unroll 1
-  for (int i = lane / 8; i < rows; i += 4) {
-    const char* from = box + i * 128 + (chunk ^ i % 8) * 16;
-    char* chunk_to = to + i * pitch + chunk * 16;
-    if (chunk * 16 + 16 <= width) {
-      *reinterpret_cast<uint4*>(chunk_to) = *reinterpret_cast<const uint4*>(from);
-    } else {
-#pragma unroll 1
-      for (int j = 0; j < width - chunk * 16; j += 2)
-        *reinterpret_cast<std::uint16_t*>(chunk_to + j) = *reinterpret_cast<const std::uint16_t*>(from + j);
-    }
-  }
-}
-
-/// Whether the epilogue is alpha alone.
-inline bool is_plain(const Terms& t) {
-  for (const Matrix* matrix : {&t.row_scale, &t.column_scale, &t.c, &t.bias, &t.residual}) {
-    if (matrix->data != nullptr) return false;
-  }
-  return t.activation == Activation::none && t.auxiliary == Auxiliary::none && t.gate == Gate::none;
-}
-
 /// Walk: a warp's accumulator where it lies, kRows pieces of 16 rows by kCols pieces of 32 columns, each piece 16 values a lane:
 /// value 4 j + 2 h + i is row lane / 4 + 8 h, column 8 j + 2 (lane % 4) + i.
 template <int kRows, int kCols>
@@ -346,43 +309,114 @@ struct Fragments {
   }
 };
 
+/// Store: from registers to memory, D's or a workspace's, of what either walk has. Another store takes results by the same
+/// functions.
+struct DirectStore {
+  RowVectors d;
+
+  /// `batch`: D's index in its batch; it differs from the others' where K is split and D is the workspace.
+  __device__ DirectStore(const Problem& p, std::int64_t batch) : d(p.d, batch) {}
+
+  __device__ __forceinline__ void store(const EightColumns& x) const { d.store(x.x, x.row, x.col, x.count); }
+
+  /// Columns inside D, which is aligned.
+  template <int kRows, int kCols>
+  __device__ __forceinline__ void store(const Fragments<kRows, kCols>& from) const {
+    const int lane = threadIdx.x % 32, quad = lane % 4;
+    const auto& x = from.x;
+    const auto at = from.at;
+    if (d.type == DType::f32) {
+      // The pairs of a quad fill a 32-byte sector as they are.
+      float* d_line = static_cast<float*>(d.data) + from.row * d.ld + from.col + 2 * quad;
+#pragma unroll
+      for (int line = 0; line < from.kLines; ++line, d_line += 8 * d.ld) {
+        if (8 * line >= from.rows) continue;
+#pragma unroll
+        for (int c = 0; c < kCols; ++c) {
+#pragma unroll
+          for (int j = 0; j < 4; ++j)
+            *reinterpret_cast<float2*>(d_line + 32 * c + 8 * j) = make_float2(x[at(line, c, j, 0)], x[at(line, c, j, 1)]);
+        }
+      }
+    } else {
+      // The lanes of a quad transpose their pairs of columns, so that each writes 16 bytes and a warp 8 rows of 64.
+      std::uint16_t* d_line = static_cast<std::uint16_t*>(d.data) + from.row * d.ld + from.col + 8 * quad;
+#pragma unroll
+      for (int line = 0; line < from.kLines; ++line, d_line += 8 * d.ld) {
+#pragma unroll
+        for (int c = 0; c < kCols; ++c) {
+          std::uint32_t word[4];
+#pragma unroll
+          for (int j = 0; j < 4; ++j) word[j] = narrow_pair(d.type, x[at(line, c, j, 0)], x[at(line, c, j, 1)]);
+          transpose_quad(word, lane);
+          if (8 * line < from.rows) store_16_bytes(d_line + 32 * c, word);
+        }
+      }
+    }
+  }
+};
+
+/// Sums to results, in full generality: 8 columns of row `row` from `col` on, of which those inside D are stored. A function of
+/// its own, because its needs would otherwise push accumulators out of registers everywhere (200 bytes of spills).
+__device__ __noinline__ static void finish(const Problem& p, std::int64_t batch, std::int64_t d_batch, std::int64_t row,
+                                           std::int64_t col, bool gated, Float8 values) {
+  EightColumns x(values.x, batch, row, col, p.n);
+  apply(p.terms, x, gated);
+  DirectStore(p, d_batch).store(x);
+}
+
+/// Whether the epilogue is alpha alone.
+inline bool is_plain(const Terms& t) {
+  for (const Matrix* matrix : {&t.row_scale, &t.column_scale, &t.c, &t.bias, &t.residual}) {
+    if (matrix->data != nullptr) return false;
+  }
+  return t.activation == Activation::none && t.auxiliary == Auxiliary::none && t.gate == Gate::none;
+}
+
 /// The epilogue of one matrix of the batch, or one group.
 class Epilogue {
  public:
-  /// `d_batch` is D's index in its batch; it differs from the others' where K is split and D is the workspace. Rows from
-  /// `row_end` on are not stored.
+  const DirectStore store;
+
+  /// `d_batch`: as DirectStore's. Rows from `row_end` on are not stored.
   __device__ Epilogue(const Problem& p, std::int64_t batch, std::int64_t d_batch, std::int64_t row_end)
-      : p_(p),
+      : store(p, d_batch),
+        p_(p),
         m_(row_end),
         n_(p.n),
         c_(p.terms.c, batch),
         bias_(p.terms.bias, batch),
-        d_(p.d, d_batch),
         batch_(batch),
         d_batch_(d_batch) {}
+
+  /// A warp's accumulator.
+  template <int kRows, int kCols>
+  __device__ __forceinline__ Fragments<kRows, kCols> fragments(float (&acc)[kRows * kCols * 16], std::int64_t first_row,
+                                                               std::int64_t first_col) const {
+    return {acc, batch_, first_row, m_, first_col, n_};
+  }
 
   /// Gated products. Of a warp's 16 rows the first half of the columns holds x, the second x2, kCols pieces of 32 each; the
   /// first half becomes activation(x) x2. Only a residual is left for store_warp_tile.
   template <int kCols>
   __device__ __forceinline__ void gate(float (&acc)[2 * kCols * 16], std::int64_t first_row, std::int64_t first_col) {
     const auto half = [&](int i) {
-      return Fragments<1, kCols>(reinterpret_cast<float (&)[kCols * 16]>(acc[i * kCols * 16]), batch_, first_row, m_,
-                                 first_col, n_);
+      return fragments<1, kCols>(reinterpret_cast<float (&)[kCols * 16]>(acc[i * kCols * 16]), first_row, first_col);
     };
     Fragments<1, kCols> x = half(0), x2 = half(1);
     gemm::gate(p_.terms, x, x2);
     gated_ = true;
   }
 
-  /// A warp's accumulator: kRows pieces of 16 rows by kCols pieces of 32 columns, each piece 16 values a lane: value 4 j + 2
-  /// h + i is row lane / 4 + 8 h, column 8 j + 2 (lane % 4) + i. `staging` is the warp's own shared memory.
+  /// Sums of a warp to D. `staging` is the warp's own shared memory.
   template <int kRows, int kCols>
   __device__ __forceinline__ void store_warp_tile(float (&acc)[kRows * kCols * 16], void* staging, std::int64_t first_row,
                                                   std::int64_t first_col) const {
     if (first_row >= m_ || first_col >= n_) return;
     if (finishes_in_registers<kCols>(first_col) && is_inside<kCols>(first_col)) {
-      if (has_terms()) finish_interior<kRows, kCols>(acc, first_row, first_col);
-      store_interior<kRows, kCols>(acc, first_row, first_col);
+      Fragments<kRows, kCols> x = fragments<kRows, kCols>(acc, first_row, first_col);
+      finish_interior(x);
+      store.store(x);
     } else {
       store_staged<kRows, kCols>(acc, staging, first_row, first_col);
     }
@@ -403,7 +437,7 @@ class Epilogue {
     const bool has_bias = !gated_ && t.bias.data != nullptr,
                common = (gated_ || t.row_scale.data == nullptr) && t.column_scale.data == nullptr &&
                         t.residual.data == nullptr && t.auxiliary == Auxiliary::none && !(has_bias && t.bias.ld != 0);
-    return common && d_.wide &&
+    return common && store.d.wide &&
            (!has_terms() || (is_inside<kCols>(first_col) && (t.c.data == nullptr || c_.wide) && (!has_bias || bias_.wide)));
   }
   /// Whether 32 kCols columns lie inside D.
@@ -412,103 +446,10 @@ class Epilogue {
     return first_col + 32 * kCols <= n_;
   }
 
-  /// Interior results to shared memory, from where TMA takes them: the least work for a warp. Its 16 rows, from `row` on, of a
-  /// box of 64 rows of 128 bytes, whose chunks of 16 lie in the order of the 128-byte swizzle.
-  __device__ __forceinline__ void stage_16_bits(const float (&x)[32], void* box, int row) const {
-    const int lane = threadIdx.x % 32, of_8 = lane % 8;
-    const std::uint32_t to = static_cast<std::uint32_t>(__cvta_generic_to_shared(box)) + (row + of_8) * 128;
-    const auto store = [&](DType type) {
-#pragma unroll
-      for (int line = 0; line < 2; ++line) {
-#pragma unroll
-        for (int c = 0; c < 2; ++c) {
-          std::uint32_t word[4];
-#pragma unroll
-          for (int j = 0; j < 4; ++j) {
-            const int i = Fragments<1, 2>::at(line, c, j, 0);
-            word[j] = narrow_pair(type, x[i], x[i + 1]);
-          }
-          asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(
-                           to + line * 1024 + ((4 * c + lane / 8) ^ of_8) * 16),
-                       "r"(word[0]), "r"(word[1]), "r"(word[2]), "r"(word[3])
-                       : "memory");
-        }
-      }
-    };
-    if (d_.type == DType::f16) {
-      store(DType::f16);
-    } else {
-      store(DType::bf16);
-    }
-  }
-  __device__ __forceinline__ void stage_32_bits(const float (&x)[16], void* box, int row) const {
-    const int lane = threadIdx.x % 32, of_8 = lane / 4, quad = lane % 4;
-    const std::uint32_t to = static_cast<std::uint32_t>(__cvta_generic_to_shared(box)) + (row + of_8) * 128 + quad % 2 * 8;
-#pragma unroll
-    for (int line = 0; line < 2; ++line) {
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        const int i = Fragments<1, 1>::at(line, 0, j, 0);
-        asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(to + line * 1024 + ((2 * j + quad / 2) ^ of_8) * 16),
-                     "f"(x[i]), "f"(x[i + 1])
-                     : "memory");
-      }
-    }
-  }
-
-  /// A warp's 16 rows of a box, from `row` on, to those of D from `first_row` on, where TMA does not know which rows are D's.
-  __device__ __forceinline__ void copy_box(const char* box, int row, std::int64_t first_row, std::int64_t first_col) const {
-    const int bytes = d_.type == DType::f32 ? 4 : 2;
-    copy_lines(box + row * 128, static_cast<char*>(d_.data) + (first_row * d_.ld + first_col) * bytes, d_.ld * bytes,
-               static_cast<int>(min(m_ - first_row, std::int64_t{16})),
-               static_cast<int>(min((n_ - first_col) * bytes, std::int64_t{128})));
-  }
-
   /// Interior sums to results: the accumulator stays where it is, one pass over the registers for each thing there is to do.
   template <int kRows, int kCols>
-  __device__ __forceinline__ void finish_interior(float (&acc)[kRows * kCols * 16], std::int64_t first_row,
-                                                  std::int64_t first_col) const {
-    Fragments<kRows, kCols> x(acc, batch_, first_row, m_, first_col, n_);
-    apply(p_.terms, x);
-  }
-
-  /// Interior results to D.
-  template <int kRows, int kCols>
-  __device__ __forceinline__ void store_interior(const float (&x)[kRows * kCols * 16], std::int64_t first_row,
-                                                 std::int64_t first_col) const {
-    constexpr int kLines = 2 * kRows;  // of 8 rows, one a quad
-    const int lane = threadIdx.x % 32, quad = lane % 4;
-    const std::int64_t row = first_row + lane / 4;
-    const int rows = static_cast<int>(min(m_ - row, std::int64_t{16 * kRows}));
-    const auto at = Fragments<kRows, kCols>::at;
-    if (d_.type == DType::f32) {
-      // The pairs of a quad fill a 32-byte sector as they are.
-      float* d_line = static_cast<float*>(d_.data) + row * d_.ld + first_col + 2 * quad;
-#pragma unroll
-      for (int line = 0; line < kLines; ++line, d_line += 8 * d_.ld) {
-        if (8 * line >= rows) continue;
-#pragma unroll
-        for (int c = 0; c < kCols; ++c) {
-#pragma unroll
-          for (int j = 0; j < 4; ++j)
-            *reinterpret_cast<float2*>(d_line + 32 * c + 8 * j) = make_float2(x[at(line, c, j, 0)], x[at(line, c, j, 1)]);
-        }
-      }
-    } else {
-      // The lanes of a quad transpose their pairs of columns, so that each writes 16 bytes and a warp 8 rows of 64.
-      std::uint16_t* d_line = static_cast<std::uint16_t*>(d_.data) + row * d_.ld + first_col + 8 * quad;
-#pragma unroll
-      for (int line = 0; line < kLines; ++line, d_line += 8 * d_.ld) {
-#pragma unroll
-        for (int c = 0; c < kCols; ++c) {
-          std::uint32_t word[4];
-#pragma unroll
-          for (int j = 0; j < 4; ++j) word[j] = narrow_pair(d_.type, x[at(line, c, j, 0)], x[at(line, c, j, 1)]);
-          transpose_quad(word, lane);
-          if (8 * line < rows) store_16_bytes(d_line + 32 * c, word);
-        }
-      }
-    }
+  __device__ __forceinline__ void finish_interior(Fragments<kRows, kCols>& x) const {
+    if (has_terms()) apply(p_.terms, x);
   }
 
   /// Edges and unaligned operands, piece by piece through shared memory.
@@ -582,7 +523,7 @@ class Epilogue {
  private:
   const Problem& p_;
   std::int64_t m_, n_;
-  RowVectors c_, bias_, d_;
+  RowVectors c_, bias_;
   std::int64_t batch_, d_batch_;
   bool gated_ = false;
 };

@@ -36,6 +36,7 @@
 #include "core/sm90/warpgroup.cuh"
 #include "core/sm90/work_queue.cuh"
 #include "gemm/epilogue.cuh"
+#include "gemm/sm90/boxes.cuh"
 #include "gemm/sm90/operand_map.hpp"
 #include "gemm/sm90/stream_k.cuh"
 #include "gemm/table.cuh"
@@ -280,51 +281,6 @@ __device__ bool fix_up(const Consumer<Config>& me, const typename Config::WorkTi
   return true;
 }
 
-/// Results to D by way of boxes, while the next box is filled and the next tile begins: by TMA, or, where it does not know which
-/// rows are D's, by the warps themselves.
-template <typename Config, typename Values>
-__device__ void store_boxes(const Consumer<Config>& me, int& boxes, const Epilogue& epilogue, const bool& by_tma,
-                            const int& batch_d, const std::int64_t& row, const std::int64_t& col, const Values& values_of) {
-  constexpr int kBlocksM = Config::kBlocksM, kBlockRows = Config::kBlockRows, kCols = Consumer<Config>::kCols;
-  const auto send = [&](int i, int c, auto stage) {
-    char* box = me.staging() + boxes++ % 2 * box_bytes;
-    if (me.thread % 128 == 0) {
-      by_tma ? tma_store_wait<1>() : tma_store_wait<0>();  // until all but the latest have been read
-    }
-    sync_warpgroup();
-    stage(box);
-    if (!by_tma) {
-      epilogue.copy_box(box, me.warp * 16, row + i * kBlockRows, col + c);
-      return;
-    }
-    cutlass::arch::fence_view_async_shared();
-    sync_warpgroup();
-    if (me.thread % 128 == 0)
-      store_box(me.map_d, box, static_cast<int>(col) + c, static_cast<int>(row) + i * kBlockRows, batch_d);
-  };
-  if (me.p.d.type == DType::f32) {
-#pragma unroll
-    for (int i = 0; i < kBlocksM; ++i) {
-#pragma unroll
-      for (int c = 0; c < kCols; ++c) {
-        send(i, 32 * c, [&](char* box) {
-          epilogue.stage_32_bits(reinterpret_cast<float (&)[16]>(values_of(i)[c * 16]), box, me.warp * 16);
-        });
-      }
-    }
-  } else {
-#pragma unroll
-    for (int i = 0; i < kBlocksM; ++i) {
-#pragma unroll
-      for (int c = 0; c < kCols; c += 2) {
-        send(i, 32 * c, [&](char* box) {
-          epilogue.stage_16_bits(reinterpret_cast<float (&)[32]>(values_of(i)[c * 16]), box, me.warp * 16);
-        });
-      }
-    }
-  }
-}
-
 /// A consumer warpgroup: tile by tile, multiplies, makes the sums complete, and finishes.
 template <typename Config>
 __device__ __forceinline__ void consume(typename Config::Storage& storage, const CUtensorMap& map_d, bool d_is_mapped,
@@ -390,16 +346,21 @@ __device__ __forceinline__ void consume(typename Config::Storage& storage, const
       for (int i = 0; i < kBlocksM; ++i)
         epilogue.template store_warp_tile<1, kCols>(values_of(i), staging, row + i * kBlockRows, tile.col);
     } else if (epilogue.template finishes_in_registers<kCols>(tile.col)) {
-      if (epilogue.has_terms()) {
-#pragma unroll
-        for (int i = 0; i < kBlocksM; ++i)
-          epilogue.template finish_interior<1, kCols>(values_of(i), row + i * kBlockRows, tile.col);
-      }
       // TMA cuts off what reaches beyond D, columns in pieces of 16 bytes, but not what reaches into the rows of the next group.
       const bool by_tma = d_is_mapped && (p.n % 8 == 0 || epilogue.template is_inside<kCols>(tile.col)) &&
                           (tile.row_end == p.m || tile.row_end - first_row >= Config::kTileM);
       const int batch_d = p.d.batch_stride == 0 ? 0 : static_cast<int>(d_batch);  // groups of rows share D
-      store_boxes<Config>(me, boxes, epilogue, by_tma, batch_d, row, tile.col, values_of);
+      const BoxStore store{map_d, epilogue.store.d, tile.row_end, p.n, me.staging(), boxes, batch_d, by_tma};
+      const auto fragments_of = [&](int i) {
+        return epilogue.template fragments<1, kCols>(values_of(i), row + i * kBlockRows, tile.col);
+      };
+#pragma unroll
+      for (int i = 0; i < kBlocksM; ++i) {
+        Fragments<1, kCols> x = fragments_of(i);
+        epilogue.finish_interior(x);
+      }
+#pragma unroll
+      for (int i = 0; i < kBlocksM; ++i) store.store(fragments_of(i));
     } else {
       if (me.thread % 128 == 0) tma_store_wait<0>();
       sync_warpgroup();
