@@ -1,4 +1,5 @@
-// The epilogue that every 16-bit and TF32 CUDA GEMM kernel of this family runs: gemm.hpp has its formulas.
+// The epilogue that every 16-bit and TF32 CUDA GEMM kernel of this family runs: walks that terms.hpp's terms are applied to, and
+// stores that take the results.
 //
 // What is present, of what type, and which activation is decided at run time: every branch is uniform over the grid, where a
 // kernel per combination would cost compile time and wheel size.
@@ -6,7 +7,7 @@
 // Data movement. mma.sync m16n8 and wgmma m64nN leave the accumulator alike: in each 16 x 8 block, lane l of the warp holds
 // columns 2 (l % 4) and 2 (l % 4) + 1 of rows l / 4 and l / 4 + 8. Inside D, with aligned operands, the common terms (alpha,
 // C, bias over n, activation) happen in these registers. From there results go to D in 16-byte accesses, made by shuffles
-// within a quad of lanes; or, where TMA is there to take them on, to boxes in shared memory (stage_16_bits, stage_32_bits).
+// within a quad of lanes; or, where TMA is there to take them on, to boxes in shared memory (sm90/boxes.cuh).
 // For the other terms, at D's edges and for unaligned operands a warp moves 16 rows by 32 columns at a time through 2 KiB of
 // shared memory of its own, so that each lane comes to hold up to 8 neighbouring columns. That loop is not unrolled: the
 // code for one piece has all the branches in it, and eight copies (20000 instructions) ran at the pace of instruction cache
@@ -27,7 +28,7 @@ namespace cutplan::gemm {
 
 using namespace cutplan::sm80;
 
-/// The hardware's approximations.
+/// The hardware's approximations of ExactMath's functions.
 struct ApproximateMath {
   static constexpr float kFlat = 30;
   __device__ __forceinline__ static float exp(float x) { return exp_approx(x); }
@@ -380,14 +381,7 @@ class Epilogue {
 
   /// `d_batch`: as DirectStore's. Rows from `row_end` on are not stored.
   __device__ Epilogue(const Problem& p, std::int64_t batch, std::int64_t d_batch, std::int64_t row_end)
-      : store(p, d_batch),
-        p_(p),
-        m_(row_end),
-        n_(p.n),
-        c_(p.terms.c, batch),
-        bias_(p.terms.bias, batch),
-        batch_(batch),
-        d_batch_(d_batch) {}
+      : store(p, d_batch), p_(p), m_(row_end), n_(p.n), batch_(batch), d_batch_(d_batch) {}
 
   /// A warp's accumulator.
   template <int kRows, int kCols>
@@ -434,11 +428,11 @@ class Epilogue {
   template <int kCols>
   __device__ __forceinline__ bool finishes_in_registers(std::int64_t first_col) const {
     const Terms& t = p_.terms;
-    const bool has_bias = !gated_ && t.bias.data != nullptr,
-               common = (gated_ || t.row_scale.data == nullptr) && t.column_scale.data == nullptr &&
-                        t.residual.data == nullptr && t.auxiliary == Auxiliary::none && !(has_bias && t.bias.ld != 0);
+    const auto is_aligned = [&](const Matrix& m) { return m.data == nullptr || RowVectors(m, batch_).wide; };
+    const bool common = (gated_ || (t.row_scale.data == nullptr && t.bias.ld == 0)) && t.column_scale.data == nullptr &&
+                        t.residual.data == nullptr && t.auxiliary == Auxiliary::none;
     return common && store.d.wide &&
-           (!has_terms() || (is_inside<kCols>(first_col) && (t.c.data == nullptr || c_.wide) && (!has_bias || bias_.wide)));
+           (!has_terms() || (is_inside<kCols>(first_col) && is_aligned(t.c) && is_aligned(t.bias)));
   }
   /// Whether 32 kCols columns lie inside D.
   template <int kCols>
@@ -523,7 +517,6 @@ class Epilogue {
  private:
   const Problem& p_;
   std::int64_t m_, n_;
-  RowVectors c_, bias_;
   std::int64_t batch_, d_batch_;
   bool gated_ = false;
 };

@@ -1,5 +1,5 @@
 // The operands of matrix products: what single and grouped plans ask of each. A new operand is a line here, and its use in
-// problem() (operands.cpp) and in the epilogue.
+// problem() (operands.cpp) and in terms.hpp.
 #pragma once
 
 #include <algorithm>

@@ -1,15 +1,16 @@
 // The terms of the epilogue, each once, and their order, for the host and the device: gemm.hpp has the formula.
 //
-// A walk holds some values of a tile and knows their rows and columns of D. The terms ask it for
-//   Value, Math          float or double, and its Activations
-//   each(f)              f(x) for every value x
-//   with(matrix, f)      f(x, the matrix's element at x's row and column), if there is a matrix
-//   with(other, f)       f(x, its neighbour in another walk)
-//   with_row_and_column(of_row, of_column, f)   f(x, an element for its row, or 1, and one for its column, or 0)
-//   write(matrix)        stores the values
-//   kInRegisters         whether it is a warp's accumulator where it lies: of such the common terms alone are wanted
-// What is not there is skipped at run time. A new term is a function on values here, its line in apply(), and its field of
-// Terms; a walk has nothing to do with it.
+// A walk has some values of D and knows their rows and columns. Terms ask it for
+//   Value, Math                 float or double, and its Activations
+//   kInRegisters                whether it is a warp's accumulator where it lies, for which only the common terms are meant
+//   each(f)                     f(x) for every value x
+//   with(matrix, f)             f(x, the element at x's row and column), if the matrix is there
+//   with_columns(vector, f)     in registers, the same of a vector along columns
+//   with_row_and_column(v, w, f)  f(x, the element of v for x's row, of w for its column): 1 and 0 of what is not there
+//   with(other, f)              f(x, the same of another walk)
+//   write(matrix)               stores every x
+// What becomes of results is a store's business (epilogue.cuh). A new term is a function on a walk, its line in apply() and
+// its field of Terms.
 #pragma once
 
 #include <cmath>
@@ -17,7 +18,7 @@
 
 #include "gemm/kernel.hpp"
 
-/// What a .cu file includes is for the device there.
+/// Where nvcc reads these, they are for the device.
 #if defined(__CUDACC__)
 #define CUTPLAN_INLINE __device__ __forceinline__
 #else
@@ -31,7 +32,7 @@ CUTPLAN_INLINE T multiply_add(T x, T y, T z) {
 #if defined(__CUDACC__)
   return fma(x, y, z);
 #else
-  return x * y + z;  // a fused one would be a call where the instruction set is not known to have it
+  return x * y + z;  // std::fma is a call where the machine is not known to have the instruction
 #endif
 }
 
@@ -43,7 +44,7 @@ struct Sigmoid {
   T value, rest;
 };
 
-/// Functions of the C library, in forms that do not cancel.
+/// Functions of the C library, in forms that do not cancel. Beyond kFlat an activation's derivative is 0 or 1 to the last bit.
 template <typename T>
 struct ExactMath {
   static constexpr T kFlat = 800;
@@ -74,7 +75,7 @@ struct Activations {
     return x;
   }
 
-  /// Beyond kFlat it is 0 or 1 to the last bit, and x^3 must not overflow; NaN stays.
+  /// Of numbers beyond kFlat it is that of kFlat, so that x^3 does not overflow; NaN stays.
   CUTPLAN_INLINE static T derivative(Activation activation, T x) {
     x = std::abs(x) > Functions::kFlat ? std::copysign(Functions::kFlat, x) : x;
     switch (activation) {

@@ -1,4 +1,4 @@
-// How a kernel with TMA stores its results.
+// How results leave a kernel with TMA: through boxes of 64 rows of 128 bytes in shared memory.
 #pragma once
 
 #include "core/sm90/tma.cuh"
