@@ -73,8 +73,11 @@ struct RowVectors {
     if (type == DType::f32) {
       const float* from = static_cast<const float*>(data) + first;
       if (wide && count == 8) {
-        *reinterpret_cast<float4*>(x) = reinterpret_cast<const float4*>(from)[0];
-        *reinterpret_cast<float4*>(x + 4) = reinterpret_cast<const float4*>(from)[1];
+#pragma unroll
+        for (int i = 0; i < 8; i += 4) {
+          const float4 v = *reinterpret_cast<const float4*>(from + i);
+          x[i] = v.x, x[i + 1] = v.y, x[i + 2] = v.z, x[i + 3] = v.w;
+        }
       } else {
 #pragma unroll
         for (int i = 0; i < 8; ++i, from += step) x[i] = i < count ? *from : 0.0f;
@@ -160,11 +163,6 @@ struct EightColumns {
     for (int i = 0; i < 8; ++i) f(x[i], y[i]);
   }
   template <typename F>
-  __device__ __forceinline__ void with(const EightColumns& other, const F& f) {
-#pragma unroll
-    for (int i = 0; i < 8; ++i) f(x[i], other.x[i]);
-  }
-  template <typename F>
   __device__ __forceinline__ void with_row_and_column(const Matrix& of_row, const Matrix& of_column, const F& f) {
     const float scale = of_row.data == nullptr ? 1.0f : __ldg(static_cast<const float*>(of_row.data) + row);
     float bias[8] = {};
@@ -206,11 +204,6 @@ struct Fragments {
   __device__ __forceinline__ void each(const F& f) {
 #pragma unroll
     for (int i = 0; i < kValues; ++i) f(x[i]);
-  }
-  template <typename F>
-  __device__ __forceinline__ void with(const Fragments& other, const F& f) {
-#pragma unroll
-    for (int i = 0; i < kValues; ++i) f(x[i], other.x[i]);
   }
 
   /// A matrix that is aligned, columns inside D.
@@ -469,31 +462,10 @@ class Epilogue {
           }
         }
       };
-      // A register has no run-time index: one case a piece.
-      static_assert(kRows * kCols <= 8);
-      switch (piece) {
-        case 0: stage(acc); break;
-        case 1:
-          if constexpr (kRows * kCols > 1) stage(acc + 16);
-          break;
-        case 2:
-          if constexpr (kRows * kCols > 2) stage(acc + 32);
-          break;
-        case 3:
-          if constexpr (kRows * kCols > 3) stage(acc + 48);
-          break;
-        case 4:
-          if constexpr (kRows * kCols > 4) stage(acc + 64);
-          break;
-        case 5:
-          if constexpr (kRows * kCols > 5) stage(acc + 80);
-          break;
-        case 6:
-          if constexpr (kRows * kCols > 6) stage(acc + 96);
-          break;
-        case 7:
-          if constexpr (kRows * kCols > 7) stage(acc + 112);
-          break;
+      // A register has no run-time index: one comparison a piece.
+#pragma unroll
+      for (int i = 0; i < kRows * kCols; ++i) {
+        if (piece == i) stage(acc + 16 * i);
       }
       __syncwarp();
 #pragma unroll 1

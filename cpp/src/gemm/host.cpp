@@ -347,10 +347,6 @@ struct HostRow {
     for (std::int64_t j = 0; j < n; ++j) f(x[j], other[j]);
   }
   template <typename F>
-  void with(const HostRow& same, const F& f) {
-    for (std::int64_t j = 0; j < n; ++j) f(x[j], same.x[j]);
-  }
-  template <typename F>
   void with_row_and_column(const Matrix& of_row, const Matrix& of_column, const F& f) {
     T scale = 1;
     if (of_row.data != nullptr) load(of_row.data, of_row.type, offset(of_row), 1, &scale);

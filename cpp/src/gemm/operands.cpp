@@ -57,6 +57,28 @@ struct Found {
   }
 };
 
+/// What single and grouped products have in common.
+template <typename Descriptor, typename Arguments, std::size_t kSize>
+Problem start(const Found<Descriptor, Arguments, kSize>& at, const Descriptor& g, const Arguments& args) {
+  using A = Arguments;
+  check_scalar("alpha", args.alpha);
+  Problem p{};
+  p.m = g.m;
+  p.n = g.n;
+  p.k = g.k;
+  p.a = at.matrix(&A::a);
+  p.b = at.matrix(&A::b);
+  p.b2 = at.matrix(&A::b2);
+  p.d = at.matrix(&A::d);
+  p.terms.alpha = args.alpha;
+  p.terms.row_scale = at.vector(&A::row_scale, true);
+  p.terms.column_scale = at.vector(&A::column_scale);
+  p.terms.bias = at.vector(&A::bias, g.epilogue.bias == BiasOver::m);
+  p.terms.bias2 = at.vector(&A::bias2);
+  p.terms.activation = g.epilogue.activation;
+  return p;
+}
+
 /// Sets what kernels see of a gate's B and bias; an interleaved one becomes two views: of every other column, every other bias.
 void set_gate(Problem& p, Gate gate, bool b_row_major) {
   p.terms.gate = gate;
@@ -136,32 +158,17 @@ int alignment_of(const char* operand, const TensorView& t, bool row_major) {
 Problem Gemm::problem(const GemmDescriptor& g, const Selection<Kernel>&, const Operands& operands, const GemmArguments& args,
                       const Places& places) {
   using A = GemmArguments;
-  check_scalar("alpha", args.alpha);
-  const double beta = args.beta.value_or(g.epilogue.c ? 1 : 0);
-  check_scalar("beta", beta);
-  if (beta != 0 && !g.epilogue.c)
-    throw InvalidProblem(text("beta: must be 0 without operand c, got ", beta, "; pass c, which the epilogue must have"));
   const Found<GemmDescriptor, A, std::size(gemm::operands)> at{gemm::operands, operands, places};
-  Problem p{};
-  p.m = g.m;
-  p.n = g.n;
-  p.k = g.k;
-  p.batch = g.batch;
-  p.a = at.matrix(&A::a);
-  p.b = at.matrix(&A::b);
-  p.b2 = at.matrix(&A::b2);
-  p.d = at.matrix(&A::d);
+  Problem p = start(at, g, args);
   Terms& t = p.terms;
-  t.alpha = args.alpha;
-  t.beta = beta;
-  t.row_scale = at.vector(&A::row_scale, true);
-  t.column_scale = at.vector(&A::column_scale);
-  if (beta != 0) t.c = at.matrix(&A::c);  // beta = 0 means that C is not read, whatever it holds
-  t.bias = at.vector(&A::bias, g.epilogue.bias == BiasOver::m);
-  t.bias2 = at.vector(&A::bias2);
+  p.batch = g.batch;
+  t.beta = args.beta.value_or(g.epilogue.c ? 1 : 0);
+  check_scalar("beta", t.beta);
+  if (t.beta != 0 && !g.epilogue.c)
+    throw InvalidProblem(text("beta: must be 0 without operand c, got ", t.beta, "; pass c, which the epilogue must have"));
+  if (t.beta != 0) t.c = at.matrix(&A::c);  // beta = 0 means that C is not read, whatever it holds
   t.residual = at.matrix(&A::residual);
   t.aux = at.matrix(&A::aux);
-  t.activation = g.epilogue.activation;
   t.auxiliary = g.epilogue.aux;
   set_gate(p, g.epilogue.gate, b_is_row_major(g.layout));
   if (!d_is_row_major(g.layout)) transpose(p);
@@ -170,28 +177,12 @@ Problem Gemm::problem(const GemmDescriptor& g, const Selection<Kernel>&, const O
 
 Problem GroupedGemm::problem(const GroupedGemmDescriptor& g, const Selection<Kernel>& selection, const Operands& operands,
                              const GroupedGemmArguments& args, const Places& places) {
-  using A = GroupedGemmArguments;
-  check_scalar("alpha", args.alpha);
-  const Found<GroupedGemmDescriptor, A, std::size(grouped_operands)> at{grouped_operands, operands, places};
-  const auto* offsets = static_cast<const std::int32_t*>(at.data(&A::offsets));
-  if (selection.device.type == DeviceType::cpu) check_offsets(g, offsets);
-  Problem p{};
-  p.m = g.m;
-  p.n = g.n;
-  p.k = g.k;
+  const Found<GroupedGemmDescriptor, GroupedGemmArguments, std::size(grouped_operands)> at{grouped_operands, operands,
+                                                                                           places};
+  Problem p = start(at, g, args);
   p.batch = g.groups;
-  p.a = at.matrix(&A::a);
-  p.b = at.matrix(&A::b);
-  p.b2 = at.matrix(&A::b2);
-  p.d = at.matrix(&A::d);
-  Terms& t = p.terms;
-  t.alpha = args.alpha;
-  t.row_scale = at.vector(&A::row_scale, true);
-  t.column_scale = at.vector(&A::column_scale);
-  t.bias = at.vector(&A::bias);
-  t.bias2 = at.vector(&A::bias2);
-  t.activation = g.epilogue.activation;
-  p.groups = {offsets, g.over};
+  p.groups = {static_cast<const std::int32_t*>(at.data(&GroupedGemmArguments::offsets)), g.over};
+  if (selection.device.type == DeviceType::cpu) check_offsets(g, p.groups.offsets);
   set_gate(p, g.epilogue.gate, b_is_row_major(g.layout));
   return p;
 }

@@ -3,12 +3,11 @@
 // A walk has some values of D and knows their rows and columns. Terms ask it for
 //   Value, Math                 float or double, and its Activations
 //   kInRegisters                whether it is a warp's accumulator where it lies, for which only the common terms are meant
-//   each(f)                     f(x) for every value x
-//   with(matrix, f)             f(x, the element at x's row and column), if the matrix is there
+//   x, each(f)                  the values; f(value) for each, in their order
+//   with(matrix, f)             f(value, the element at its row and column), if the matrix is there
 //   with_columns(vector, f)     in registers, the same of a vector along columns
-//   with_row_and_column(v, w, f)  f(x, the element of v for x's row, of w for its column): 1 and 0 of what is not there
-//   with(other, f)              f(x, the same of another walk)
-//   write(matrix)               stores every x
+//   with_row_and_column(v, w, f)  f(value, that of v for its row, that of w for its column): 1 and 0 of what is not there
+//   write(matrix)               stores the values
 // What becomes of results is a store's business (epilogue.cuh). A new term is a function on a walk, its line in apply() and
 // its field of Terms.
 #pragma once
@@ -168,7 +167,8 @@ CUTPLAN_INLINE void gate(const Terms& t, Walk& x, Walk& x2) {
   x.with_row_and_column(t.row_scale, t.bias, scale_and_add);
   x2.with_row_and_column(t.row_scale, t.bias2, scale_and_add);
   activate(t, x);
-  x.with(x2, [](T& v, T v2) { v *= v2; });
+  int i = 0;
+  x.each([&](T& v) { v *= x2.x[i++]; });
 }
 
 // ---- their order ----

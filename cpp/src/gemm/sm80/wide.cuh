@@ -546,26 +546,20 @@ struct WideColumn {
   }
 };
 
-/// The epilogue of one matrix of the batch, or one group, in float64.
-class WideEpilogue {
- public:
-  /// As Epilogue.
-  __device__ WideEpilogue(const Problem& p, std::int64_t batch, std::int64_t d_batch, std::int64_t row_end)
-      : p_(p), batch_(batch), d_batch_(d_batch), row_end_(row_end) {}
+/// The epilogue of one matrix of the batch, or one group, in float64: as Epilogue.
+struct WideEpilogue {
+  const Problem& p;
+  std::int64_t batch, d_batch, row_end;
 
   /// Sums to results: `kCount` rows of one column, of which those inside D are stored.
   template <int kCount>
   __device__ __forceinline__ void finish(double (&sums)[kCount], std::int64_t row, std::int64_t col) const {
-    if (col >= p_.n) return;
-    WideColumn<kCount> x{sums, batch_, row, col, row_end_ - row < kCount ? static_cast<int>(row_end_ - row) : kCount};
-    apply(p_.terms, x);
-    x.batch = d_batch_;
-    x.write(p_.d);
+    if (col >= p.n) return;
+    WideColumn<kCount> x{sums, batch, row, col, row_end - row < kCount ? static_cast<int>(row_end - row) : kCount};
+    apply(p.terms, x);
+    x.batch = d_batch;
+    x.write(p.d);
   }
-
- private:
-  const Problem& p_;
-  std::int64_t batch_, d_batch_, row_end_;
 };
 
 /// float64 tensor cores. Of a block of 16 x 8 sums a lane holds, as in float32, two columns of rows g = lane / 4 and g + 8.
@@ -835,7 +829,7 @@ __global__ __launch_bounds__(Config::kThreads, Config::kBlocksOnSm) void wide_ge
     // The epilogue reuses the ring.
     char* const staging = shared + warp * Config::kStagingBytes;
     if (!add_warps<Config>(sums, reinterpret_cast<Element*>(staging), warp_k)) continue;
-    Arithmetic::store(typename Arithmetic::Epilogue(p, tile.batch, tile.slice * p.batch + tile.batch, tile.row_end), sums,
+    Arithmetic::store(typename Arithmetic::Epilogue{p, tile.batch, tile.slice * p.batch + tile.batch, tile.row_end}, sums,
                       staging, tile.row + warp_m, tile.col + warp_n);
   }
 }
@@ -849,7 +843,7 @@ __global__ void wide_split_k_reduce(const __grid_constant__ Problem p, const Sum
     Sum x[1] = {};
     for (int split = 0; split < split_k; ++split) x[0] += partial[split * elements + i];
     const std::int64_t batch = i / (p.m * p.n);
-    WideEpilogue(p, batch, batch, p.m).finish(x, i / p.n % p.m, i % p.n);
+    WideEpilogue{p, batch, batch, p.m}.finish(x, i / p.n % p.m, i % p.n);
   }
 }
 
