@@ -50,7 +50,7 @@ bool can_map(DType type, const void* data, const std::int64_t (&strides)[kStride
   return all % 16 == 0;
 }
 
-/// An array of `extents`, the innermost first and contiguous, the others `strides` elements apart (0: shared, extent 1),
+/// An array of `extents`, the innermost first and contiguous, the others `strides` elements apart (0: the outermost is shared, extent 1),
 /// moved in boxes whose innermost extent is 128 bytes, the widest swizzle. Without elements there is nothing to move, and no
 /// map.
 template <int kRank>
@@ -61,7 +61,7 @@ CUtensorMap encode_map(CUtensorMapDataType tma, DType type, const void* data, co
   cuuint32_t box[kRank], steps[kRank];
   for (int i = 0; i < kRank; ++i) {
     if (extents[i] == 0) return {};
-    const bool shared = i > 0 && strides[i - 1] == 0;
+    const bool shared = i == kRank - 1 && strides[i - 1] == 0;
     dims[i] = shared ? 1 : static_cast<cuuint64_t>(extents[i]);
     if (i > 0) pitches[i - 1] = shared ? 16 : static_cast<cuuint64_t>(strides[i - 1]) * element;
     box[i] = i == 0 ? static_cast<cuuint32_t>(128 / element) : static_cast<cuuint32_t>(box_extents[i - 1]);
