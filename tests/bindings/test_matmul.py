@@ -171,7 +171,9 @@ def test_a_call_costs_little_beside_its_plan() -> None:
     d = torch.empty(1, 1)
 
     def seconds(call: Callable[[], object]) -> float:
-        return min(timeit.repeat(call, number=100, repeat=300)) / 100  # too short to be interrupted every time
+        return (
+            min(timeit.repeat(call, number=100, repeat=300)) / 100
+        )  # too short to be interrupted every time
 
     call, run = seconds(lambda: cutplan.matmul(a, a)), seconds(lambda: plan.run(a, a, d))
     assert call <= 6 * run, f"{call * 1e6:.2f} us for {run * 1e6:.2f}"

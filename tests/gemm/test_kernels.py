@@ -29,10 +29,12 @@ from tests.gemm.problems import (
     d_types,
     extra_types,
     generator,
+    poisoned_workspace,
     report,
     single_options,
     transposed,
 )
+from tests.oracle import Product, complaint, reference
 
 Gates = tuple[str | None, ...]
 
@@ -415,6 +417,36 @@ def test_what_select_picks(device: str, operand: str, layout: str, seed: int) ->
         problem = Problem(shape, operand, layout, device, generator(device, seed), 16)
         failures += [problem.complaint(problem.select(o), o) for o in chance.sample(every, 4)]
     report([f for f in failures if f])
+
+
+@pytest.mark.parametrize("device, operand", SERVED)
+@pytest.mark.parametrize("factor", ["a", "b"])
+@pytest.mark.parametrize("dim", [0, 1])
+def test_a_row_or_column_that_serves_for_all(
+    device: str, operand: str, factor: str, dim: int, seed: int
+) -> None:
+    """Of A or B, with the stride 0: by every kernel that can read it."""
+    source, dtype = generator(device, seed), TORCH[operand]
+    a = torch.randn(136, 72, generator=source, device=device).to(dtype)
+    b = torch.randn(72, 264, generator=source, device=device).to(dtype)
+    x = a if factor == "a" else b
+    shared = x.narrow(dim, 0, 1).clone().expand(x.shape)
+    a, b = (shared, b) if factor == "a" else (a, shared)
+    d = torch.empty(136, 264, dtype=dtype, device=device)
+    expected = reference(Product.of(a, b))
+    descriptor = cutplan.describe(a, b, d)
+    skus = cutplan.gemm_kernels(descriptor, cutplan.device_properties(device))
+    assert skus
+    failures = []
+    for sku in skus:
+        plan = cutplan.GemmPlan.select(
+            descriptor, device, cutplan.PlanPreference(kernel=sku.name, math="tf32")
+        )
+        d.fill_(torch.nan)
+        plan.run(a, b, d, workspace=poisoned_workspace(plan, device) if plan.workspace_size else None)
+        what = complaint(d, expected, plan.precision_guarantee)
+        failures += [] if what is None else [f"{sku.name}: {what}"]
+    report(failures)
 
 
 @pytest.mark.parametrize("device, operand", SERVED)
