@@ -31,7 +31,7 @@ inline constexpr auto fields<FmhaDescriptor> = std::make_tuple(
     field("dim_v", &FmhaDescriptor::dim_v, "Head dimension of V and O."),
     required("dtype", &FmhaDescriptor::dtype, "Of Q, K and V."), settled("o", &FmhaDescriptor::o),
     field("layout", &FmhaDescriptor::layout),
-    field("packed", &FmhaDescriptor::packed, "Sequences lie one after the other, bounded by cu_seqlens."),
+    field("varlen", &FmhaDescriptor::varlen, "Sequences lie one after the other, bounded by cu_seqlens."),
     field("causal", &FmhaDescriptor::causal), field("align", &FmhaDescriptor::align, "Of causal, window and ALiBi."),
     field("window", &FmhaDescriptor::window, "Keys to either side of the diagonal; -1: no limit."),
     field("softcap", &FmhaDescriptor::softcap, "0: none."), field("alibi", &FmhaDescriptor::alibi),
@@ -142,7 +142,7 @@ void bind_fmha(nb::module_& m) {
       "the\n"
       "mask is true; j is within the sequence. The sink is one more logit, without a value.",
       "`dtype` is the type of Q, K and V, and O's unless `o` is given; `bias` is the bias's type, None without one.\n"
-      "`packed`: the sequences lie one after the other, and seq_q and seq_k count the rows of all together. `align` is\n"
+      "`varlen`: the sequences lie one after the other, and seq_q and seq_k count the rows of all together. `align` is\n"
       "for window and ALiBi without causal, bottom_right unless given; with causal, that sets it.");
   bind_value<FmhaBackwardDescriptor>(
       m, "FmhaBackwardDescriptor", "The gradients of one attention problem. They need LSE, so `forward` has it.",

@@ -944,10 +944,10 @@ class FmhaDescriptor:
     mask is true; j is within the sequence. The sink is one more logit, without a value.
     """
 
-    def __init__(self, *, batch: int | None = 1, heads: int, heads_k: int | None = 0, seq_q: int, seq_k: int, dim: int, dim_v: int | None = 0, dtype: cutplan._typing.DTypeLike, o: cutplan._typing.DTypeLike | None = None, layout: cutplan._typing.FmhaLayoutLike | None = 'bhsd', packed: bool | None = False, causal: cutplan._typing.CausalLike | None = None, align: cutplan._typing.AlignLike | None = 'bottom_right', window: tuple[int, int] | None = (-1, -1), softcap: float | None = 0.0, alibi: bool | None = False, bias: cutplan._typing.DTypeLike | None = None, mask: bool | None = False, sink: bool | None = False, seqused_k: bool | None = False, dropout: bool | None = False, lse: bool | None = False) -> None:
+    def __init__(self, *, batch: int | None = 1, heads: int, heads_k: int | None = 0, seq_q: int, seq_k: int, dim: int, dim_v: int | None = 0, dtype: cutplan._typing.DTypeLike, o: cutplan._typing.DTypeLike | None = None, layout: cutplan._typing.FmhaLayoutLike | None = 'bhsd', varlen: bool | None = False, causal: cutplan._typing.CausalLike | None = None, align: cutplan._typing.AlignLike | None = 'bottom_right', window: tuple[int, int] | None = (-1, -1), softcap: float | None = 0.0, alibi: bool | None = False, bias: cutplan._typing.DTypeLike | None = None, mask: bool | None = False, sink: bool | None = False, seqused_k: bool | None = False, dropout: bool | None = False, lse: bool | None = False) -> None:
         """
         `dtype` is the type of Q, K and V, and O's unless `o` is given; `bias` is the bias's type, None without one.
-        `packed`: the sequences lie one after the other, and seq_q and seq_k count the rows of all together. `align` is
+        `varlen`: the sequences lie one after the other, and seq_q and seq_k count the rows of all together. `align` is
         for window and ALiBi without causal, bottom_right unless given; with causal, that sets it.
         """
 
@@ -994,7 +994,7 @@ class FmhaDescriptor:
     def layout(self) -> FmhaLayout: ...
 
     @property
-    def packed(self) -> bool:
+    def varlen(self) -> bool:
         """Sequences lie one after the other, bounded by cu_seqlens."""
 
     @property

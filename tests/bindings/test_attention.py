@@ -222,7 +222,7 @@ def test_descriptor_defaults_and_fields() -> None:
     assert d.dtype is d.o is cutplan.DType.float16
     assert d.layout is cutplan.FmhaLayout.bhsd and d.align is cutplan.Align.bottom_right
     assert d.causal is None and d.bias is None and d.window == (-1, -1) and d.softcap == 0
-    assert not (d.packed or d.alibi or d.mask or d.sink or d.seqused_k or d.dropout or d.lse)
+    assert not (d.varlen or d.alibi or d.mask or d.sink or d.seqused_k or d.dropout or d.lse)
     b = cutplan.FmhaBackwardDescriptor(d)
     assert b.grad is cutplan.DType.float16 and b.forward.lse and not (b.dbias or b.dalibi_slopes or b.dsink)
     with pytest.raises(AttributeError):
@@ -241,7 +241,7 @@ def test_descriptors_are_values() -> None:
         "dtype": ("float16", "bfloat16"),
         "o": ("float16", "float32"),
         "layout": ("bhsd", "bshd"),
-        "packed": (False, True),
+        "varlen": (False, True),
         "causal": (None, "top_left"),
         "align": (None, "top_left"),
         "window": ((-1, -1), (3, -1)),

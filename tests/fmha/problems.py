@@ -372,7 +372,7 @@ class Problem:
             dtype=c.dtype,
             o=c.o,
             layout=c.layout,
-            packed=c.packed is not None,
+            varlen=c.packed is not None,
             causal=c.causal,
             align=c.align,
             window=c.window,

@@ -108,7 +108,7 @@ def test_cards_serve_any_problem(card: cutplan.DeviceProperties, operand: str) -
         {"causal": "bottom_right", "heads_k": 2},
         {"window": (7, 3), "align": "top_left", "layout": "bshd"},
         {"softcap": 1.0, "alibi": True, "bias": operand, "mask": True, "sink": True, "dropout": True},
-        {"packed": True, "batch": 3, "seqused_k": True},
+        {"varlen": True, "batch": 3, "seqused_k": True},
     ]
     for dim in (*DIMS, 33, 255):
         for dim_v in (dim, 257 - dim):
@@ -219,7 +219,7 @@ def test_descriptors_compare_and_print() -> None:
         square(dim_v=64),
         square(o="float32"),
         square(layout="bshd"),
-        square(packed=True),
+        square(varlen=True),
         square(causal="top_left"),
         square(causal="bottom_right"),
         square(align="top_left"),

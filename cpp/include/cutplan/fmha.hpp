@@ -48,7 +48,7 @@ struct FmhaDescriptor {
   DType dtype = DType::none;            // of Q, K and V
   DType o = DType::none;                // of O; none: dtype
   FmhaLayout layout = FmhaLayout::bhsd;
-  bool packed = false;  // `batch` sequences one after the other, bounded by cu_seqlens
+  bool varlen = false;  // `batch` sequences one after the other, bounded by cu_seqlens
   Causal causal = Causal::none;
   Align align = Align::bottom_right;  // of window and ALiBi where causal is none
   Window window;

@@ -97,7 +97,7 @@ void Common<D>::write(tuning::Key& key, const D& g) {
   const FmhaDescriptor& f = forward_of(g);
   key.field("batch", f.batch).field("heads", f.heads).field("heads_k", f.heads_k);
   key.field("seq_q", f.seq_q).field("seq_k", f.seq_k).field("dim", f.dim).field("dim_v", f.dim_v);
-  key.field("dtype", name(f.dtype)).field(is_of_backward(g) ? "grad" : "o", name(written_by(g))).word("packed", f.packed);
+  key.field("dtype", name(f.dtype)).field(is_of_backward(g) ? "grad" : "o", name(written_by(g))).word("varlen", f.varlen);
   if (f.causal != Causal::none) key.field("causal", name(f.causal));
   if (f.window.limits()) key.field("left", f.window.left).field("right", f.window.right).field("align", name(f.align));
 }
@@ -175,13 +175,13 @@ constexpr int64_t many = 4096;
 FmhaDescriptor Forward::stand_in(FmhaDescriptor g) {
   g.batch = 1;
   g.seq_q = many;
-  if (g.packed) g.seq_k = many;
+  if (g.varlen) g.seq_k = many;
   return g;
 }
 
 FmhaBackwardDescriptor Backward::stand_in(FmhaBackwardDescriptor g) {
   g.forward.batch = 1;
-  if (g.forward.packed) g.forward.seq_q = g.forward.seq_k = many;
+  if (g.forward.varlen) g.forward.seq_q = g.forward.seq_k = many;
   return g;
 }
 
@@ -200,7 +200,7 @@ struct Work {
 
 Work work(const FmhaDescriptor& g, int tile_m, int tile_n) {
   // Packed sequences are taken to be equally long: their lengths are in device memory.
-  const int64_t sequences = g.packed ? std::max<int64_t>(g.batch, 1) : 1;
+  const int64_t sequences = g.varlen ? std::max<int64_t>(g.batch, 1) : 1;
   Problem p{};
   p.seq_q = ceil_div(g.seq_q, sequences);
   p.seq_k = ceil_div(g.seq_k, sequences);
@@ -256,13 +256,13 @@ double schedule(double blocks, double slots, double longest, double mean) {
 }
 
 int64_t queries_of_one(const FmhaDescriptor& g) {
-  return g.packed ? ceil_div(g.seq_q, std::max<int64_t>(g.batch, 1)) : g.seq_q;
+  return g.varlen ? ceil_div(g.seq_q, std::max<int64_t>(g.batch, 1)) : g.seq_q;
 }
 
 /// Row tiles of a forward launch. With few queries the heads of a group share one.
 double forward_blocks(const Kernel& k, const FmhaDescriptor& g) {
   const int64_t group = g.heads / std::max<int64_t>(g.heads_k, 1), queries = queries_of_one(g);
-  const int64_t shared = !g.packed && 2 * queries <= k.tile_m ? std::max<int64_t>(group, 1) : 1;
+  const int64_t shared = !g.varlen && 2 * queries <= k.tile_m ? std::max<int64_t>(group, 1) : 1;
   return static_cast<double>(std::max<int64_t>(g.batch, 1)) * static_cast<double>(g.heads / shared) *
          static_cast<double>(ceil_div(queries * shared, k.tile_m));
 }
@@ -339,7 +339,7 @@ double Backward::predict(const Kernel& k, const FmhaBackwardDescriptor& b, const
   const double pair = pair_seconds(k, s, flop, bytes, resident);
   const double mean = group * w.tiles / key_tiles, longest = std::max(mean, group * w.most_queries);
   const double dq =
-      static_cast<double>(g.seq_q) * static_cast<double>(g.heads * g.dim) * (g.packed ? 1 : sequences) * sizeof(float);
+      static_cast<double>(g.seq_q) * static_cast<double>(g.heads * g.dim) * (g.varlen ? 1 : sequences) * sizeof(float);
   return s.costs.launch + launch_seconds(s, blocks, resident, longest * pair, mean * pair) +
          2 * dq / s.costs.memory_bandwidth;
 }

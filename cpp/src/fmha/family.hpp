@@ -95,8 +95,8 @@ struct Axes {
   int rank, batch, head, row, dim;
 
   explicit constexpr Axes(const FmhaDescriptor& g)
-      : rank(g.packed ? 3 : 4),
-        batch(g.packed ? -1 : 0),
+      : rank(g.varlen ? 3 : 4),
+        batch(g.varlen ? -1 : 0),
         head(batch + (g.layout == FmhaLayout::bhsd ? 1 : 2)),
         row(batch + (g.layout == FmhaLayout::bhsd ? 2 : 1)),
         dim(batch + 3) {}

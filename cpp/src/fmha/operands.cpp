@@ -119,8 +119,8 @@ Problem forward_problem(const FmhaDescriptor& g, Device device, const At& at, co
   p.o_strides = at.strides(&A::o);
   const Placed& lse = at[&A::lse];
   p.lse = static_cast<float*>(lse.data);
-  p.lse_batch = g.packed ? 0 : lse.strides[0];
-  p.lse_head = lse.strides[g.packed ? 0 : 1];
+  p.lse_batch = g.varlen ? 0 : lse.strides[0];
+  p.lse_head = lse.strides[g.varlen ? 0 : 1];
 
   p.scale = scale;
   p.softcap = g.softcap;
@@ -231,8 +231,8 @@ namespace cutplan {
 
 FmhaDescriptor describe(const FmhaArguments& args, const FmhaDescriptor& options) {
   FmhaDescriptor g = options;
-  g.packed = args.cu_seqlens_q.present() || args.cu_seqlens_k.present();
-  if (g.packed) {
+  g.varlen = args.cu_seqlens_q.present() || args.cu_seqlens_k.present();
+  if (g.varlen) {
     check_given("cu_seqlens_q", args.cu_seqlens_q);
     check_given("cu_seqlens_k", args.cu_seqlens_k);
   }
@@ -245,11 +245,11 @@ FmhaDescriptor describe(const FmhaArguments& args, const FmhaDescriptor& options
     check_given(x.name, x.view);
     if (x.view.rank != axes.rank) {
       throw ShapeMismatch(text("operand ", x.name, ": rank ", axes.rank, " required ",
-                               g.packed ? "with packed sequences (cu_seqlens_q and cu_seqlens_k)" : "without cu_seqlens_q",
+                               g.varlen ? "with packed sequences (cu_seqlens_q and cu_seqlens_k)" : "without cu_seqlens_q",
                                ", got ", extents(x.view.shape, x.view.rank)));
     }
   }
-  if (g.packed) {
+  if (g.varlen) {
     if (args.cu_seqlens_q.rank != 1 || args.cu_seqlens_q.shape[0] < 1) {
       throw ShapeMismatch(text("operand cu_seqlens_q: shape [batch + 1] required, got ",
                                extents(args.cu_seqlens_q.shape, args.cu_seqlens_q.rank)));

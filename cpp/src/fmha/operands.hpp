@@ -13,7 +13,7 @@ namespace cutplan::fmha {
 constexpr Rule rows(const FmhaDescriptor& g, DType type, std::int64_t heads, std::int64_t seq, std::int64_t dim) {
   const bool heads_first = g.layout == FmhaLayout::bhsd;
   const std::int64_t first = heads_first ? heads : seq, second = heads_first ? seq : heads;
-  if (g.packed)
+  if (g.varlen)
     return tensor(type, -1, first, second, dim)
         .means(heads_first ? "heads, rows of all sequences, head dimension"
                            : "rows of all sequences, heads, head dimension");
@@ -28,7 +28,7 @@ constexpr Rule rows_of_k(const FmhaDescriptor& g, DType type, std::int64_t dim) 
 }
 /// LSE: rows are adjacent.
 constexpr Rule lse(const FmhaDescriptor& g) {
-  return (g.packed ? tensor(DType::f32, -1, g.heads, g.seq_q) : tensor(DType::f32, -1, g.batch, g.heads, g.seq_q))
+  return (g.varlen ? tensor(DType::f32, -1, g.heads, g.seq_q) : tensor(DType::f32, -1, g.batch, g.heads, g.seq_q))
       .fixed()
       .filled(Sample::logarithm, g.seq_k);
 }
@@ -52,7 +52,7 @@ constexpr Rule integers(DType type, std::int64_t count, const char* meaning) {
 constexpr Rule bounds(const FmhaDescriptor& g, std::int64_t seq) {
   return integers(DType::i32, g.batch + 1, "batch + 1: the first row of each sequence, and the end of the last")
       .filled(Sample::even_offsets, seq)
-      .when(g.packed);
+      .when(g.varlen);
 }
 
 // ---- the tables ----
@@ -76,12 +76,12 @@ inline constexpr Operand<F, A> operands[] = {
     {"seqused_k", &A::seqused_k,
      [](const F& g) {
        return integers(DType::i32, g.batch, "batch")
-           .filled(Sample::most, g.packed ? g.seq_k / (g.batch > 0 ? g.batch : 1) : g.seq_k)
+           .filled(Sample::most, g.varlen ? g.seq_k / (g.batch > 0 ? g.batch : 1) : g.seq_k)
            .when(g.seqused_k);
      },
      "FmhaDescriptor(seqused_k=True)"},
-    {"cu_seqlens_q", &A::cu_seqlens_q, [](const F& g) { return bounds(g, g.seq_q); }, "FmhaDescriptor(packed=True)"},
-    {"cu_seqlens_k", &A::cu_seqlens_k, [](const F& g) { return bounds(g, g.seq_k); }, "FmhaDescriptor(packed=True)"},
+    {"cu_seqlens_q", &A::cu_seqlens_q, [](const F& g) { return bounds(g, g.seq_q); }, "FmhaDescriptor(varlen=True)"},
+    {"cu_seqlens_k", &A::cu_seqlens_k, [](const F& g) { return bounds(g, g.seq_k); }, "FmhaDescriptor(varlen=True)"},
     {"rng_state", &A::rng_state,
      [](const F& g) { return integers(DType::i64, 2, "seed, offset").filled(Sample::most, 1).when(g.dropout); },
      "FmhaDescriptor(dropout=True)"},

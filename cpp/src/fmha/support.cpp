@@ -60,7 +60,7 @@ void Forward::check(const FmhaDescriptor& given) {
     while (nearest > 1 && g.heads % nearest != 0) --nearest;
     throw InvalidProblem(text("heads_k: a divisor of heads, ", g.heads, ", required of k and v, got ", g.heads_k,
                               "; the nearest below is ", nearest,
-                              g.packed && g.layout == FmhaLayout::bhsd ? rows_before_heads : ""));
+                              g.varlen && g.layout == FmhaLayout::bhsd ? rows_before_heads : ""));
   }
   check_dim("dim", "q and k", g.dim);
   check_dim("dim_v", "v", g.dim_v);
@@ -80,14 +80,14 @@ void Forward::check(const FmhaDescriptor& given) {
                            g.bias == DType::boolean ? "; a boolean mask goes to mask=, true where a key takes part" : ""));
   }
   for (const auto& [field, used] : {std::pair("bias", g.bias != DType::none), std::pair("mask", g.mask)}) {
-    if (g.packed && used) {
+    if (g.varlen && used) {
       throw Unsupported(text(field,
                              ": not with packed sequences, which have no common [queries, keys] shape; pad the "
                              "sequences to a batch and pass seqused_k"));
     }
   }
-  if (g.packed && std::max(g.seq_q, g.seq_k) > std::numeric_limits<std::int32_t>::max()) {
-    throw Unsupported(text("packed: at most 2^31 - 1 rows, which is what int32 cu_seqlens count, required, got ",
+  if (g.varlen && std::max(g.seq_q, g.seq_k) > std::numeric_limits<std::int32_t>::max()) {
+    throw Unsupported(text("varlen: at most 2^31 - 1 rows, which is what int32 cu_seqlens count, required, got ",
                            std::max(g.seq_q, g.seq_k), "; run the sequences in several calls"));
   }
   constexpr int64_t words = int64_t{1} << 32;

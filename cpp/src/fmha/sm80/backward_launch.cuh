@@ -17,11 +17,11 @@ template <typename Config>
 struct BackwardSpace {
   std::int64_t heads, rows, all_key_tiles, statistics, reference, dq, turns, dalibi;
 
-  BackwardSpace(bool packed, std::int64_t batch, std::int64_t heads_q, std::int64_t seq_q, std::int64_t seq_k, bool in_turn,
+  BackwardSpace(bool varlen, std::int64_t batch, std::int64_t heads_q, std::int64_t seq_q, std::int64_t seq_k, bool in_turn,
                 bool wants_dalibi) {
-    heads = packed ? heads_q : batch * heads_q;
-    rows = round_up(seq_q + (packed ? batch * Config::kTileM : 0), Config::kTileM);
-    all_key_tiles = round_up(seq_k, Config::kTileN) / Config::kTileN + (packed ? batch : 0);
+    heads = varlen ? heads_q : batch * heads_q;
+    rows = round_up(seq_q + (varlen ? batch * Config::kTileM : 0), Config::kTileM);
+    all_key_tiles = round_up(seq_k, Config::kTileN) / Config::kTileN + (varlen ? batch : 0);
     statistics = round_up(heads * rows / Config::kTileM * Config::kStatisticsBytes, 256);
     reference = round_up(heads * rows * 4, 256);
     dq = round_up(heads * rows * Config::kDim * 4, 256);
@@ -35,14 +35,14 @@ template <typename Config>
 std::size_t workspace_backward(const Kernel&, const FmhaBackwardDescriptor& g, bool deterministic) {
   const FmhaDescriptor& f = g.forward;
   return static_cast<std::size_t>(
-      BackwardSpace<Config>(f.packed, f.batch, f.heads, f.seq_q, f.seq_k, deterministic, g.dalibi_slopes).total());
+      BackwardSpace<Config>(f.varlen, f.batch, f.heads, f.seq_q, f.seq_k, deterministic, g.dalibi_slopes).total());
 }
 
 template <typename Config>
 void run_backward(const Kernel&, const BackwardProblem& b, const Launch& launch) {
   const Problem& p = b.forward;
-  const bool packed = p.cu_seqlens_q != nullptr;
-  const BackwardSpace<Config> space(packed, p.batch, p.heads, p.seq_q, p.seq_k, b.deterministic, b.dalibi_slopes != nullptr);
+  const bool varlen = p.cu_seqlens_q != nullptr;
+  const BackwardSpace<Config> space(varlen, p.batch, p.heads, p.seq_q, p.seq_k, b.deterministic, b.dalibi_slopes != nullptr);
   const bool scored = p.softcap > 0 || p.alibi_slopes != nullptr || p.bias != nullptr || p.mask != nullptr ||
                       p.rng_state != nullptr || !(p.scale > 0);
   BackwardGrid grid{};
@@ -60,8 +60,8 @@ void run_backward(const Kernel&, const BackwardProblem& b, const Launch& launch)
     grid.turns = turns + 1;
   }
   grid.dalibi = reinterpret_cast<float*>(take(space.dalibi));
-  grid.heads = static_cast<std::uint32_t>((packed ? 1 : p.batch) * p.heads_k);
-  grid.key_tiles = static_cast<std::uint32_t>(round_up(p.seq_k, Config::kTileN) / Config::kTileN + (packed ? p.batch : 0));
+  grid.heads = static_cast<std::uint32_t>((varlen ? 1 : p.batch) * p.heads_k);
+  grid.key_tiles = static_cast<std::uint32_t>(round_up(p.seq_k, Config::kTileN) / Config::kTileN + (varlen ? p.batch : 0));
   const std::int64_t of_one = std::max<std::int64_t>(1, p.seq_q * (p.dim + p.dim_v) * 2 * (p.heads / p.heads_k));
   grid.heads_at_once = static_cast<std::uint32_t>(
       std::min<std::int64_t>(grid.heads, std::max<std::int64_t>(1, static_cast<std::int64_t>(launch.l2_share) / of_one)));

@@ -802,7 +802,7 @@ __global__ __launch_bounds__(128, 10) void sm80_fmha_combine(const __grid_consta
 }
 
 /// Rows of O of the whole problem.
-inline std::int64_t all_rows(const FmhaDescriptor& g) { return (g.packed ? 1 : g.batch) * g.heads * g.seq_q; }
+inline std::int64_t all_rows(const FmhaDescriptor& g) { return (g.varlen ? 1 : g.batch) * g.heads * g.seq_q; }
 
 inline std::size_t workspace_forward(const Kernel&, const FmhaDescriptor& g, int splits) {
   return splits > 1 ? static_cast<std::size_t>(all_rows(g)) * splits * ((g.dim_v + 3) / 4 * 4 + 1) * sizeof(float) : 0;

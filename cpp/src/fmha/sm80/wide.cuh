@@ -767,15 +767,15 @@ void run_wide_forward(const Kernel&, const Problem& p, const Launch& launch) {
 
 /// One array with an element for each row of Q, in bytes.
 template <typename T>
-std::size_t row_array(bool packed, std::int64_t batch, std::int64_t heads, std::int64_t seq_q) {
-  const auto bytes = static_cast<std::size_t>((packed ? 1 : batch) * heads * seq_q) * sizeof(T);
+std::size_t row_array(bool varlen, std::int64_t batch, std::int64_t heads, std::int64_t seq_q) {
+  const auto bytes = static_cast<std::size_t>((varlen ? 1 : batch) * heads * seq_q) * sizeof(T);
   return (bytes + workspace_alignment - 1) / workspace_alignment * workspace_alignment;
 }
 
 template <typename Math>
 std::size_t wide_workspace(const Kernel&, const FmhaBackwardDescriptor& d, bool) {
   const FmhaDescriptor& f = d.forward;
-  return row_array<typename Math::T>(f.packed, f.batch, f.heads, f.seq_q) * (d.dalibi_slopes ? 4 : 3);
+  return row_array<typename Math::T>(f.varlen, f.batch, f.heads, f.seq_q) * (d.dalibi_slopes ? 4 : 3);
 }
 
 inline std::size_t no_workspace(const Kernel&, const FmhaDescriptor&, int) { return 0; }
@@ -785,14 +785,14 @@ void run_wide_backward(const Kernel&, const BackwardProblem& b, const Launch& la
   using T = typename Math::T;
   constexpr int kSide = Math::kSide;
   const Problem& p = b.forward;
-  const bool packed = p.cu_seqlens_q != nullptr;
+  const bool varlen = p.cu_seqlens_q != nullptr;
   const std::int64_t blocks = most_blocks(launch, wide_blocks), light_blocks = most_blocks(launch, 8);
-  const std::size_t of_array = row_array<T>(packed, p.batch, p.heads, p.seq_q) / sizeof(T);
+  const std::size_t of_array = row_array<T>(varlen, p.batch, p.heads, p.seq_q) / sizeof(T);
   T* const arrays = static_cast<T*>(launch.workspace);
   const WideRows<T> of_rows{arrays, arrays + of_array, arrays + 2 * of_array};
   T* const distances = b.dalibi_slopes != nullptr ? arrays + 3 * of_array : nullptr;
 
-  const std::int64_t rows = (packed ? 1 : p.batch) * p.heads * p.seq_q;
+  const std::int64_t rows = (varlen ? 1 : p.batch) * p.heads * p.seq_q;
   launch_kernel("launch of the sm80 attention kernel for D", launch.stream,
                 {std::min(ceil_div(rows, 8), light_blocks), wide_threads}, sm80_fmha_wide_statistics<Math>, b, of_rows,
                 rows);
