@@ -47,7 +47,7 @@ def summary(problem: _report.Record) -> str:
     return "x".join(map(str, problem["shape"]))
 
 
-def groups_of(problem: _report.Record) -> list[str]:
+def groups_of(problem: _report.Record, picked: cutplan.KernelSku) -> list[str]:
     if "attention" in problem:
         few = problem["attention"]["seq_q"] <= 16
         return ["all", "backward" if problem["backward"] else "few queries" if few else "forward"]
@@ -55,6 +55,7 @@ def groups_of(problem: _report.Record) -> list[str]:
     is_aligned = all(extent % 64 == 0 for extent in ((k,) if problem["layout"] == "rcr" else (k, n)))
     return [
         "all",
+        "K is not split" if picked.split_k == 1 else "K is split",
         "up to 16 rows" if m <= 16 else "up to 384 rows" if m <= 384 else "more rows",
         "rows of whole lines" if is_aligned else "rows of parts of lines",
         "torch below 20 us" if problem["medians"]["torch"] < 20 else "torch 20 us or more",
@@ -81,13 +82,14 @@ def judge(record: _report.Record) -> tuple[dict[str, Verdict], list[str]]:
     unmeasured = []
     for problem in record["problems"]:
         medians = problem["medians"]
-        choice = rank(problem, properties)[0].name
+        picked = rank(problem, properties)[0]
+        choice = picked.name
         invariant = rank(problem, properties, batch_invariant=True)[0].name
         if choice not in medians:
             unmeasured.append(f"{summary(problem)} {choice}")
             continue
         fastest = min(taken for name, taken in medians.items() if name != "torch")
-        for group in groups_of(problem):
+        for group in groups_of(problem, picked):
             losses.setdefault(group, []).append(medians[choice] / fastest)
             if "torch" in medians:
                 gains.setdefault(group, []).append(medians["torch"] / medians[choice])

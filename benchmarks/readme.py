@@ -19,9 +19,12 @@ import pathlib
 import statistics
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks import _attention, _report, plots
+
+if TYPE_CHECKING:
+    from benchmarks import _selection
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -144,22 +147,35 @@ def limits() -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def selection() -> str:
-    """How fast what `select` picks is over many problems, by the cost model of this build."""
+def _judged(record: _report.Record) -> tuple[_selection.Verdict, str]:
+    """The verdict on all problems, and where they were measured."""
     from benchmarks import _selection
 
+    verdicts, unmeasured = _selection.judge(record)
+    if unmeasured:
+        sys.exit(f"benchmarks.readme: picked, but not measured: {', '.join(unmeasured)}")
+    return verdicts["all"], f"on one {record['device']['name']}"
+
+
+def selection() -> str:
+    """How fast what `select` picks is over many problems, by the cost model of this build."""
     _require_all_kernels()
     lines = []
     for record in _newest("selection"):
-        verdicts, unmeasured = _selection.judge(record)
-        if unmeasured:
-            sys.exit(f"benchmarks.readme: picked, but not measured: {', '.join(unmeasured)}")
-        count, mean = verdicts["all"].count, verdicts["all"].gain
-        assert mean is not None
+        verdict, on = _judged(record)
+        assert verdict.gain is not None
+        largest = max(p["shape"][0] for p in record["problems"])
+        line = (
+            f"- Matmul, {verdict.count} problems from 1 row to {largest}, 16-bit, {on}: what `select` picks "
+            f"runs at {verdict.gain:.3f} times cuBLAS's speed in geometric mean"
+        )
+        kept = verdict.invariant
+        lines.append(line + (f"; with `batch_invariant=True` at {kept:.3f} of its own." if kept else "."))
+    for record in _newest("attention_selection"):
+        verdict, on = _judged(record)
         lines.append(
-            f"- Matmul, {count} problems from 1 row to {max(p['shape'][0] for p in record['problems'])}, "
-            f"16-bit, on one {record['device']['name']}: what `select` picks runs at {mean:.3f} times "
-            "cuBLAS's speed in geometric mean."
+            f"- Attention, {verdict.count} problems, both passes, {on}: what `select` picks takes "
+            f"{verdict.loss:.3f} times as long as the fastest kernel in geometric mean."
         )
     return "\n".join(lines)
 

@@ -33,7 +33,7 @@ from benchmarks._selection import attention, judge, rank
 from benchmarks._timing import WARM_UP_ROUNDS, Stopwatch
 from benchmarks.gemm import parse_shape, workspace_of
 
-CANDIDATES = 9
+CANDIDATES = 16
 ROUNDS = 11
 KINDS = (("bfloat16", "rcr"), ("float16", "rrr"))
 COMMON = (
