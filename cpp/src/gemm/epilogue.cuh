@@ -183,17 +183,20 @@ struct Fragments {
   static constexpr int kLines = 2 * kRows, kValues = kRows * kCols * 16;  // lines of 8 rows, one a quad
 
   float (&x)[kValues];
-  std::int64_t batch, row, col, n;  // row: the lane's first; col: the warp's
-  int rows;                         // from there to the end
+  std::int64_t batch, first_row, col, n;  // of the warp
+  int rows;                               // from the lane's first to the end, of D or of these
 
   __device__ __forceinline__ Fragments(float (&x)[kValues], std::int64_t batch, std::int64_t first_row, std::int64_t row_end,
                                        std::int64_t first_col, std::int64_t n)
       : x(x),
         batch(batch),
-        row(first_row + threadIdx.x % 32 / 4),
+        first_row(first_row),
         col(first_col),
         n(n),
-        rows(static_cast<int>(min(row_end - row, std::int64_t{16 * kRows}))) {}
+        rows(static_cast<int>(min(row_end - first_row, std::int64_t{16 * kRows})) - static_cast<int>(threadIdx.x % 32 / 4)) {
+  }
+
+  __device__ __forceinline__ std::int64_t row() const { return first_row + threadIdx.x % 32 / 4; }
 
   /// Where value i of column pair j in piece c of a line is.
   __device__ __forceinline__ static constexpr int at(int line, int c, int j, int i) {
@@ -213,7 +216,7 @@ struct Fragments {
     const RowVectors v(m, batch);
     const bool there = m.data != nullptr;
     if (there && v.type == DType::f32) {
-      const float* v_line = static_cast<const float*>(v.data) + row * v.ld + col + 2 * quad;
+      const float* v_line = static_cast<const float*>(v.data) + row() * v.ld + col + 2 * quad;
 #pragma unroll
       for (int line = 0; line < kLines; ++line, v_line += 8 * v.ld) {
         if (8 * line >= rows) continue;
@@ -228,7 +231,7 @@ struct Fragments {
         }
       }
     } else if (there) {
-      const std::uint16_t* v_line = static_cast<const std::uint16_t*>(v.data) + row * v.ld + col + 8 * quad;
+      const std::uint16_t* v_line = static_cast<const std::uint16_t*>(v.data) + row() * v.ld + col + 8 * quad;
 #pragma unroll
       for (int line = 0; line < kLines; ++line, v_line += 8 * v.ld) {
 #pragma unroll
@@ -288,8 +291,9 @@ struct Fragments {
     float scale[kLines];
 #pragma unroll
     for (int line = 0; line < kLines; ++line)
-      scale[line] =
-          of_row.data != nullptr && 8 * line < rows ? __ldg(static_cast<const float*>(of_row.data) + row + 8 * line) : 1.0f;
+      scale[line] = of_row.data != nullptr && 8 * line < rows
+                        ? __ldg(static_cast<const float*>(of_row.data) + row() + 8 * line)
+                        : 1.0f;
 #pragma unroll
     for (int j = 0; j < 4 * kCols; ++j) {
 #pragma unroll
@@ -321,7 +325,7 @@ struct DirectStore {
     const auto at = from.at;
     if (d.type == DType::f32) {
       // The pairs of a quad fill a 32-byte sector as they are.
-      float* d_line = static_cast<float*>(d.data) + from.row * d.ld + from.col + 2 * quad;
+      float* d_line = static_cast<float*>(d.data) + from.row() * d.ld + from.col + 2 * quad;
 #pragma unroll
       for (int line = 0; line < from.kLines; ++line, d_line += 8 * d.ld) {
         if (8 * line >= from.rows) continue;
@@ -334,7 +338,7 @@ struct DirectStore {
       }
     } else {
       // The lanes of a quad transpose their pairs of columns, so that each writes 16 bytes and a warp 8 rows of 64.
-      std::uint16_t* d_line = static_cast<std::uint16_t*>(d.data) + from.row * d.ld + from.col + 8 * quad;
+      std::uint16_t* d_line = static_cast<std::uint16_t*>(d.data) + from.row() * d.ld + from.col + 8 * quad;
 #pragma unroll
       for (int line = 0; line < from.kLines; ++line, d_line += 8 * d.ld) {
 #pragma unroll

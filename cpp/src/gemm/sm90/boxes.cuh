@@ -89,20 +89,20 @@ struct BoxStore {
     if (d.type == DType::f32) {
 #pragma unroll
       for (int c = 0; c < kCols; ++c) {
-        send(x.row, x.col + 32 * c,
+        send(x.first_row, x.col + 32 * c,
              [&](char* box) { stage_32_bits(reinterpret_cast<const float (&)[16]>(x.x[c * 16]), box, first); });
       }
     } else {
 #pragma unroll
       for (int c = 0; c < kCols; c += 2) {
-        send(x.row, x.col + 32 * c,
+        send(x.first_row, x.col + 32 * c,
              [&](char* box) { stage_16_bits(reinterpret_cast<const float (&)[32]>(x.x[c * 16]), d.type, box, first); });
       }
     }
   }
 
  private:
-  /// `row`: of the lane's first values.
+  /// `row`: the warp's first.
   template <typename Stage>
   __device__ __forceinline__ void send(std::int64_t row, std::int64_t col, const Stage& stage) const {
     char* box = boxes + filled++ % 2 * box_bytes;
@@ -113,10 +113,9 @@ struct BoxStore {
     sync_warpgroup();
     stage(box);
     if (!by_tma) {
-      const std::int64_t first_row = row - threadIdx.x % 32 / 4;
       const int bytes = d.type == DType::f32 ? 4 : 2;
-      copy_lines(box + threadIdx.x % 128 / 32 * 16 * 128, static_cast<char*>(d.data) + (first_row * d.ld + col) * bytes,
-                 d.ld * bytes, static_cast<int>(min(row_end - first_row, std::int64_t{16})),
+      copy_lines(box + threadIdx.x % 128 / 32 * 16 * 128, static_cast<char*>(d.data) + (row * d.ld + col) * bytes,
+                 d.ld * bytes, static_cast<int>(min(row_end - row, std::int64_t{16})),
                  static_cast<int>(min((n - col) * bytes, std::int64_t{128})));
       return;
     }
