@@ -214,6 +214,7 @@ struct Fragments {
   __device__ __forceinline__ void with(const Matrix& m, const F& f) {
     const int lane = threadIdx.x % 32, quad = lane % 4;
     const RowVectors v(m, batch);
+    // Asked in each branch: after an early return the compiler joins the branches' ends, which spills 328 bytes.
     const bool there = m.data != nullptr;
     if (there && v.type == DType::f32) {
       const float* v_line = static_cast<const float*>(v.data) + row() * v.ld + col + 2 * quad;
