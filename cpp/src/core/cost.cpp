@@ -5,7 +5,7 @@ namespace {
 
 /// Measured on an H200, of which other cards have their share: of their own clock and bandwidth, as the driver tells them.
 constexpr double h200_clock = 1.98e9, h200_memory_bandwidth = 4.916736e12;
-constexpr DeviceCosts h200 = {1.7e9, 3.9e12, 84e9, 1.4e-6, 2.5e-6, 4096, 0.61, 160, 80, std::size_t{16} << 20};
+constexpr DeviceCosts h200 = {1.7e9, 3.9e12, 84e9, 1.3e-6, 2.5e-6, 4096, 0.61, 160, 80, std::size_t{16} << 20};
 
 }  // namespace
 

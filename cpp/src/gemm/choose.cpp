@@ -270,11 +270,12 @@ Work work_of(const Kernel& k, const GemmDescriptor& g, const Setting& s, int spl
   // A cluster is scheduled whole, with tiles outside D if need be.
   w.tiles = up(g.m, k.tile_m * k.cluster_m) * k.cluster_m * up(g.n, k.tile_n * k.cluster_n) * k.cluster_n *
             static_cast<double>(g.batch) * std::max(split, 1);
-  w.resident = std::clamp(std::ceil(w.tiles / s.sms), 1.0, static_cast<double>(resident_blocks(k, s.device)));
-  // Blocks of a cluster share a GPC, in which some SMs are left over: 252 blocks in clusters of 3 take two waves on 132 SMs with
+  const auto most = static_cast<double>(resident_blocks(k, s.device));
+  w.resident = std::clamp(std::ceil(w.tiles / s.sms), 1.0, most);
+  // Blocks of a cluster share a GPC, in which some room is left over: 252 blocks in clusters of 3 take two waves on 132 SMs with
   // room for two each (H200).
-  constexpr double filled_by_clusters = 0.94;
-  w.waves = std::ceil(w.tiles / (w.resident * s.sms * (k.slices_meet && split > 1 ? filled_by_clusters : 1)));
+  const double filled = k.slices_meet && split > 1 && w.resident == most ? 0.94 : 1;
+  w.waves = std::ceil(w.tiles / (w.resident * s.sms * filled));
   w.flop = 2.0 * k.tile_m * k.tile_n * w.factors * std::ceil(w.k / k.tile_k) * k.tile_k;
   w.a_rows = static_cast<double>(std::min<int64_t>(g.m, k.tile_m));
   w.b_rows = static_cast<double>(w.factors * std::min<int64_t>(g.n, k.tile_n));
