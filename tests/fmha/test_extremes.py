@@ -13,7 +13,7 @@ import torch
 
 import cutplan
 from tests.fmha.oracle import attention
-from tests.fmha.problems import SERVED, TORCH, Case, Problem, generator
+from tests.fmha.problems import SERVED, TORCH, Case, Problem, generator, is_backward, report
 from tests.oracle import Reference, complaint
 
 Results = dict[str, torch.Tensor]
@@ -126,6 +126,30 @@ def test_equal_scores_share_evenly(device: str, operand: str, keys: int, seed: i
     even = replace(even, scores=size[held].abs().clamp(max=2.0**13).view(-1, 1, 1, 1).expand_as(even.exact))
     guarantee = problem.select_backward(deterministic=True).precision_guarantee
     assert complaint(written["dv"][held], even, guarantee, "dv") is None
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("operand", ["float16", "bfloat16"])
+def test_splits_of_equal_scores_weigh_what_they_hold(operand: str, seed: int) -> None:
+    """Splits of unequal numbers of keys, put together at any score: O is the mean of v."""
+    source = generator("cuda", seed)
+    size = sizes(operand, source)
+    problem = Problem(Case(5, 300, batch=len(size), heads=1, dtype=operand), "cuda", source)
+    exact_scores(problem, size)
+    v = problem.v.double()
+    mean = share(v.mean(2, keepdim=True).expand_as(problem.q), v.abs().mean(2, keepdim=True))
+    properties, descriptor = cutplan.device_properties("cuda"), problem.descriptor()
+    names = [
+        name
+        for name in (f"{sku.name}.k3" for sku in cutplan.fmha_registry() if not is_backward(sku))
+        if cutplan.fmha_kernels(descriptor, properties, cutplan.PlanPreference(kernel=name))
+    ]
+    assert names
+    failures = []
+    for name in names:
+        plan = problem.select(kernel=name)
+        failures.append(complaint(problem.run(plan)["o"], mean, plan.precision_guarantee, name))
+    report([failure for failure in failures if failure])
 
 
 @pytest.mark.parametrize("device, operand", SERVED)

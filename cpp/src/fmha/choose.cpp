@@ -318,7 +318,7 @@ double Forward::predict(const Kernel& k, const FmhaDescriptor& g, const Setting&
   const double seconds = launch_seconds(s, blocks, resident, longest * pair, mean * pair);
   if (split == 1) return seconds;
   const double partial =
-      heads * static_cast<double>(queries_of_one(g)) * static_cast<double>(g.dim_v + 1) * sizeof(float) * split;
+      heads * static_cast<double>(queries_of_one(g)) * static_cast<double>(g.dim_v + 2) * sizeof(float) * split;
   return seconds + s.costs.launch + 2 * partial / s.costs.memory_bandwidth + split * 20e-9;
 }
 

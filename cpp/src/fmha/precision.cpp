@@ -72,7 +72,7 @@ double score_error(const Arithmetic& a, const FmhaDescriptor& g) {
 }
 
 /// Of the softmax's denominator, besides that of the scores. Rescaling it multiplies once for each tile that raises the
-/// maximum, by a factor that is itself a weight.
+/// maximum, by a factor that is itself a weight; so does a split's share of the keys.
 double denominator_error(const Arithmetic& a, const Kernel& k, int splits, int64_t keys) {
   const double tiles = a.host ? 0 : std::ceil(static_cast<double>(keys) / k.tile_n) + 1;
   const double terms = a.host ? static_cast<double>(host_sum_roundings(keys)) : static_cast<double>(keys);
@@ -91,11 +91,6 @@ Errors forward_errors(const Arithmetic& a, const Kernel& k, int splits, const Fm
       a.weight + a.operand);
   e.steps = both_errors(e.steps, std::expm1(2 * g.softcap * a.tanh));
   e.scores = 2 * score_error(a, g);
-  if (splits > 1) {
-    // Shares are weighed by their own LSE, rounded, against the largest.
-    e.steps = both_errors(e.steps, 2 * logarithm + 8 * a.unit * std::log1p(static_cast<double>(keys)));
-    e.scores += 8 * a.unit;
-  }
   return e;
 }
 

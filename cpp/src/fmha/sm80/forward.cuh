@@ -58,8 +58,8 @@ struct ForwardGrid {
   std::uint32_t row_tiles;      // of one head; packed: an upper bound for all sequences together
   std::uint32_t heads_at_once;  // whose K and V fit into L2 together
   std::uint32_t splits;
-  float* partial_o;    // splits > 1: [splits, rows, dim_v rounded up to 4], normalised; then
-  float* partial_lse;  // [splits, rows], base 2
+  float* partial_o;      // splits > 1: [splits, rows, dim_v rounded up to 4], normalised; then
+  float2* partial_rows;  // [splits, rows]: maximum in base 2, sum. Their LSE would lose the sum to a large maximum.
   std::int64_t rows;
 };
 
@@ -340,10 +340,11 @@ __device__ __forceinline__ std::uint32_t store(const Problem& p, const ForwardGr
       o[r / 2][j][r % 2 * 2 + 1] *= factor;
     }
     const bool writes = lane % 4 == 0 && rows.first + r / 2 * 16 + r % 2 * 8 + lane / 4 < rows.all;
-    const float lse = empty ? -INFINITY : row_max[r] + log2_approx(row_sum[r]);
     if (split) {
-      if (writes) grid.partial_lse[tile.split * grid.rows + row_index(p, s, tile.batch, head, i)] = lse;
+      if (writes)
+        grid.partial_rows[tile.split * grid.rows + row_index(p, s, tile.batch, head, i)] = {row_max[r], row_sum[r]};
     } else if (writes && p.lse != nullptr) {
+      const float lse = empty ? -INFINITY : row_max[r] + log2_approx(row_sum[r]);
       p.lse[tile.batch * p.lse_batch + head * p.lse_head + s.first_q + i] = lse * kLn2;
     }
   }
@@ -748,7 +749,7 @@ __global__ __launch_bounds__(128, 10) void sm80_fmha_combine(const __grid_consta
   const std::int64_t batch = p.cu_seqlens_q == nullptr ? batch_head / p.heads : 0, head = batch_head - batch * p.heads;
   float largest = kNoMaximum;
   for (std::uint32_t split = lane; split < grid.splits; split += 32)
-    largest = fmaxf(largest, grid.partial_lse[split * grid.rows + row]);
+    largest = fmaxf(largest, grid.partial_rows[split * grid.rows + row].x);
   largest = reduce_lanes(largest, [](float x, float y) { return fmaxf(x, y); });
   float sum = 0, farthest = fabsf(largest);
   if (p.sink != nullptr) {
@@ -761,7 +762,8 @@ __global__ __launch_bounds__(128, 10) void sm80_fmha_combine(const __grid_consta
   float4 o[kVectors] = {};
   for (std::uint32_t split = 0; split < grid.splits; ++split) {
     const std::int64_t index = split * grid.rows + row;
-    const float weight = exp2_approx(grid.partial_lse[index] - largest);
+    const float2 of_split = grid.partial_rows[index];
+    const float weight = exp2_approx(of_split.x - largest) * of_split.y;
     if (weight == 0) continue;  // a split that saw no key
     sum += weight;
 #pragma unroll
@@ -805,7 +807,7 @@ __global__ __launch_bounds__(128, 10) void sm80_fmha_combine(const __grid_consta
 inline std::int64_t all_rows(const FmhaDescriptor& g) { return (g.varlen ? 1 : g.batch) * g.heads * g.seq_q; }
 
 inline std::size_t workspace_forward(const Kernel&, const FmhaDescriptor& g, int splits) {
-  return splits > 1 ? static_cast<std::size_t>(all_rows(g)) * splits * ((g.dim_v + 3) / 4 * 4 + 1) * sizeof(float) : 0;
+  return splits > 1 ? static_cast<std::size_t>(all_rows(g)) * splits * ((g.dim_v + 3) / 4 * 4 + 2) * sizeof(float) : 0;
 }
 
 template <typename Config>
@@ -826,7 +828,8 @@ void run_forward(const Kernel&, const Problem& p, const Launch& launch) {
   grid.splits = static_cast<std::uint32_t>(launch.splits);
   grid.rows = packed_batch * p.heads * p.seq_q;
   grid.partial_o = static_cast<float*>(launch.workspace);
-  if (launch.splits > 1) grid.partial_lse = grid.partial_o + grid.rows * launch.splits * ((p.dim_v + 3) / 4 * 4);
+  if (launch.splits > 1)
+    grid.partial_rows = reinterpret_cast<float2*>(grid.partial_o + grid.rows * launch.splits * ((p.dim_v + 3) / 4 * 4));
   const auto kernel = any          ? sm80_fmha_forward<Config, Scores::any>
                       : short_bias ? sm80_fmha_forward<Config, Scores::bias>
                                    : sm80_fmha_forward<Config, Scores::scale>;
