@@ -212,7 +212,8 @@ GemmDescriptor describe(const GemmArguments& args, const Epilogue& epilogue) {
   g.bias = args.bias.dtype;
   g.residual = args.residual.dtype;
   g.aux = args.aux.dtype;
-  const bool a_row = reads_row_major(args.a), b_row = reads_row_major(args.b);
+  // Where both orders fit, that which kernels with a gate read.
+  const bool a_row = reads_row_major(args.a), b_row = reads_row_major(args.b, epilogue.gate != Gate::interleaved);
   // Where both orders fit D, what has to be ordered as D is decides.
   bool d_row = true;
   for (const TensorView* t : {&args.aux, &args.residual, &args.c, &args.d}) {
@@ -263,8 +264,8 @@ GroupedGemmDescriptor describe(const GroupedGemmArguments& args, const Epilogue&
   g.b = args.b.dtype;
   g.d = args.d.present() ? args.d.dtype : g.a;
   g.bias = args.bias.dtype;
-  // Where both orders fit, that which kernels with groups read.
-  const bool a_row = reads_row_major(args.a, over_m), b_row = reads_row_major(args.b);
+  // Where both orders fit, that which kernels with groups, and with a gate, read.
+  const bool a_row = reads_row_major(args.a, over_m), b_row = reads_row_major(args.b, epilogue.gate != Gate::interleaved);
   if (over_m && !a_row) throw Unsupported("operand a: row-major required; pass a contiguous copy");
   if (!over_m && a_row) {
     throw Unsupported(
