@@ -74,10 +74,11 @@ struct WideConfig {
       kWide || kSimt ? kWarpM * kPitch * static_cast<int>(sizeof(Element)) : staging_bytes, (kWarpsK - 1) * kSumsBytes);
   static constexpr int kSharedMemory = std::max(kSlotBytes * kStages, kStagingBytes * kWarpsM * kWarpsN);
   // Warps with 8 KiB of sums take up to 255 registers, so that 8 of them fill an SM; so do those with 4 KiB and as many
-  // totals or fragments for CUDA cores, and with float64, whose epilogue would spill. Others take half.
+  // totals or fragments for CUDA cores, and with float64, whose epilogue would spill. Others take half; but with no more
+  // blocks than the 228 KiB of an SM hold, of which each takes 1 for the system, registers have no other use.
   static constexpr int kWarpsOnSm =
       kWide || kSumsBytes >= 8192 || (kSumsBytes >= 4096 && (kMath == Math::tf32x3 || kSimt)) ? 8 : 16;
-  static constexpr int kBlocksOnSm = kWarpsOnSm / (kThreads / 32);
+  static constexpr int kBlocksOnSm = std::min(kWarpsOnSm / (kThreads / 32), 228 * 1024 / (kSharedMemory + 1024));
   static_assert(kWarpN % 32 == 0 && kWarpM % 16 == 0 && kStages >= 3 && kBlocksOnSm >= 1);
   static_assert(kBlocksK >= 2 && (kBlocksK & (kBlocksK - 1)) == 0);
 };
