@@ -237,6 +237,9 @@ def test_describe_reads_every_operand() -> None:
         assert cutplan.describe(a, b, d, **operands).epilogue == cutplan.Epilogue(**epilogue)  # type: ignore[arg-type]
     halves = cutplan.describe(a, b, torch.empty(4, 3), gate="interleaved")
     assert (halves.n, halves.epilogue.gate) == (3, "interleaved")
+    # A B without elements fits both orders: as it says itself, and with such a gate as every kernel reads it.
+    nothing = torch.ones(4, 0), torch.ones(0, 6), torch.empty(4, 3)
+    assert str(cutplan.describe(*nothing, gate="interleaved").layout) == "rcr"
     types = cutplan.describe(a, b, d, c=double, residual=double, aux=double, aux_mode="store")
     assert types.c is types.residual is types.aux is cutplan.DType.float64 and types.bias is None
     assert str(cutplan.describe(a, b, d.T.contiguous().T).layout) == "rrc"
