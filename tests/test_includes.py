@@ -11,7 +11,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 CPP = ROOT / "cpp"
-FAMILIES = ("gemm", "fmha")
+FAMILIES = sorted({header.parent.name for header in (CPP / "src").glob("*/family.hpp")} - {"core"})
 FRAMEWORKS = {"torch", "jax", "cupy", "numpy"}
 
 # Headers of others, and the files that may include them.
