@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import pathlib
+import re
 import sys
 
 import machine_code
@@ -25,8 +26,8 @@ PROMISES = {
     "sm90": ("HGMMA", {"sm_90a"}, set()),
 }
 
-# Units that multiply otherwise: float64 on tensor cores, IEEE float32 on CUDA cores.
-OTHERWISE = {"gemm/sm80/f64": "DMMA", "gemm/sm90/f64": "DMMA", "gemm/sm80/f32_strict": "FFMA"}
+# Units that multiply otherwise, by their whole label: float64 on tensor cores, IEEE float32 on CUDA cores.
+OTHERWISE = {r"gemm/sm\d\d/f64(_\w+)?": "DMMA", r"gemm/sm\d\d/f32_strict(_\w+)?": "FFMA"}
 
 # Entries without a matrix instruction: passes around the products, and attention on CUDA cores.
 WITHOUT_MATRIX_INSTRUCTION = (*sass.HELPERS, "CudaCores")
@@ -41,7 +42,7 @@ def shown(entry: sass.Entry) -> str:
 
 
 def instruction_of(label: str, sku: str) -> str:
-    return OTHERWISE.get(label, PROMISES[sku][0])
+    return next((i for units, i in OTHERWISE.items() if re.fullmatch(units, label)), PROMISES[sku][0])
 
 
 def check_unit(unit: sass.Unit) -> list[str]:

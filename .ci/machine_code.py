@@ -148,12 +148,13 @@ class Matcher:
             if function.endswith(f"_{schedule}"):
                 fields["kSchedule"] = schedule
         family = unit.label.split("/")[0]
-        op = family if family == "gemm" or "forward" in function else f"{family}_backward"
+        passes = family == "fmha"  # an entry is of one of them, and named after what it does there
+        op = f"{family}_backward" if passes and "forward" not in function else family
         of_unit = (sku for sku in self._skus if str(sku.arch) == unit.sku and sku.op == op)
         fits = [sku for sku in of_unit if _agrees(sku, fields)]
         if len(fits) != 1:
             raise ValueError(f"{len(fits)} kernels of the registry fit it")
-        part = family if family == "gemm" else function.split("_")[-1]
+        part = function.split("_")[-1] if passes else family
         if rest and part != "dbias":
             value = self._value(rest)
             part = {True: "options", False: "plain"}[value] if isinstance(value, bool) else str(value)
@@ -183,8 +184,9 @@ def _agrees(sku: KernelSku, fields: dict[str, Any]) -> bool:
     return all(own.get(name, value) == value for name, value in fields.items())
 
 
-# The entry that a kernel is known by: without options; backward in float32 and float64 the larger one.
-LEADS = ("gemm", "scale", "plain", "forward", "dkv")
+# The entry that a kernel is known by, if its family has more than one: without options; backward in float32
+# and float64 the larger one.
+LEADS = ("scale", "plain", "forward", "dkv")
 
 
 Tables = dict[tuple[str, str, str], list[Row]]  # by family, SKU folder and build
@@ -215,10 +217,10 @@ def match(units: Iterable[sass.Unit], skus: Sequence[KernelSku]) -> tuple[Tables
     for (family, folder, arch), table in sorted(found.items()):
         rows = tables[family, folder, arch] = []
         for sku in skus:
-            if sku.category != _category(family) or str(sku.arch) != folder:
+            if not _is_of(sku, family) or str(sku.arch) != folder:
                 continue
             parts = dict(table.get(sku.name, {}))
-            lead = next((part for part in LEADS if part in parts), None)
+            lead = next((part for part in (family, *LEADS) if part in parts), None)
             if lead is None:
                 problems.append(f"{family}/{folder} {arch}: no entry of {sku.name}")
             else:
@@ -226,8 +228,9 @@ def match(units: Iterable[sass.Unit], skus: Sequence[KernelSku]) -> tuple[Tables
     return tables, problems
 
 
-def _category(family: str) -> str:
-    return {"gemm": "matmul", "fmha": "attention"}[family]
+def _is_of(sku: KernelSku, family: str) -> bool:
+    """Ops are named after their family: fmha, fmha_backward."""
+    return sku.op == family or sku.op.startswith(f"{family}_")
 
 
 # ---- speeds ----
@@ -399,7 +402,7 @@ def _section(rows: list[Row], arch: str, best: dict[tuple[str, bool], Speed]) ->
 
 
 def _title(family: str, folder: str, arch: str) -> str:
-    name = {"gemm": "Matrix products", "fmha": "Attention"}[family]
+    name = {"gemm": "Matrix products", "fmha": "Attention"}.get(family, family)
     return f"## {name}: {folder} kernels, built for {arch}"
 
 
@@ -503,8 +506,8 @@ def registry() -> list[KernelSku]:
     lacking = [str(arch) for arch in cutplan.Arch if str(arch) not in cutplan.built_architectures()]
     if lacking:
         sys.exit(f"machine_code: the installed cutplan lacks {', '.join(lacking)}: make machine_code")
-    every = (*cutplan.gemm_registry(), *cutplan.fmha_registry())
-    return [sku for sku in every if str(sku.arch) != "host"]
+    registries = [getattr(cutplan, name) for name in cutplan.__all__ if name.endswith("_registry")]
+    return [sku for every in registries for sku in every() if str(sku.arch) != "host"]
 
 
 def write(units: Iterable[sass.Unit]) -> list[str]:

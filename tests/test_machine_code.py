@@ -258,6 +258,24 @@ def test_every_kernel_needs_an_entry(machine_code: Any, sass: Any) -> None:
     assert "stranger" in problems[0] and "no entry of lacking" in problems[1]
 
 
+def test_a_further_family(machine_code: Any, sass: Any) -> None:
+    """One of which the page is told nothing: every kernel is one entry, and the folder is the heading."""
+    skus = [_sku("gemm.sm90.f16.a16"), _sku("scale.sm90.f16.a16", op="scale", category="elementwise")]
+    values = {"Element": "cutlass::half_t", "kTileM": "128", "kTileN": "128", "kStages": "4"}
+    enumerations = {"kLayout": "(cutplan::GemmLayout)0", "kSchedule": "(cutplan::gemm::sm90::Schedule)0"}
+    entry = _entry(
+        machine_code, sass, "gemm::sm90::sm90_gemm", "Config", kGated="false", **values, **enumerations
+    )
+    entry.demangled = entry.demangled.replace("gemm::sm90::sm90_gemm<", "scale::sm90::sm90_scale<")
+    entry.name, entry.main_loop = entry.demangled, sass.Loop({"matrix": 1}, 0)
+    tables, problems = machine_code.match(
+        [sass.Unit("scale/sm90/f16", "sm90", {"sm_90a": {entry.name: entry}}, set())], skus
+    )
+    assert not problems and list(tables) == [("scale", "sm90", "sm_90a")]
+    assert [row.sku.name for row in tables["scale", "sm90", "sm_90a"]] == ["scale.sm90.f16.a16"]
+    assert machine_code._title("scale", "sm90", "sm_90a") == "## scale: sm90 kernels, built for sm_90a"
+
+
 # ---- speeds
 
 
@@ -274,3 +292,22 @@ def test_best_speeds_are_read_off_the_results(machine_code: Any) -> None:
     best = machine_code.speeds({name: 1000.0})
     assert best[name, False].fraction == pytest.approx(max(rates) / 1000)
     assert {n for n, _ in best} == {name}
+
+
+# ---- the audit
+
+
+def test_the_instruction_that_a_unit_promises(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(CI)
+    instruction_of = importlib.import_module("audit").instruction_of
+    for unit, instruction in {
+        "gemm/sm80/f16_large": "HMMA",
+        "gemm/sm80/f32_tf32x3": "HMMA",
+        "gemm/sm80/f32_strict": "FFMA",
+        "gemm/sm80/f64": "DMMA",
+        "gemm/sm80/f64_small": "DMMA",
+        "gemm/sm90/f64": "DMMA",
+        "gemm/sm90/f32": "HGMMA",
+        "fmha/sm80/wide_kernels": "HMMA",
+    }.items():
+        assert instruction_of(unit, unit.split("/")[1]) == instruction, unit
