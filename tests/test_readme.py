@@ -11,6 +11,7 @@ import subprocess
 import sys
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 
 import cutplan
@@ -182,6 +183,14 @@ def test_other_limits() -> None:
 
     with pytest.raises(cutplan.ExportRefused, match="detach"):
         cutplan.matmul(torch.ones(2, 2, requires_grad=True), torch.ones(2, 2))
+
+
+def test_the_refusal_that_the_page_shows() -> None:
+    a, b, d = (np.ones((512, 512), np.float16) for _ in range(3))
+    problem = cutplan.GemmDescriptor(m=512, n=512, k=512, a="float16", layout="rcr")
+    with pytest.raises(cutplan.LayoutMismatch) as refusal:
+        cutplan.GemmPlan.select(problem, "cpu").run(a, b, d)
+    assert str(refusal.value) in " ".join(README.read_text().split())
 
 
 def test_the_driver_that_a_build_needs_is_that_of_its_compiler() -> None:
