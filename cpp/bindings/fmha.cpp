@@ -112,7 +112,7 @@ template <>
 struct Face<FmhaBackwardPlan> : AttentionFace {
   using A = FmhaBackwardArguments;
   static constexpr char name[] = "FmhaBackwardPlan", call[] = "fmha_backward", result_type_name[] = "grad_dtype";
-  static constexpr const char* describe = nullptr;
+  static constexpr char describe[] = "";
   static constexpr const auto& operands = fmha::backward_operands;
   static constexpr auto scalars =
       std::make_tuple(field("scale", &FmhaArguments::scale), field("dropout_p", &FmhaArguments::dropout_p));

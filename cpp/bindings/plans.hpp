@@ -25,7 +25,7 @@ namespace cutplan::bindings {
 /// What the bindings have to be told of a plan beside its table. Specialised in the family's file:
 ///   name, family       "GemmPlan"; the kernels that it chooses among: "gemm"
 ///   call, kernels      in whose names functions of the module end and begin: "gemm" of call_gemm; "gemm_kernels"
-///   describe           name of the function that describes; null: there is none
+///   describe           name of the function that describes; "": there is none
 ///   operands           the table
 ///   scalars, options   fields of Arguments; of Options, which holds what tensors do not tell a descriptor
 ///   like, result       the operand that a call's results resemble; the one that the caller may give as `out`
@@ -66,7 +66,7 @@ class Calls<P, std::index_sequence<I...>, std::index_sequence<S...>, std::index_
     nb::class_<P> plan(m, F::name, doc);
     bind_plan(plan, run_doc);
     bind_state(plan);
-    if constexpr (F::describe != nullptr) {
+    if constexpr (F::describe[0] != 0) {
       def(m, F::describe, &describe_operands, std::tuple_cat(operand_arguments(), option_arguments()),
           "(" + operand_parameters(true) + option_parameters() + ") -> " + class_of<Descriptor>(), describe_doc);
     }
