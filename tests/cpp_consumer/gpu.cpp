@@ -87,7 +87,7 @@ bool attend(std::int64_t seq_q, std::int64_t seq_k, std::int64_t dim, std::int64
   const DeviceArray<T> memory(problem.memory);
   const DeviceArray<float> lse(problem.lse);
   const auto arguments = problem.arguments(memory.data(), lse.data(), device);
-  run(forward, arguments.forward);
+  run(forward, arguments);
   run(backward, arguments);
   problem.memory = memory.to_host();
   problem.lse = lse.to_host();

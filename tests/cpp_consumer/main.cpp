@@ -60,7 +60,7 @@ bool attend(std::int64_t seq_q, std::int64_t seq_k, std::int64_t dim, std::int64
   const auto forward = cutplan::FmhaPlan::select(problem.descriptor().forward, host);
   const auto backward = cutplan::FmhaBackwardPlan::select(problem.descriptor(), host);
   const auto arguments = problem.arguments(problem.memory.data(), problem.lse.data(), host);
-  run(forward, arguments.forward);
+  run(forward, arguments);
   run(backward, arguments);
   return report(problem, forward, backward);
 }
@@ -166,7 +166,7 @@ int check_errors(std::uint64_t seed) {
   const auto backward = cutplan::FmhaBackwardPlan::select(attention.descriptor(), host);
   const auto arguments = attention.arguments(attention.memory.data(), attention.lse.data(), host);
   failures += !throws<cutplan::ShapeMismatch>("wrong head count", "operand k", [&] {
-    cutplan::FmhaArguments bad = arguments.forward;
+    cutplan::FmhaArguments bad = arguments;
     bad.k.shape[1] += 1;
     run(forward, bad);
   });
@@ -174,7 +174,7 @@ int check_errors(std::uint64_t seed) {
     std::printf("refused attention: FAILED: the output was written to\n");
     ++failures;
   }
-  run(forward, arguments.forward);
+  run(forward, arguments);
   run(backward, arguments);
   failures += !report(attention, forward, backward);
   return failures;
