@@ -4,6 +4,8 @@
 #include <cuda_runtime_api.h>
 
 #include <cstddef>
+#include <mutex>
+#include <shared_mutex>
 
 #include "core/text.hpp"
 #include "cutplan/error.hpp"
@@ -30,6 +32,28 @@ template <typename... Parameters>
 void load_kernel(void (*kernel)(Parameters...)) {
   cudaFuncAttributes attributes;
   check_cuda(cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(kernel)), "cudaFuncGetAttributes");
+}
+
+/// Asks the runtime what a thread may still want to know while the process ends, when what the runtime keeps goes: not from then
+/// on, and what is being asked is waited for.
+template <typename Question>
+cudaError_t ask_runtime(const Question& question) {
+  struct Gate {
+    std::shared_mutex mutex;
+    bool closed = false;
+  };
+  static Gate& gate = *new Gate;  // never destroyed
+  const std::shared_lock lock(gate.mutex);
+  if (gate.closed) return cudaErrorCudartUnloading;
+  const cudaError_t status = question();
+  if (status != cudaSuccess) cudaGetLastError();
+  static const struct AtEnd {
+    ~AtEnd() {
+      const std::unique_lock closing(gate.mutex);
+      gate.closed = true;
+    }
+  } at_end;  // made after the runtime's own objects, it goes before them
+  return status;
 }
 
 /// Makes `device` current for a scope.

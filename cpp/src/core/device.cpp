@@ -55,7 +55,8 @@ cudaError_t ask(CudaDevices& devices) {
 std::string reason(cudaError_t status) {
   if (status == cudaErrorNoDevice) return "the machine has no CUDA device, or CUDA_VISIBLE_DEVICES hides them";
   int driver = 0;
-  if (status == cudaErrorInsufficientDriver && cudaDriverGetVersion(&driver) == cudaSuccess) {
+  if (status == cudaErrorCudartUnloading) return "the process ends";
+  if (status == cudaErrorInsufficientDriver && ask_runtime([&] { return cudaDriverGetVersion(&driver); }) == cudaSuccess) {
     // Without a driver the runtime says that it is too old.
     if (driver == 0) return "the machine has no NVIDIA driver (libcuda.so.1 is not found)";
     const auto version = [](int v) { return text(v / 1000, ".", v % 1000 / 10); };
@@ -70,9 +71,8 @@ const CudaDevices* cuda_devices(std::string* why_not = nullptr) {
   static Remembered<CudaDevices>& devices = *new Remembered<CudaDevices>;
   return devices.get([&]() -> std::optional<CudaDevices> {
     CudaDevices found;
-    const cudaError_t status = ask(found);
+    const cudaError_t status = ask_runtime([&] { return ask(found); });
     if (status == cudaSuccess) return found;
-    cudaGetLastError();
     if (why_not != nullptr) *why_not = reason(status);
     return std::nullopt;
   });

@@ -186,8 +186,7 @@ int driver_version(int compute_capability) {
   static Remembered<int>& version = *new Remembered<int>;
   const int* known = version.get([]() -> std::optional<int> {
     int v = 0;
-    if (cudaDriverGetVersion(&v) == cudaSuccess && v > 0) return v;
-    cudaGetLastError();
+    if (ask_runtime([&] { return cudaDriverGetVersion(&v); }) == cudaSuccess && v > 0) return v;
     return std::nullopt;
   });
   return known == nullptr ? 0 : *known;
