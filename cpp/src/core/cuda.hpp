@@ -3,6 +3,8 @@
 
 #include <cuda_runtime_api.h>
 
+#include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <mutex>
 #include <shared_mutex>
@@ -35,12 +37,12 @@ void load_kernel(void (*kernel)(Parameters...)) {
 }
 
 /// Asks the runtime what a thread may still want to know while the process ends, when what the runtime keeps goes: not from then
-/// on, and what is being asked is waited for.
+/// on, and what is being asked is waited for, but no longer than a second: in the child of a fork nobody may be left to answer.
 template <typename Question>
 cudaError_t ask_runtime(const Question& question) {
   struct Gate {
-    std::shared_mutex mutex;
-    bool closed = false;
+    std::shared_timed_mutex mutex;
+    std::atomic<bool> closed{false};
   };
   static Gate& gate = *new Gate;  // never destroyed
   const std::shared_lock lock(gate.mutex);
@@ -49,7 +51,7 @@ cudaError_t ask_runtime(const Question& question) {
   if (status != cudaSuccess) cudaGetLastError();
   static const struct AtEnd {
     ~AtEnd() {
-      const std::unique_lock closing(gate.mutex);
+      const std::unique_lock closing(gate.mutex, std::chrono::seconds(1));
       gate.closed = true;
     }
   } at_end;  // made after the runtime's own objects, it goes before them
