@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _HEADER = """\
 // What was measured on devices that cutplan knows: the lowest layer of the tuning table, which corrects the
-// cost model there. Written by `python -m cutplan tune --export cpp/src/core/measured.hpp`, on the device.
+// cost model there. Written by `python -m cutplan tune --export`: docs/tuning.md says how.
 #pragma once
 
 namespace cutplan {{

@@ -6,7 +6,8 @@
 //   operands                       the table of core/operands.hpp
 //   op, kind, listing              how its kernels' names begin, what a kernel is chosen by, who lists them: in words
 //   tables                         of all units; is_of_op(kernel): whether it is for this descriptor at all
-//   check(descriptor)              refuses what no kernel could ever serve; resolve(descriptor) fills in defaults
+//   check(descriptor)              refuses what no kernel could ever serve; check(descriptor, preference) also what the caller
+//                                  insists on in vain; resolve(descriptor) fills in defaults
 //   request(resolved)              check_types(request, setting) refuses by the support table
 //   stem(kernel)                   its name without the op and the split
 //   plain_split(kernel), split_name(kernel, split), split_of(kernel, suffix)        ways to share out a sum, and their names
@@ -19,6 +20,7 @@
 //   write(key, request), write_options(key, request)           the problem as text
 //   describe(sku, kernel, split, request), precision(kernel, split, request)
 //   is_empty(request), alignment(request), multiplies(request)          for measuring
+//   problem(descriptor, selection, operands, arguments, places), run(selection, problem, arguments, site)     for a call
 #pragma once
 
 #include <algorithm>

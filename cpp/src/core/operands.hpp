@@ -183,8 +183,9 @@ using Places = std::array<Placed, most_operands>;
 CUTPLAN_API void check(const Operands& operands, const Views& views, Places& places);
 
 /// Of a family's table and a resolved descriptor.
-template <typename Table, typename Descriptor>
-Operands operands_of(const Table& table, const Descriptor& descriptor, Device device, int alignment) {
+template <typename Row, std::size_t kRows, typename Descriptor>
+Operands operands_of(const Row (&table)[kRows], const Descriptor& descriptor, Device device, int alignment) {
+  static_assert(kRows <= most_operands);
   Operands all;
   all.device = device;
   all.alignment = alignment;
