@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstdio>
 #include <cstring>
+#include <fstream>
 #include <mutex>
 #include <new>
 #include <optional>
@@ -22,6 +24,26 @@ namespace cutplan {
 namespace {
 
 using std::int64_t;
+
+/// Elements, or bytes beside operands, that no machine holds: sizes are counted up to here, so that sums and products of those
+/// of all operands still fit 64 bits.
+constexpr int64_t endless = int64_t{1} << 50;
+
+/// x y of counts up to 2^50 and 2^40.
+int64_t times(int64_t x, int64_t y) {
+  int64_t product;
+  return __builtin_mul_overflow(x, y, &product) ? endless : std::min(product, endless);
+}
+
+/// Bytes that can be had without swapping.
+std::size_t available_on_host() {
+  std::ifstream info("/proc/meminfo");
+  for (std::string line; std::getline(info, line);) {
+    unsigned long long kibibytes;
+    if (std::sscanf(line.c_str(), "MemAvailable: %llu", &kibibytes) == 1) return kibibytes * 1024;
+  }
+  return endless;  // the allocation tells
+}
 
 /// One block of host or device memory.
 class Block {
@@ -159,11 +181,12 @@ struct Stopwatch::Impl {
 
   std::size_t reserve(std::size_t size) {
     const std::size_t offset = bytes;
+    size = std::min<std::size_t>(size, 8 * endless);
     bytes += (size + workspace_alignment - 1) / workspace_alignment * workspace_alignment;
     return offset;
   }
 
-  /// Lays the dimensions out from the run, or the last, outwards; returns the number of elements.
+  /// Lays the dimensions out from the run, or the last, outwards; returns the number of elements, or `endless`.
   static int64_t lay_out(const Rule& rule, int alignment, TensorView& view) {
     view.dtype = rule.type;
     view.rank = rule.rank;
@@ -172,7 +195,7 @@ struct Stopwatch::Impl {
     const auto place = [&](int i) {
       view.shape[i] = rule.extents[i];
       view.strides[i] = step;
-      step *= std::max<int64_t>(rule.extents[i], 1);
+      step = times(step, std::max<int64_t>(rule.extents[i], 1));
     };
     place(run);
     if (rule.aligned)
@@ -183,16 +206,28 @@ struct Stopwatch::Impl {
     return step;
   }
 
-  void refuse_too_large() const {
+  std::size_t available() const {
 #if CUTPLAN_WITH_CUDA
-    if (device.type != DeviceType::cuda) return;
-    std::size_t available = 0, total = 0;
-    check_cuda(cudaMemGetInfo(&available, &total), "cudaMemGetInfo");
-    if (bytes <= available) return;
-    throw Unsupported(text("tune: measuring needs ", bytes, " bytes of memory on ", cutplan::describe(device),
-                           " for operands and workspace, and ", available,
-                           " are free; free some, or select with tune 'cached' or 'off'"));
+    if (device.type == DeviceType::cuda) {
+      std::size_t available = 0, total = 0;
+      check_cuda(cudaMemGetInfo(&available, &total), "cudaMemGetInfo");
+      return available;
+    }
 #endif
+    return available_on_host();
+  }
+
+  void allocate() {
+    const std::size_t free = available();
+    if (bytes <= free) {
+      try {
+        return void(block.emplace(device, bytes));
+      } catch (const std::bad_alloc&) {  // of what is free this process may not have all
+      }
+    }
+    throw Unsupported(text("tune: measuring needs ", bytes < endless ? text(bytes, " bytes") : "2^50 bytes or more",
+                           " of memory on ", cutplan::describe(device), " for operands and workspace, and ", free,
+                           " are free; free some, or select with tune 'cached' or 'off'"));
   }
 
   void fill(const Rule& rule, void* data, int64_t elements) const {
@@ -252,8 +287,7 @@ Stopwatch::Stopwatch(const Operands& operands, std::size_t workspace_bytes) : im
     places.push_back(place);
   }
   const std::size_t workspace = all.reserve(workspace_bytes), flush = all.reserve(all.flush_bytes);
-  all.refuse_too_large();
-  all.block.emplace(all.device, all.bytes);
+  all.allocate();
   all.workspace = all.block->data() + workspace;
   all.flush = all.block->data() + flush;
   std::size_t i = 0;
