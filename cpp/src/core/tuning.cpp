@@ -10,6 +10,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <deque>
 #include <filesystem>
@@ -214,7 +215,21 @@ std::string file_name(const Section& s) {
   return text("tuning-", device, "-cc", s.compute_capability, "-driver", s.driver, "-", s.version, ".txt");
 }
 
-constexpr const char* imported_file = "tuning-imported.txt";
+constexpr const char *imported_file = "tuning-imported.txt", *fresh_suffix = ".new";
+
+/// Whether a file has a name that cutplan gives, of any driver and version, whole or not yet: people keep others beside them.
+bool is_our_name(std::string name) {
+  const auto drop_end = [&](std::string_view end) {
+    const bool has = name.size() >= end.size() && name.compare(name.size() - end.size(), end.size(), end) == 0;
+    if (has) name.resize(name.size() - end.size());
+    return has;
+  };
+  drop_end(fresh_suffix);
+  if (name == imported_file) return true;
+  int version = 0;  // where it begins; 0: what comes before is another
+  std::sscanf(name.c_str(), "tuning-%*[0-9A-Za-z_]-cc%*[0-9]-driver%*[0-9]-%n", &version);
+  return version > 0 && drop_end(".txt");
+}
 
 fs::path folder() {
   const auto variable = [](const char* name) {
@@ -277,7 +292,7 @@ std::optional<std::string> read_file(const fs::path& path) try {
 
 /// Whoever reads sees the old file or the new one, whenever this process or the machine stops. Needs the folder's lock.
 void replace_file(const fs::path& path, const std::string& content) {
-  const fs::path fresh = path.string() + ".new";
+  const fs::path fresh = path.string() + fresh_suffix;
   {
     const File file(fresh, O_WRONLY | O_CREAT | O_TRUNC);
     for (std::size_t written = 0; written < content.size();) {
@@ -355,9 +370,7 @@ class Memory {
   }
 
   std::size_t import(const std::string& content) {
-    const Table table = parse(content, TuningSource::imported);
-    if (!table.complaint.empty())
-      throw InvalidProblem(text("table: what export_tuning() gives required: ", table.complaint));
+    const Table table = parse_whole(content);
     const fs::path folder = writable_folder();
     add_to_file(folder / imported_file, table.sections, TuningSource::imported);
     reload();
@@ -381,8 +394,7 @@ class Memory {
       const FolderLock lock(folder);
       std::vector<fs::path> ours;
       for (const fs::directory_entry& file : fs::directory_iterator(folder)) {
-        const std::string name = file.path().filename().string();
-        if (name.rfind("tuning-", 0) == 0) ours.push_back(file.path());
+        if (!file.is_directory() && is_our_name(file.path().filename().string())) ours.push_back(file.path());
       }
       for (const fs::path& path : ours) fs::remove(path);
     }
