@@ -214,6 +214,7 @@ def test_work_of_attention(seed: int) -> None:
             "--heads-k: a divisor of heads, 3",
         ),
         (["--seq", "8", "--device", "gpu"], "--device: must be"),
+        (["--seq", "8", "--heads-k", "0"], "--heads-k: a positive integer, got '0'"),
         (["--seq", "8,", "--heads", "3"], "positive integers with commas between, got '8,'"),
         (["--seq", "8", "--device", "cuda:99"], "cuda:99 is not there"),
     ],

@@ -30,6 +30,12 @@ inline constexpr char measured_table[] = R"table({table})table";
 }}  // namespace cutplan
 """
 
+_ORDER = (
+    "--clear comes after --export and --show, which save or print what it forgets, and before --import, "
+    "whose table then takes its place, or a family, which is measured anew. Without --clear, --export and "
+    "--show come last."
+)
+
 _TUNE: dict[str, Callable[..., list[_core.KernelMeasurement]]] = {
     "gemm": _core.tune_gemm,
     "attention": _core.tune_fmha,
@@ -58,6 +64,13 @@ def _extents(text: str) -> list[int]:
     if min(values) < 1:
         raise argparse.ArgumentTypeError(f"one or more positive integers with commas between, got {text!r}")
     return values
+
+
+def _count(text: str) -> int:
+    """ "8" -> 8"""
+    if not (text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"a positive integer, got {text!r}")
+    return int(text)
 
 
 def _names(text: str) -> list[str]:
@@ -123,7 +136,7 @@ def _add_attention_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("problems", "commas part several values; every combination is taken")
     group.add_argument("--batch", type=_extents, default=[1], metavar="INT,...", help="default: 1")
     group.add_argument("--heads", type=_extents, default=[16], metavar="INT,...", help="of Q; default: 16")
-    group.add_argument("--heads-k", type=int, metavar="INT", help="of K and V; default: as many as of Q")
+    group.add_argument("--heads-k", type=_count, metavar="INT", help="of K and V; default: as many as of Q")
     group.add_argument("--seq", type=_extents, required=True, metavar="INT,...", help="queries")
     group.add_argument("--seq-k", type=_extents, metavar="INT,...", help="keys; default: as many as queries")
     group.add_argument(
@@ -144,7 +157,7 @@ def _add_attention_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_arguments(tune: argparse.ArgumentParser, bench: argparse.ArgumentParser) -> None:
     """The options of both subcommands."""
-    group = tune.add_argument_group("what was measured")
+    group = tune.add_argument_group("what was measured", _ORDER)
     group.add_argument("--show", action="store_true", help="print it, for the devices of this machine")
     group.add_argument("--all", action="store_true", help="with --show: for every device")
     group.add_argument(
@@ -392,27 +405,44 @@ def _show(everything: bool) -> None:
         print(f"\n{left_out} entries of devices that are not here: --show --all")
 
 
-def tune(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
-    """What the options ask for, in the order clear, import, measure, export, show."""
-    if options.all and not options.show:
-        parser.error("--all goes with --show")
-    if not (options.family or options.show or options.clear or options.export or options.import_):
-        parser.error("a family to measure, --show, --export, --import or --clear required")
-    status = 0
-    if options.clear:
-        _core.clear_tuning()
-    if options.import_ is not None:
-        try:
-            count = _core.import_tuning(options.import_.read_text())
-        except (OSError, ValueError) as error:
-            parser.error(f"--import {options.import_}: {error}")
-        print(f"{count} entries imported")
-    if options.family is not None:
-        status = _measure(parser, options)
+def _tell(options: argparse.Namespace) -> None:
     if options.export is not None:
         table = _core.export_tuning()
         as_header = options.export.suffix == ".hpp"
         options.export.write_text(_HEADER.format(table=table) if as_header else table)
     if options.show:
         _show(options.all)
+
+
+def tune(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    """What the options ask for: import, measure, export, show; or export, show, clear, import, measure.
+
+    Nothing is forgotten before the table to import is known to be whole, and the problems to have no mistake.
+    """
+    if options.all and not options.show:
+        parser.error("--all goes with --show")
+    if not (options.family or options.show or options.clear or options.export or options.import_):
+        parser.error("a family to measure, --show, --export, --import or --clear required")
+    if options.clear and options.family and (options.export or options.show):
+        parser.error(
+            "--clear beside a family: --export and --show go into a command of their own, before or after"
+        )
+    if options.clear:
+        if options.family is not None:
+            _asked(parser, options)
+        _tell(options)
+    if options.import_ is not None:
+        try:
+            table = options.import_.read_text()
+            count = _core.import_tuning(table)
+        except (OSError, ValueError) as error:
+            parser.error(f"--import {options.import_}: {error}")
+        print(f"{count} entries imported")
+    if options.clear:
+        _core.clear_tuning()
+        if options.import_ is not None:
+            _core.import_tuning(table)
+    status = _measure(parser, options) if options.family is not None else 0
+    if not options.clear:
+        _tell(options)
     return status

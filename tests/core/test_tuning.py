@@ -405,6 +405,29 @@ def test_measuring_beyond_the_device_memory_is_refused(folder: pathlib.Path) -> 
         cutplan.tune_gemm(huge, "cuda")
 
 
+@pytest.mark.parametrize(
+    "measure, descriptor",
+    [
+        (cutplan.measure_gemm, cutplan.GemmDescriptor(m=2**20, n=2**20, k=2**20, a="float64")),
+        (cutplan.measure_gemm, cutplan.GemmDescriptor(m=2**32, n=2**32, k=2**32, a="float64")),
+        (cutplan.measure_gemm, cutplan.GemmDescriptor(m=1024, n=1024, k=1024, a="float32", batch=2**40)),
+        (
+            cutplan.measure_fmha,
+            cutplan.FmhaDescriptor(
+                batch=2**20, heads=2**20, seq_q=2**20, seq_k=2**20, dim=64, dtype="float32"
+            ),
+        ),
+    ],
+    ids=["fits 64 bits", "matrices", "batches", "attention"],
+)
+def test_measuring_beyond_the_memory_of_the_host_is_refused(
+    measure: Callable[..., object], descriptor: object, folder: pathlib.Path
+) -> None:
+    needed = r"(\d+ bytes|2\^50 bytes or more) of memory on cpu"
+    with pytest.raises(cutplan.Unsupported, match=rf"tune: measuring needs {needed} .*, and \d+ are free"):
+        measure(descriptor, "cpu")
+
+
 # ---- files
 
 
@@ -587,6 +610,31 @@ def test_files_of_other_drivers_and_versions_do_not_count(folder: pathlib.Path) 
 _FOLDER = "import cutplan; print(cutplan.tuning_cache().folder)"
 
 
+def test_clear_deletes_what_cutplan_writes_and_nothing_else(folder: pathlib.Path) -> None:
+    cutplan.tune_gemm(tiny(), "cpu")
+    cutplan.import_tuning(table(H200, (SQUARE, "gemm.anything")))
+    older = "tuning-NVIDIA_H200-cc90-driver12080-0.0.1.txt"
+    ours = [only.name for only in folder.glob("tuning-*")] + [older, f"{older}.new"]
+    (folder / older).write_text("damaged")
+    (folder / f"{older}.new").write_text("")
+    others = [
+        "tuning-notes.txt",
+        "tuning-results.csv",
+        "tuning-GPU-cc90-driver.txt",
+        "notes.txt",
+        "tuning-dir",
+    ]
+    for name in others[:-1]:
+        (folder / name).write_text("mine")
+    for name in ("tuning-dir", "tuning-x-cc1-driver1-1.txt"):
+        (folder / name).mkdir()
+        (folder / name / "mine").write_text("mine")
+    assert len(ours) == 4
+    cutplan.clear_tuning()
+    left = {path.name for path in folder.iterdir()} - {"tuning.lock"}
+    assert left == {*others, "tuning-x-cc1-driver1-1.txt"} and not kept()
+
+
 def test_which_folder(tmp_path: pathlib.Path) -> None:
     own, cache, home = (str(tmp_path / name) for name in ("own", "cache", "home"))
     every = {"CUTPLAN_CACHE_DIR": own, "XDG_CACHE_HOME": cache, "HOME": home}
@@ -689,7 +737,8 @@ def test_tune_on_the_command_line(
     assert main(["tune", "--export", str(exported)]) == 0
     assert main(["tune", "--export", str(header)]) == 0
     assert exported.read_text() == cutplan.export_tuning() and exported.read_text() in header.read_text()
-    assert main(["tune", "--clear", "--show"]) == 0
+    assert main(["tune", "--clear"]) == 0
+    assert main(["tune", "--show"]) == 0
     assert "nothing was measured or imported" in capsys.readouterr().out
     assert main(["tune", "--import", str(exported), "--show"]) == 0
     out = capsys.readouterr().out
@@ -705,6 +754,43 @@ def test_tune_on_the_command_line(
     with pytest.raises(SystemExit):
         main(["tune", "--import", str(header)])
     assert "not a tuning table" in capsys.readouterr().err
+
+
+def test_clear_saves_and_prints_first(
+    folder: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cutplan.tune_gemm(tiny(), "cpu")
+    before, exported = cutplan.export_tuning(), tmp_path / "table.txt"
+    assert main(["tune", "--export", str(exported), "--show", "--clear"]) == 0
+    assert exported.read_text() == before and "(measured)" in capsys.readouterr().out and not kept()
+
+
+def test_clear_and_import_replace_the_table(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    cutplan.tune_gemm(tiny(), "cpu")
+    other, saved = tmp_path / "other.txt", tmp_path / "saved.txt"
+    other.write_text(table(H200, (SQUARE, "gemm.anything")))
+    assert main(["tune", "--clear", "--import", str(other), "--export", str(saved)]) == 0
+    assert kernels() == {SQUARE: "gemm.anything"} and "gemm.host." in saved.read_text()
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        ["--import", "/nowhere/missing"],
+        ["--import", __file__],
+        ["--export", "/nowhere/missing"],
+        ["gemm", "--m", "8"],
+        ["gemm", "--m", "8", "--n", "8", "--k", "8", "--layout", "xyz"],
+        ["--show", "gemm", "--m", "8", "--n", "8", "--k", "8", "--dtype", "float32", "--device", "cpu"],
+    ],
+    ids=" ".join,
+)
+def test_clear_forgets_nothing_for_a_command_that_fails(beside: list[str], folder: pathlib.Path) -> None:
+    cutplan.tune_gemm(tiny(), "cpu")
+    before = cutplan.export_tuning()
+    with pytest.raises(SystemExit):
+        main(["tune", "--clear", *beside])
+    assert cutplan.export_tuning() == before and kept()
 
 
 # Of tqdm, which need not be installed, what the bar uses.

@@ -394,7 +394,7 @@ class Memory {
       const FolderLock lock(folder);
       std::vector<fs::path> ours;
       for (const fs::directory_entry& file : fs::directory_iterator(folder)) {
-        if (!file.is_directory() && is_our_name(file.path().filename().string())) ours.push_back(file.path());
+        if (is_our_name(file.path().filename().string()) && !file.is_directory()) ours.push_back(file.path());
       }
       for (const fs::path& path : ours) fs::remove(path);
     }
