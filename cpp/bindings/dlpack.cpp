@@ -478,7 +478,10 @@ void* allocate_managed(const ExchangeApi& api, const std::int64_t* shape, int ra
   };
   if (api.managed_tensor_allocator(&prototype, &managed, &problem, note) != 0 || managed == nullptr) {
     if (PyErr_Occurred() != nullptr) throw nb::python_error();
-    throw DeviceError("allocating a result: " + problem.substr(0, problem.find('\n')));
+    const std::string line = "allocating a result: " + problem.substr(0, problem.find('\n'));
+    if (problem.rfind("MemoryError", 0) != 0) throw DeviceError(line);
+    PyErr_SetString(PyExc_MemoryError, line.c_str());
+    throw nb::python_error();
   }
   return managed;
 }
