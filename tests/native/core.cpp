@@ -32,7 +32,7 @@ void lists_of_operands_are_never_overrun() {
 
   cutplan::Footprint memory;
   for (int i = 0; i < 10; ++i) memory.repeat(1, 64);  // extents of 1 take no place
-  for (int i = 0; i < 4; ++i) memory.repeat(2, 64);
+  for (int i = 0; i < cutplan::max_rank; ++i) memory.repeat(2, 64);
   throws<std::length_error>("full", [&] { memory.repeat(2, 64); });
 }
 

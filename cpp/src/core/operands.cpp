@@ -1,6 +1,7 @@
 #include "core/operands.hpp"
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "core/text.hpp"
 #include "cutplan/error.hpp"
@@ -39,6 +40,8 @@ bool apart_modulo(const Footprint& x, const Footprint& y, int64_t pitch) {
 // ---- refusals: what is required, what came, what would work ----
 
 using Row = Operands::Row;
+
+const TensorView& shown(const Row& row, const TensorView& t) { return row.given != nullptr ? *row.given : t; }
 
 bool is_float(DType t) { return t == DType::f16 || t == DType::bf16 || t == DType::f32 || t == DType::f64; }
 
@@ -89,32 +92,38 @@ bool is_float(DType t) { return t == DType::f16 || t == DType::bf16 || t == DTyp
 /// `got`: a stride, and what is wrong with it.
 [[noreturn, gnu::cold]] void refuse_layout(const Row& row, Caller caller, const TensorView& t, const std::string& got) {
   const Rule& rule = row.rule;
-  const bool free_order = caller == Caller::function && rule.aligned, by_plan = caller == Caller::plan && rule.by_layout,
-             last = rule.run == rule.rank - 1;
-  std::string required = rule.run < 0     ? ""
-                         : rule.rank == 1 ? "contiguous"
-                         : free_order     ? "one of its last two dimensions contiguous"
-                         : rule.by_layout
-                             ? last ? "row-major (last dimension contiguous" : "column-major (first dimension contiguous"
-                             : "a contiguous last dimension";
+  const bool by_plan = caller == Caller::plan && rule.by_layout, by_other = !by_plan && *rule.ordered_as != '\0',
+             free_order = caller == Caller::function && rule.aligned && !by_other, last = rule.run == rule.rank - 1;
+  std::string required = rule.run < 0      ? ""
+                         : rule.rank == 1  ? "contiguous"
+                         : free_order      ? "one of its last two dimensions contiguous"
+                         : !rule.by_layout ? "a contiguous last dimension"
+                         : last            ? "row-major (last dimension contiguous"
+                         : t.rank > 2      ? "column-major (second to last dimension contiguous"
+                                           : "column-major (first dimension contiguous";
   if (rule.by_layout && !free_order) required += rule.repeats ? ", or of stride 0)" : ")";
+  if (by_other) required += text(", as ", rule.ordered_as, ",");
   if (rule.rank != 1) required += required.empty() ? "strides >= 0" : " and strides >= 0";
-  throw LayoutMismatch(
-      text("operand ", row.name, ": ", required, " required", by_plan ? " by the plan's layout" : "", ", got ", got, " (",
-           describe(t), by_plan ? "); select the layout that its strides have, or" : ");", " pass one that is contiguous"));
+  throw LayoutMismatch(text("operand ", row.name, ": ", required, " required", by_plan ? " by the plan's layout" : "",
+                            ", got ", got, " (", describe(shown(row, t)),
+                            by_plan ? "); select the layout that its strides have, or" : ");", " pass one that is ",
+                            rule.by_layout && !free_order && !last ? "ordered so" : "contiguous"));
 }
 
-[[noreturn, gnu::cold]] void refuse_alignment(const Row& row, int alignment, const TensorView& t) {
+/// A function takes the alignment that its operands have, unless rows have to be alike in any company.
+[[noreturn, gnu::cold]] void refuse_alignment(const Row& row, Caller caller, int alignment, const TensorView& t) {
   const int bytes = bits(t.dtype) / 8;
-  throw Misaligned(text("operand ", row.name, ": an address and strides that are multiples of ", alignment,
-                        " bytes required by this plan's kernel, got ", describe(t), " at ", t.data, " (",
-                        reinterpret_cast<std::uintptr_t>(t.data) % static_cast<unsigned>(alignment), " past a multiple of ",
-                        alignment, "), elements of ", bytes, " bytes; select with alignment=", bytes,
-                        " for a kernel that reads any alignment"));
+  const bool by_plan = caller == Caller::plan;
+  throw Misaligned(text(
+      "operand ", row.name, ": an address and strides that are multiples of ", alignment, " bytes required ",
+      by_plan ? "by this plan's kernel" : "with batch_invariant", ", got ", describe(shown(row, t)), " at ", t.data, " (",
+      reinterpret_cast<std::uintptr_t>(t.data) % static_cast<unsigned>(alignment), " past a multiple of ", alignment,
+      "), elements of ", bytes, " bytes; ",
+      by_plan ? text("select with alignment=", bytes, " for a kernel that reads any alignment") : "pass a contiguous copy"));
 }
 
 [[noreturn, gnu::cold]] void refuse_read_only(const Row& row, const TensorView& t) {
-  throw ReadOnly(text("operand ", row.name, ": must be writable, got a read-only tensor (", describe(t),
+  throw ReadOnly(text("operand ", row.name, ": must be writable, got a read-only tensor (", describe(shown(row, t)),
                       "); JAX arrays and NumPy arrays with writeable=False cannot be outputs"));
 }
 
@@ -185,45 +194,42 @@ void place(const Operands& operands, const Row& row, bool empty, const TensorVie
                        : on_host  ? ", 2^56 bytes or more"
                                   : ", 2^39 bytes or more"));
   }
-  if (t.data == nullptr) throw InvalidProblem(text("operand ", row.name, ": null data for ", describe(t)));
+  if (t.data == nullptr) throw InvalidProblem(text("operand ", row.name, ": null data for ", describe(shown(row, t))));
   const auto begin = reinterpret_cast<std::uintptr_t>(t.data);
   if (rule.aligned && ((begin | jumps * bytes) & static_cast<std::uint64_t>(operands.alignment - 1)) != 0)
-    refuse_alignment(row, operands.alignment, t);
+    refuse_alignment(row, operands.caller, operands.alignment, t);
   p.end = begin + (reach + 1) * bytes;
 }
 
 // ---- who shares memory with whom ----
 
-/// Of the rule's dimension `i`: 1 where the view leaves it out or shares it.
-int64_t extent_of(const Rule& rule, const TensorView& t, int i) {
-  const int missing = rule.rank - t.rank;
-  return i < missing ? 1 : t.shape[i - missing];
-}
-
-Footprint footprint(const Rule& rule, const TensorView& t, const Placed& p) {
+Footprint footprint(const TensorView& t) {
   const int64_t bytes = bits(t.dtype) / 8;
   Footprint f;
-  f.begin = reinterpret_cast<std::uintptr_t>(p.data);
+  f.begin = reinterpret_cast<std::uintptr_t>(t.data);
   f.run = bytes;
-  for (int i = 0; i < rule.rank; ++i) {
-    if (i == rule.run && p.strides[i] == 1) {
-      f.run = rule.extents[i] * bytes;
-    } else if (p.strides[i] != 0) {
-      f.repeat(extent_of(rule, t, i), p.strides[i] * bytes);
+  for (int i = 0; i < t.rank; ++i) {
+    const int64_t extent = t.shape[i], step = t.strides[i] * bytes;
+    if (extent <= 1 || step == 0) continue;
+    if (step < 0) f.begin -= static_cast<std::uintptr_t>((extent - 1) * -step);
+    if (step == bytes && f.run == bytes) {
+      f.run = extent * bytes;
+    } else {
+      f.repeat(extent, std::abs(step));
     }
   }
   return f;
 }
 
 [[noreturn, gnu::cold]] void refuse_shared_elements(const Row& row, const TensorView& t) {
-  throw Overlap(text("operand ", row.name, ": its elements must not share memory, got ", describe(t),
+  throw Overlap(text("operand ", row.name, ": its elements must not share memory, got ", describe(shown(row, t)),
                      "; pass an output without zero or overlapping strides"));
 }
 
 /// Whether every element of an output has memory of its own.
-bool elements_apart(const Rule& rule, const TensorView& t, const Placed& p, Footprint f) {
-  for (int i = 0; i < rule.rank; ++i) {
-    if (p.strides[i] == 0 && extent_of(rule, t, i) > 1) return false;
+bool elements_apart(const TensorView& t, Footprint f) {
+  for (int i = 0; i < t.rank; ++i) {
+    if (t.strides[i] == 0 && t.shape[i] > 1) return false;
   }
   int64_t extent = f.run;
   // From the shortest step to the longest, each must leave behind all that the shorter ones reach.
@@ -236,9 +242,17 @@ bool elements_apart(const Rule& rule, const TensorView& t, const Placed& p, Foot
   return true;
 }
 
-bool same_place(const TensorView& x, const Placed& px, const TensorView& y, const Placed& py) {
-  return px.data == py.data && bits(x.dtype) == bits(y.dtype) &&
-         std::equal(px.strides, px.strides + most_dimensions, py.strides);
+/// Whether elements of one place, counted from the last, are the same.
+bool same_elements(const TensorView& x, const TensorView& y) {
+  if (x.data != y.data || bits(x.dtype) != bits(y.dtype)) return false;
+  const auto step = [](const TensorView& t, int from_last) {
+    const int i = t.rank - 1 - from_last;
+    return i < 0 || t.shape[i] == 1 ? 0 : t.strides[i];
+  };
+  for (int i = 0; i < std::max(x.rank, y.rank); ++i) {
+    if (step(x, i) != step(y, i)) return false;
+  }
+  return true;
 }
 
 [[noreturn, gnu::cold]] void refuse_overlap(const Operands& operands, const Row& output, const Placed& written,
@@ -253,24 +267,24 @@ bool same_place(const TensorView& x, const Placed& px, const TensorView& y, cons
                                  : text("; only ", may, " may be the result itself, element for element")));
 }
 
-void check_outputs(const Operands& operands, const Views& views, const Places& places) {
+void check_outputs(const Operands& operands, const Views& views, std::uint32_t with_elements, const Places& places) {
   const Row* const rows = operands.rows.begin();
-  const std::uint32_t outputs = operands.outputs & operands.with_elements;
+  const std::uint32_t outputs = operands.outputs & with_elements;
   for_each_bit(outputs, [&](std::size_t o) {
     const TensorView& t = *views.of[o];
     const Placed& written = places[o];
     if (t.read_only) refuse_read_only(rows[o], t);
-    const Footprint footprint_of_output = footprint(rows[o].rule, t, written);
-    if (!elements_apart(rows[o].rule, t, written, footprint_of_output)) refuse_shared_elements(rows[o], t);
+    const Footprint footprint_of_output = footprint(t);
+    if (!elements_apart(t, footprint_of_output)) refuse_shared_elements(rows[o], t);
     const std::uint32_t from_o = ~std::uint32_t{0} << o, later = outputs & from_o;  // these look back at this one
-    for_each_bit(operands.with_elements & ~later, [&](std::size_t i) {
+    for_each_bit(with_elements & ~later, [&](std::size_t i) {
       const Placed& touched = places[i];
       if (reinterpret_cast<std::uintptr_t>(touched.data) >= written.end ||
           reinterpret_cast<std::uintptr_t>(written.data) >= touched.end ||
-          !overlap(footprint_of_output, footprint(rows[i].rule, *views.of[i], touched)))
+          !overlap(footprint_of_output, footprint(*views.of[i])))
         return;
       const bool is_first = (outputs & ~from_o) == 0;
-      if (rows[i].rule.role == Role::in_place && is_first && same_place(t, written, *views.of[i], touched)) return;
+      if (rows[i].rule.role == Role::in_place && is_first && same_elements(t, *views.of[i])) return;
       refuse_overlap(operands, rows[o], written, rows[i], touched);
     });
   });
@@ -284,7 +298,18 @@ void check(const Operands& operands, const Views& views, Places& places) {
     if ((operands.wanted >> i & 1) == 0) return check_absent(row.name, row.option, *views.of[i]);
     place(operands, row, (operands.with_elements >> i & 1) == 0, *views.of[i], places[i]);
   });
-  check_outputs(operands, views, places);
+  check_outputs(operands, views, operands.with_elements, places);
+}
+
+void check_memory(const Operands& operands, const Views& views) {
+  Places places;
+  const std::uint32_t with_elements = operands.with_elements & views.given;
+  for_each_bit(with_elements, [&](std::size_t i) {
+    const Footprint f = footprint(*views.of[i]);
+    places[i].data = reinterpret_cast<void*>(f.begin);
+    places[i].end = f.end();
+  });
+  check_outputs(operands, views, with_elements, places);
 }
 
 std::string describe(const TensorView& t) {

@@ -36,13 +36,14 @@ struct Rule {
   Role role = Role::input;
   int rank = 0;
   std::int64_t extents[most_dimensions] = {};
-  int droppable = 0;         // leading dimensions that may be left out
-  unsigned shareable = 0;    // dimensions, one bit each, that may have extent 1 in place of their own
-  int run = -1;              // dimension whose elements are adjacent; -1: any strides
-  bool repeats = false;      // may have stride 0 along the run, or any there where it has 0 across
-  bool aligned = false;      // to what the kernel reads
-  bool by_layout = false;    // the plan's layout has the order
-  const char* meaning = "";  // of the shape
+  int droppable = 0;            // leading dimensions that may be left out
+  unsigned shareable = 0;       // dimensions, one bit each, that may have extent 1 in place of their own
+  int run = -1;                 // dimension whose elements are adjacent; -1: any strides
+  bool repeats = false;         // may have stride 0 along the run, or any there where it has 0 across
+  bool aligned = false;         // to what the kernel reads
+  bool by_layout = false;       // the plan's layout has the order
+  const char* meaning = "";     // of the shape
+  const char* ordered_as = "";  // operand that gives the order of the last two dimensions
   Sample sample = Sample::random;
   std::int64_t most = 0;
 
@@ -96,6 +97,9 @@ struct Rule {
   }
   constexpr Rule ordered() const {
     return with([](Rule& x) { x.by_layout = true; });
+  }
+  constexpr Rule as_ordered(const char* operand) const {
+    return with([&](Rule& x) { x.ordered_as = operand; });
   }
   constexpr Rule kernel_aligned() const {
     return with([](Rule& x) { x.aligned = true; });
@@ -164,6 +168,7 @@ struct Operands {
     const char* name;
     const char* option;
     Rule rule;
+    const TensorView* given = nullptr;  // what errors show; null: the view that is checked
   };
   FixedVector<Row, most_operands> rows;
   // Rows, one bit each: a call pays for those that it has.
@@ -181,6 +186,10 @@ using Places = std::array<Placed, most_operands>;
 
 /// Throws the error of the first rule that is broken. `places` are in the order of the table; fresh ones are required.
 CUTPLAN_API void check(const Operands& operands, const Views& views, Places& places);
+
+/// Throws where an output may not be written, or shares memory with an operand or with itself. Of views of any rank: what one
+/// run of a plan sees of a call that takes several is not all that they read and write.
+CUTPLAN_API void check_memory(const Operands& operands, const Views& views);
 
 /// Of a family's table and a resolved descriptor.
 template <typename Row, std::size_t kRows, typename Descriptor>
@@ -202,7 +211,7 @@ Operands operands_of(const Row (&table)[kRows], const Descriptor& descriptor, De
 }
 
 template <typename Table, typename Arguments>
-void check(const Operands& operands, const Table& table, const Arguments& arguments, Places& places) {
+Views views_of(const Table& table, const Arguments& arguments) {
   Views views;
   int i = 0;
   for (const auto& operand : table) {
@@ -210,7 +219,12 @@ void check(const Operands& operands, const Table& table, const Arguments& argume
     views.given |= static_cast<std::uint32_t>(views.of[i]->present()) << i;
     ++i;
   }
-  check(operands, views, places);
+  return views;
+}
+
+template <typename Table, typename Arguments>
+void check(const Operands& operands, const Table& table, const Arguments& arguments, Places& places) {
+  check(operands, views_of(table, arguments), places);
 }
 
 /// "float16 [2, 3] with strides 3, 1"
@@ -243,7 +257,7 @@ struct Footprint {
   std::uintptr_t begin = 0;
   std::int64_t run = 0;
   std::int64_t reach = 0;  // from the first run to the last
-  FixedVector<Step, most_dimensions> steps;
+  FixedVector<Step, max_rank> steps;
 
   /// Dimensions that are not stepped through need not be told; neither do those of extent 1.
   void repeat(std::int64_t extent, std::int64_t bytes_apart) {

@@ -216,9 +216,12 @@ GemmDescriptor describe(const GemmArguments& args, const Epilogue& epilogue) {
   const bool a_row = reads_row_major(args.a), b_row = reads_row_major(args.b, epilogue.gate != Gate::interleaved);
   // Where both orders fit D, what has to be ordered as D is decides.
   bool d_row = true;
-  for (const TensorView* t : {&args.aux, &args.residual, &args.c, &args.d}) {
+  const char* column_major = nullptr;
+  for (const auto& [operand, t] :
+       {std::pair("aux", &args.aux), {"residual", &args.residual}, {"c", &args.c}, {"d", &args.d}}) {
     const bool is_written = t == &args.d || (t == &args.aux && epilogue.aux == Auxiliary::store);
     if (t->present() && t->rank >= 2) d_row = reads_row_major(*t, d_row, !is_written);
+    column_major = d_row ? nullptr : column_major == nullptr ? operand : column_major;
   }
   g.layout = layout_of(a_row, b_row, d_row);
   g.alignment = std::min(alignment_of("a", args.a, a_row), alignment_of("b", args.b, b_row));
@@ -234,10 +237,13 @@ GemmDescriptor describe(const GemmArguments& args, const Epilogue& epilogue) {
   e.column_scale = args.column_scale.present();
   e.activation = epilogue.activation;
   e.aux = epilogue.aux;
-  if (e.aux == Auxiliary::none) check_absent("aux", "Epilogue(aux='store') or Epilogue(aux='gradient')", args.aux);
+  if (e.aux == Auxiliary::none && args.aux.present())
+    throw MissingOperand("operand aux: aux_mode required beside it, which says what it is for: pass 'store' or 'gradient'");
   e.gate = gate_of(args.b2, args.bias, args.bias2, epilogue.gate, &g.n);
-  if (e.gate != Gate::none && !d_row)
-    throw Unsupported(text("gate: a row-major result required with '", name(e.gate), "', got a column-major one"));
+  if (e.gate != Gate::none && !d_row) {
+    throw Unsupported(text("operand ", column_major, ": row-major required with gate '", name(e.gate),
+                           "', got a column-major one; pass one that is contiguous"));
+  }
   return g;
 }
 

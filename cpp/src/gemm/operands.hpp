@@ -73,7 +73,9 @@ inline constexpr Operand<G, A> operands[] = {
      "Epilogue(bias=True)"},
     {"b2", &A::b2,
      [](const G& g) {
-       return factor(g.b, g.batch, g.k, g.n, b_is_row_major(g.layout)).when(g.epilogue.gate == Gate::separate);
+       return factor(g.b, g.batch, g.k, g.n, b_is_row_major(g.layout))
+           .as_ordered("b")
+           .when(g.epilogue.gate == Gate::separate);
      },
      "Epilogue(gate='separate')"},
     {"bias2", &A::bias2, [](const G& g) { return vector(g.bias, g.n).when(has_two_biases(g.epilogue)); },
@@ -116,7 +118,7 @@ inline constexpr Operand<GG, GA> grouped_operands[] = {
     {"bias", &GA::bias,
      [](const GG& g) { return of_groups(g, g.bias, halves(g.epilogue) * g.n).when(g.epilogue.bias != BiasOver::none); },
      "Epilogue(bias=True)"},
-    {"b2", &GA::b2, [](const GG& g) { return grouped_b(g, g.n).when(g.epilogue.gate == Gate::separate); },
+    {"b2", &GA::b2, [](const GG& g) { return grouped_b(g, g.n).as_ordered("b").when(g.epilogue.gate == Gate::separate); },
      "Epilogue(gate='separate')"},
     {"bias2", &GA::bias2, [](const GG& g) { return of_groups(g, g.bias, g.n).when(has_two_biases(g.epilogue)); },
      "Epilogue(bias=True, gate='separate')"},
