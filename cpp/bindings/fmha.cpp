@@ -102,7 +102,7 @@ struct Face<FmhaPlan> : AttentionFace {
   static constexpr auto like = &A::q, result = &A::o;
   static constexpr auto result_type = &FmhaDescriptor::o;
 
-  static bool fold(A&) { return false; }
+  static bool fold(A&, const Options&) { return false; }
   static bool serves(const A&) { return true; }
   static const TensorView* resembles(std::size_t, const A&) { return nullptr; }
   static bool keeps_batch(const A&) { return true; }
@@ -119,7 +119,7 @@ struct Face<FmhaBackwardPlan> : AttentionFace {
   static constexpr TensorView A::*like = &A::q, A::*result = &A::dq;
   static constexpr auto result_type = &FmhaBackwardDescriptor::grad;
 
-  static bool fold(A&) { return false; }
+  static bool fold(A&, const Options&) { return false; }
   static bool serves(const A&) { return true; }
   static const TensorView* resembles(std::size_t i, const A& x) {
     const auto member = operands[i].member;

@@ -69,8 +69,8 @@ struct Face<GemmPlan> {
   static constexpr auto like = &A::a, result = &A::d;
   static constexpr auto result_type = &GemmDescriptor::d;
 
-  /// Batches of rows over one b are more rows.
-  static bool fold(A& x) {
+  /// Batches of rows over one b are more rows. What has other columns than the product, matmul() refuses by its whole shape.
+  static bool fold(A& x, const Epilogue& e) {
     if (x.a.rank < 3 || x.b.rank != 2 || x.row_scale.present() || (x.bias.present() && x.bias.rank != 1)) return false;
     TensorView* const all[] = {&x.a, &x.c, &x.residual, &x.d, &x.aux};
     TensorView views[std::size(all)];
@@ -78,7 +78,7 @@ struct Face<GemmPlan> {
       const TensorView& t = *all[i];
       views[i] = t;
       if (!t.present()) continue;
-      if (t.rank != x.a.rank) return false;
+      if (t.rank != x.a.rank || (i > 0 && t.shape[t.rank - 1] * gemm::halves(e) != x.b.shape[1])) return false;
       std::int64_t count = 1, step = 0;
       for (int dimension = t.rank - 2; dimension >= 0; --dimension) {
         const std::int64_t extent = t.shape[dimension], stride = t.strides[dimension];
@@ -137,7 +137,7 @@ struct Face<GroupedGemmPlan> {
   static constexpr auto like = &A::a, result = &A::d;
   static constexpr auto result_type = &GroupedGemmDescriptor::d;
 
-  static bool fold(A&) { return false; }
+  static bool fold(A&, const Options&) { return false; }
   static bool serves(const A&) { return true; }
   static const TensorView* resembles(std::size_t, const A&) { return nullptr; }
   static bool keeps_batch(const A&) { return true; }

@@ -5,6 +5,7 @@
 // is looked up by name on the way of a call.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <optional>
 #include <string>
@@ -30,7 +31,7 @@ namespace cutplan::bindings {
 ///   scalars, options   fields of Arguments; of Options, which holds what tensors do not tell a descriptor
 ///   like, result       the operand that a call's results resemble; the one that the caller may give as `out`
 ///   result_type        the descriptor's member for the result's type; result_type_name: the argument that sets it
-///   fold(arguments)                 makes one matrix of what has further dimensions, where that is the same; whether it has
+///   fold(arguments, options)        makes one matrix of what has further dimensions, where that is the same; whether it has
 ///   serves(arguments)               whether one run computes what the function is asked for
 ///   resembles(operand, arguments)   the operand whose shape and type a result has; null: those of its rule
 ///   keeps_batch(arguments)          whether a result has the leading dimension of its rule that may be left out
@@ -79,14 +80,16 @@ class Calls<P, std::index_sequence<I...>, std::index_sequence<S...>, std::index_
     bind_measuring(m, F::family);
     // All may be given by position: of more than 15 names CPython makes a dict.
     def(m, keep(std::string("call_") + F::call), &call,
-        std::tuple_cat(std::make_tuple(nb::arg(operands[I].name) = nb::none()...), scalar_arguments(), option_arguments(),
-                       std::make_tuple(nb::arg("out_dtype") = nb::none(), nb::arg("deterministic") = false,
-                                       nb::arg("preference") = nb::none(), nb::arg("stream") = nb::none(),
-                                       nb::arg("math") = nb::none(), nb::arg("names") = nb::none())),
+        std::tuple_cat(
+            std::make_tuple(nb::arg(operands[I].name) = nb::none()...), scalar_arguments(), option_arguments(),
+            std::make_tuple(nb::arg("out_dtype") = nb::none(), nb::arg("deterministic") = false,
+                            nb::arg("preference") = nb::none(), nb::arg("stream") = nb::none(), nb::arg("math") = nb::none(),
+                            nb::arg("names") = nb::none(), nb::arg("whole") = nb::none())),
         "(*args: typing.Any, **kwargs: typing.Any) -> typing.Any",
         "What the functions of the package run: describes the operands, finds the plan, makes the results that are None or\n"
         "True, and runs. Returns the plan and the results; None where one run cannot compute what is asked for. `names` is\n"
-        "what the caller calls operands, for errors: who gives them has laid the operands out for one run.");
+        "what the caller calls operands, for errors: who gives them has laid the operands out for one run. `whole`, of the\n"
+        "first of several runs, has the operands of all of them: what outputs share memory with is refused before any.");
   }
 
  private:
@@ -414,7 +417,7 @@ class Calls<P, std::index_sequence<I...>, std::index_sequence<S...>, std::index_
 
   static nb::object call(Handle<I>... given, Handle<S>... scalars, Handle<O>... options, nb::handle out_dtype,
                          nb::handle deterministic, nb::handle preference, nb::handle stream, nb::handle math,
-                         nb::handle names) {
+                         nb::handle names, nb::handle whole) {
     Handles handles{given...};
     const Names called(operands, result_index(), names);
     Arguments arguments;
@@ -436,10 +439,11 @@ class Calls<P, std::index_sequence<I...>, std::index_sequence<S...>, std::index_
     const TensorView& result = arguments.*F::result;
     std::optional<Kept> kept;
     bool runs = false;  // operands are there, each of its kind
+    std::array<nb::object, count> made;
     try {
       const Options o = to_options(options...);
       const TensorView unfolded = like;
-      const bool folded = F::fold(arguments);
+      const bool folded = F::fold(arguments, o);
       if (names.is_none() && !F::serves(arguments)) return nb::none();
       Key key{cutplan::describe(arguments, o), like.device, {}};
       set_result_type(key.descriptor, result, out_dtype, called[result_index()]);
@@ -449,9 +453,7 @@ class Calls<P, std::index_sequence<I...>, std::index_sequence<S...>, std::index_
       kept = find(key);
       const P& plan = *kept->plan;
       const Operands& all = plan.operands();
-
-      // What the call makes.
-      std::array<nb::object, count> made;
+      if (!whole.is_none()) check_whole(plan, whole, called);
       const bool direct = look.is_direct() && stream.is_none() && lender.is_direct();
       std::uint32_t fresh = 0;
       for_each_bit(all.outputs, [&](std::size_t i) {
@@ -472,10 +474,22 @@ class Calls<P, std::index_sequence<I...>, std::index_sequence<S...>, std::index_
         } else {
           for (; rank < rule.rank - first; ++rank) shape[rank] = rule.extents[first + rank];
         }
+        // Columns of a column-major result are rows of what is allocated; of one that is folded all dimensions but the last are.
+        const bool turned = rule.by_layout && rule.run == rule.rank - 2;
+        const int rows = folded ? 0 : rank - 2;
+        if (turned) std::rotate(shape + rows, shape + rank - 1, shape + rank);
         made[i] = lender.make(shape, rank, like_operand != nullptr ? like_operand->dtype : rule.type, stream, view);
-        if (folded && view.present()) {
-          const Extents whole(rule.extents + first, static_cast<std::size_t>(rule.rank - first));
-          view = TensorView::row_major(view.data, view.dtype, whole, view.device);
+        for (int dimension = rows; turned && dimension < rank - 1; ++dimension)
+          made[i] = made[i].attr("swapaxes")(dimension, dimension + 1);
+        if ((folded || turned) && view.present()) {
+          std::int64_t run[most_dimensions];
+          std::int64_t* const end = std::copy(rule.extents + first, rule.extents + rule.rank, run);
+          if (turned) std::swap(end[-2], end[-1]);
+          view = TensorView::row_major(view.data, view.dtype, {run, static_cast<std::size_t>(end - run)}, view.device);
+          if (turned) {
+            std::swap(view.shape[view.rank - 2], view.shape[view.rank - 1]);
+            std::swap(view.strides[view.rank - 2], view.strides[view.rank - 1]);
+          }
         }
         handles[i] = made[i];
       });
@@ -488,7 +502,7 @@ class Calls<P, std::index_sequence<I...>, std::index_sequence<S...>, std::index_
       } else {
         Importer importer(plan.device(), stream, handles[result_index()], called[result_index()]);
         for (std::size_t i = 0; i < count; ++i) importer.import(handles[i], called[i], arguments.*operands[i].member);
-        if (folded) F::fold(arguments);
+        if (folded) F::fold(arguments, o);
         runs = true;
         run_imported(plan, arguments, importer, lender.scratch_object(plan.workspace_size(), stream));
       }
@@ -500,7 +514,7 @@ class Calls<P, std::index_sequence<I...>, std::index_sequence<S...>, std::index_
       });
       return nb::tuple(results);
     } catch (const Error& error) {
-      if (runs) explain(*kept->plan, arguments, called);
+      if (runs) explain(*kept->plan, arguments, called, handles, !names.is_none());
       called.raise(error);
     }
   }
@@ -514,17 +528,52 @@ class Calls<P, std::index_sequence<I...>, std::index_sequence<S...>, std::index_
     descriptor.*F::result_type = wanted;
   }
 
+  /// The plan's operands in the words of who called the function.
+  struct Shown {
+    /// `laid_out`: handles are views of what the caller gave, for one run.
+    Shown(const P& plan, const Names& called, const Handles& handles, bool laid_out) : all(plan.operands()) {
+      all.caller = Caller::function;
+      Importer look;
+      for (std::size_t i = 0; i < count; ++i) {
+        nb::handle tensor = handles[i];
+        if (tensor.is_none()) continue;
+        if (laid_out && nb::isinstance<TensorViewObject>(tensor)) {
+          const auto& view = nb::cast<const TensorViewObject&>(tensor);
+          if (view.rank >= 0) tensor = view.tensor;
+        }
+        look.import(tensor, called[i], given[i]);
+        all.rows.begin()[i].name = called[i];
+        all.rows.begin()[i].given = &given[i];
+      }
+    }
+
+    std::array<TensorView, count> given;
+    Operands all;
+  };
+
   /// Throws what is wrong with the operands in terms of the function; returns where nothing is.
-  static void explain(const P& plan, const Arguments& arguments, const Names& called) {
-    Operands all = plan.operands();
-    all.caller = Caller::function;
-    for (std::size_t i = 0; i < count; ++i) all.rows.begin()[i].name = called[i];
+  static void explain(const P& plan, const Arguments& arguments, const Names& called, const Handles& handles,
+                      bool laid_out) {
+    const Shown shown(plan, called, handles, laid_out);
     try {
       Places places;
-      check(all, operands, arguments, places);
+      check(shown.all, operands, arguments, places);
     } catch (const Error& error) {
       called.raise(error);
     }
+  }
+
+  static void check_whole(const P& plan, nb::handle whole, const Names& called) {
+    Handles handles;
+    Arguments arguments;
+    Importer look;
+    for (std::size_t i = 0; i < count; ++i) {
+      PyObject* const found = PyDict_GetItemString(whole.ptr(), operands[i].name);
+      handles[i] = found == nullptr ? Py_None : found;
+      look.import(handles[i], called[i], arguments.*operands[i].member);
+    }
+    const Shown shown(plan, called, handles, true);
+    check_memory(shown.all, views_of(operands, arguments));
   }
 };
 

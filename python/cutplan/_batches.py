@@ -30,13 +30,21 @@ class Matrix(NamedTuple):
     def transposed(self) -> Matrix:
         return self._replace(inner=self.inner[::-1])
 
+    def whole(self, extents: dict[str, int], batch: tuple[int, ...]) -> _core.TensorView:
+        shape = (*batch, *(extents[extent] for extent in self.extents))
+        return _core.TensorView(self.tensor, shape=shape, strides=(*self.outer, *self.inner))
+
 
 class Piece(NamedTuple):
-    """One run of a plan. Of the runs that add up to one result, the first starts it and the last ends it."""
+    """One run of a plan. Of the runs that add up to one result, the first starts it and the last ends it.
+
+    `whole`: of the first of runs that write different results, the operands of all of them.
+    """
 
     views: dict[str, _core.TensorView]
     first: bool
     last: bool
+    whole: dict[str, _core.TensorView] | None
 
 
 def broadcast(x: tuple[int, ...], y: tuple[int, ...]) -> tuple[int, ...]:
@@ -47,7 +55,7 @@ def broadcast(x: tuple[int, ...], y: tuple[int, ...]) -> tuple[int, ...]:
     for p, q in itertools.zip_longest(reversed(x), reversed(y), fillvalue=1):
         if p != q and p != 1 and q != 1:
             raise _core.ShapeMismatch(
-                f"operand b: batch dimensions that broadcast with a's {x} required, got {y}"
+                f"operand b: batch dimensions that broadcast with a's {[*x]} required, got {[*y]}"
             )
         shape.append(q if p == 1 else p)
     return tuple(reversed(shape))
@@ -90,7 +98,7 @@ def result(
         missing < 0 or any(have not in (1, want) for have, want in zip(own, shape[missing:], strict=True))
     ):
         raise _core.ShapeMismatch(
-            f"operand {operand}: a shape that broadcasts to {shape} required, got {own}"
+            f"operand {operand}: a shape that broadcasts to {[*shape]} required, got {[*own]}"
         )
     steps = _strides(info, own)
     strides = [0] * missing + [0 if have == 1 else step for have, step in zip(own, steps, strict=True)]
@@ -160,7 +168,9 @@ class _Run:
             shape, strides = tuple(self.sizes[extent] for extent in own), tuple(own.values())
             if self.batch is not None:
                 shape, strides = (self.batch.size, *shape), (self.batch.strides[i], *strides)
-            offset = sum(x * axis.strides[i] for x, axis in zip(at, axes, strict=True))
+            offset = 0
+            for x, axis in zip(at, axes, strict=True):
+                offset += x * axis.strides[i]
             views[matrix.operand] = _core.TensorView(
                 matrix.tensor, shape=shape, strides=strides, offset=offset
             )
@@ -201,7 +211,9 @@ def pieces(
     run.take_batch(kept)
 
     terms = list(_places(summed))
+    whole = {x.operand: x.whole(extents, batch) for x in matrices} if kept and not sums else None
     for place in _places(kept):
         for number, term in enumerate(terms):
             views = run.views(kept + summed, place + term)
-            yield Piece(views, number == 0, number == len(terms) - 1)
+            yield Piece(views, number == 0, number == len(terms) - 1, whole)
+            whole = None

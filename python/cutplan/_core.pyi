@@ -848,7 +848,8 @@ def call_gemm(*args: Any, **kwargs: Any) -> Any:
     """
     What the functions of the package run: describes the operands, finds the plan, makes the results that are None or
     True, and runs. Returns the plan and the results; None where one run cannot compute what is asked for. `names` is
-    what the caller calls operands, for errors: who gives them has laid the operands out for one run.
+    what the caller calls operands, for errors: who gives them has laid the operands out for one run. `whole`, of the
+    first of several runs, has the operands of all of them: what outputs share memory with is refused before any.
     """
 
 class GroupedGemmPlan:
@@ -931,7 +932,8 @@ def call_grouped_gemm(*args: Any, **kwargs: Any) -> Any:
     """
     What the functions of the package run: describes the operands, finds the plan, makes the results that are None or
     True, and runs. Returns the plan and the results; None where one run cannot compute what is asked for. `names` is
-    what the caller calls operands, for errors: who gives them has laid the operands out for one run.
+    what the caller calls operands, for errors: who gives them has laid the operands out for one run. `whole`, of the
+    first of several runs, has the operands of all of them: what outputs share memory with is refused before any.
     """
 
 class FmhaDescriptor:
@@ -1225,7 +1227,8 @@ def call_fmha(*args: Any, **kwargs: Any) -> Any:
     """
     What the functions of the package run: describes the operands, finds the plan, makes the results that are None or
     True, and runs. Returns the plan and the results; None where one run cannot compute what is asked for. `names` is
-    what the caller calls operands, for errors: who gives them has laid the operands out for one run.
+    what the caller calls operands, for errors: who gives them has laid the operands out for one run. `whole`, of the
+    first of several runs, has the operands of all of them: what outputs share memory with is refused before any.
     """
 
 class FmhaBackwardPlan:
@@ -1294,7 +1297,8 @@ def call_fmha_backward(*args: Any, **kwargs: Any) -> Any:
     """
     What the functions of the package run: describes the operands, finds the plan, makes the results that are None or
     True, and runs. Returns the plan and the results; None where one run cannot compute what is asked for. `names` is
-    what the caller calls operands, for errors: who gives them has laid the operands out for one run.
+    what the caller calls operands, for errors: who gives them has laid the operands out for one run. `whole`, of the
+    first of several runs, has the operands of all of them: what outputs share memory with is refused before any.
     """
 
 class TuningEntry:

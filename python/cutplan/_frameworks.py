@@ -112,6 +112,16 @@ def empty(
     )
 
 
+def is_column_major(info: _core.TensorInfo, otherwise: bool = False) -> bool:
+    """Whether the last two dimensions are; `otherwise` where both orders fit them, or neither does."""
+    if len(info.shape) < 2 or min(info.shape) == 0:
+        return otherwise
+    (rows, columns), (down, right) = info.shape[-2:], info.strides[-2:]
+    if min(rows, columns) == 1 or 0 in (down, right) or (down == 1) == (right == 1):
+        return otherwise
+    return down == 1
+
+
 def ordered_like(
     info: _core.TensorInfo,
     like: Tensor,
@@ -119,10 +129,21 @@ def ordered_like(
     dtype: _core.DType,
     stream: StreamLike | None,
 ) -> Any:
-    """empty() of `operand`'s shape and order: column-major where it is. (JAX has no such tensors.)"""
+    """empty() of `operand`'s shape and order. (JAX has no column-major tensors.)"""
     shape, strides = operand.shape, operand.strides
     turned = len(shape) > 1 and min(shape) > 0 and shape[-1] > 1 and strides[-2] == 1 and strides[-1] > 1
-    if not turned or info.framework == "jax":
+    return _ordered(info, like, shape, turned and info.framework != "jax", dtype, stream)
+
+
+def _ordered(
+    info: _core.TensorInfo,
+    like: Tensor,
+    shape: tuple[int, ...],
+    column_major: bool,
+    dtype: _core.DType,
+    stream: StreamLike | None,
+) -> Any:
+    if not column_major:
         return empty(info, like, shape, dtype, stream)
     return empty(info, like, (*shape[:-2], shape[-1], shape[-2]), dtype, stream).swapaxes(-1, -2)
 
@@ -174,6 +195,7 @@ def target(
     info: _core.TensorInfo,
     like: Tensor,
     shape: tuple[int, ...],
+    column_major: bool,
     out: Tensor | None,
     out_dtype: DTypeLike | None,
     stream: StreamLike | None,
@@ -181,11 +203,11 @@ def target(
     """Where a result of `shape` goes: `out`, or a new tensor beside `like`; and what that is."""
     if out is None:
         dtype = info.dtype if out_dtype is None else as_member(out_dtype, "out_dtype")
-        made = empty(info, like, shape, dtype, stream)
+        made = _ordered(info, like, shape, column_major, dtype, stream)
         return made, _core.inspect(made, "out")
     out_info = _core.inspect(out, "out")
     if out_info.shape != shape:
-        raise _core.ShapeMismatch(f"operand out: shape {shape} required, got {out_info.shape}")
+        raise _core.ShapeMismatch(f"operand out: shape {[*shape]} required, got {[*out_info.shape]}")
     if out_dtype is not None and out_info.dtype != (wanted := as_member(out_dtype, "out_dtype")):
         raise _core.DTypeMismatch(f"operand out: out_dtype {wanted} required, got {out_info.dtype}")
     return out, out_info

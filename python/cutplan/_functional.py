@@ -112,9 +112,9 @@ def matmul(
     its default.
 
     Operands are read through their strides: transposed and sliced tensors are neither copied nor cast. The
-    result is a new tensor of `a`'s library (NumPy, torch, CuPy, or JAX on the host), or `out`. `stream` is
-    None (the current stream of the output's library), an integer, or an object with ``__cuda_stream__``; the
-    call does not wait for the GPU.
+    result is a new tensor of `a`'s library (NumPy, torch, CuPy, or JAX on the host), column-major where `c`,
+    `residual` or `aux` is, or `out`. `stream` is None (the current stream of the output's library), an
+    integer, or an object with ``__cuda_stream__``; the call does not wait for the GPU.
 
     The plan is chosen once per kind of problem, and again when something was tuned or imported;
     last_kernels() names it. Errors are those of GemmPlan.select and GemmPlan.run, in terms of these
@@ -137,12 +137,20 @@ def matmul(
     if gate == "interleaved":
         if len(b_shape) < 2 or b_shape[-1] % 2 != 0:
             raise _core.ShapeMismatch(
-                f"operand b: shape [..., k, 2 n] required with gate='interleaved', got {b_shape}"
+                f"operand b: shape [..., k, 2 n] required with gate='interleaved', got {[*b_shape]}"
             )
         columns = b_shape[-1] // 2
     shape = _result_shape(a_shape, b_shape, columns)
-    target, target_info = _frameworks.target(a_info, a, shape, out, out_dtype, stream)
     batch = _batches.broadcast(a_shape[:-2], b_shape[:-2])
+    beside_d = []
+    column_major = False  # as a plan reads the last of them whose order shows
+    for name, tensor in (("aux", aux), ("residual", residual), ("c", c)):
+        if tensor is not None:
+            info = _core.inspect(tensor, name)
+            beside_d.append((name, tensor, info))
+            column_major = _frameworks.is_column_major(info, column_major)
+    column_major = column_major and len(shape) == len(batch) + 2
+    target, target_info = _frameworks.target(a_info, a, shape, column_major, out, out_dtype, stream)
     matrices = [
         _batches.factor("a", a, a_info, "mk", batch),
         _batches.factor("b", b, b_info, "kj", batch),
@@ -150,14 +158,11 @@ def matmul(
     if b2 is not None:
         b2_info = _core.inspect(b2, "b2")
         if b2_info.shape != b_shape:
-            raise _core.ShapeMismatch(f"operand b2: b's shape {b_shape} required, got {b2_info.shape}")
+            raise _core.ShapeMismatch(f"operand b2: b's shape {[*b_shape]} required, got {[*b2_info.shape]}")
         matrices.append(_batches.factor("b2", b2, b2_info, "kj", batch))
-    for name, tensor in (("d", target), ("c", c), ("residual", residual), ("aux", aux)):
-        if tensor is None:
-            continue
-        info = target_info if name == "d" else _core.inspect(tensor, name)
+    for name, tensor, info in (("d", target, target_info), *beside_d):
         if name == "aux" and info.shape != shape:
-            raise _core.ShapeMismatch(f"operand aux: shape {shape} required, got {info.shape}")
+            raise _core.ShapeMismatch(f"operand aux: shape {[*shape]} required, got {[*info.shape]}")
         matrices.append(_batches.result(name, tensor, info, shape, batch, len(a_shape) == 1))
     vectors = {"bias": bias, "bias2": bias2, "row_scale": row_scale, "column_scale": column_scale}
     further = {name: tensor for name, tensor in vectors.items() if tensor is not None}
@@ -168,7 +173,8 @@ def matmul(
     scalars = {"alpha": alpha, "beta": beta, "activation": activation, "aux_mode": aux_mode, "gate": gate}
     context = _Context(math, deterministic, preference, stream, [])
     for piece in _batches.pieces(matrices, extents, batch, rows_are_fixed=rows_are_fixed):
-        _run(context, {**further, **piece.views, **scalars}, {"d": "out"})
+        whole = None if piece.whole is None else {**further, **piece.whole}
+        _run(context, {**further, **piece.views, **scalars}, {"d": "out"}, whole)
     _plans.of_thread.plans = context.plans
     return _frameworks.finish(a_info, a, target) if out is None else out
 
@@ -222,7 +228,7 @@ def matmul_backward(
 
     def like_result(name: str, tensor: Tensor, info: _core.TensorInfo) -> _batches.Matrix:
         if info.shape != shape:
-            raise _core.ShapeMismatch(f"operand {name}: shape {shape} required, got {info.shape}")
+            raise _core.ShapeMismatch(f"operand {name}: shape {[*shape]} required, got {[*info.shape]}")
         return _batches.result(name, tensor, info, shape, batch, len(a_info.shape) == 1)
 
     for name, info in (("b", b_info), ("grad", g_info)):
@@ -301,7 +307,7 @@ def _result_shape(
     if a_shape[-1] != k:
         raise _core.ShapeMismatch(
             f"operand b: {a_shape[-1]} rows required to match the last dimension of a, got {k} (a has shape "
-            f"{a_shape}, b {b_shape})"
+            f"{[*a_shape]}, b {[*b_shape]})"
         )
     own = a_shape[-2:-1] if len(a_shape) > 1 else ()
     if len(b_shape) > 1:
@@ -331,8 +337,16 @@ class _Context(NamedTuple):
     plans: list[_core.GemmPlan]  # that have run
 
 
-def _run(context: _Context, arguments: dict[str, Any], names: dict[str, str]) -> None:
-    """One run of one plan, into the operand d. `names`: what errors call its operands."""
+def _run(
+    context: _Context,
+    arguments: dict[str, Any],
+    names: dict[str, str],
+    whole: dict[str, Any] | None = None,
+) -> None:
+    """One run of one plan, into the operand d. `names`: what errors call its operands.
+
+    `whole`: of the first of several runs, the operands of all.
+    """
     math, deterministic, preference, stream, plans = context
     called = _core.call_gemm(
         **arguments,
@@ -341,6 +355,7 @@ def _run(context: _Context, arguments: dict[str, Any], names: dict[str, str]) ->
         preference=preference,
         stream=stream,
         names=names,
+        whole=whole,
     )
     plans.append(called[0])
 

@@ -111,7 +111,7 @@ def grouped_matmul(
     ):
         if len(shape) not in ranks:
             raise _core.ShapeMismatch(
-                f"operand {name}: rank {' or '.join(map(str, ranks))} required, got shape {shape}"
+                f"operand {name}: rank {' or '.join(map(str, ranks))} required, got shape {[*shape]}"
             )
     if b_shape[-2] != a_shape[1]:
         raise _core.ShapeMismatch(_unequal_k(a_shape, b_shape))
@@ -126,7 +126,7 @@ def grouped_matmul(
 def _unequal_k(a: tuple[int, ...], b: tuple[int, ...]) -> str:
     text = (
         f"operand b: {a[-1]} rows required to match the last dimension of a, got {b[-2]} "
-        f"(a has shape {a}, b {b})"
+        f"(a has shape {[*a]}, b {[*b]})"
     )
     if len(b) == 3:
         return f"{text}; pass b.mT" if b[-1] == a[-1] else text

@@ -150,7 +150,7 @@ BAD: list[tuple[str, Callable[..., object], tuple[Any, ...], dict[str, Any], str
         cutplan.matmul,
         (A, A),
         {"b2": A, "out": ones(4, 4).T},
-        "gate: a row-major result required with 'separate', got a column-major one",
+        "operand out: row-major required with gate 'separate', got a column-major one",
     ),
     (
         "grad without a run",
@@ -626,14 +626,14 @@ TALL, OFFSETS_WANTED = (
         (ones(4, 6).T, ones(3, 5, 4).mT, OFFSETS, "operand a: row-major required; pass a contiguous copy"),
         (
             *(ones(20, 64), ones(3, 48, 64), OFFSETS),
-            "operand b: 64 rows required to match the last dimension of a, got 48 (a has shape (20, 64), b "
-            "(3, 48, 64)); pass b.mT",
+            "operand b: 64 rows required to match the last dimension of a, got 48 (a has shape [20, 64], b "
+            "[3, 48, 64]); pass b.mT",
         ),
         (ones(20, 64), ones(3, 48, 32), OFFSETS, "operand b: 64 rows required to match the last dimension"),
         (
             *(ones(20, 6), ones(20, 5), OFFSETS),
-            "operand b: 6 rows required to match the last dimension of a, got 20 (a has shape (20, 6), b "
-            "(20, 5)); with a 2-D b the groups are over k: pass a.T",
+            "operand b: 6 rows required to match the last dimension of a, got 20 (a has shape [20, 6], b "
+            "[20, 5]); with a 2-D b the groups are over k: pass a.T",
         ),
         *(
             (TALL, B, wrong, f"{OFFSETS_WANTED}[{len(wrong)}]")
