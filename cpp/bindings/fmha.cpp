@@ -87,6 +87,8 @@ struct AttentionFace {
       std::make_tuple(field("layout", &FmhaDescriptor::layout), field("causal", &FmhaDescriptor::causal),
                       field("align", &FmhaDescriptor::align), field("window", &FmhaDescriptor::window),
                       field("softcap", &FmhaDescriptor::softcap));
+  template <typename Descriptor>
+  static void forget_rows(Descriptor&) {}
   static void settle(Options& options, nb::handle, nb::handle, nb::handle align, nb::handle, nb::handle) {
     settle_align(options, !align.is_none());
   }

@@ -121,6 +121,17 @@ struct Face<GemmPlan> {
   static const TensorView* resembles(std::size_t, const A&) { return nullptr; }
   static bool keeps_batch(const A& x) { return x.a.rank == 3 || x.b.rank == 3; }
   static void settle(Options&, nb::handle, nb::handle, nb::handle) {}
+  /// The alignment is that of contiguous operands: that of a's rows, one row does not tell. Nor does it tell that the others
+  /// would be columns of what lies in memory.
+  static void forget_rows(GemmDescriptor& g) {
+    if (!gemm::a_is_row_major(g.layout)) {
+      throw Unsupported(
+          "operand a: row-major required with batch_invariant, got a column-major one, whose rows alone would not be; pass "
+          "one "
+          "that is contiguous");
+    }
+    g.alignment = 0;
+  }
 };
 
 template <>
@@ -142,6 +153,10 @@ struct Face<GroupedGemmPlan> {
   static const TensorView* resembles(std::size_t, const A&) { return nullptr; }
   static bool keeps_batch(const A&) { return true; }
   static void settle(Options&, nb::handle, nb::handle) {}
+  /// Groups over k have as many rows as the weights whose gradients they are.
+  static void forget_rows(GroupedGemmDescriptor& g) {
+    if (g.over == GroupedOver::m) g.alignment = 0;
+  }
 };
 
 void bind_gemm(nb::module_& m) {

@@ -36,6 +36,7 @@ namespace cutplan::bindings {
 ///   resembles(operand, arguments)   the operand whose shape and type a result has; null: those of its rule
 ///   keeps_batch(arguments)          whether a result has the leading dimension of its rule that may be left out
 ///   settle(options, handles...)     what options say together
+///   forget_rows(descriptor)         for batch invariance: what the number of rows tells; throws where it tells too much
 template <typename P>
 struct Face;
 
@@ -450,6 +451,7 @@ class Calls<P, std::index_sequence<I...>, std::index_sequence<S...>, std::index_
       const Lender lender(result.present() && can_allocate(result_handle, result.device) ? result_handle : like_handle,
                           like_handle, like);
       key.preference = to_preference(FunctionPreference{math, deterministic, preference}, lender.allocates());
+      if (key.preference.batch_invariant) F::forget_rows(key.descriptor);
       kept = find(key);
       const P& plan = *kept->plan;
       const Operands& all = plan.operands();

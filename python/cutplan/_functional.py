@@ -209,7 +209,8 @@ def matmul_backward(
     contiguous copy first: no kernel multiplies with such an operand. The gradients have `grad_dtype`, or a's
     type; they are new tensors of a's library, column-major where their operands are: the gradient of
     ``weight.T`` is laid out as the weight. `math`, `deterministic`, `preference` and `stream` are as in
-    matmul(). Errors are those of GemmPlan.select and GemmPlan.run, in terms of these arguments.
+    matmul(); batch invariance is da's, for db and a dbias [n] sum over rows. Errors are those of
+    GemmPlan.select and GemmPlan.run, in terms of these arguments.
     """
     if hasattr(bias, "__dlpack__"):
         raise TypeError(
@@ -258,7 +259,21 @@ def matmul_backward(
         tensor = _frameworks.ordered_like(a_info, a, operand, dtype, stream)
         return tensor, _core.inspect(tensor)
 
-    def contract(x: _batches.Matrix, y: _batches.Matrix, z: _batches.Matrix, i: int, j: int, r: int) -> None:
+    # What sums over rows cannot be alike in any company of rows.
+    of_rows = context
+    if isinstance(preference, _core.PlanPreference) and preference.batch_invariant:
+        free = _core.PlanPreference(**{**preference.__getstate__(), "batch_invariant": False})  # type: ignore[arg-type]
+        of_rows = context._replace(preference=free)
+
+    def contract(
+        x: _batches.Matrix,
+        y: _batches.Matrix,
+        z: _batches.Matrix,
+        i: int,
+        j: int,
+        r: int,
+        context: _Context = context,
+    ) -> None:
         """z [i, j] = x [i, r] y [r, j], summed over the batch dimensions that z has not."""
         matrices = [
             x._replace(operand="a", extents="mk"),
@@ -273,7 +288,7 @@ def matmul_backward(
     b_transposed = _batches.factor("b", b, b_info, "kj", batch).transposed()
     a_transposed = _batches.factor("a", a, a_info, "mk", batch).transposed()
     contract(g, b_transposed, _batches.factor("da", da, da_info, "mk", batch), m, k, n)
-    contract(a_transposed, g, _batches.factor("db", db, db_info, "kj", batch), k, n, m)
+    contract(a_transposed, g, _batches.factor("db", db, db_info, "kj", batch), k, n, m, of_rows)
     dbias = None
     shared = (0,) * len(batch)
     if wanted.bias == "n":
@@ -285,7 +300,7 @@ def matmul_backward(
         ones = _frameworks.ones(a_info, a, rows, a_info.dtype, stream)
         dbias = _frameworks.empty(a_info, a, (n,), dtype, stream)
         row = _batches.Matrix("ones", ones, "mk", tuple(outer), (0, 1))
-        contract(row, g, _batches.Matrix("dbias", dbias, "mn", shared, (0, 1)), 1, n, m)
+        contract(row, g, _batches.Matrix("dbias", dbias, "mn", shared, (0, 1)), 1, n, m, of_rows)
     elif wanted.bias == "m":
         ones = _frameworks.ones(a_info, a, n, a_info.dtype, stream)
         dbias = _frameworks.empty(a_info, a, (m, 1), dtype, stream)

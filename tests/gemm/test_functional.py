@@ -1,7 +1,8 @@
-"""What matmul() decides above its plans: several runs, the order of new results, words."""
+"""What matmul() decides above its plans: several runs, the order of new results, batch invariance, words."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -226,3 +227,44 @@ def test_words(call: Callable[[Callable[..., torch.Tensor]], object], text: str)
 def test_a_result_that_is_too_large(make: Callable[..., Any]) -> None:
     with pytest.raises(MemoryError):
         cutplan.matmul(make((2**24, 1)), make((1, 2**24)))
+
+
+# ---- batch invariance
+
+
+INVARIANT = cutplan.PlanPreference(batch_invariant=True)
+
+
+@pytest.mark.parametrize("k, n", [(64, 8), (12, 8), (7, 5)])
+def test_batch_invariant_plans_do_not_see_how_many_rows_there_are(k: int, n: int, device: str) -> None:
+    """A single row tells neither its order nor its pitch."""
+    w = torch.ones(n, k, dtype=torch.float16, device=device)
+    for b in (w.T, w.T.contiguous()):
+        alignments = set()
+        for m, batch in itertools.product((1, 2, 5), ((), (1,), (3,))):
+            a = torch.ones(*batch, m, k, dtype=torch.float16, device=device)
+            cutplan.matmul(a, b, preference=INVARIANT)
+            alignments.add(_plans.of_thread.plans[0].descriptor.alignment)
+        assert len(alignments) == 1
+
+
+def test_batch_invariance_needs_a_row_major_a(device: str) -> None:
+    x = torch.ones(8, 4, dtype=torch.float16, device=device)
+    for a, b in ((x.T, x), (x.T.expand(2, 4, 8), x), (x.T.expand(3, 2, 4, 8), x.expand(2, 8, 4))):
+        with pytest.raises(cutplan.Unsupported, match="operand a: row-major required with batch_invariant"):
+            cutplan.matmul(a, b, preference=INVARIANT)
+    da, db, _ = cutplan.matmul_backward(x @ x.T, x, x.T, preference=INVARIANT)
+    assert torch.equal(da, x @ x.T @ x) and torch.equal(db, x.T @ (x @ x.T)), "db sums over rows"
+    with pytest.raises(cutplan.Unsupported, match="operand grad: row-major required with batch_invariant"):
+        cutplan.matmul_backward(torch.ones_like(x).T, x[:4], x.T, preference=INVARIANT)
+
+
+@pytest.mark.cuda
+def test_batch_invariance_needs_the_alignment_of_contiguous_rows() -> None:
+    padded = torch.ones(4, 65, dtype=torch.float16, device="cuda")[:, :64]
+    w = torch.ones(64, 64, dtype=torch.float16, device="cuda")
+    with pytest.raises(
+        cutplan.Misaligned, match="operand a: .* required with batch_invariant.*contiguous copy$"
+    ):
+        cutplan.matmul(padded, w, preference=INVARIANT)
+    assert (cutplan.matmul(padded, w) == 64).all()
