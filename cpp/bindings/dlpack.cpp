@@ -266,12 +266,60 @@ void decode(const DLTensor& t, std::uint64_t flags, bool immutable, const char* 
   if (nibbles) unpack_nibbles(name, dtype, view);
 }
 
-/// Calls a method without arguments, on the shortest path that the stable ABI has: every torch tensor is asked.
+/// Calls a method without arguments.
 bool ask(nb::handle object, PyObject* method) {
   PyObject* arguments[] = {object.ptr()};
   const nb::object answer = nb::steal(nb::detail::vectorcall_method(method, arguments, 1, nullptr));
   if (!answer.is_valid()) throw nb::python_error();
   return answer.ptr() == Py_True;
+}
+
+/// Where torch keeps the bit that says that a tensor's memory holds the negated values. Any tensor may have it, whatever its
+/// strides, and to ask by is_neg() takes 57 ns a tensor, even by the C function in it, for torch gives up the GIL to answer.
+struct NegativeBit {
+  std::size_t tensor = 0;  // bytes from the Python object to the pointer to torch's own
+  std::size_t keys = 0;    // bytes from there to the set of dispatch keys
+  std::uint64_t mask = 0;  // the key; 0: not found
+
+  bool is_set(nb::handle object) const {
+    return (word(reinterpret_cast<const void*>(word(object.ptr(), tensor)), keys) & mask) != 0;
+  }
+
+  static std::uint64_t word(const void* object, std::size_t offset) {
+    std::uint64_t value;
+    std::memcpy(&value, static_cast<const char*>(object) + offset, sizeof value);
+    return value;
+  }
+};
+
+/// By what torch says itself of two tensors that differ in this bit alone.
+NegativeBit find_negative_bit(nb::handle torch) {
+  constexpr std::size_t step = sizeof(std::uint64_t), least_size = 192;  // bytes of torch's own tensor
+  try {
+    const nb::object plain = torch.attr("ones")(1, nb::arg("device") = "cpu"), negative = torch.attr("_neg_view")(plain);
+    const auto keys = [&](const nb::object& tensor) {
+      return nb::cast<std::uint64_t>(torch.attr("_C").attr("_dispatch_keys")(tensor).attr("raw_repr")());
+    };
+    const auto address = [](const nb::object& tensor) { return nb::cast<std::uint64_t>(tensor.attr("_cdata")); };
+    const auto find = [](std::size_t end, const void* x, std::uint64_t in_x, const void* y, std::uint64_t in_y) {
+      std::size_t at = 0;
+      while (at < end && (NegativeBit::word(x, at) != in_x || NegativeBit::word(y, at) != in_y)) at += step;
+      return at;
+    };
+    const std::uint64_t in_plain = keys(plain), in_negative = keys(negative);
+    const std::uint64_t at_plain = address(plain), at_negative = address(negative);
+    const auto size = nb::cast<std::size_t>(plain.type().attr("__basicsize__"));
+    NegativeBit bit;
+    bit.tensor = find(size, plain.ptr(), at_plain, negative.ptr(), at_negative);
+    bit.keys = find(least_size, reinterpret_cast<const void*>(at_plain), in_plain,
+                    reinterpret_cast<const void*>(at_negative), in_negative);
+    bit.mask = in_plain ^ in_negative;
+    if (bit.tensor < size && bit.keys < least_size && (bit.mask & (bit.mask - 1)) == 0) return bit;
+  } catch (nb::python_error& error) {
+    if (!error.matches(PyExc_Exception)) throw;
+  } catch (const nb::cast_error&) {
+  }
+  return {};
 }
 
 /// What is used of torch in every call, found once.
@@ -282,6 +330,7 @@ struct Torch {
   PyObject* increment_version;     // None before torch 2.1
   PyCFunction bare_increment;  // the C function in it, which the way through a vectorcall takes a quarter longer to reach
   bool increments_many;        // since torch 2.6; before, one tensor
+  NegativeBit negative_bit;
 };
 
 /// Not a static with an initialiser: to look around in Python may let another thread have the GIL, which would then wait for
@@ -307,6 +356,7 @@ const Torch& torch_parts() {
   made.forward_ad = PyModule_GetDict(nb::object(nb::module_::import_("torch.autograd.forward_ad")).release().ptr());
   made.get_requires_grad = reinterpret_cast<descrgetfunc>(PyType_GetSlot(Py_TYPE(requires_grad.ptr()), Py_tp_descr_get));
   made.requires_grad = nb::object(requires_grad).release().ptr();
+  made.negative_bit = find_negative_bit(torch);
   made.increment_version = nb::object(increment).release().ptr();
   parts = made;
   found = true;
@@ -367,22 +417,14 @@ bool check_gradient(nb::handle object, const char* name) {
   return true;
 }
 
-/// And a pending negation, which only imaginary parts of conjugated complex tensors have. (The conjugation itself is met by
-/// the refusal of complex types.) They step over pairs of reals and begin at the second of one, so that a tensor with an odd
-/// stride at an even address, which most are, need not be asked: 75 ns each.
-void check_negation(nb::handle object, const char* name, const TensorView& view) {
-  const auto pair = static_cast<std::uintptr_t>(bits(view.dtype)) / 4;  // bytes of two elements, a power of two
-  if ((reinterpret_cast<std::uintptr_t>(view.data) & (pair - 1)) == 0) {
-    for (int i = 0; i < view.rank; ++i) {
-      if (view.shape[i] > 1 && view.strides[i] % 2 != 0) return;
-    }
-  }
+/// And a pending negation. (The conjugation itself is met by the refusal of complex types.)
+void check_negation(nb::handle object, const char* name) {
   static PyObject* const is_neg_name = PyUnicode_InternFromString("is_neg");
-  if (ask(object, is_neg_name)) {
-    raise_export_refused(operand(name) +
-                         "the tensor has torch's negative bit set, so its memory holds the negated values; pass " + name +
-                         ".resolve_neg()");
-  }
+  const NegativeBit& bit = torch_parts().negative_bit;
+  if (!(bit.mask != 0 ? bit.is_set(object) : ask(object, is_neg_name))) return;
+  raise_export_refused(operand(name) +
+                       "the tensor has torch's negative bit set, so its memory holds the negated values; pass " + name +
+                       ".resolve_neg()");
 }
 
 /// The pending Python error, raised again as ExportRefused with the operand's name; what is no refusal passes unchanged.
@@ -618,7 +660,7 @@ void Importer::import_as(nb::handle object, const char* name, DType dtype, Tenso
         check_memory(object, name, view);
         borrowed_ = borrowed_ && (api_ == nullptr || api_ == producer.api);
         api_ = producer.api;
-        return check_negation(object, name, view);
+        return check_negation(object, name);
       }
     }
     borrowed_ = false;
@@ -629,7 +671,7 @@ void Importer::import_as(nb::handle object, const char* name, DType dtype, Tenso
     decode(managed->dl_tensor, managed->flags, producer.framework == Framework::jax, name, dtype, view);
     if (producer.framework == Framework::torch) {
       check_memory(object, name, view);
-      check_negation(object, name, view);
+      check_negation(object, name);
     }
     return;
   }
@@ -647,7 +689,7 @@ void Importer::import_as(nb::handle object, const char* name, DType dtype, Tenso
   }
   if (producer.framework == Framework::torch) {
     check_memory(object, name, view);
-    check_negation(object, name, view);
+    check_negation(object, name);
   }
 }
 

@@ -65,8 +65,11 @@ def test_forward_mode_tangents(way: type[torch.Tensor], device: str) -> None:
         lambda x: x[:1],
         lambda x: x[:1, :1].expand(3, 5),
         lambda x: x.as_strided((2, 3), (3, 1)),
+        lambda x: x.as_strided((4, 4), (8, 1), 0),
+        lambda x: x.set_(torch.ones(4, 4, device=x.device)),
+        lambda x: torch._neg_view(x.resolve_neg()),  # type: ignore[attr-defined]
     ],
-    ids=["whole", "slice", "scalar", "one row", "expanded", "odd strides"],
+    ids=["whole", "slice", "scalar", "one row", "expanded", "odd strides", "even address", "set", "of reals"],
 )
 def test_negative_bits(
     view: Callable[[torch.Tensor], torch.Tensor], way: type[torch.Tensor], device: str
