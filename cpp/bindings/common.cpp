@@ -75,8 +75,7 @@ std::optional<DType> dtype_of_name(std::string_view text) {
 
 /// What Enum(value) says of a value that is none.
 [[noreturn]] void refuse_member(nb::handle value, const char* type, const std::string& names) {
-  throw nb::value_error(
-      (nb::cast<std::string>(nb::repr(value)) + " is not a valid " + type + "; must be one of " + names).c_str());
+  throw nb::value_error((repr_of(value) + " is not a valid " + type + "; must be one of " + names).c_str());
 }
 
 /// An enum whose members are found by name, so that Enum("name") works; str() gives the name.
@@ -109,8 +108,7 @@ nb::object text_attribute(nb::handle object, const char* attribute) {
 double bound(const PrecisionGuarantee& guarantee, double magnitude, double exact, double score_magnitude) {
   for (const auto& [name, given] : {std::pair("magnitude", magnitude), std::pair("score_magnitude", score_magnitude)}) {
     if (given < 0)
-      throw nb::value_error(
-          (std::string(name) + ": at least 0 required, got " + nb::cast<std::string>(nb::repr(nb::float_(given)))).c_str());
+      throw nb::value_error((std::string(name) + ": at least 0 required, got " + repr_of(nb::float_(given))).c_str());
   }
   return guarantee.error_bound(magnitude, exact, score_magnitude);
 }
@@ -178,8 +176,20 @@ void bind_dtype(nb::module_& m) {
 }
 
 void bind_tensor(nb::module_& m) {
+  // A tensor may hold a view of itself.
+  static PyType_Slot collected[] = {
+      {Py_tp_traverse, reinterpret_cast<void*>(+[](PyObject* self, visitproc visit, void* arg) -> int {
+         Py_VISIT(Py_TYPE(self));
+         if (nb::inst_ready(self)) Py_VISIT(nb::inst_ptr<TensorViewObject>(self)->tensor.ptr());
+         return 0;
+       })},
+      {Py_tp_clear, reinterpret_cast<void*>(+[](PyObject* self) -> int {
+         if (nb::inst_ready(self)) nb::inst_ptr<TensorViewObject>(self)->tensor = nb::none();
+         return 0;
+       })},
+      {0, nullptr}};
   nb::class_<TensorViewObject>(
-      m, "TensorView",
+      m, "TensorView", nb::type_slots(collected),
       "A tensor whose memory is read with another element type, or with other extents and strides. It can be "
       "passed wherever a tensor can; as_dtype() makes one.")
       .def(
@@ -188,7 +198,13 @@ void bind_tensor(nb::module_& m) {
              std::optional<std::vector<std::int64_t>> strides, std::int64_t offset) {
             TensorViewObject view;
             view.tensor = std::move(tensor);
+            // Of a view it is another view of the same tensor.
+            if (nb::isinstance<TensorViewObject>(view.tensor))
+              view = TensorViewObject(nb::cast<const TensorViewObject&>(view.tensor));
             if (!dtype.is_none()) view.dtype = to_dtype(dtype, "dtype");
+            if (!dtype.is_none() && bits(view.dtype) < 8 && view.rank >= 0)
+              throw nb::value_error(
+                  "dtype: packed elements are named before a shape: TensorView(as_dtype(x, dtype), shape=...)");
             if (shape.has_value() != strides.has_value() || (shape && shape->size() != strides->size())) {
               throw nb::value_error("shape and strides: must be given together and be of one length");
             }
@@ -202,7 +218,7 @@ void bind_tensor(nb::module_& m) {
               std::copy(shape->begin(), shape->end(), view.shape);
               std::copy(strides->begin(), strides->end(), view.strides);
             }
-            view.offset = offset;
+            view.offset += offset;
             new (self) TensorViewObject(std::move(view));
           },
           "tensor"_a, nb::kw_only(), "dtype"_a = nb::none(), "shape"_a = nb::none(), "strides"_a = nb::none(),
@@ -221,11 +237,11 @@ void bind_tensor(nb::module_& m) {
           },
           nb::sig("def dtype(self) -> cutplan.DType | None"))
       .def("__repr__", [](const TensorViewObject& self) {
-        return "TensorView(" + nb::cast<std::string>(nb::str(self.tensor.type().attr("__name__"))) +
-               ", dtype=" + nb::cast<std::string>(nb::repr(As<DType>::shown(self.dtype))) +
+        return "TensorView(" + text_of(self.tensor.type().attr("__name__")) +
+               ", dtype=" + repr_of(As<DType>::shown(self.dtype)) +
                (self.rank < 0 ? std::string()
-                              : ", shape=" + nb::cast<std::string>(nb::repr(extents(self.shape, self.rank))) +
-                                    ", strides=" + nb::cast<std::string>(nb::repr(extents(self.strides, self.rank)))) +
+                              : ", shape=" + repr_of(extents(self.shape, self.rank)) +
+                                    ", strides=" + repr_of(extents(self.strides, self.rank))) +
                (self.offset == 0 ? std::string() : ", offset=" + std::to_string(self.offset)) + ")";
       });
 
@@ -250,11 +266,10 @@ void bind_tensor(nb::module_& m) {
           "\"torch\", \"numpy\", \"cupy\", \"jax\" or \"other\".")
       .def("__repr__", [](const TensorInfo& self) {
         const TensorView& view = self.view;
-        return "TensorInfo(shape=" + nb::cast<std::string>(nb::repr(extents(view.shape, view.rank))) +
-               ", strides=" + nb::cast<std::string>(nb::repr(extents(view.strides, view.rank))) +
-               ", dtype=" + nb::cast<std::string>(nb::repr(As<DType>::shown(view.dtype))) + ", device='" +
-               to_string(view.device) + "', read_only=" + (view.read_only ? "True" : "False") + ", framework='" +
-               name(self.framework) + "')";
+        return "TensorInfo(shape=" + repr_of(extents(view.shape, view.rank)) +
+               ", strides=" + repr_of(extents(view.strides, view.rank)) +
+               ", dtype=" + repr_of(As<DType>::shown(view.dtype)) + ", device='" + to_string(view.device) +
+               "', read_only=" + (view.read_only ? "True" : "False") + ", framework='" + name(self.framework) + "')";
       });
 
   m.def(
@@ -340,18 +355,17 @@ void bind_precision(nb::module_& m) {
 
 std::optional<DType> find_dtype(nb::handle object) {
   if (nb::isinstance<DType>(object)) return nb::cast<DType>(object);
-  if (nb::isinstance<nb::str>(object)) return dtype_of_name(nb::cast<std::string>(object));
+  if (nb::isinstance<nb::str>(object)) return dtype_of_name(utf8_of(object));
   // numpy.dtype, and so ml_dtypes' and CuPy's; JAX's scalar types keep one in `dtype`
-  if (const nb::object text = text_attribute(object, "name"); !text.is_none())
-    return dtype_of_name(nb::cast<std::string>(text));
+  if (const nb::object text = text_attribute(object, "name"); !text.is_none()) return dtype_of_name(utf8_of(text));
   const nb::object inner = find_attribute(object, "dtype");
-  if (const nb::object text = text_attribute(inner, "name"); !text.is_none())
-    return dtype_of_name(nb::cast<std::string>(text));
+  if (const nb::object text = text_attribute(inner, "name"); !text.is_none()) return dtype_of_name(utf8_of(text));
   // numpy.float16, ml_dtypes.bfloat16; Python's own float names no width and is not in the table
   if (PyType_Check(object.ptr())) {
-    return dtype_of_name(nb::cast<std::string>(nb::str(object.attr("__name__"))));
+    return dtype_of_name(utf8_of(object.attr("__name__")));
   }
-  const auto text = nb::cast<std::string>(nb::str(object));
+  const nb::str shown(object);
+  const std::string_view text = utf8_of(shown);
   constexpr std::string_view torch = "torch.";
   return text.compare(0, torch.size(), torch) == 0 ? dtype_of_name(text.substr(torch.size())) : std::nullopt;
 }
@@ -360,8 +374,7 @@ DType to_dtype(nb::handle object, const char* argument) {
   if (const std::optional<DType> dtype = find_dtype(object)) return *dtype;
   std::string text = std::string(argument) + ": must be an element type, one of";
   for (DType dtype : dtypes) text += std::string(dtype == dtypes[0] ? " " : ", ") + name(dtype);
-  throw nb::type_error(
-      (text + " or another library's dtype of that name; got " + nb::cast<std::string>(nb::repr(object))).c_str());
+  throw nb::type_error((text + " or another library's dtype of that name; got " + repr_of(object)).c_str());
 }
 
 Device to_device(std::int32_t type, std::int32_t id, const std::string& what) {
@@ -377,22 +390,23 @@ Device to_device(std::int32_t type, std::int32_t id, const std::string& what) {
 }
 
 Device to_device(nb::handle object) {
-  if (nb::isinstance<nb::tuple>(object) && nb::len(object) == 2) {
-    return to_device(nb::cast<int>(object[0]), nb::cast<int>(object[1]), "device: ");
+  if (nb::isinstance<TensorViewObject>(object)) object = nb::cast<const TensorViewObject&>(object).tensor;
+  const nb::object ask = find_attribute(object, "__dlpack_device__"), pair = ask.is_none() ? nb::borrow(object) : ask();
+  if (!ask.is_none() || nb::isinstance<nb::tuple>(pair)) {
+    const auto found = find_integers(pair);
+    if (!found) Where{nullptr, "device"}.refuse("a DLPack pair (type, id) of integers of 32 bits", pair);
+    return to_device(found->first, found->second, "device: ");
   }
-  if (nb::isinstance<TensorViewObject>(object)) return to_device(nb::cast<const TensorViewObject&>(object).tensor);
-  if (const nb::object pair = find_attribute(object, "__dlpack_device__"); !pair.is_none()) return to_device(pair());
   // also torch.device, whose str() is such a name
-  const auto text = nb::cast<std::string>(nb::str(object));
-  if (text == "cpu") return {DeviceType::cpu, 0};
+  const auto text = text_of(object);
+  if (text == "cpu" || text == "cpu:0") return {DeviceType::cpu, 0};
   if (text == "cuda") return {DeviceType::cuda, 0};
   if (text.size() > 5 && text.size() <= 9 && text.compare(0, 5, "cuda:") == 0 &&
       text.find_first_not_of("0123456789", 5) == std::string::npos) {
     return {DeviceType::cuda, std::stoi(text.substr(5))};
   }
-  throw nb::value_error(("device: must be 'cpu', 'cuda', 'cuda:N', a DLPack (type, id) pair or a tensor, got " +
-                         nb::cast<std::string>(nb::repr(object)))
-                            .c_str());
+  throw nb::value_error(
+      ("device: must be 'cpu', 'cuda', 'cuda:N', a DLPack (type, id) pair or a tensor, got " + repr_of(object)).c_str());
 }
 
 nb::object to_python(Device device) {
@@ -435,8 +449,7 @@ Workspace to_workspace(Importer& importer, nb::handle object, Device device) {
 PlanPreference to_preference(nb::handle object) {
   if (object.is_none()) return {};
   if (nb::isinstance<PlanPreference>(object)) return nb::cast<PlanPreference>(object);
-  throw nb::type_error(("preference: a PlanPreference or None required, got " +
-                        nb::cast<std::string>(nb::str(object.type().attr("__name__"))) +
+  throw nb::type_error(("preference: a PlanPreference or None required, got " + text_of(object.type().attr("__name__")) +
                         "; write it as cutplan.PlanPreference(math='strict')")
                            .c_str());
 }

@@ -13,6 +13,7 @@
 #include "common.hpp"
 #include "core/operands.hpp"
 #include "gil.hpp"
+#include "keywords.hpp"
 
 namespace cutplan::bindings {
 namespace {
@@ -37,8 +38,8 @@ std::string operand(const char* name) { return std::string("operand ") + name + 
 
 std::string type_of(nb::handle object) {
   const nb::handle type = object.type();
-  const auto module = nb::cast<std::string>(nb::str(type.attr("__module__")));
-  const auto qualified = nb::cast<std::string>(nb::str(type.attr("__qualname__")));
+  const auto module = text_of(type.attr("__module__"));
+  const auto qualified = text_of(type.attr("__qualname__"));
   return module == "builtins" ? qualified : module + "." + qualified;
 }
 
@@ -50,7 +51,7 @@ const DLPackExchangeAPI* find_exchange_api(nb::handle type) {
   return reinterpret_cast<const DLPackExchangeAPI*>(header);  // the table begins with its header
 }
 
-std::string module_of(nb::handle type) { return nb::cast<std::string>(nb::str(find_attribute(type, "__module__"))); }
+std::string module_of(nb::handle type) { return text_of(find_attribute(type, "__module__")); }
 
 bool is_torch_tensor(nb::handle type) {
   const nb::object tensor = nb::module_::import_("torch").attr("Tensor");
@@ -63,7 +64,7 @@ bool is_torch_tensor(nb::handle type) {
 const char* find_refusal(nb::handle type, Framework framework) {
   if (framework == Framework::jax) {
     for (nb::handle base : nb::borrow<nb::tuple>(type.attr("__mro__"))) {
-      if (nb::cast<std::string>(nb::str(base.attr("__name__"))) == "Tracer")
+      if (text_of(base.attr("__name__")) == "Tracer")
         return "a tracer, which has no memory; call outside of jax.jit, jax.grad and jax.vmap";
     }
   }
@@ -80,7 +81,7 @@ const char* find_refusal(nb::handle type, Framework framework) {
   const nb::object own = find_attribute(type, "__torch_dispatch__");
   const nb::object plain = find_attribute(nb::module_::import_("torch").attr("Tensor"), "__torch_dispatch__");
   if (own.is(plain)) return nullptr;
-  if (nb::cast<std::string>(nb::str(type.attr("__name__"))) == "FakeTensor")
+  if (text_of(type.attr("__name__")) == "FakeTensor")
     return "a fake tensor, which has a shape and no memory; call outside of tracing, or make the call a custom operator";
   return "a tensor that stands for others (its type handles operations by __torch_dispatch__), so that its memory is not "
          "its "
@@ -131,11 +132,12 @@ const Producer& producer_of(nb::handle object) {
   return entry.producer;
 }
 
-/// What is known of a tensor that may be seen through views; `object` becomes the tensor itself.
+/// What is known of a tensor that may be seen through a view; `object` becomes the tensor itself.
 Producer unwrap(nb::handle& object) {
   Producer producer = producer_of(object);
-  for (; producer.is_view; producer = producer_of(object)) object = nb::cast<const TensorViewObject&>(object).tensor;
-  return producer;
+  if (!producer.is_view) return producer;
+  object = nb::cast<const TensorViewObject&>(object).tensor;
+  return producer_of(object);
 }
 
 /// The type code's element type; none where cutplan has none.
@@ -212,17 +214,19 @@ void unpack_nibbles(const char* name, DType dtype, TensorView& view) {
   view.strides[last] = 1;
 }
 
+/// No step within memory is as long, in bytes or elements.
+constexpr std::int64_t end_of_memory = std::int64_t{1} << 56;
+
 /// CuPy divides a step in bytes by the size of an element, and without a sign: a negative one comes as a step beyond any
 /// memory, of as many bytes modulo 2^64.
 std::int64_t signed_stride(std::int64_t stride, int element_bits) {
-  constexpr std::int64_t end_of_memory = std::int64_t{1} << 56;
   if (stride < end_of_memory || element_bits < 8) return stride;
   const std::int64_t bytes = element_bits / 8;
   return static_cast<std::int64_t>(static_cast<std::uint64_t>(stride) * static_cast<std::uint64_t>(bytes)) / bytes;
 }
 
 /// `wanted`: the type that raw bytes stand for, or none to take the producer's word.
-void decode(const DLTensor& t, std::uint64_t flags, bool immutable, const char* name, DType wanted, TensorView& view) {
+void decode(const DLTensor& t, std::uint64_t flags, Framework framework, const char* name, DType wanted, TensorView& view) {
   DType dtype = decode(t.dtype);
   bool nibbles = false;
   if (t.dtype.lanes != 1) refuse_dtype(name, t.dtype, wanted);
@@ -251,11 +255,20 @@ void decode(const DLTensor& t, std::uint64_t flags, bool immutable, const char* 
   }
   view.data = t.data == nullptr ? nullptr : static_cast<char*>(t.data) + t.byte_offset;
   view.dtype = dtype;
-  view.read_only = immutable || (flags & DLPACK_FLAG_BITMASK_READ_ONLY) != 0;
+  view.read_only = framework == Framework::jax || (flags & DLPACK_FLAG_BITMASK_READ_ONLY) != 0;
   view.rank = t.ndim;
-  for (int i = 0; i < t.ndim; ++i) view.shape[i] = t.shape[i];
+  for (int i = 0; i < t.ndim; ++i) {
+    if (t.shape[i] < 0)
+      throw ShapeMismatch(operand(name) + "extents of at least 0 required, got " + std::to_string(t.shape[i]));
+    view.shape[i] = t.shape[i];
+  }
   if (t.strides != nullptr) {
-    for (int i = 0; i < t.ndim; ++i) view.strides[i] = signed_stride(t.strides[i], t.dtype.bits);
+    for (int i = 0; i < t.ndim; ++i) {
+      const std::int64_t stride = framework == Framework::cupy ? signed_stride(t.strides[i], t.dtype.bits) : t.strides[i];
+      if ((stride >= end_of_memory || stride <= -end_of_memory) && t.shape[i] > 1)
+        throw LayoutMismatch(operand(name) + "strides below 2^56 elements required, got " + std::to_string(stride));
+      view.strides[i] = stride;
+    }
   } else {
     std::int64_t stride = 1;
     for (int i = t.ndim - 1; i >= 0; --i) {
@@ -437,7 +450,7 @@ void check_negation(nb::handle object, const char* name) {
     cause.restore();
     refuse_functorch_wrapper(name);
   }
-  const std::string text = nb::cast<std::string>(nb::str(cause.value()));
+  const std::string text = text_of(cause.value());
   const std::string message = operand(name) + type_of(object) + " refused to lend its memory through DLPack: " +
                               text.substr(0, text.find('\n'));  // torch appends its C++ stack
   cause.restore();
@@ -530,7 +543,7 @@ void* allocate_managed(const ExchangeApi& api, const std::int64_t* shape, int ra
 
 TensorView view_of_managed(const void* managed) {
   TensorView view;
-  decode(static_cast<const DLManagedTensorVersioned*>(managed)->dl_tensor, 0, false, "result", DType::none, view);
+  decode(static_cast<const DLManagedTensorVersioned*>(managed)->dl_tensor, 0, Framework::other, "result", DType::none, view);
   return view;
 }
 
@@ -573,8 +586,7 @@ Importer::Importer(Device device, nb::handle stream, nb::handle first, const cha
   if (device.type == DeviceType::cpu) {
     order_ = Order::host;
     if (!stream.is_none()) {
-      throw InvalidProblem("stream: a plan on the cpu runs on no stream, got " + nb::cast<std::string>(nb::repr(stream)) +
-                           "; pass stream=None");
+      throw InvalidProblem("stream: a plan on the cpu runs on no stream, got " + repr_of(stream) + "; pass stream=None");
     }
     return;
   }
@@ -656,7 +668,7 @@ void Importer::import_as(nb::handle object, const char* name, DType dtype, Tenso
       if (producer.api->dltensor_from_py_object_no_sync != nullptr) {
         DLTensor tensor;
         if (producer.api->dltensor_from_py_object_no_sync(object.ptr(), &tensor) != 0) refuse_pending(object, name);
-        decode(tensor, 0, false, name, dtype, view);
+        decode(tensor, 0, Framework::torch, name, dtype, view);
         check_memory(object, name, view);
         borrowed_ = borrowed_ && (api_ == nullptr || api_ == producer.api);
         api_ = producer.api;
@@ -668,7 +680,7 @@ void Importer::import_as(nb::handle object, const char* name, DType dtype, Tenso
     if (producer.api->managed_tensor_from_py_object_no_sync(object.ptr(), &managed) != 0 || managed == nullptr)
       refuse_pending(object, name);
     lend(managed, true, outlasts_call(producer.framework));
-    decode(managed->dl_tensor, managed->flags, producer.framework == Framework::jax, name, dtype, view);
+    decode(managed->dl_tensor, managed->flags, producer.framework, name, dtype, view);
     if (producer.framework == Framework::torch) {
       check_memory(object, name, view);
       check_negation(object, name);
@@ -719,7 +731,12 @@ nb::object Importer::export_capsule(nb::handle object, Framework framework, cons
   nb::object stream = nb::none();
   if (order_ != Order::host && framework != Framework::numpy) {
     const nb::object device = object.attr("__dlpack_device__")();
-    const int type = nb::cast<int>(device[0]);
+    const auto pair = find_integers(device);
+    if (!pair) {
+      raise_export_refused(operand(name) + "__dlpack_device__ of " + type_of(object) +
+                           " must return a pair of integers, got " + repr_of(device));
+    }
+    const int type = pair->first;
     if (type == kDLCUDA || type == kDLCUDAManaged) {
       if (order_ == Order::on_stream) {
         // 1 names the legacy default stream; 0 is ambiguous to every producer
@@ -749,7 +766,6 @@ void Importer::import_capsule(nb::handle object, Framework framework, const char
   }
   if (bits.is_valid()) return import_capsule(bits, framework, name, dtype, view);
 
-  const bool immutable = framework == Framework::jax;
   if (PyCapsule_IsValid(capsule.ptr(), versioned_capsule_name)) {
     auto* managed = static_cast<DLManagedTensorVersioned*>(PyCapsule_GetPointer(capsule.ptr(), versioned_capsule_name));
     if (PyCapsule_SetName(capsule.ptr(), used_versioned_capsule_name) != 0) throw nb::python_error();
@@ -758,15 +774,15 @@ void Importer::import_capsule(nb::handle object, Framework framework, const char
       raise_export_refused(operand(name) + type_of(object) + " exported DLPack " + std::to_string(managed->version.major) +
                            "." + std::to_string(managed->version.minor) + "; cutplan reads 1.x and asked for 1.1");
     }
-    decode(managed->dl_tensor, managed->flags, immutable, name, dtype, view);
+    decode(managed->dl_tensor, managed->flags, framework, name, dtype, view);
   } else if (PyCapsule_IsValid(capsule.ptr(), capsule_name)) {
     auto* managed = static_cast<DLManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), capsule_name));
     if (PyCapsule_SetName(capsule.ptr(), used_capsule_name) != 0) throw nb::python_error();
     lend(managed, false, outlasts_call(framework));
-    decode(managed->dl_tensor, 0, immutable, name, dtype, view);
+    decode(managed->dl_tensor, 0, framework, name, dtype, view);
   } else {
     raise_export_refused(operand(name) + "__dlpack__ of " + type_of(object) + " must return a fresh DLPack capsule, got " +
-                         nb::cast<std::string>(nb::repr(capsule)));
+                         repr_of(capsule));
   }
 }
 

@@ -25,7 +25,7 @@ nb::object to_python(Framework framework);
 /// The library that a tensor's type comes from; found once per type. A TensorViewObject answers for what it wraps.
 Framework framework_of(nb::handle object);
 
-/// A tensor seen with another element type, or other extents and strides. Made by as_dtype() for types that the producer
+/// A tensor, no view itself, seen with another element type, or other extents and strides. Made by as_dtype() for types that the producer
 /// cannot name, and by matmul() to lay batches out.
 struct TensorViewObject {
   nb::object tensor;

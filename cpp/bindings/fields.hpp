@@ -12,6 +12,7 @@
 #include <cstring>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -61,10 +62,7 @@ struct As<bool> : AsShown<bool> {
   static std::string what() { return "True or False"; }
   static std::string argument() { return "bool"; }
   static std::string property_type() { return "bool"; }
-  static bool parse(const Where& where, nb::handle given) {
-    if (!PyBool_Check(given.ptr())) where.refuse(what().c_str(), given);
-    return given.ptr() == Py_True;
-  }
+  static bool parse(const Where& where, nb::handle given) { return to_flag(where, given); }
 };
 template <>
 struct As<double> : AsShown<double> {
@@ -91,7 +89,10 @@ struct As<std::string> : AsShown<std::string> {
   static std::string property_type() { return "str"; }
   static std::string parse(const Where& where, nb::handle given) {
     if (!nb::isinstance<nb::str>(given)) where.refuse(what().c_str(), given);
-    return nb::cast<std::string>(given);
+    const std::string_view text = utf8_of(given);
+    if (text.empty() && nb::len(given) != 0)
+      throw nb::value_error((where.text() + ": a string that UTF-8 can hold required, got " + repr_of(given)).c_str());
+    return std::string(text);
   }
 };
 template <>
@@ -275,7 +276,7 @@ std::string signature_of_init() {
   for_each_field<T>([&](const auto& f) {
     using M = typename std::decay_t<decltype(f)>::Member;
     std::string one = std::string(f.name) + ": " + As<M>::argument();
-    if (!f.is_required()) one += " | None = " + nb::cast<std::string>(nb::repr(default_of(without.*f.member)));
+    if (!f.is_required()) one += " | None = " + repr_of(default_of(without.*f.member));
     (f.given == Given::positional ? positional : named) += ", " + one;
   });
   return "def __init__(self" + positional + ", *" + named + ") -> None";

@@ -5,13 +5,21 @@
 #include <nanobind/nanobind.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 namespace cutplan::bindings {
 
 namespace nb = nanobind;
+
+/// What a string holds; nothing where that is half a surrogate pair, which UTF-8 has none of.
+std::string_view utf8_of(nb::handle text);
+/// str() and repr(), with such halves escaped.
+std::string text_of(nb::handle object);
+std::string repr_of(nb::handle object);
 
 /// Which argument of what a refusal names.
 struct Where {
@@ -50,7 +58,12 @@ class Keywords {
 /// of signatures: a last overload takes them all. `scope`: a module, or the class of a method.
 void refuse_other_calls(nb::handle scope, const char* name, bool is_method = false);
 
+/// Two integers of 32 bits in a sequence.
+std::optional<std::pair<int, int>> find_integers(nb::handle given);
+
 // These raise TypeError naming the argument.
+/// True, False or NumPy's; None: false.
+bool to_flag(const Where& where, nb::handle given);
 std::int64_t to_integer(const Where& where, nb::handle given);
 int to_small_integer(const Where& where, nb::handle given);
 double to_number(const Where& where, nb::handle given);

@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "cutplan/cutplan.hpp"
+#include "keywords.hpp"
 
 namespace cutplan::bindings {
 
@@ -91,11 +92,9 @@ template <typename Option>
 std::optional<Option> find_option(nb::handle object) {
   constexpr const auto& spelt = spelling<Option>;
   if (nb::isinstance<nb::str>(object)) {
-    Py_ssize_t size = 0;
-    const char* const text = PyUnicode_AsUTF8AndSize(object.ptr(), &size);
-    if (text == nullptr) PyErr_Clear();  // half a surrogate pair: no name has one
+    const std::string_view text = utf8_of(object);
     for (Option option : spelt.members) {
-      if (std::string_view(text, static_cast<std::size_t>(size)) == name(option)) return option;
+      if (text == name(option)) return option;
     }
   } else if (spelt.type != nullptr && nb::isinstance<Option>(object)) {
     return nb::cast<Option>(object);
@@ -113,7 +112,7 @@ Option to_option(nb::handle object, const char* argument) {
   if (const std::optional<Option> option = find_option<Option>(object)) return *option;
   throw nb::value_error((std::string(argument) + ": must be one of " +
                          (spelt.also != nullptr ? std::string(spelt.also) + ", " : std::string()) + names_of<Option>() +
-                         "; got " + nb::cast<std::string>(nb::repr(object)))
+                         "; got " + repr_of(object))
                             .c_str());
 }
 

@@ -125,7 +125,7 @@ class Calls<P, std::index_sequence<I...>, std::index_sequence<S...>, std::index_
     std::apply(
         [&](const auto&... f) {
           ((all += std::string(", ") + f.name + ": " + As<typename std::decay_t<decltype(f)>::Member>::argument() +
-                   " | None = " + nb::cast<std::string>(nb::repr(default_of(without.*f.member)))),
+                   " | None = " + repr_of(default_of(without.*f.member))),
            ...);
         },
         fields);
@@ -191,9 +191,8 @@ class Calls<P, std::index_sequence<I...>, std::index_sequence<S...>, std::index_
 
   static P select(nb::handle descriptor, nb::handle device, nb::handle preference) {
     if (!nb::isinstance<Descriptor>(descriptor)) {
-      throw nb::type_error(("descriptor: a " + class_of<Descriptor>().substr(8) + " required, got " +
-                            nb::cast<std::string>(nb::repr(descriptor)))
-                               .c_str());
+      throw nb::type_error(
+          ("descriptor: a " + class_of<Descriptor>().substr(8) + " required, got " + repr_of(descriptor)).c_str());
     }
     return select(nb::cast<const Descriptor&>(descriptor), to_device(device), to_preference(preference));
   }
@@ -286,7 +285,7 @@ class Calls<P, std::index_sequence<I...>, std::index_sequence<S...>, std::index_
         .def_prop_ro("preference", &P::preference, nb::rv_policy::reference_internal, "What it was selected with.")
         .def("__repr__", [](const P& plan) {
           return std::string(F::name) + "(" + plan.sku().name + " on " + to_string(plan.device()) + " for " +
-                 nb::cast<std::string>(nb::repr(nb::cast(plan.descriptor()))) + ")";
+                 repr_of(nb::cast(plan.descriptor())) + ")";
         });
   }
 

@@ -157,6 +157,12 @@ class JaxLikeProducer(Producer):
     __module__ = "jaxlib.imitation"
 
 
+class CupyLikeProducer(Producer):
+    """Recognised as CuPy by its module."""
+
+    __module__ = "cupy.imitation"
+
+
 def exchange_type(
     *, version: tuple[int, int] = (1, 3), previous: ExchangeApi | None = None, status: int = 0
 ) -> tuple[type[Producer], ExchangeApi, list[str]]:

@@ -274,7 +274,9 @@ def test_devices_by_any_name(device: str) -> None:
     name = "cpu" if device == "cpu" else "cuda:0"
     tensor = torch.ones(2, 2, device=device)
     pair = (1, 0) if device == "cpu" else (2, 0)
-    for spelled in (device, name, pair, tensor, torch.device(name), cutplan.as_dtype(tensor.byte(), "int8")):
+    index = torch.device(device, 0)
+    view = cutplan.as_dtype(tensor.byte(), "int8")
+    for spelled in (device, name, pair, tensor, torch.device(name), index, str(index), view):
         assert cutplan.GemmPlan.select(g, spelled).device == name
     assert cutplan.device_properties(device).sm_count > 0
 

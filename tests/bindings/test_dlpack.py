@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import weakref
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 import cutplan
 from tests.bindings import producers
 from tests.bindings.conftest import LIBRARIES, Library, numpy_dtype
-from tests.bindings.producers import JaxLikeProducer, OldProducer, Producer, exchange_type
+from tests.bindings.producers import CupyLikeProducer, JaxLikeProducer, OldProducer, Producer, exchange_type
 from tests.environment import note_not_run
 
 # ---- what each library lends
@@ -194,7 +195,24 @@ def test_a_negative_stride_divided_without_a_sign(bits: int) -> None:
     wrapped = (2**64 - 3 * element) // element
     given = (wrapped - 2**64 if bits == 8 else wrapped, 1)
     code = producers.INT if bits == 8 else producers.FLOAT
-    assert cutplan.inspect(Producer((2, 3), strides=given, bits=bits, code=code)).strides == (-3, 1)
+    assert cutplan.inspect(CupyLikeProducer((2, 3), strides=given, bits=bits, code=code)).strides == (-3, 1)
+
+
+@pytest.mark.parametrize("strides", [(2**62, 1), (2**56, 1), (-(2**62), 1), (-(2**63), 1)])
+def test_strides_beyond_any_memory(strides: tuple[int, ...]) -> None:
+    with pytest.raises(
+        cutplan.LayoutMismatch, match=rf"operand x: strides below 2\^56 elements .* got {strides[0]}"
+    ):
+        cutplan.inspect(Producer((2, 3), strides=strides), "x")
+
+
+def test_negative_extents() -> None:
+    with pytest.raises(cutplan.ShapeMismatch, match="operand x: extents of at least 0 required, got -3"):
+        cutplan.inspect(Producer((2, -3)), "x")
+    x = np.ones((2, 2), "float32")
+    plan = cutplan.GemmPlan.select(cutplan.describe(x, x, x), "cpu")
+    with pytest.raises(cutplan.ShapeMismatch, match="operand workspace: extents of at least 0 required"):
+        plan.run(x, x, x.copy(), workspace=Producer((-4, -4)))
 
 
 def test_byte_offset_is_part_of_the_address() -> None:
@@ -534,6 +552,47 @@ def test_as_dtype_of_what_is_no_dtype_or_no_tensor() -> None:
         cutplan.as_dtype(np.ones(2, "uint8"), "float9")
     with pytest.raises(cutplan.ExportRefused, match="operand x"):
         cutplan.as_dtype([1], "int8")  # type: ignore[arg-type]
+
+
+def test_a_view_of_a_view_is_one_of_the_tensor() -> None:
+    raw = torch.arange(64, dtype=torch.uint8).reshape(8, 8)
+    view: Any = cutplan.TensorView(raw, shape=(4, 8), strides=(16, 1), offset=8)
+    view = cutplan.TensorView(
+        cutplan.as_dtype(view, "float8_e4m3fn"), shape=(2, 2), strides=(32, 1), offset=2
+    )
+    assert view.tensor is raw
+    info = cutplan.inspect(view)
+    assert (str(info.dtype), info.shape, info.strides) == ("float8_e4m3fn", (2, 2), (32, 1))
+    assert info.data == raw.data_ptr() + 10
+    with pytest.raises(ValueError, match="dtype: packed elements are named before a shape"):
+        cutplan.TensorView(view, dtype="int4")
+    for _ in range(100_000):  # neither import nor the end of it goes as deep
+        view = cutplan.TensorView(view)
+    assert cutplan.inspect(view).shape == (2, 2)
+
+
+def test_a_tensor_that_holds_its_view_is_collected() -> None:
+    class Mine(torch.Tensor):
+        pass
+
+    x = torch.ones(2, 2).as_subclass(Mine)
+    x.view_ = cutplan.as_dtype(x, "float32")
+    end = weakref.ref(x)
+    del x
+    gc.collect()
+    assert end() is None
+
+
+@pytest.mark.parametrize("bad", ["itself", ("cpu", 0), (2**40, 0), None, 3])
+def test_devices_that_are_none(bad: Any) -> None:
+    class Strange(Producer):
+        def __dlpack_device__(self) -> Any:
+            return self if bad == "itself" else bad
+
+    with pytest.raises(TypeError, match=r"device: a DLPack pair \(type, id\) of integers"):
+        cutplan.device_properties(Strange())
+    with pytest.raises(cutplan.ExportRefused, match="operand x: __dlpack_device__ of .* a pair of integers"):
+        cutplan.inspect(Strange(), "x")
 
 
 def test_as_dtype_multiplies() -> None:

@@ -364,7 +364,7 @@ def test_options_list_the_choices(bad: Any) -> None:
             cutplan.matmul_backward(A, A, A, bias=bad)
 
 
-@pytest.mark.parametrize("bad", ["half", "float", None, np.complex64])
+@pytest.mark.parametrize("bad", ["half", "float", None, np.complex64, "\ud800"])
 def test_element_types_are_listed(bad: Any) -> None:
     if bad is not None:
         for call in (
@@ -464,6 +464,40 @@ def test_element_types_are_listed(bad: Any) -> None:
         (lambda: cutplan.attention(Q, Q, Q, dropout_p=0.5), "dropout_p: 0 required without rng_state"),
         (lambda: cutplan.attention(Q, Q, Q, window=4), "window: two integers required, got 4"),
         (lambda: cutplan.attention(Q, Q, Q, softcap="x"), "softcap: a number required, got 'x'"),
+        (
+            lambda: cutplan.attention(Q, Q, Q, window=(2**63, 0)),
+            r"window\[0\]: an integer of 64 bits required",
+        ),
+        (
+            lambda: cutplan.attention(Q, Q, Q, window=(0, 1.0)),
+            r"window: two integers required, got \(0, 1.0\)",
+        ),
+        *(
+            (
+                lambda pair=pair: cutplan.GemmPlan.select(GEMM, pair),
+                r"device: a DLPack pair \(type, id\) of integers of 32 bits required, got \(",
+            )
+            for pair in (("cpu", 0), (2**40, 0), (1, 0, 0), (True, 0))
+        ),
+        (
+            lambda: cutplan.PlanPreference(kernel="\ud800"),
+            r"kernel: a string that UTF-8 can hold required, got '\\ud800'",
+        ),
+        (lambda: cutplan.DeviceProperties(name="\ud800"), r"name: a string that UTF-8 can hold required"),
+        (lambda: cutplan.DType("\ud800"), r"'\\ud800' is not a valid DType"),
+        (lambda: cutplan.GemmPlan.select(GEMM, "\ud800"), r"device: must be .*, got '\\ud800'"),
+        *(
+            (
+                lambda x=x: cutplan.matmul(A, A, alpha=x),
+                r"alpha: a number required, got a tensor \(\w+\); pass float\(x\)",
+            )
+            for x in (torch.tensor(2.0, requires_grad=True), torch.tensor(2), np.array(2.0))
+        ),
+        (lambda: cutplan.matmul(A, A, c=A, beta=torch.tensor(2.0)), "beta: a number required, got a tensor"),
+        (
+            lambda: cutplan.attention(Q, Q, Q, scale=torch.tensor(2.0)),
+            "scale: a number required, got a tensor",
+        ),
     ],
 )
 def test_wrong_arguments_take_a_line(call: Callable[[], object], text: str) -> None:
@@ -471,6 +505,12 @@ def test_wrong_arguments_take_a_line(call: Callable[[], object], text: str) -> N
         call()
     said = str(caught.value)
     assert "\n" not in said and len(said) < 200 and "incompatible function arguments" not in said
+
+
+def test_numbers_beyond_floats_are_named() -> None:
+    for number in (10**400, -(10**5000)):
+        with pytest.raises(OverflowError, match="^alpha: a number that a float holds required"):
+            cutplan.matmul(A, A, alpha=number)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import cutplan
-from tests.bindings.producers import BFLOAT, CPU, CUDA, FLOAT, INT, Producer
+from tests.bindings.producers import BFLOAT, CPU, CUDA, FLOAT, INT, CupyLikeProducer, Producer
 from tests.oracle import OutputBound, Product, Reference, before_activation, complaint, inexact, reference
 
 TORCH = {
@@ -305,12 +305,14 @@ class Memory:
         return bool((self.integers != self.poison).any())
 
 
-def lend(x: torch.Tensor, strides: tuple[int, ...], byte_offset: int = 0) -> Producer:
+def lend(
+    x: torch.Tensor, strides: tuple[int, ...], byte_offset: int = 0, kind: type[Producer] = Producer
+) -> Producer:
     """The tensor's memory by DLPack, `byte_offset` beyond its first element and with other strides: such as
     torch itself cannot have."""
     code = BFLOAT if x.dtype == torch.bfloat16 else FLOAT if x.is_floating_point() else INT
     device = (CUDA, x.device.index) if x.is_cuda else (CPU, 0)
-    lent = Producer(tuple(x.shape), strides=strides, code=code, bits=8 * x.itemsize, device=device)
+    lent = kind(tuple(x.shape), strides=strides, code=code, bits=8 * x.itemsize, device=device)
     lent.managed.tensor.data = x.data_ptr() + byte_offset
     lent.memory = x  # which is to live as long
     return lent
@@ -326,7 +328,8 @@ def flipped(x: torch.Tensor, wrapped: bool = False) -> Producer:
     size of an element without a sign."""
     step = x.stride(0)
     back = (2**64 - step * x.itemsize) // x.itemsize if wrapped else -step
-    return lend(x, (back, *x.stride()[1:]), (x.shape[0] - 1) * step * x.itemsize)
+    kind = CupyLikeProducer if wrapped else Producer
+    return lend(x, (back, *x.stride()[1:]), (x.shape[0] - 1) * step * x.itemsize, kind)
 
 
 def generator(device: str, seed: int) -> torch.Generator:
