@@ -425,10 +425,8 @@ const char* keep(std::string text) {
   return kept.emplace_back(std::move(text)).c_str();
 }
 
-Workspace to_workspace(Importer& importer, nb::handle object, Device device) {
-  if (object.is_none()) return {};
-  TensorView view;
-  importer.import(object, "workspace", view);
+Workspace to_workspace(const TensorView& view, Device device) {
+  if (!view.present()) return {};
   if (view.device != device) {
     throw DeviceMismatch("workspace: must be on " + to_string(device) + ", the plan's device, got " +
                          to_string(view.device));

@@ -17,8 +17,6 @@ namespace cutplan::bindings {
 
 namespace nb = nanobind;
 
-class Importer;
-
 void bind_errors(nb::module_& m);
 void bind_common(nb::module_& m);
 void bind_gemm(nb::module_& m);
@@ -52,7 +50,7 @@ nb::object to_python(Device device);
 PlanPreference to_preference(nb::handle object);
 
 /// Scratch may be any contiguous tensor: it is read as bytes. Its size and alignment are the plan's to judge.
-Workspace to_workspace(Importer& importer, nb::handle object, Device device);
+Workspace to_workspace(const TensorView& view, Device device);
 
 /// Over the fields of a descriptor: one multiplication for each, for every call of matmul() hashes one.
 class Hash {

@@ -582,6 +582,8 @@ void mark_written(const nb::handle* outputs, int given) {
 
 Framework framework_of(nb::handle object) { return unwrap(object).framework; }
 
+bool stands_in(nb::handle object) { return unwrap(object).is_info; }
+
 Importer::Importer(Device device, nb::handle stream, nb::handle first, const char* first_name) {
   if (device.type == DeviceType::cpu) {
     order_ = Order::host;
@@ -672,10 +674,12 @@ void Importer::import_as(nb::handle object, const char* name, DType dtype, Tenso
         check_memory(object, name, view);
         borrowed_ = borrowed_ && (api_ == nullptr || api_ == producer.api);
         api_ = producer.api;
+        torch_seen_ = true;
         return check_negation(object, name);
       }
     }
     borrowed_ = false;
+    stale_ = stale_ || torch_seen_;
     DLManagedTensorVersioned* managed = nullptr;
     if (producer.api->managed_tensor_from_py_object_no_sync(object.ptr(), &managed) != 0 || managed == nullptr)
       refuse_pending(object, name);
@@ -689,6 +693,7 @@ void Importer::import_as(nb::handle object, const char* name, DType dtype, Tenso
   }
   if (producer.is_view) return import_view(nb::cast<const TensorViewObject&>(object), name, view);
   borrowed_ = false;
+  stale_ = stale_ || torch_seen_;
   if (producer.is_info && order_ == Order::unordered) {
     view = nb::cast<const TensorInfo&>(object).view;
     return;
@@ -700,6 +705,7 @@ void Importer::import_as(nb::handle object, const char* name, DType dtype, Tenso
     import_capsule(object, producer.framework, name, dtype, view);
   }
   if (producer.framework == Framework::torch) {
+    torch_seen_ = true;
     check_memory(object, name, view);
     check_negation(object, name);
   }
@@ -796,7 +802,7 @@ bool Importer::outlasts_call(Framework framework) const noexcept {
 
 void Importer::lend(void* managed, bool versioned, bool kept) {
   if (loan_count_ == max_loans) throw std::length_error("cutplan: internal error: more operands than a call has");
-  kept_ |= static_cast<std::uint32_t>(kept) << loan_count_;
+  kept_ |= static_cast<std::uint64_t>(kept) << loan_count_;
   loans_[loan_count_++] = {managed, versioned};
 }
 

@@ -25,6 +25,9 @@ nb::object to_python(Framework framework);
 /// The library that a tensor's type comes from; found once per type. A TensorViewObject answers for what it wraps.
 Framework framework_of(nb::handle object);
 
+/// Whether it is a TensorInfo, or a view of one.
+bool stands_in(nb::handle object);
+
 /// A tensor, no view itself, seen with another element type, or other extents and strides. Made by as_dtype() for types that the producer
 /// cannot name, and by matmul() to lay batches out.
 struct TensorViewObject {
@@ -81,6 +84,9 @@ class Importer {
   /// Whether all that was imported came borrowed, through one library's exchange API: it is in order on that library's current
   /// stream, and nothing has to be given back.
   bool is_direct() const noexcept { return borrowed_ && api_ != nullptr; }
+  /// Whether a producer that may have run Python code came after torch: where that code has resized a storage, which even a
+  /// loan does not prevent, what torch has shown is gone, and its operands have to be imported again.
+  bool is_stale() const noexcept { return stale_; }
   /// Of that library; null on the host.
   void* current_stream(Device device) const;
 
@@ -95,7 +101,8 @@ class Importer {
  private:
   enum class Order : std::uint8_t { unordered, host, on_stream };
   enum class Tangents : std::uint8_t { not_asked, none, possible };
-  static constexpr int max_loans = 21;  // an attention backward: 9 operands, 8 of options, 3 more gradients, workspace
+  // An attention backward: 9 operands, 8 of options, 3 more gradients, workspace; each may be imported twice.
+  static constexpr int max_loans = 42;
 
   void import_capsule(nb::handle object, Framework framework, const char* name, DType dtype, TensorView& view);
   nb::object export_capsule(nb::handle object, Framework framework, const char* name);
@@ -109,10 +116,11 @@ class Importer {
   bool explicit_stream_ = false;
   Tangents tangents_ = Tangents::not_asked;
   int loan_count_ = 0;
-  std::uint32_t kept_ = 0;                         // loans, one bit each, that outlast the call
+  std::uint64_t kept_ = 0;                         // loans, one bit each, that outlast the call
   Framework stream_framework_ = Framework::other;  // whose current stream this is
   void* stream_ = nullptr;
-  bool borrowed_ = true;              // all so far
+  bool borrowed_ = true;  // all so far
+  bool torch_seen_ = false, stale_ = false;
   const ExchangeApi* api_ = nullptr;  // of what was borrowed
   const void* stream_api_ = nullptr;  // exchange API of the producer whose current stream this is
   Loan loans_[max_loans];

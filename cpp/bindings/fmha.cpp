@@ -108,6 +108,7 @@ struct Face<FmhaPlan> : AttentionFace {
   static bool serves(const A&) { return true; }
   static const TensorView* resembles(std::size_t, const A&) { return nullptr; }
   static bool keeps_batch(const A&) { return true; }
+  static const char* asked_by(std::size_t i) { return operands[i].member == &A::lse ? "return_lse" : nullptr; }
 };
 
 template <>
@@ -131,6 +132,11 @@ struct Face<FmhaBackwardPlan> : AttentionFace {
                                          : nullptr;
   }
   static bool keeps_batch(const A&) { return true; }
+  static const char* asked_by(std::size_t i) {
+    const auto member = operands[i].member;
+    const bool asked = member == &A::dbias || member == &A::dalibi_slopes || member == &A::dsink;
+    return asked ? operands[i].name : nullptr;
+  }
 };
 
 void bind_fmha(nb::module_& m) {

@@ -21,8 +21,9 @@ nb::object info_of(nb::handle tensor, const TensorView& view) { return nb::cast(
 
 }  // namespace
 
-PlanPreference to_preference(const FunctionPreference& given, bool scratch_allowed) {
-  const bool wants_math = !given.math.is_none(), deterministic = given.deterministic.ptr() == Py_True;
+PlanPreference to_preference(const FunctionPreference& given) {
+  const bool wants_math = !given.math.is_none(),
+             deterministic = to_flag(Where{nullptr, "deterministic"}, given.deterministic);
   PlanPreference p;
   if (wants_math) p.math = to_option<Math>(given.math, "math");
   if (given.preference.is_none()) {
@@ -35,7 +36,6 @@ PlanPreference to_preference(const FunctionPreference& given, bool scratch_allow
                            beside + "=...)");
     }
   }
-  if (!scratch_allowed) p.max_workspace_bytes = 0;
   return p;
 }
 

@@ -32,7 +32,7 @@ struct FunctionPreference {
 };
 
 /// The caller's preference, or the one that `math` and `deterministic` make.
-PlanPreference to_preference(const FunctionPreference& given, bool scratch_allowed);
+PlanPreference to_preference(const FunctionPreference& given);
 
 /// After a function has chosen a plan: logs it, and counts.
 void note_chosen(nb::handle plan);

@@ -132,6 +132,7 @@ struct Face<GemmPlan> {
     }
     g.alignment = 0;
   }
+  static const char* asked_by(std::size_t) { return nullptr; }
 };
 
 template <>
@@ -157,6 +158,7 @@ struct Face<GroupedGemmPlan> {
   static void forget_rows(GroupedGemmDescriptor& g) {
     if (g.over == GroupedOver::m) g.alignment = 0;
   }
+  static const char* asked_by(std::size_t) { return nullptr; }
 };
 
 void bind_gemm(nb::module_& m) {

@@ -37,6 +37,7 @@ namespace cutplan::bindings {
 ///   keeps_batch(arguments)          whether a result has the leading dimension of its rule that may be left out
 ///   settle(options, handles...)     what options say together
 ///   forget_rows(descriptor)         for batch invariance: what the number of rows tells; throws where it tells too much
+///   asked_by(operand)               the function's argument, a bool, that asks for a result; null: no argument does
 template <typename P>
 struct Face;
 
@@ -83,14 +84,15 @@ class Calls<P, std::index_sequence<I...>, std::index_sequence<S...>, std::index_
     def(m, keep(std::string("call_") + F::call), &call,
         std::tuple_cat(
             std::make_tuple(nb::arg(operands[I].name) = nb::none()...), scalar_arguments(), option_arguments(),
-            std::make_tuple(nb::arg("out_dtype") = nb::none(), nb::arg("deterministic") = false,
+            std::make_tuple(nb::arg("out_dtype") = nb::none(), nb::arg("deterministic") = nb::none(),
                             nb::arg("preference") = nb::none(), nb::arg("stream") = nb::none(), nb::arg("math") = nb::none(),
                             nb::arg("names") = nb::none(), nb::arg("whole") = nb::none())),
         "(*args: typing.Any, **kwargs: typing.Any) -> typing.Any",
-        "What the functions of the package run: describes the operands, finds the plan, makes the results that are None or\n"
-        "True, and runs. Returns the plan and the results; None where one run cannot compute what is asked for. `names` is\n"
-        "what the caller calls operands, for errors: who gives them has laid the operands out for one run. `whole`, of the\n"
-        "first of several runs, has the operands of all of them: what outputs share memory with is refused before any.");
+        "What the functions of the package run: describes the operands, finds the plan, makes the results that are not\n"
+        "given (of those that are optional, the ones that a bool in their place asks for), and runs. Returns the plan and\n"
+        "the results; None where one run cannot compute what is asked for. `names` is what the caller calls operands, for\n"
+        "errors: who gives them has laid the operands out for one run. `whole`, of the first of several runs, has the\n"
+        "operands of all of them: what outputs share memory with is refused before any.");
   }
 
  private:
@@ -163,9 +165,20 @@ class Calls<P, std::index_sequence<I...>, std::index_sequence<S...>, std::index_
 
   // ---- what is imported ----
 
-  static void import(Importer& importer, const Handles& handles, Arguments& arguments) {
-    (importer.import(handles[I], operands[I].name, arguments.*operands[I].member), ...);
+  template <typename Names_>
+  static void import(Importer& importer, const Handles& handles, const Names_& names, Arguments& arguments,
+                     nb::handle workspace = nb::none(), TensorView* scratch = nullptr) {
+    (importer.import(handles[I], names[I], arguments.*operands[I].member), ...);
+    if (scratch != nullptr) importer.import(workspace, "workspace", *scratch);
+    if (!importer.is_stale()) return;
+    for (std::size_t i = 0; i < count; ++i) {
+      if (framework_of(handles[i]) == Framework::torch) importer.import(handles[i], names[i], arguments.*operands[i].member);
+    }
+    if (scratch != nullptr && framework_of(workspace) == Framework::torch) importer.import(workspace, "workspace", *scratch);
   }
+  struct OwnNames {
+    const char* operator[](std::size_t i) const { return operands[i].name; }
+  };
   template <typename Fields, typename T, typename... H>
   static void parse(const Fields& fields, T& to, H... given) {
     std::apply(
@@ -210,17 +223,18 @@ class Calls<P, std::index_sequence<I...>, std::index_sequence<S...>, std::index_
 
   static void run(const P& plan, Handle<I>... given, Handle<S>... scalars, nb::handle stream, nb::handle workspace) {
     const Handles handles{given...};
-    Importer importer(plan.device(), stream, handles[result_index()], operands[result_index()].name);
     Arguments arguments;
-    import(importer, handles, arguments);
     parse(F::scalars, arguments, scalars...);
-    run_imported(plan, arguments, importer, workspace);
+    Importer importer(plan.device(), stream, handles[result_index()], operands[result_index()].name);
+    TensorView scratch;
+    import(importer, handles, OwnNames(), arguments, workspace, &scratch);
+    run_imported(plan, arguments, importer, scratch);
     mark_outputs(handles, plan.operands().outputs);
   }
 
-  static void run_imported(const P& plan, const Arguments& arguments, Importer& importer, nb::handle workspace) {
+  static void run_imported(const P& plan, const Arguments& arguments, Importer& importer, const TensorView& workspace) {
     const Device device = plan.device();
-    const Workspace scratch = to_workspace(importer, workspace, device);
+    const Workspace scratch = to_workspace(workspace, device);
     {
       // The host computes here, and a launch waits where the stream's queue is full, perhaps for a callback into Python.
       const GilRelease release;
@@ -230,21 +244,37 @@ class Calls<P, std::index_sequence<I...>, std::index_sequence<S...>, std::index_
   }
 
   static void can_implement(const P& plan, Handle<I>... given, Handle<S>... scalars) {
-    Importer importer;
+    const Handles handles{given...};
     Arguments arguments;
-    import(importer, {given...}, arguments);
     parse(F::scalars, arguments, scalars...);
+    Importer importer;
+    import(importer, handles, OwnNames(), arguments);
+    if (plan.device().type != DeviceType::cpu || (... && (handles[I].is_none() || !stands_in(handles[I]))))
+      return plan.can_implement(arguments);
+    // Of lengths and offsets, which the host reads, some are not there to be read: all are taken to be such as may be.
+    const Operands& all = plan.operands();
+    Places places;
+    check(all, operands, arguments, places);
+    std::vector<std::int32_t> contents[count];
+    for_each_bit(all.with_elements, [&](std::size_t i) {
+      const Rule& rule = all.rows.begin()[i].rule;
+      if (rule.type != DType::i32) return;
+      contents[i].resize(static_cast<std::size_t>(rule.extents[0]));
+      if (rule.sample == Sample::even_offsets) contents[i].back() = static_cast<std::int32_t>(rule.most);
+      (arguments.*operands[i].member).data = contents[i].data();
+    });
     plan.can_implement(arguments);
   }
 
   static double measure_launch(const P& plan, Handle<I>... given, Handle<S>... scalars, int launches, nb::handle stream,
                                nb::handle workspace) {
     const Handles handles{given...};
-    Importer importer(plan.device(), stream, handles[result_index()], operands[result_index()].name);
     Arguments arguments;
-    import(importer, handles, arguments);
     parse(F::scalars, arguments, scalars...);
-    const Workspace scratch = to_workspace(importer, workspace, plan.device());
+    Importer importer(plan.device(), stream, handles[result_index()], operands[result_index()].name);
+    TensorView view;
+    import(importer, handles, OwnNames(), arguments, workspace, &view);
+    const Workspace scratch = to_workspace(view, plan.device());
     const double seconds = [&] {
       const GilRelease release;
       return plan.measure_launch(arguments, launches, importer.stream(), scratch);
@@ -268,7 +298,9 @@ class Calls<P, std::index_sequence<I...>, std::index_sequence<S...>, std::index_
     def(plan, "run", &run, std::tuple_cat(operand_arguments(), scalar_arguments(), launch_arguments()),
         self + launch + ") -> None", run_doc);
     def(plan, "can_implement", &can_implement, std::tuple_cat(operand_arguments(), scalar_arguments()), self + ") -> None",
-        "Raises what run() would raise for these operands; touches no device.");
+        "Raises what run() would raise for these operands; touches no device. A TensorInfo stands for a tensor: lengths "
+        "and\n"
+        "offsets in host memory, which run() reads, are not read where one of the operands is one.");
     def(plan, "measure_launch", &measure_launch,
         std::tuple_cat(operand_arguments(), scalar_arguments(), std::make_tuple(nb::arg("launches")), launch_arguments()),
         self + ", launches: int" + launch + ") -> float",
@@ -309,7 +341,7 @@ class Calls<P, std::index_sequence<I...>, std::index_sequence<S...>, std::index_
   static Descriptor describe_operands(Handle<I>... given, Handle<O>... options) {
     Importer importer;
     Arguments arguments;
-    import(importer, {given...}, arguments);
+    import(importer, {given...}, OwnNames(), arguments);
     return cutplan::describe(arguments, to_options(options...));
   }
 
@@ -420,19 +452,20 @@ class Calls<P, std::index_sequence<I...>, std::index_sequence<S...>, std::index_
                          nb::handle names, nb::handle whole) {
     Handles handles{given...};
     const Names called(operands, result_index(), names);
+    // What may run Python goes before the operands: it could free memory that torch shows.
     Arguments arguments;
     parse(F::scalars, arguments, scalars...);
-    Importer look;
+    const Options o = to_options(options...);
+    const DType result_type = out_dtype.is_none() ? DType::none : to_dtype(out_dtype, F::result_type_name);
+    PlanPreference wanted = to_preference(FunctionPreference{math, deterministic, preference});
     for (std::size_t i = 0; i < count; ++i) {
-      TensorView& view = arguments.*operands[i].member;
-      if (handles[i].ptr() == Py_True) {
-        view.dtype = DType::f32;  // is wanted, of whatever type
-      } else if (handles[i].ptr() == Py_False) {
-        handles[i] = nb::handle(Py_None);
-      } else {
-        look.import(handles[i], called[i], view);
-      }
+      const char* const asked_by = F::asked_by(i);
+      if (asked_by == nullptr) continue;
+      if (to_flag(Where{nullptr, asked_by}, handles[i])) (arguments.*operands[i].member).dtype = DType::f32;  // or whatever
+      handles[i] = nb::handle(Py_None);
     }
+    Importer look;
+    import(look, handles, called, arguments);
     const TensorView& like = arguments.*F::like;
     const nb::handle like_handle = handles[index_of(operands, F::like)];
     const nb::handle result_handle = handles[result_index()];
@@ -441,26 +474,28 @@ class Calls<P, std::index_sequence<I...>, std::index_sequence<S...>, std::index_
     bool runs = false;  // operands are there, each of its kind
     std::array<nb::object, count> made;
     try {
-      const Options o = to_options(options...);
       const TensorView unfolded = like;
       const bool folded = F::fold(arguments, o);
       if (names.is_none() && !F::serves(arguments)) return nb::none();
-      Key key{cutplan::describe(arguments, o), like.device, {}};
-      set_result_type(key.descriptor, result, out_dtype, called[result_index()]);
+      Key key{cutplan::describe(arguments, o), like.device, std::move(wanted)};
+      set_result_type(key.descriptor, result, result_type, called[result_index()]);
       const Lender lender(result.present() && can_allocate(result_handle, result.device) ? result_handle : like_handle,
                           like_handle, like);
-      key.preference = to_preference(FunctionPreference{math, deterministic, preference}, lender.allocates());
+      if (!lender.allocates()) key.preference.max_workspace_bytes = 0;
       if (key.preference.batch_invariant) F::forget_rows(key.descriptor);
+      const std::uint64_t chosen = chosen_plans();
       kept = find(key);
       const P& plan = *kept->plan;
       const Operands& all = plan.operands();
       if (!whole.is_none()) check_whole(plan, whole, called);
-      const bool direct = look.is_direct() && stream.is_none() && lender.is_direct();
+      // To choose a plan may run Python too: loggers. So may a look at the whole.
+      const bool direct = look.is_direct() && stream.is_none() && lender.is_direct() && chosen == chosen_plans() &&
+                          whole.is_none();
       std::uint32_t fresh = 0;
       for_each_bit(all.outputs, [&](std::size_t i) {
         const Rule& rule = all.rows.begin()[i].rule;
         TensorView& view = arguments.*operands[i].member;
-        if (view.present() && handles[i].ptr() != Py_True) return;
+        if (!handles[i].is_none()) return;
         fresh |= 1u << i;
         view = {};
         const TensorView* const like_operand = F::resembles(i, arguments);
@@ -501,11 +536,13 @@ class Calls<P, std::index_sequence<I...>, std::index_sequence<S...>, std::index_
         const GilRelease release;
         plan.run(arguments, on, scratch.workspace());
       } else {
+        const nb::object scratch = lender.scratch_object(plan.workspace_size(), stream);
         Importer importer(plan.device(), stream, handles[result_index()], called[result_index()]);
-        for (std::size_t i = 0; i < count; ++i) importer.import(handles[i], called[i], arguments.*operands[i].member);
+        TensorView scratch_view;
+        import(importer, handles, called, arguments, scratch, &scratch_view);
         if (folded) F::fold(arguments, o);
         runs = true;
-        run_imported(plan, arguments, importer, lender.scratch_object(plan.workspace_size(), stream));
+        run_imported(plan, arguments, importer, scratch_view);
       }
       mark_outputs(handles, all.outputs & ~fresh);
       nb::list results;
@@ -520,9 +557,8 @@ class Calls<P, std::index_sequence<I...>, std::index_sequence<S...>, std::index_
     }
   }
 
-  static void set_result_type(Descriptor& descriptor, const TensorView& result, nb::handle out_dtype, const char* called) {
-    if (out_dtype.is_none()) return;
-    const DType wanted = to_dtype(out_dtype, F::result_type_name);
+  static void set_result_type(Descriptor& descriptor, const TensorView& result, DType wanted, const char* called) {
+    if (wanted == DType::none) return;
     if (result.present() && result.dtype != wanted)
       throw DTypeMismatch(std::string("operand ") + called + ": out_dtype " + cutplan::name(wanted) + " required, got " +
                           cutplan::name(result.dtype));

@@ -230,7 +230,7 @@ def attention_backward(
     dalibi_slopes: bool = False,
     dsink: bool = False,
     grad_dtype: DTypeLike | None = None,
-    deterministic: bool = False,
+    deterministic: bool | None = False,
     layout: FmhaLayoutLike | None = "bhsd",
     preference: _core.PlanPreference | None = None,
     stream: StreamLike | None = None,
@@ -255,7 +255,8 @@ def attention_backward(
         ("alibi_slopes", alibi_slopes, dalibi_slopes),
         ("sink", sink, dsink),
     ):
-        if wanted and operand is None:
+        # What is no bool is refused with the other options.
+        if operand is None and type(wanted).__name__.startswith("bool") and wanted:
             raise _core.MissingOperand(f"operand {name}: required by d{name}=True, not given")
     _, grad = _frameworks.apart(_core.inspect(grad, "grad"), grad, 1, stream)
     plan, dq, dk, dv, *further = _core.call_fmha_backward(

@@ -760,7 +760,10 @@ class GemmPlan:
         """
 
     def can_implement(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, *, c: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, residual: cutplan._typing.Tensor | None = None, aux: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, alpha: float | None = 1.0, beta: float | None = None) -> None:
-        """Raises what run() would raise for these operands; touches no device."""
+        """
+        Raises what run() would raise for these operands; touches no device. A TensorInfo stands for a tensor: lengths and
+        offsets in host memory, which run() reads, are not read where one of the operands is one.
+        """
 
     def measure_launch(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, *, c: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, residual: cutplan._typing.Tensor | None = None, aux: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, alpha: float | None = 1.0, beta: float | None = None, launches: int, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> float:
         """
@@ -846,10 +849,10 @@ def tuned_gemm(descriptor: GroupedGemmDescriptor, properties: DeviceProperties, 
 
 def call_gemm(*args: Any, **kwargs: Any) -> Any:
     """
-    What the functions of the package run: describes the operands, finds the plan, makes the results that are None or
-    True, and runs. Returns the plan and the results; None where one run cannot compute what is asked for. `names` is
-    what the caller calls operands, for errors: who gives them has laid the operands out for one run. `whole`, of the
-    first of several runs, has the operands of all of them: what outputs share memory with is refused before any.
+    What the functions of the package run: describes the operands, finds the plan, makes the results that are not given
+    (of those that are optional, the ones that a bool in their place asks for), and runs. Returns the plan and the
+    results; None where one run cannot compute what is asked for. `names` is what the caller calls operands, for errors:
+    who gives them has laid the operands out for one run.
     """
 
 class GroupedGemmPlan:
@@ -879,7 +882,10 @@ class GroupedGemmPlan:
         """
 
     def can_implement(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, offsets: cutplan._typing.Tensor, *, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, alpha: float | None = 1.0) -> None:
-        """Raises what run() would raise for these operands; touches no device."""
+        """
+        Raises what run() would raise for these operands; touches no device. A TensorInfo stands for a tensor: lengths and
+        offsets in host memory, which run() reads, are not read where one of the operands is one.
+        """
 
     def measure_launch(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, offsets: cutplan._typing.Tensor, *, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, alpha: float | None = 1.0, launches: int, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> float:
         """
@@ -930,10 +936,10 @@ def grouped_gemm_kernels(descriptor: GroupedGemmDescriptor, properties: DevicePr
 
 def call_grouped_gemm(*args: Any, **kwargs: Any) -> Any:
     """
-    What the functions of the package run: describes the operands, finds the plan, makes the results that are None or
-    True, and runs. Returns the plan and the results; None where one run cannot compute what is asked for. `names` is
-    what the caller calls operands, for errors: who gives them has laid the operands out for one run. `whole`, of the
-    first of several runs, has the operands of all of them: what outputs share memory with is refused before any.
+    What the functions of the package run: describes the operands, finds the plan, makes the results that are not given
+    (of those that are optional, the ones that a bool in their place asks for), and runs. Returns the plan and the
+    results; None where one run cannot compute what is asked for. `names` is what the caller calls operands, for errors:
+    who gives them has laid the operands out for one run.
     """
 
 class FmhaDescriptor:
@@ -1138,7 +1144,10 @@ class FmhaPlan:
         """
 
     def can_implement(self, q: cutplan._typing.Tensor, k: cutplan._typing.Tensor, v: cutplan._typing.Tensor, o: cutplan._typing.Tensor, *, lse: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, mask: cutplan._typing.Tensor | None = None, alibi_slopes: cutplan._typing.Tensor | None = None, sink: cutplan._typing.Tensor | None = None, seqused_k: cutplan._typing.Tensor | None = None, cu_seqlens_q: cutplan._typing.Tensor | None = None, cu_seqlens_k: cutplan._typing.Tensor | None = None, rng_state: cutplan._typing.Tensor | None = None, scale: float | None = None, dropout_p: float | None = 0.0) -> None:
-        """Raises what run() would raise for these operands; touches no device."""
+        """
+        Raises what run() would raise for these operands; touches no device. A TensorInfo stands for a tensor: lengths and
+        offsets in host memory, which run() reads, are not read where one of the operands is one.
+        """
 
     def measure_launch(self, q: cutplan._typing.Tensor, k: cutplan._typing.Tensor, v: cutplan._typing.Tensor, o: cutplan._typing.Tensor, *, lse: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, mask: cutplan._typing.Tensor | None = None, alibi_slopes: cutplan._typing.Tensor | None = None, sink: cutplan._typing.Tensor | None = None, seqused_k: cutplan._typing.Tensor | None = None, cu_seqlens_q: cutplan._typing.Tensor | None = None, cu_seqlens_k: cutplan._typing.Tensor | None = None, rng_state: cutplan._typing.Tensor | None = None, scale: float | None = None, dropout_p: float | None = 0.0, launches: int, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> float:
         """
@@ -1225,10 +1234,10 @@ def tuned_fmha(descriptor: FmhaBackwardDescriptor, properties: DeviceProperties,
 
 def call_fmha(*args: Any, **kwargs: Any) -> Any:
     """
-    What the functions of the package run: describes the operands, finds the plan, makes the results that are None or
-    True, and runs. Returns the plan and the results; None where one run cannot compute what is asked for. `names` is
-    what the caller calls operands, for errors: who gives them has laid the operands out for one run. `whole`, of the
-    first of several runs, has the operands of all of them: what outputs share memory with is refused before any.
+    What the functions of the package run: describes the operands, finds the plan, makes the results that are not given
+    (of those that are optional, the ones that a bool in their place asks for), and runs. Returns the plan and the
+    results; None where one run cannot compute what is asked for. `names` is what the caller calls operands, for errors:
+    who gives them has laid the operands out for one run.
     """
 
 class FmhaBackwardPlan:
@@ -1256,7 +1265,10 @@ class FmhaBackwardPlan:
         """
 
     def can_implement(self, grad: cutplan._typing.Tensor, q: cutplan._typing.Tensor, k: cutplan._typing.Tensor, v: cutplan._typing.Tensor, o: cutplan._typing.Tensor, lse: cutplan._typing.Tensor, dq: cutplan._typing.Tensor, dk: cutplan._typing.Tensor, dv: cutplan._typing.Tensor, *, bias: cutplan._typing.Tensor | None = None, mask: cutplan._typing.Tensor | None = None, alibi_slopes: cutplan._typing.Tensor | None = None, sink: cutplan._typing.Tensor | None = None, seqused_k: cutplan._typing.Tensor | None = None, cu_seqlens_q: cutplan._typing.Tensor | None = None, cu_seqlens_k: cutplan._typing.Tensor | None = None, rng_state: cutplan._typing.Tensor | None = None, dbias: cutplan._typing.Tensor | None = None, dalibi_slopes: cutplan._typing.Tensor | None = None, dsink: cutplan._typing.Tensor | None = None, scale: float | None = None, dropout_p: float | None = 0.0) -> None:
-        """Raises what run() would raise for these operands; touches no device."""
+        """
+        Raises what run() would raise for these operands; touches no device. A TensorInfo stands for a tensor: lengths and
+        offsets in host memory, which run() reads, are not read where one of the operands is one.
+        """
 
     def measure_launch(self, grad: cutplan._typing.Tensor, q: cutplan._typing.Tensor, k: cutplan._typing.Tensor, v: cutplan._typing.Tensor, o: cutplan._typing.Tensor, lse: cutplan._typing.Tensor, dq: cutplan._typing.Tensor, dk: cutplan._typing.Tensor, dv: cutplan._typing.Tensor, *, bias: cutplan._typing.Tensor | None = None, mask: cutplan._typing.Tensor | None = None, alibi_slopes: cutplan._typing.Tensor | None = None, sink: cutplan._typing.Tensor | None = None, seqused_k: cutplan._typing.Tensor | None = None, cu_seqlens_q: cutplan._typing.Tensor | None = None, cu_seqlens_k: cutplan._typing.Tensor | None = None, rng_state: cutplan._typing.Tensor | None = None, dbias: cutplan._typing.Tensor | None = None, dalibi_slopes: cutplan._typing.Tensor | None = None, dsink: cutplan._typing.Tensor | None = None, scale: float | None = None, dropout_p: float | None = 0.0, launches: int, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> float:
         """
@@ -1295,10 +1307,10 @@ class FmhaBackwardPlan:
 
 def call_fmha_backward(*args: Any, **kwargs: Any) -> Any:
     """
-    What the functions of the package run: describes the operands, finds the plan, makes the results that are None or
-    True, and runs. Returns the plan and the results; None where one run cannot compute what is asked for. `names` is
-    what the caller calls operands, for errors: who gives them has laid the operands out for one run. `whole`, of the
-    first of several runs, has the operands of all of them: what outputs share memory with is refused before any.
+    What the functions of the package run: describes the operands, finds the plan, makes the results that are not given
+    (of those that are optional, the ones that a bool in their place asks for), and runs. Returns the plan and the
+    results; None where one run cannot compute what is asked for. `names` is what the caller calls operands, for errors:
+    who gives them has laid the operands out for one run.
     """
 
 class TuningEntry:

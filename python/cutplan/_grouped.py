@@ -35,7 +35,7 @@ class _Options(TypedDict, total=False):
     column_scale: Tensor | None
     alpha: float | None
     math: MathLike | None
-    deterministic: bool
+    deterministic: bool | None
     preference: _core.PlanPreference | None
     out_dtype: DTypeLike | None
     stream: StreamLike | None
@@ -78,7 +78,7 @@ def grouped_matmul(
     column_scale: Tensor | None = None,
     alpha: float | None = 1.0,
     math: MathLike | None = "tf32x3",
-    deterministic: bool = False,
+    deterministic: bool | None = False,
     preference: _core.PlanPreference | None = None,
     out: Tensor | None = None,
     out_dtype: DTypeLike | None = None,

@@ -293,6 +293,90 @@ def test_what_inspect_found_describes(seed: int) -> None:
             plan.run(*operands)
 
 
+def test_what_inspect_found_has_no_lengths() -> None:
+    """Its tensor may be gone: can_implement() reads no lengths or offsets then, but checks all else."""
+    q, lengths = torch.ones(2, 8, 16), np.array([0, 3, 8], "int32")
+    used = np.array([3, 4], "int32")
+    options = {"cu_seqlens_q": lengths, "cu_seqlens_k": lengths, "seqused_k": used}
+    g = cutplan.describe_attention(q, q, q, **options, causal="top_left")
+    plan = cutplan.FmhaPlan.select(g, "cpu")
+    a, b, d = torch.ones(8, 4), torch.ones(2, 4, 4), torch.ones(8, 4)
+    grouped = cutplan.GroupedGemmPlan.select(cutplan.describe_grouped(a, b, d, lengths), "cpu")
+    wrong = lengths + 1
+    with pytest.raises(cutplan.InvalidProblem, match="operand cu_seqlens_q: must start with 0"):
+        plan.can_implement(q, q, q, q.clone(), **{**options, "cu_seqlens_q": wrong})
+    with pytest.raises(cutplan.InvalidProblem, match="operand offsets: entry 2"):
+        grouped.can_implement(a, b, d, offsets=wrong)
+    for name in options:
+        # Contents that no run takes are not looked at, as one that is there no longer could not be.
+        stand_in = cutplan.inspect(np.full(2 if name == "seqused_k" else 3, 99, "int32"))
+        plan.can_implement(q, q, q, q.clone(), **{**options, name: stand_in})
+        plan.can_implement(q, q, q, q.clone(), **{**options, name: cutplan.TensorView(stand_in)})
+    stand_in = cutplan.inspect(np.full(3, 99, "int32"))
+    grouped.can_implement(a, b, d, offsets=stand_in)
+    with pytest.raises(cutplan.InvalidProblem, match="alpha: "):
+        grouped.can_implement(a, b, d, offsets=stand_in, alpha=float("nan"))
+    with pytest.raises(cutplan.ShapeMismatch, match="operand offsets: "):
+        grouped.can_implement(a, b, d, offsets=cutplan.inspect(np.zeros(4, "int32")))
+
+
+# ---- Python code that runs while operands are read
+
+
+class Freeing(Producer):
+    """Has no memory left of `tensor` once it is asked for anything."""
+
+    def __init__(self, tensor: torch.Tensor, *shape: int) -> None:
+        super().__init__(shape)
+        self.tensor = tensor
+
+    def __dlpack__(self, **options: Any) -> Any:  # type: ignore[override]
+        self.free()
+        return super().__dlpack__(**options)
+
+    def free(self) -> float:
+        self.tensor.untyped_storage().resize_(0)
+        return 1.0
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, at: int) -> int:
+        return int(self.free())
+
+
+class Number:
+    def __init__(self, of: Freeing) -> None:
+        self.of = of
+
+    def __float__(self) -> float:
+        return self.of.free()
+
+
+@pytest.mark.parametrize("where", ["alpha", "b", "workspace", "function", "function, alpha", "window"])
+def test_memory_that_is_freed_while_operands_are_read(where: str) -> None:
+    n = 1024
+    a, b, d = torch.ones(n, n), torch.ones(n, 4), torch.full((n, 4), torch.nan)
+    plan = cutplan.GemmPlan.select(cutplan.describe(a, b, d), "cpu")
+    of_a = Freeing(a, 4, 4)
+    calls: dict[str, Callable[[], object]] = {
+        "alpha": lambda: plan.run(a, b, d, alpha=Number(of_a)),  # type: ignore[arg-type]
+        "b": lambda: plan.run(a, Freeing(a, n, 1), d[:, :1]),
+        "workspace": lambda: plan.run(a, b, d, workspace=of_a),
+        "function": lambda: cutplan.matmul(a, Freeing(a, n, 1)),
+        "function, alpha": lambda: cutplan.matmul(a, b, alpha=Number(of_a)),  # type: ignore[call-overload]
+        "window": lambda: cutplan.attention(
+            *[a.view(1, 1, n, n)] * 3,
+            window=of_a,  # type: ignore[arg-type]
+        ),
+    }
+    if where == "b":
+        plan = cutplan.GemmPlan.select(cutplan.describe(a, b[:, :1], d[:, :1]), "cpu")
+    with pytest.raises(cutplan.ExportRefused, match="operand [aq]: torch.Tensor has no memory to read"):
+        calls[where]()
+    assert d.isnan().all()
+
+
 @pytest.mark.parametrize(
     "thing", [torch.nn.Linear(4, 4), torch.float32, torch.Generator(), torch.Size([4])], ids=type
 )

@@ -615,24 +615,70 @@ def test_a_preference_is_one(bad: Any) -> None:
 def test_an_option_that_is_none_is_its_default() -> None:
     for x, y in ((A, A), (B, B)):
         expected = cutplan.matmul(x, y)
-        for option in ("alpha", "math"):
+        for option in ("alpha", "math", "deterministic"):
             assert (cutplan.matmul(x, y, **{option: None}) == expected).all()
     options: dict[str, Any] = {"math": None, "preference": cutplan.PlanPreference(math="strict")}
     assert (cutplan.matmul(A, A, **options) == cutplan.matmul(A, A)).all()
     offsets = torch.tensor([0, 1, 1, 4], dtype=torch.int32)
     expected = cutplan.grouped_matmul(A, B, offsets)
-    for option in ("alpha", "math"):
+    for option in ("alpha", "math", "deterministic"):
         assert (cutplan.grouped_matmul(A, B, offsets, **{option: None}) == expected).all()
-    assert cutplan.matmul_backward(A, A, A, bias=None, math=None).dbias is None
+    assert cutplan.matmul_backward(A, A, A, bias=None, math=None, deterministic=None).dbias is None
 
     state = torch.zeros(2, dtype=torch.int64)
     dq = cutplan.attention_backward(Q, Q, Q, Q, OUT, LSE).dq
+    assert (cutplan.attention_backward(Q, Q, Q, Q, OUT, LSE, deterministic=None, dbias=None).dq == dq).all()
+    assert (cutplan.attention(Q, Q, Q, return_lse=None) == OUT).all()
     for option in ("window", "softcap", "layout", "dropout_p"):
         more: dict[str, Any] = {option: None, **({"rng_state": state} if option == "dropout_p" else {})}
         o, lse = cutplan.attention(Q, Q, Q, return_lse=True, **more)
         assert (o == OUT).all() and (lse == LSE).all()
         assert (cutplan.attention_backward(Q, Q, Q, Q, OUT, LSE, **more).dq == dq).all()
     assert (cutplan.attention(Q, Q, Q, dropout_p=None) == OUT).all()
+
+
+@pytest.mark.parametrize("bad", ["no", 1, 0, 1.0, LSE, [True]], ids=repr)
+def test_flags_are_bools(bad: Any) -> None:
+    before = LSE.clone()
+    for call, operands in FUNCTIONS:
+        if call is not cutplan.attention:
+            with pytest.raises(TypeError, match="^deterministic: True or False required, got "):
+                call(*operands, deterministic=bad)
+    with pytest.raises(TypeError, match="^return_lse: True or False required, got "):
+        cutplan.attention(Q, Q, Q, return_lse=bad)
+    for option, operand in {"dbias": "bias", "dalibi_slopes": "alibi_slopes", "dsink": "sink"}.items():
+        for given in ({}, {operand: ones(2) if operand != "bias" else ones(4, 4)}):
+            with pytest.raises(TypeError, match=f"^{option}: True or False required, got "):
+                cutplan.attention_backward(Q, Q, Q, Q, OUT, LSE, **given, **{option: bad})
+    with pytest.raises(TypeError, match=r"PlanPreference\(\): deterministic: True or False required, got "):
+        cutplan.PlanPreference(deterministic=bad)
+    assert (LSE == before).all()
+
+
+def test_bools_of_numpy_are_bools() -> None:
+    assert cutplan.PlanPreference(deterministic=np.True_).deterministic is True
+    assert len(cutplan.attention(Q, Q, Q, return_lse=np.True_)) == 2
+    assert (cutplan.attention(Q, Q, Q, return_lse=np.False_) == OUT).all()
+    with pytest.raises(cutplan.InvalidProblem, match="deterministic: not beside preference"):
+        cutplan.matmul(A, A, deterministic=np.True_, preference=cutplan.PlanPreference())  # type: ignore[call-overload]
+    gradients = cutplan.attention_backward(Q, Q, Q, Q, OUT, LSE, dbias=np.False_)  # type: ignore[arg-type]
+    assert gradients.dbias is None
+    with pytest.raises(cutplan.MissingOperand, match="operand bias: required by dbias=True"):
+        cutplan.attention_backward(Q, Q, Q, Q, OUT, LSE, dbias=np.True_)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("bad", [True, False])
+def test_a_bool_is_no_operand(bad: bool) -> None:
+    operands = {
+        cutplan.matmul: "bias c b2 bias2 residual aux row_scale column_scale out",
+        cutplan.grouped_matmul: "bias b2 bias2 row_scale column_scale out",
+        cutplan.attention: "bias mask alibi_slopes sink seqused_k cu_seqlens_q cu_seqlens_k rng_state out",
+        cutplan.attention_backward: "bias mask alibi_slopes sink seqused_k cu_seqlens_q cu_seqlens_k rng_state",
+    }
+    for call, given in FUNCTIONS:
+        for name in operands.get(call, "").split():
+            with pytest.raises(cutplan.ExportRefused, match=f"^operand {name}: bool does not speak DLPack"):
+                call(*given, **{name: bad})
 
 
 def test_a_bias_is_not_printed() -> None:
