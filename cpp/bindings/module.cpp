@@ -5,7 +5,7 @@
 #include "cutplan/version.hpp"
 #include "keywords.hpp"
 
-NB_MODULE(_core, m) {
+NB_MODULE(_core_of_main, m) {
   namespace nb = nanobind;
   // Plans are made to be kept, in module globals and caches that outlive the interpreter's last clean-up.
   nb::set_leak_warnings(false);
@@ -29,4 +29,13 @@ NB_MODULE(_core, m) {
                                "tuned_gemm", "measure_fmha", "tune_fmha", "tuned_fmha"})
     cutplan::bindings::refuse_other_calls(m, function);
   m.attr("__name__") = name;
+}
+
+/// nanobind's state is one for the process here: a second interpreter that imported the module would take it from the first.
+extern "C" NB_EXPORT PyObject* PyInit__core() {
+  if (PyInterpreterState_GetID(PyInterpreterState_Get()) != 0) {
+    PyErr_SetString(PyExc_ImportError, "cutplan can be imported in a process's main interpreter only");
+    return nullptr;
+  }
+  return PyInit__core_of_main();
 }

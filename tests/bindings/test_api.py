@@ -528,6 +528,31 @@ def test_numpy_alone_is_enough() -> None:
     assert printed.split("\n")[0] == "[[3.0, 3.0], [3.0, 3.0]] False False"
 
 
+def test_other_interpreters_are_refused() -> None:
+    """And the first goes on: what nanobind keeps for it is not taken away."""
+    code = """
+import sys, numpy, cutplan
+try:
+    import _interpreters as interpreters
+except ImportError:
+    import _xxsubinterpreters as interpreters
+run = getattr(interpreters, "exec", None) or interpreters.run_string
+run(interpreters.create(), f'''
+import sys
+sys.path[:] = {sys.path!r}
+try:
+    import cutplan
+except ImportError as error:
+    print(error, flush=True)
+''')
+x = numpy.ones((2, 2), "float32")
+print(cutplan.matmul(x, x).tolist())
+"""
+    refusal, result, *_ = fresh_python(code).split("\n")
+    assert "main interpreter only" in refusal
+    assert result == "[[2.0, 2.0], [2.0, 2.0]]"
+
+
 def test_plans_kept_to_the_end_do_not_disturb_it() -> None:
     code = """
 import cutplan
