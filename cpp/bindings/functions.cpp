@@ -21,6 +21,12 @@ nb::object info_of(nb::handle tensor, const TensorView& view) { return nb::cast(
 
 }  // namespace
 
+void settle(PlanPreference& preference, const Keywords& given) {
+  if (preference.kernel && preference.kernel->empty())
+    throw nb::value_error(
+        (Where{given.type(), "kernel"}.text() + ": the name of a kernel, or None for any, required, got ''").c_str());
+}
+
 PlanPreference to_preference(const FunctionPreference& given) {
   const bool wants_math = !given.math.is_none(),
              deterministic = to_flag(Where{nullptr, "deterministic"}, given.deterministic);

@@ -27,6 +27,8 @@ inline constexpr auto fields<PlanPreference> =
                     field("math", &PlanPreference::math, "Least accuracy of products of float32 operands."),
                     field("tune", &PlanPreference::tune, "Whether measured times choose the kernel."));
 
+void settle(PlanPreference& preference, const Keywords& given);
+
 struct FunctionPreference {
   nb::handle math, deterministic, preference;
 };

@@ -366,14 +366,17 @@ class Calls<P, std::index_sequence<I...>, std::index_sequence<S...>, std::index_
                           "list[cutplan.KernelMeasurement]";
     def(
         m, keep("measure_" + family),
-        [](const Descriptor& d, nb::handle device, std::optional<PlanPreference> p, int candidates, nb::object callback) {
+        [](const Descriptor& d, nb::handle device, std::optional<PlanPreference> p, nb::handle most, nb::object callback) {
           const Device where = to_device(device);
+          const int candidates = most.is_none() ? 0 : to_small_integer(Where{nullptr, "candidates"}, most);
+          if (candidates < 0)
+            throw nb::value_error(("candidates: at least 0 (all) required, got " + std::to_string(candidates)).c_str());
           return measured([&, progress = to_progress(std::move(callback))] {
             return P::measure(d, where, p.value_or(PlanPreference()), candidates, progress);
           });
         },
         std::make_tuple(nb::arg("descriptor"), nb::arg("device"), nb::arg("preference") = nb::none(), nb::kw_only(),
-                        nb::arg("candidates") = 0, nb::arg("progress") = nb::none()),
+                        nb::arg("candidates") = nb::none(), nb::arg("progress") = nb::none()),
         descriptor + measuring + ", *, candidates: int = 0, " + progress,
         "Times the kernels that can serve `descriptor` on operands of its own; fastest first. With `candidates` only that\n"
         "many, of which the cost model expects most. Groups and packed sequences are of one size. progress(done, total) is\n"

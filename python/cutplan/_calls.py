@@ -40,18 +40,24 @@ def _explain(signature: str, given: Sequence[Any], named: Mapping[str, Any]) -> 
         if x.arg not in values:
             return f"{x.arg}: required, not given"
     for name, value in values.items():
-        wanted = ast.unparse(known[name]) if known[name] is not None else ""  # type: ignore[arg-type]
-        names = {part.strip().rsplit(".", 1)[-1] for part in wanted.split("|")}
-        if value is None and "None" not in names:
-            return f"{name}: {_readable(wanted)} required, got None"
-        if (
-            wanted.startswith("cutplan.")
-            and not {"Tensor", type(value).__name__, "None" if value is None else ""} & names
-        ):
-            return f"{name}: {_readable(wanted)} required, got {type(value).__name__}"
+        wanted = ast.unparse(known[name]) if known[name] is not None else "typing.Any"  # type: ignore[arg-type]
+        if not any(_takes(part.strip(), value) for part in wanted.split(" | ")):
+            got = "None" if value is None else type(value).__name__
+            return f"{name}: {_readable(wanted)} required, got {got}"
     return "not of these types: " + ", ".join(
         f"{name} {type(value).__name__}" for name, value in values.items()
     )
+
+
+def _takes(annotation: str, value: Any) -> bool:
+    """Whether it may be what the annotation, no union, stands for: of what has no class anything but None."""
+    if value is None or annotation == "None":
+        return value is None and annotation in ("None", "typing.Any")
+    if annotation in ("int", "float"):
+        return hasattr(value, "__index__") or hasattr(value, "__float__")
+    if annotation.startswith(("cutplan._typing.", "typing.", "collections.abc.")):
+        return True
+    return annotation.rsplit(".", 1)[-1] in (base.__name__ for base in type(value).__mro__)
 
 
 def _readable(annotation: str) -> str:

@@ -483,6 +483,18 @@ def test_element_types_are_listed(bad: Any) -> None:
             lambda: cutplan.PlanPreference(kernel="\ud800"),
             r"kernel: a string that UTF-8 can hold required, got '\\ud800'",
         ),
+        (
+            lambda: cutplan.PlanPreference(kernel=""),
+            "kernel: the name of a kernel, or None for any, required",
+        ),
+        (
+            lambda: cutplan.measure_gemm(GEMM, "cpu", candidates=-1),
+            r"candidates: at least 0 \(all\) required",
+        ),
+        (
+            lambda: cutplan.measure_fmha(cutplan.describe_attention(Q, Q, Q), "cpu", candidates=-(2**31)),
+            "candidates: at least 0",
+        ),
         (lambda: cutplan.DeviceProperties(name="\ud800"), r"name: a string that UTF-8 can hold required"),
         (lambda: cutplan.DType("\ud800"), r"'\\ud800' is not a valid DType"),
         (lambda: cutplan.GemmPlan.select(GEMM, "\ud800"), r"device: must be .*, got '\\ud800'"),
@@ -535,6 +547,20 @@ def test_numbers_beyond_floats_are_named() -> None:
         (lambda: plan().precision_guarantee.error_bound(64.0), "error_bound.*exact: required, not given"),
         (lambda: cutplan.gemm_kernels(3, HOST), "gemm_kernels.*descriptor: GemmDescriptor required, got int"),
         (lambda: cutplan.device_properties(), "device_properties.*device: required, not given"),
+        (lambda: cutplan.device_properties(None), "device_properties.*device: DeviceLike required, got None"),
+        (
+            lambda: cutplan.measure_gemm(GEMM, "cpu", "x"),
+            r"measure_gemm\(\): preference: PlanPreference or None required, got str",
+        ),
+        (
+            lambda: cutplan.measure_gemm(GEMM, "cpu", candidates="x"),
+            "candidates: an integer required, got 'x'",
+        ),
+        (
+            lambda: plan().precision_guarantee.error_bound(1, None),
+            "error_bound.*exact: float required, got None",
+        ),
+        (lambda: cutplan.inspect(A, 3), r"inspect\(\): name: str required, got int"),
     ],
 )
 def test_calls_that_no_function_takes(call: Callable[[], object], text: str) -> None:
