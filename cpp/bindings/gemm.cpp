@@ -205,7 +205,7 @@ void bind_gemm(nb::module_& m) {
       "Raises the error that names the operand at fault, and writes nothing then: MissingOperand, DTypeMismatch,\n"
       "ShapeMismatch, LayoutMismatch, DeviceMismatch, Misaligned, ReadOnly, Overlap, WorkspaceTooSmall, InvalidProblem "
       "(NaN\n"
-      "alpha), ExportRefused (a tensor that requires grad), DeviceError.",
+      "alpha, or one that float32 cannot hold), ExportRefused (a tensor that requires grad), DeviceError.",
       "The descriptor that these operands fit: extents, layout, types and alignment read off the tensors.\n\n"
       "A bias [n] is one value per column of D, a bias [m, 1] one per row. `aux_mode` says what aux is for, \"store\" or\n"
       "\"gradient\"; b2 makes the gate \"separate\"; a b that holds the columns of both needs gate=\"interleaved\".");

@@ -756,7 +756,7 @@ class GemmPlan:
 
         Raises the error that names the operand at fault, and writes nothing then: MissingOperand, DTypeMismatch,
         ShapeMismatch, LayoutMismatch, DeviceMismatch, Misaligned, ReadOnly, Overlap, WorkspaceTooSmall, InvalidProblem (NaN
-        alpha), ExportRefused (a tensor that requires grad), DeviceError.
+        alpha, or one that float32 cannot hold), ExportRefused (a tensor that requires grad), DeviceError.
         """
 
     def can_implement(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, *, c: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, residual: cutplan._typing.Tensor | None = None, aux: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, alpha: float | None = 1.0, beta: float | None = None) -> None:

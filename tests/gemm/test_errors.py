@@ -214,6 +214,21 @@ BAD_CALLS = [
     Bad(
         "alpha_infinite", "InvalidProblem", ("alpha", "finite", "got inf"), replace(alpha=lambda x: math.inf)
     ),
+    *(
+        Bad(
+            f"{scalar}_{value}",
+            "InvalidProblem",
+            (
+                scalar,
+                "a finite number that float32 holds to 24 bits required",
+                f"got {value:g}".replace("+", r"\+"),
+            ),
+            replace(**{scalar: lambda x, value=value: value}),
+            WITH_C,
+        )
+        for scalar in ("alpha", "beta")
+        for value in (1e40, -1e300, 1e-50, -1.5e-45)
+    ),
     Bad(
         "beta_nan", "InvalidProblem", ("beta", "finite", "got nan"), replace(beta=lambda x: math.nan), WITH_C
     ),
@@ -1241,3 +1256,11 @@ def test_a_vector_as_a_matrix(step: int, layout: str, device: str, seed: int) ->
         plan = cutplan.GemmPlan.select(cutplan.describe(problem.a, problem.b, left, c=behind), device)
         plan.run(problem.a, problem.b, left, c=behind)
         assert complaint(left, expected, plan.precision_guarantee) is None
+
+
+def test_factors_that_the_sums_type_holds() -> None:
+    x, zeros = torch.ones(2, 2), torch.zeros(2, 2)
+    for alpha in (3.4028234663852886e38, 2.0**-149, -(2.0**-126), 0.0, 0.1):
+        assert (cutplan.matmul(x, zeros, alpha=alpha) == 0).all()
+    for alpha in (1e300, 1e-300):
+        assert (cutplan.matmul(x.double(), x.double(), alpha=alpha) == 2 * alpha).all()

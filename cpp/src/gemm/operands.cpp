@@ -25,8 +25,14 @@ Matrix matrix(const Rule& rule, const Placed& p) {
   return m;
 }
 
-void check_scalar(const char* scalar, double value) {
-  if (!std::isfinite(value)) throw InvalidProblem(text(scalar, ": a finite number required, got ", value));
+/// Error bounds count one rounding of a factor: one that overflows float32, in which all but float64 is computed, or that has
+/// fewer bits there, as what is not 0 and below 2^-149 has none, would break them.
+void check_scalar(const char* scalar, double value, DType operand) {
+  const bool wide = operand == DType::f64;
+  const double rounded = wide ? value : static_cast<double>(static_cast<float>(value));
+  if (std::isfinite(value) && std::abs(rounded - value) <= std::abs(value) * 0x1p-24) return;
+  throw InvalidProblem(
+      text(scalar, ": a finite number", wide ? "" : " that float32 holds to 24 bits", " required, got ", value));
 }
 
 /// Places by the member that they are of.
@@ -61,7 +67,7 @@ struct Found {
 template <typename Descriptor, typename Arguments, std::size_t kSize>
 Problem start(const Found<Descriptor, Arguments, kSize>& at, const Descriptor& g, const Arguments& args) {
   using A = Arguments;
-  check_scalar("alpha", args.alpha);
+  check_scalar("alpha", args.alpha, g.a);
   Problem p{};
   p.m = g.m;
   p.n = g.n;
@@ -163,7 +169,7 @@ Problem Gemm::problem(const GemmDescriptor& g, const Selection<Kernel>&, const O
   Terms& t = p.terms;
   p.batch = g.batch;
   t.beta = args.beta.value_or(g.epilogue.c ? 1 : 0);
-  check_scalar("beta", t.beta);
+  check_scalar("beta", t.beta, g.a);
   if (t.beta != 0 && !g.epilogue.c)
     throw InvalidProblem(text("beta: must be 0 without operand c, got ", t.beta, "; pass c, which the epilogue must have"));
   if (t.beta != 0) t.c = at.matrix(&A::c);  // beta = 0 means that C is not read, whatever it holds
