@@ -28,8 +28,8 @@ Framework framework_of(nb::handle object);
 /// Whether it is a TensorInfo, or a view of one.
 bool stands_in(nb::handle object);
 
-/// A tensor, no view itself, seen with another element type, or other extents and strides. Made by as_dtype() for types that the producer
-/// cannot name, and by matmul() to lay batches out.
+/// A tensor, no view itself, seen with another element type, or other extents and strides. Made by as_dtype() for types that
+/// the producer cannot name, and by matmul() to lay batches out.
 struct TensorViewObject {
   nb::object tensor;
   DType dtype = DType::none;  // none: the tensor's own
@@ -84,11 +84,12 @@ class Importer {
   /// Whether all that was imported came borrowed, through one library's exchange API: it is in order on that library's current
   /// stream, and nothing has to be given back.
   bool is_direct() const noexcept { return borrowed_ && api_ != nullptr; }
+  /// Of that library; null on the host.
+  void* current_stream(Device device) const;
+
   /// Whether a producer that may have run Python code came after torch: where that code has resized a storage, which even a
   /// loan does not prevent, what torch has shown is gone, and its operands have to be imported again.
   bool is_stale() const noexcept { return stale_; }
-  /// Of that library; null on the host.
-  void* current_stream(Device device) const;
 
   /// The CUDA stream of this call.
   void* stream() const noexcept { return stream_; }

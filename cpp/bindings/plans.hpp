@@ -89,10 +89,13 @@ class Calls<P, std::index_sequence<I...>, std::index_sequence<S...>, std::index_
                             nb::arg("names") = nb::none(), nb::arg("whole") = nb::none())),
         "(*args: typing.Any, **kwargs: typing.Any) -> typing.Any",
         "What the functions of the package run: describes the operands, finds the plan, makes the results that are not\n"
-        "given (of those that are optional, the ones that a bool in their place asks for), and runs. Returns the plan and\n"
-        "the results; None where one run cannot compute what is asked for. `names` is what the caller calls operands, for\n"
-        "errors: who gives them has laid the operands out for one run. `whole`, of the first of several runs, has the\n"
-        "operands of all of them: what outputs share memory with is refused before any.");
+        "given (of optional ones those that a bool in their place asks for), and runs. Returns the plan and the results;
+"
+        "None where one run cannot compute what is asked for. `names` is what the caller calls operands, for errors: who
+"
+        "gives them has laid the operands out for one run. `whole`, of the first of several runs, has the operands of all
+"
+        "of them: what outputs share memory with is refused before any.");
   }
 
  private:

@@ -849,10 +849,10 @@ def tuned_gemm(descriptor: GroupedGemmDescriptor, properties: DeviceProperties, 
 
 def call_gemm(*args: Any, **kwargs: Any) -> Any:
     """
-    What the functions of the package run: describes the operands, finds the plan, makes the results that are not given
-    (of those that are optional, the ones that a bool in their place asks for), and runs. Returns the plan and the
-    results; None where one run cannot compute what is asked for. `names` is what the caller calls operands, for errors:
-    who gives them has laid the operands out for one run.
+    What the functions of the package run: describes the operands, finds the plan, makes the results that are not
+    given (of optional ones those that a bool in their place asks for), and runs. Returns the plan and the results;
+    None where one run cannot compute what is asked for. `names` is what the caller calls operands, for errors: who
+    gives them has laid the operands out for one run.
     """
 
 class GroupedGemmPlan:
@@ -936,10 +936,10 @@ def grouped_gemm_kernels(descriptor: GroupedGemmDescriptor, properties: DevicePr
 
 def call_grouped_gemm(*args: Any, **kwargs: Any) -> Any:
     """
-    What the functions of the package run: describes the operands, finds the plan, makes the results that are not given
-    (of those that are optional, the ones that a bool in their place asks for), and runs. Returns the plan and the
-    results; None where one run cannot compute what is asked for. `names` is what the caller calls operands, for errors:
-    who gives them has laid the operands out for one run.
+    What the functions of the package run: describes the operands, finds the plan, makes the results that are not
+    given (of optional ones those that a bool in their place asks for), and runs. Returns the plan and the results;
+    None where one run cannot compute what is asked for. `names` is what the caller calls operands, for errors: who
+    gives them has laid the operands out for one run.
     """
 
 class FmhaDescriptor:
@@ -1234,10 +1234,10 @@ def tuned_fmha(descriptor: FmhaBackwardDescriptor, properties: DeviceProperties,
 
 def call_fmha(*args: Any, **kwargs: Any) -> Any:
     """
-    What the functions of the package run: describes the operands, finds the plan, makes the results that are not given
-    (of those that are optional, the ones that a bool in their place asks for), and runs. Returns the plan and the
-    results; None where one run cannot compute what is asked for. `names` is what the caller calls operands, for errors:
-    who gives them has laid the operands out for one run.
+    What the functions of the package run: describes the operands, finds the plan, makes the results that are not
+    given (of optional ones those that a bool in their place asks for), and runs. Returns the plan and the results;
+    None where one run cannot compute what is asked for. `names` is what the caller calls operands, for errors: who
+    gives them has laid the operands out for one run.
     """
 
 class FmhaBackwardPlan:
@@ -1307,10 +1307,10 @@ class FmhaBackwardPlan:
 
 def call_fmha_backward(*args: Any, **kwargs: Any) -> Any:
     """
-    What the functions of the package run: describes the operands, finds the plan, makes the results that are not given
-    (of those that are optional, the ones that a bool in their place asks for), and runs. Returns the plan and the
-    results; None where one run cannot compute what is asked for. `names` is what the caller calls operands, for errors:
-    who gives them has laid the operands out for one run.
+    What the functions of the package run: describes the operands, finds the plan, makes the results that are not
+    given (of optional ones those that a bool in their place asks for), and runs. Returns the plan and the results;
+    None where one run cannot compute what is asked for. `names` is what the caller calls operands, for errors: who
+    gives them has laid the operands out for one run.
     """
 
 class TuningEntry:
