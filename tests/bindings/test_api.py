@@ -528,6 +528,22 @@ def test_numpy_alone_is_enough() -> None:
     assert printed.split("\n")[0] == "[[3.0, 3.0], [3.0, 3.0]] False False"
 
 
+def test_a_torch_that_keeps_its_negative_bit_elsewhere_is_asked() -> None:
+    code = """
+import torch, cutplan
+del torch._C._dispatch_keys
+x = torch.ones(2, 2)
+print(cutplan.inspect(x).shape)
+try:
+    cutplan.inspect(torch._neg_view(x))
+except cutplan.ExportRefused as error:
+    print(error)
+"""
+    shape, refusal, *_ = fresh_python(code).split("\n")
+    assert shape == "(2, 2)"
+    assert "negative bit" in refusal
+
+
 def test_other_interpreters_are_refused() -> None:
     """And the first goes on: what nanobind keeps for it is not taken away."""
     code = """
