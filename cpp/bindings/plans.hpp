@@ -89,12 +89,9 @@ class Calls<P, std::index_sequence<I...>, std::index_sequence<S...>, std::index_
                             nb::arg("names") = nb::none(), nb::arg("whole") = nb::none())),
         "(*args: typing.Any, **kwargs: typing.Any) -> typing.Any",
         "What the functions of the package run: describes the operands, finds the plan, makes the results that are not\n"
-        "given (of optional ones those that a bool in their place asks for), and runs. Returns the plan and the results;
-"
-        "None where one run cannot compute what is asked for. `names` is what the caller calls operands, for errors: who
-"
-        "gives them has laid the operands out for one run. `whole`, of the first of several runs, has the operands of all
-"
+        "given (of optional ones those that a bool in their place asks for), and runs. Returns the plan and the results;\n"
+        "None where one run cannot compute what is asked for. `names` is what the caller calls operands, for errors: who\n"
+        "gives them has laid the operands out for one run. `whole`, of the first of several runs, has the operands of all\n"
         "of them: what outputs share memory with is refused before any.");
   }
 
@@ -495,8 +492,8 @@ class Calls<P, std::index_sequence<I...>, std::index_sequence<S...>, std::index_
       const Operands& all = plan.operands();
       if (!whole.is_none()) check_whole(plan, whole, called);
       // To choose a plan may run Python too: loggers. So may a look at the whole.
-      const bool direct = look.is_direct() && stream.is_none() && lender.is_direct() && chosen == chosen_plans() &&
-                          whole.is_none();
+      const bool direct =
+          look.is_direct() && stream.is_none() && lender.is_direct() && chosen == chosen_plans() && whole.is_none();
       std::uint32_t fresh = 0;
       for_each_bit(all.outputs, [&](std::size_t i) {
         const Rule& rule = all.rows.begin()[i].rule;

@@ -852,7 +852,8 @@ def call_gemm(*args: Any, **kwargs: Any) -> Any:
     What the functions of the package run: describes the operands, finds the plan, makes the results that are not
     given (of optional ones those that a bool in their place asks for), and runs. Returns the plan and the results;
     None where one run cannot compute what is asked for. `names` is what the caller calls operands, for errors: who
-    gives them has laid the operands out for one run.
+    gives them has laid the operands out for one run. `whole`, of the first of several runs, has the operands of all
+    of them: what outputs share memory with is refused before any.
     """
 
 class GroupedGemmPlan:
@@ -939,7 +940,8 @@ def call_grouped_gemm(*args: Any, **kwargs: Any) -> Any:
     What the functions of the package run: describes the operands, finds the plan, makes the results that are not
     given (of optional ones those that a bool in their place asks for), and runs. Returns the plan and the results;
     None where one run cannot compute what is asked for. `names` is what the caller calls operands, for errors: who
-    gives them has laid the operands out for one run.
+    gives them has laid the operands out for one run. `whole`, of the first of several runs, has the operands of all
+    of them: what outputs share memory with is refused before any.
     """
 
 class FmhaDescriptor:
@@ -1237,7 +1239,8 @@ def call_fmha(*args: Any, **kwargs: Any) -> Any:
     What the functions of the package run: describes the operands, finds the plan, makes the results that are not
     given (of optional ones those that a bool in their place asks for), and runs. Returns the plan and the results;
     None where one run cannot compute what is asked for. `names` is what the caller calls operands, for errors: who
-    gives them has laid the operands out for one run.
+    gives them has laid the operands out for one run. `whole`, of the first of several runs, has the operands of all
+    of them: what outputs share memory with is refused before any.
     """
 
 class FmhaBackwardPlan:
@@ -1310,7 +1313,8 @@ def call_fmha_backward(*args: Any, **kwargs: Any) -> Any:
     What the functions of the package run: describes the operands, finds the plan, makes the results that are not
     given (of optional ones those that a bool in their place asks for), and runs. Returns the plan and the results;
     None where one run cannot compute what is asked for. `names` is what the caller calls operands, for errors: who
-    gives them has laid the operands out for one run.
+    gives them has laid the operands out for one run. `whole`, of the first of several runs, has the operands of all
+    of them: what outputs share memory with is refused before any.
     """
 
 class TuningEntry:

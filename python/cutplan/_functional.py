@@ -43,7 +43,7 @@ class _Options(TypedDict, total=False):
     row_scale: Tensor | None
     column_scale: Tensor | None
     math: MathLike | None
-    deterministic: bool
+    deterministic: bool | None
     preference: _core.PlanPreference | None
     out_dtype: DTypeLike | None
     stream: StreamLike | None
@@ -88,7 +88,7 @@ def matmul(
     row_scale: Tensor | None = None,
     column_scale: Tensor | None = None,
     math: MathLike | None = "tf32x3",
-    deterministic: bool = False,
+    deterministic: bool | None = False,
     preference: _core.PlanPreference | None = None,
     out: Tensor | None = None,
     out_dtype: DTypeLike | None = None,
@@ -189,7 +189,7 @@ def matmul_backward(
     aux: Tensor | None = None,
     math: MathLike | None = "tf32x3",
     grad_dtype: DTypeLike | None = None,
-    deterministic: bool = False,
+    deterministic: bool | None = False,
     preference: _core.PlanPreference | None = None,
     stream: StreamLike | None = None,
 ) -> MatmulGradients:
@@ -346,7 +346,7 @@ class _Context(NamedTuple):
     """What the runs of one call share."""
 
     math: MathLike | None
-    deterministic: bool
+    deterministic: bool | None
     preference: _core.PlanPreference | None
     stream: StreamLike | None
     plans: list[_core.GemmPlan]  # that have run
