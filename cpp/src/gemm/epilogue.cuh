@@ -407,7 +407,7 @@ class Epilogue {
     if (first_row >= m_ || first_col >= n_) return;
     if (finishes_in_registers<kCols>(first_col) && is_inside<kCols>(first_col)) {
       Fragments<kRows, kCols> x = fragments<kRows, kCols>(acc, first_row, first_col);
-      finish_interior(x);
+      if (has_terms()) apply(p_.terms, x);
       store.store(x);
     } else {
       store_staged<kRows, kCols>(acc, staging, first_row, first_col);
@@ -421,8 +421,8 @@ class Epilogue {
                        t.activation != Activation::none);
   }
 
-  /// Whether 32 kCols columns need no more than finish_interior: D is aligned, and there are only common terms, aligned too
-  /// and for columns all inside D.
+  /// Whether 32 kCols columns stay in registers, one pass over them for each thing there is to do: D is aligned, and there are
+  /// only common terms, aligned too and for columns all inside D.
   template <int kCols>
   __device__ __forceinline__ bool finishes_in_registers(std::int64_t first_col) const {
     const Terms& t = p_.terms;
@@ -432,16 +432,11 @@ class Epilogue {
     return common && store.d.wide &&
            (!has_terms() || (is_inside<kCols>(first_col) && is_aligned(t.c) && is_aligned(t.bias)));
   }
+
   /// Whether 32 kCols columns lie inside D.
   template <int kCols>
   __device__ __forceinline__ bool is_inside(std::int64_t first_col) const {
     return first_col + 32 * kCols <= n_;
-  }
-
-  /// Interior sums to results: the accumulator stays where it is, one pass over the registers for each thing there is to do.
-  template <int kRows, int kCols>
-  __device__ __forceinline__ void finish_interior(Fragments<kRows, kCols>& x) const {
-    if (has_terms()) apply(p_.terms, x);
   }
 
   /// Edges and unaligned operands, piece by piece through shared memory.

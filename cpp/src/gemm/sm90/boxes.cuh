@@ -30,34 +30,31 @@ __device__ __noinline__ static void copy_lines(const char* box, char* to, std::i
 
 /// Interior results of a warp to shared memory, from where TMA takes them: the least work for a warp. Its 16 rows, from `row` on,
 /// of a box of 64 rows of 128 bytes, whose chunks of 16 lie in the order of the 128-byte swizzle.
-__device__ __forceinline__ void stage_16_bits(const float (&x)[32], DType type, void* box, int row) {
+template <DType kType>
+__device__ __forceinline__ void stage(const float (&x)[32], void* box, int row) {
   const int lane = threadIdx.x % 32, of_8 = lane % 8;
   const std::uint32_t to = static_cast<std::uint32_t>(__cvta_generic_to_shared(box)) + (row + of_8) * 128;
-  const auto store = [&](DType type) {
 #pragma unroll
-    for (int line = 0; line < 2; ++line) {
+  for (int line = 0; line < 2; ++line) {
 #pragma unroll
-      for (int c = 0; c < 2; ++c) {
-        std::uint32_t word[4];
+    for (int c = 0; c < 2; ++c) {
+      std::uint32_t word[4];
 #pragma unroll
-        for (int j = 0; j < 4; ++j) {
-          const int i = Fragments<1, 2>::at(line, c, j, 0);
-          word[j] = narrow_pair(type, x[i], x[i + 1]);
-        }
-        asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(
-                         to + line * 1024 + ((4 * c + lane / 8) ^ of_8) * 16),
-                     "r"(word[0]), "r"(word[1]), "r"(word[2]), "r"(word[3])
-                     : "memory");
+      for (int j = 0; j < 4; ++j) {
+        const int i = Fragments<1, 2>::at(line, c, j, 0);
+        word[j] = narrow_pair(kType, x[i], x[i + 1]);
       }
+      asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(
+                       to + line * 1024 + ((4 * c + lane / 8) ^ of_8) * 16),
+                   "r"(word[0]), "r"(word[1]), "r"(word[2]), "r"(word[3])
+                   : "memory");
     }
-  };
-  if (type == DType::f16) {
-    store(DType::f16);
-  } else {
-    store(DType::bf16);
   }
 }
-__device__ __forceinline__ void stage_32_bits(const float (&x)[16], void* box, int row) {
+
+/// The same of float32, 32 columns of it.
+template <DType kType>
+__device__ __forceinline__ void stage(const float (&x)[16], void* box, int row) {
   const int lane = threadIdx.x % 32, of_8 = lane / 4, quad = lane % 4;
   const std::uint32_t to = static_cast<std::uint32_t>(__cvta_generic_to_shared(box)) + (row + of_8) * 128 + quad % 2 * 8;
 #pragma unroll
@@ -72,6 +69,16 @@ __device__ __forceinline__ void stage_32_bits(const float (&x)[16], void* box, i
   }
 }
 
+/// f(type) with D's type as a constant.
+template <typename F>
+__device__ __forceinline__ void with_type(DType type, const F& f) {
+  switch (type) {
+    case DType::f16: return f(std::integral_constant<DType, DType::f16>{});
+    case DType::bf16: return f(std::integral_constant<DType, DType::bf16>{});
+    default: return f(std::integral_constant<DType, DType::f32>{});
+  }
+}
+
 /// Store: to boxes in shared memory, two to a warpgroup, and from there to D while the next box is filled and the next tile
 /// begins: by TMA, or, where it does not know which rows are D's, by the warps themselves.
 struct BoxStore {
@@ -81,47 +88,30 @@ struct BoxStore {
   char* boxes;  // the warpgroup's
   int& filled;  // of them, so far
   int batch;    // of D
-  bool by_tma;
 
-  template <int kCols>
+  /// kType: d's.
+  template <DType kType, bool kByTma, int kCols>
   __device__ __forceinline__ void store(const Fragments<1, kCols>& x) const {
-    const int first = threadIdx.x % 128 / 32 * 16;  // row of the warp in a box
-    if (d.type == DType::f32) {
-#pragma unroll
-      for (int c = 0; c < kCols; ++c) {
-        send(x.first_row, x.col + 32 * c,
-             [&](char* box) { stage_32_bits(reinterpret_cast<const float (&)[16]>(x.x[c * 16]), box, first); });
-      }
-    } else {
-#pragma unroll
-      for (int c = 0; c < kCols; c += 2) {
-        send(x.first_row, x.col + 32 * c,
-             [&](char* box) { stage_16_bits(reinterpret_cast<const float (&)[32]>(x.x[c * 16]), d.type, box, first); });
-      }
-    }
-  }
-
- private:
-  /// `row`: the warp's first.
-  template <typename Stage>
-  __device__ __forceinline__ void send(std::int64_t row, std::int64_t col, const Stage& stage) const {
-    char* box = boxes + filled++ % 2 * box_bytes;
+    constexpr int kBytes = kType == DType::f32 ? 4 : 2, kPieces = 128 / (32 * kBytes);  // of 32 columns, in a box
     const bool leads = threadIdx.x % 128 == 0;
-    if (leads) {
-      by_tma ? cute::tma_store_wait<1>() : cute::tma_store_wait<0>();  // until all but the latest are read
+    const int first = threadIdx.x % 128 / 32 * 16;  // row of the warp in a box
+#pragma unroll
+    for (int c = 0; c < kCols; c += kPieces) {
+      char* box = boxes + filled++ % 2 * box_bytes;
+      const std::int64_t col = x.col + 32 * c;
+      if (leads) kByTma ? cute::tma_store_wait<1>() : cute::tma_store_wait<0>();  // until all but the latest are read
+      sync_warpgroup();
+      stage<kType>(reinterpret_cast<const float (&)[16 * kPieces]>(x.x[c * 16]), box, first);
+      if constexpr (kByTma) {
+        cutlass::arch::fence_view_async_shared();
+        sync_warpgroup();
+        if (leads) store_box(map, box, static_cast<int>(col), static_cast<int>(x.first_row), batch);
+      } else {
+        copy_lines(box + first * 128, static_cast<char*>(d.data) + (x.first_row * d.ld + col) * kBytes, d.ld * kBytes,
+                   static_cast<int>(min(row_end - x.first_row, std::int64_t{16})),
+                   static_cast<int>(min((n - col) * kBytes, std::int64_t{128})));
+      }
     }
-    sync_warpgroup();
-    stage(box);
-    if (!by_tma) {
-      const int bytes = d.type == DType::f32 ? 4 : 2;
-      copy_lines(box + threadIdx.x % 128 / 32 * 16 * 128, static_cast<char*>(d.data) + (row * d.ld + col) * bytes,
-                 d.ld * bytes, static_cast<int>(min(row_end - row, std::int64_t{16})),
-                 static_cast<int>(min((n - col) * bytes, std::int64_t{128})));
-      return;
-    }
-    cutlass::arch::fence_view_async_shared();
-    sync_warpgroup();
-    if (leads) store_box(map, box, static_cast<int>(col), static_cast<int>(row), batch);
   }
 };
 

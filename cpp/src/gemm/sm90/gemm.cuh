@@ -350,17 +350,24 @@ __device__ __forceinline__ void consume(typename Config::Storage& storage, const
       const bool by_tma = d_is_mapped && (p.n % 8 == 0 || epilogue.template is_inside<kCols>(tile.col)) &&
                           (tile.row_end == p.m || tile.row_end - first_row >= Config::kTileM);
       const int batch_d = p.d.batch_stride == 0 ? 0 : static_cast<int>(d_batch);  // groups of rows share D
-      const BoxStore store{map_d, epilogue.store.d, tile.row_end, p.n, me.staging(), boxes, batch_d, by_tma};
+      const BoxStore store{map_d, epilogue.store.d, tile.row_end, p.n, me.staging(), boxes, batch_d};
       const auto fragments_of = [&](int i) {
         return epilogue.template fragments<1, kCols>(values_of(i), row + i * kBlockRows, tile.col);
       };
+      if (epilogue.has_terms()) {
 #pragma unroll
-      for (int i = 0; i < kBlocksM; ++i) {
-        Fragments<1, kCols> x = fragments_of(i);
-        epilogue.finish_interior(x);
+        for (int i = 0; i < kBlocksM; ++i) {
+          Fragments<1, kCols> x = fragments_of(i);
+          apply(p.terms, x);
+        }
       }
+      // What is left is code without branches for each type, since each costs a fetch of instructions.
+      const auto store_as = [&](auto type, auto is_by_tma) {
 #pragma unroll
-      for (int i = 0; i < kBlocksM; ++i) store.store(fragments_of(i));
+        for (int i = 0; i < kBlocksM; ++i) store.template store<type, is_by_tma>(fragments_of(i));
+      };
+      with_type(epilogue.store.d.type,
+                [&](auto type) { by_tma ? store_as(type, std::true_type{}) : store_as(type, std::false_type{}); });
     } else {
       if (me.thread % 128 == 0) tma_store_wait<0>();
       sync_warpgroup();
