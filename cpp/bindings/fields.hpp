@@ -279,7 +279,7 @@ std::string signature_of_init() {
     if (!f.is_required()) one += " | None = " + repr_of(default_of(without.*f.member));
     (f.given == Given::positional ? positional : named) += ", " + one;
   });
-  return "def __init__(self" + positional + ", *" + named + ") -> None";
+  return "def __init__(self" + positional + (named.empty() ? "" : ", *" + named) + ") -> None";
 }
 template <typename T, typename M>
 void bind_field(nb::class_<T>& type, const Field<T, M>& f) {

@@ -80,15 +80,13 @@ void settle(FmhaBackwardDescriptor& d, const Keywords&) {
 }
 
 /// What both passes have in common; `Plan_` is that of either.
-struct AttentionFace {
+struct AttentionFace : PlainFace {
   static constexpr char family[] = "fmha", kernels[] = "fmha_kernels";
   using Options = FmhaDescriptor;
   static constexpr auto options =
       std::make_tuple(field("layout", &FmhaDescriptor::layout), field("causal", &FmhaDescriptor::causal),
                       field("align", &FmhaDescriptor::align), field("window", &FmhaDescriptor::window),
                       field("softcap", &FmhaDescriptor::softcap));
-  template <typename Descriptor>
-  static void forget_rows(Descriptor&) {}
   static void settle(Options& options, nb::handle, nb::handle, nb::handle align, nb::handle, nb::handle) {
     settle_align(options, !align.is_none());
   }
@@ -104,26 +102,20 @@ struct Face<FmhaPlan> : AttentionFace {
   static constexpr auto like = &A::q, result = &A::o;
   static constexpr auto result_type = &FmhaDescriptor::o;
 
-  static bool fold(A&, const Options&) { return false; }
-  static bool serves(const A&) { return true; }
-  static const TensorView* resembles(std::size_t, const A&) { return nullptr; }
-  static bool keeps_batch(const A&) { return true; }
   static const char* asked_by(std::size_t i) { return operands[i].member == &A::lse ? "return_lse" : nullptr; }
 };
 
 template <>
 struct Face<FmhaBackwardPlan> : AttentionFace {
   using A = FmhaBackwardArguments;
-  static constexpr char name[] = "FmhaBackwardPlan", call[] = "fmha_backward", result_type_name[] = "grad_dtype";
-  static constexpr char describe[] = "";
+  static constexpr char name[] = "FmhaBackwardPlan", call[] = "fmha_backward", result_type_name[] = "grad_dtype",
+                        result_called[] = "dq";
   static constexpr const auto& operands = fmha::backward_operands;
   static constexpr auto scalars =
       std::make_tuple(field("scale", &FmhaArguments::scale), field("dropout_p", &FmhaArguments::dropout_p));
   static constexpr TensorView A::*like = &A::q, A::*result = &A::dq;
   static constexpr auto result_type = &FmhaBackwardDescriptor::grad;
 
-  static bool fold(A&, const Options&) { return false; }
-  static bool serves(const A&) { return true; }
   static const TensorView* resembles(std::size_t i, const A& x) {
     const auto member = operands[i].member;
     return member == &A::dbias           ? &x.bias
@@ -131,7 +123,6 @@ struct Face<FmhaBackwardPlan> : AttentionFace {
            : member == &A::dsink         ? &x.sink
                                          : nullptr;
   }
-  static bool keeps_batch(const A&) { return true; }
   static const char* asked_by(std::size_t i) {
     const auto member = operands[i].member;
     const bool asked = member == &A::dbias || member == &A::dalibi_slopes || member == &A::dsink;

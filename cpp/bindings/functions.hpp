@@ -44,7 +44,7 @@ std::uint64_t chosen_plans() noexcept;
 class Names {
  public:
   template <typename Table>
-  Names(const Table& table, std::size_t result, nb::handle given) {
+  Names(const Table& table, std::size_t result, const char* result_called, nb::handle given) {
     std::size_t i = 0;
     for (const auto& operand : table) {
       names_[i] = own_[i] = operand.name;
@@ -52,7 +52,7 @@ class Names {
     }
     count_ = i;
     if (given.is_none()) {
-      names_[result] = "out";
+      names_[result] = result_called;
     } else {
       rename(given);
     }

@@ -57,7 +57,7 @@ void settle(GroupedGemmDescriptor& g, const Keywords&) {
 }
 
 template <>
-struct Face<GemmPlan> {
+struct Face<GemmPlan> : PlainFace {
   using A = GemmArguments;
   using Options = Epilogue;
   static constexpr char name[] = "GemmPlan", family[] = "gemm", call[] = "gemm", kernels[] = "gemm_kernels",
@@ -118,9 +118,7 @@ struct Face<GemmPlan> {
     }
     return true;
   }
-  static const TensorView* resembles(std::size_t, const A&) { return nullptr; }
   static bool keeps_batch(const A& x) { return x.a.rank == 3 || x.b.rank == 3; }
-  static void settle(Options&, nb::handle, nb::handle, nb::handle) {}
   /// The alignment is that of contiguous operands: that of a's rows, one row does not tell. Nor does it tell that the others
   /// would be columns of what lies in memory.
   static void forget_rows(GemmDescriptor& g) {
@@ -132,11 +130,10 @@ struct Face<GemmPlan> {
     }
     g.alignment = 0;
   }
-  static const char* asked_by(std::size_t) { return nullptr; }
 };
 
 template <>
-struct Face<GroupedGemmPlan> {
+struct Face<GroupedGemmPlan> : PlainFace {
   using A = GroupedGemmArguments;
   using Options = Epilogue;
   static constexpr char name[] = "GroupedGemmPlan", family[] = "gemm", call[] = "grouped_gemm",
@@ -149,16 +146,10 @@ struct Face<GroupedGemmPlan> {
   static constexpr auto like = &A::a, result = &A::d;
   static constexpr auto result_type = &GroupedGemmDescriptor::d;
 
-  static bool fold(A&, const Options&) { return false; }
-  static bool serves(const A&) { return true; }
-  static const TensorView* resembles(std::size_t, const A&) { return nullptr; }
-  static bool keeps_batch(const A&) { return true; }
-  static void settle(Options&, nb::handle, nb::handle) {}
   /// Groups over k have as many rows as the weights whose gradients they are.
   static void forget_rows(GroupedGemmDescriptor& g) {
     if (g.over == GroupedOver::m) g.alignment = 0;
   }
-  static const char* asked_by(std::size_t) { return nullptr; }
 };
 
 void bind_gemm(nb::module_& m) {

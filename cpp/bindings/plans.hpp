@@ -30,6 +30,7 @@ namespace cutplan::bindings {
 ///   operands           the table
 ///   scalars, options   fields of Arguments; of Options, which holds what tensors do not tell a descriptor
 ///   like, result       the operand that a call's results resemble; the one that the caller may give as `out`
+///   result_called      the function's argument for the result
 ///   result_type        the descriptor's member for the result's type; result_type_name: the argument that sets it
 ///   fold(arguments, options)        makes one matrix of what has further dimensions, where that is the same; whether it has
 ///   serves(arguments)               whether one run computes what the function is asked for
@@ -40,6 +41,34 @@ namespace cutplan::bindings {
 ///   asked_by(operand)               the function's argument, a bool, that asks for a result; null: no argument does
 template <typename P>
 struct Face;
+
+/// What is so in most families.
+struct PlainFace {
+  static constexpr char describe[] = "", result_called[] = "out";
+  static constexpr auto scalars = std::make_tuple();
+
+  template <typename Arguments, typename Options>
+  static bool fold(Arguments&, const Options&) {
+    return false;
+  }
+  template <typename Arguments>
+  static bool serves(const Arguments&) {
+    return true;
+  }
+  template <typename Arguments>
+  static const TensorView* resembles(std::size_t, const Arguments&) {
+    return nullptr;
+  }
+  template <typename Arguments>
+  static bool keeps_batch(const Arguments&) {
+    return true;
+  }
+  template <typename Options, typename... Handles>
+  static void settle(Options&, Handles...) {}
+  template <typename Descriptor>
+  static void forget_rows(Descriptor&) {}
+  static const char* asked_by(std::size_t) { return nullptr; }
+};
 
 template <typename P>
 struct PlanTypes;
@@ -146,14 +175,23 @@ class Calls<P, std::index_sequence<I...>, std::index_sequence<S...>, std::index_
     while (n < count && operands[n].positional) ++n;
     return n;
   }
+  static constexpr bool all_positional() { return positional_count() == count && sizeof...(S) == 0; }
   template <std::size_t kFirst, typename One, std::size_t... A, std::size_t... B>
   static auto split(const One& one, std::index_sequence<A...>, std::index_sequence<B...>) {
-    return std::make_tuple(one(A)..., nb::kw_only(), one(kFirst + B)...);
+    if constexpr (all_positional()) {
+      return std::make_tuple(one(A)...);
+    } else {
+      return std::make_tuple(one(A)..., nb::kw_only(), one(kFirst + B)...);
+    }
   }
   static auto scalar_arguments() { return std::make_tuple(nb::arg(std::get<S>(F::scalars).name) = nb::none()...); }
   static auto option_arguments() { return std::make_tuple(nb::arg(std::get<O>(F::options).name) = nb::none()...); }
   static auto launch_arguments() {
-    return std::make_tuple(nb::arg("stream") = nb::none(), nb::arg("workspace") = nb::none());
+    if constexpr (all_positional()) {
+      return std::make_tuple(nb::kw_only(), nb::arg("stream") = nb::none(), nb::arg("workspace") = nb::none());
+    } else {
+      return std::make_tuple(nb::arg("stream") = nb::none(), nb::arg("workspace") = nb::none());
+    }
   }
 
   template <typename Scope, typename Function, typename Arguments_>
@@ -285,9 +323,9 @@ class Calls<P, std::index_sequence<I...>, std::index_sequence<S...>, std::index_
 
   static void bind_plan(nb::class_<P>& plan, const char* run_doc) {
     const std::string self = "(self, " + operand_parameters(false) + scalar_parameters(),
-                      launch =
-                          ", stream: cutplan._typing.StreamLike | None = None, "
-                          "workspace: cutplan._typing.Tensor | None = None";
+                      launch = std::string(all_positional() ? ", *" : "") +
+                               ", stream: cutplan._typing.StreamLike | None = None, "
+                               "workspace: cutplan._typing.Tensor | None = None";
     plan.def_static(
         "select", [](nb::handle d, nb::handle device, nb::handle p) { return select(d, device, p); },
         nb::arg("descriptor") = nb::none(), nb::arg("device") = nb::none(), nb::arg("preference") = nb::none(),
@@ -454,7 +492,7 @@ class Calls<P, std::index_sequence<I...>, std::index_sequence<S...>, std::index_
                          nb::handle deterministic, nb::handle preference, nb::handle stream, nb::handle math,
                          nb::handle names, nb::handle whole) {
     Handles handles{given...};
-    const Names called(operands, result_index(), names);
+    const Names called(operands, result_index(), F::result_called, names);
     // What may run Python goes before the operands: it could free memory that torch shows.
     Arguments arguments;
     parse(F::scalars, arguments, scalars...);
@@ -498,7 +536,7 @@ class Calls<P, std::index_sequence<I...>, std::index_sequence<S...>, std::index_
       for_each_bit(all.outputs, [&](std::size_t i) {
         const Rule& rule = all.rows.begin()[i].rule;
         TensorView& view = arguments.*operands[i].member;
-        if (!handles[i].is_none()) return;
+        if (!handles[i].is_none() || rule.updated) return;
         fresh |= 1u << i;
         view = {};
         const TensorView* const like_operand = F::resembles(i, arguments);

@@ -117,6 +117,35 @@ class Reasons {
   std::vector<std::string> lines_;
 };
 
+/// What an F has whose kernels compute an op in one way each, without a sum to share out or an order of it to choose. It is left to
+/// bring op, listing, operands, tables, is_of_op, check, resolve, check_types, type (of what its kernels are told apart by),
+/// fits, is_empty, predict, write, describe, precision, problem and run.
+template <typename F, typename D>
+struct OneWay {
+  using Descriptor = D;
+  using Request = D;
+  static constexpr char kind[] = "element type";
+
+  static void check(const D& g, const PlanPreference&) { F::check(g); }
+  static D request(const D& resolved) { return resolved; }
+  template <typename Kernel>
+  static std::string stem(const Kernel& k) {
+    return text(".", name(k.arch), ".", short_name(k.operand));
+  }
+  static int plain_split(const KernelTraits&) { return 1; }
+  static std::string split_name(const KernelTraits&, int) { return {}; }
+  static std::optional<int> split_of(const KernelTraits&, std::string_view) { return std::nullopt; }
+  static std::string wanted(const D& g) { return text(name(F::type(g)), " ", F::op); }
+  static std::vector<int> splits(const KernelTraits&, const D&, const Setting&) { return {1}; }
+  static std::string obstacle(const KernelTraits&, const D&, const Setting&, int) { return {}; }
+  static std::size_t workspace(const KernelTraits&, const D&, int, int) { return 0; }
+  static D stand_in(const D& g) { return g; }
+  static bool same_order(const KernelTraits& x, const KernelTraits& y, const DeviceProperties&) { return &x == &y; }
+  static void write_options(tuning::Key&, const D&) {}
+  static int alignment(const D&) { return 1; }
+  static DType multiplies(const D& g) { return F::type(g); }
+};
+
 template <typename F>
 class Family {
  public:

@@ -277,14 +277,15 @@ void check_outputs(const Operands& operands, const Views& views, std::uint32_t w
     const Footprint footprint_of_output = footprint(t);
     if (!elements_apart(t, footprint_of_output)) refuse_shared_elements(rows[o], t);
     const std::uint32_t from_o = ~std::uint32_t{0} << o, later = outputs & from_o;  // these look back at this one
+    const int which = __builtin_popcount(operands.outputs & operands.wanted & ~from_o);
     for_each_bit(with_elements & ~later, [&](std::size_t i) {
       const Placed& touched = places[i];
       if (reinterpret_cast<std::uintptr_t>(touched.data) >= written.end ||
           reinterpret_cast<std::uintptr_t>(written.data) >= touched.end ||
           !overlap(footprint_of_output, footprint(*views.of[i])))
         return;
-      const bool is_first = (outputs & ~from_o) == 0;
-      if (rows[i].rule.role == Role::in_place && is_first && same_elements(t, *views.of[i])) return;
+      const Rule& read = rows[i].rule;
+      if (read.role == Role::in_place && read.result == which && same_elements(t, *views.of[i])) return;
       refuse_overlap(operands, rows[o], written, rows[i], touched);
     });
   });

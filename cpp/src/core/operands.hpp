@@ -15,7 +15,7 @@
 
 namespace cutplan {
 
-/// in_place: read where the first output is written, element by element, so that it may be that output itself.
+/// in_place: read where an output is written, element by element, so that it may be that output itself.
 enum class Role : std::uint8_t { input, output, in_place };
 
 /// What measuring fills an operand with.
@@ -26,7 +26,7 @@ enum class Sample : std::uint8_t {
   logarithm,     // of `most`
 };
 
-inline constexpr int most_dimensions = 4, most_operands = 20;
+inline constexpr int most_dimensions = 5, most_operands = 20;
 
 /// What a plan asks of one operand: built by a family's table, in chains of the functions below.
 struct Rule {
@@ -34,6 +34,8 @@ struct Rule {
   DType type_too = DType::none;  // accepted in its place
   bool type_is_fixed = false;    // the same in every plan
   Role role = Role::input;
+  int result = 0;        // in_place: which of the plan's outputs it may be
+  bool updated = false;  // an output of which only some elements are written: the caller has it
   int rank = 0;
   std::int64_t extents[most_dimensions] = {};
   int droppable = 0;            // leading dimensions that may be left out
@@ -59,6 +61,20 @@ struct Rule {
   constexpr Rule as(Role r) const {
     return with([&](Rule& x) { x.role = r; });
   }
+  /// An output that is the caller's, and keeps what is not written.
+  constexpr Rule update() const {
+    return with([](Rule& x) {
+      x.role = Role::output;
+      x.updated = true;
+    });
+  }
+  /// Read where output `which` of the plan's is written.
+  constexpr Rule in_place_of(int which) const {
+    return with([&](Rule& x) {
+      x.role = Role::in_place;
+      x.result = which;
+    });
+  }
   constexpr Rule fixed() const {
     return with([](Rule& x) { x.type_is_fixed = true; });
   }
@@ -83,6 +99,14 @@ struct Rule {
   }
   constexpr Rule may_drop(int dimensions) const {
     return with([&](Rule& x) { x.droppable = dimensions; });
+  }
+  /// `count` of them, one after the other in a dimension of their own.
+  constexpr Rule stacked(std::int64_t count) const {
+    return with([&](Rule& x) {
+      for (int i = x.rank++; i > 0; --i) x.extents[i] = x.extents[i - 1];
+      x.extents[0] = count;
+      x.run += x.run >= 0 ? 1 : 0;
+    });
   }
   /// Any shape that broadcasts to the extents, any strides.
   constexpr Rule broadcast() const {

@@ -10,6 +10,19 @@
 
 namespace cutplan {
 
+/// What is computed once a plan, for every call: an F may have Constants, made by constants(descriptor), and use(problem, constants).
+template <typename F, typename = void>
+struct ConstantsOf {
+  ConstantsOf(const typename F::Descriptor&) {}
+  void use(typename F::Problem&) const {}
+};
+template <typename F>
+struct ConstantsOf<F, std::void_t<typename F::Constants>> {
+  ConstantsOf(const typename F::Descriptor& descriptor) : constants(F::constants(descriptor)) {}
+  void use(typename F::Problem& problem) const { F::use(problem, constants); }
+  typename F::Constants constants;
+};
+
 template <typename Descriptor, typename Arguments>
 struct Plan<Descriptor, Arguments>::Impl {
   using F = typename FamilyOf<Descriptor>::type;
@@ -17,11 +30,14 @@ struct Plan<Descriptor, Arguments>::Impl {
   Descriptor descriptor;
   Selection<typename F::Kernel> selection;
   Operands operands;
+  ConstantsOf<F> constants;
 
   typename F::Problem check(const Arguments& arguments) const {
     Places places;
     cutplan::check(operands, F::operands, arguments, places);
-    return F::problem(descriptor, selection, operands, arguments, places);
+    typename F::Problem problem = F::problem(descriptor, selection, operands, arguments, places);
+    constants.use(problem);
+    return problem;
   }
 
   void run(const Arguments& arguments, Stream stream, Workspace workspace, int repeats) const {
@@ -42,8 +58,8 @@ Plan<Descriptor, Arguments> Plan<Descriptor, Arguments>::select(const Descriptor
   const Descriptor resolved = F::resolve(descriptor);
   auto selection = Family<F>::select(resolved, device, preference);
   const int alignment = selection.kernel->alignment;
-  return Plan(
-      std::make_shared<Impl>(Impl{resolved, std::move(selection), operands_of(F::operands, resolved, device, alignment)}));
+  return Plan(std::make_shared<Impl>(Impl{resolved, std::move(selection),
+                                          operands_of(F::operands, resolved, device, alignment), ConstantsOf<F>(resolved)}));
 }
 
 template <typename Descriptor, typename Arguments>
