@@ -16,7 +16,7 @@ FRAMEWORKS = {"torch", "jax", "cupy", "numpy"}
 
 # Headers of others, and the files that may include them.
 FOREIGN = {
-    r"cutlass/|cute/|cuda_(bf16|fp16|pipeline)\.h": r"src/.*(\.cuh|\.cu|/sm\d\d/.*)",  # device files
+    r"cutlass/|cute/|cuda_(bf16|fp16|fp8|pipeline)\.h": r"src/.*(\.cuh|\.cu|/sm\d\d/.*)",  # device files
     r"cuda_runtime(_api)?\.h|cuda\.h": r"src/core/(cuda|launch)\.hpp|src/.*(\.cuh|/sm\d\d/.*)",
     r"dlpack/": r"bindings/.*",
     r"nanobind/|Python\.h": r"bindings/.*",

@@ -17,8 +17,10 @@ NB_MODULE(_core_of_main, m) {
   cutplan::bindings::bind_common(m);
   cutplan::bindings::bind_gemm(m);
   cutplan::bindings::bind_fmha(m);
+  cutplan::bindings::bind_attention_ops(m);
   cutplan::bindings::bind_tuning(m);
-  for (const char* plan : {"GemmPlan", "GroupedGemmPlan", "FmhaPlan", "FmhaBackwardPlan"}) {
+  for (const char* plan : {"GemmPlan", "GroupedGemmPlan", "FmhaPlan", "FmhaBackwardPlan", "MergeStatesPlan", "AlibiPlan",
+                           "AlibiBackwardPlan"}) {
     cutplan::bindings::refuse_other_calls(m.attr(plan), "select");
     cutplan::bindings::refuse_other_calls(m.attr(plan), "run", true);
     cutplan::bindings::refuse_other_calls(m.attr(plan), "can_implement", true);

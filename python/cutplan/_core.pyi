@@ -1317,6 +1317,945 @@ def call_fmha_backward(*args: Any, **kwargs: Any) -> Any:
     of them: what outputs share memory with is refused before any.
     """
 
+class RopeScaling:
+    """
+    How frequencies of rotary embedding are stretched for longer sequences.
+    """
+
+    def __init__(self, kind: cutplan._typing.RopeScalingLike, *, factor: float | None = 1.0, original_max_position: int | None = 0, beta_fast: float | None = 32.0, beta_slow: float | None = 1.0, attention_factor: float | None = 0.0, low_freq_factor: float | None = 1.0, high_freq_factor: float | None = 4.0) -> None:
+        """`kind`: 'none', 'linear', 'ntk', 'yarn' (Peng et al. 2024), 'llama3'."""
+
+    def __getstate__(self) -> dict[str, object]: ...
+
+    def __setstate__(self, state: dict[str, object], /) -> None: ...
+
+    def __repr__(self) -> str: ...
+
+    @property
+    def kind(self) -> Literal['none', 'linear', 'ntk', 'yarn', 'llama3']: ...
+
+    @property
+    def factor(self) -> float:
+        """Of the length."""
+
+    @property
+    def original_max_position(self) -> int:
+        """yarn, llama3: the length of training."""
+
+    @property
+    def beta_fast(self) -> float:
+        """yarn."""
+
+    @property
+    def beta_slow(self) -> float:
+        """yarn."""
+
+    @property
+    def attention_factor(self) -> float:
+        """yarn: of cos and sin; 0: 0.1 ln(factor) + 1."""
+
+    @property
+    def low_freq_factor(self) -> float:
+        """llama3."""
+
+    @property
+    def high_freq_factor(self) -> float:
+        """llama3."""
+
+class RopeDescriptor:
+    """
+    Rotary position embedding: pairs of elements of a row at position t are turned by t base^(-2i / rotary_dim).
+    """
+
+    def __init__(self, *, batch: int | None = 1, heads: int, heads_k: int | None = 0, seq: int, dim: int, rotary_dim: int | None = 0, dtype: cutplan._typing.DTypeLike, layout: cutplan._typing.FmhaLayoutLike | None = 'bhsd', varlen: bool | None = False, interleaved: bool | None = False, table_rows: int | None = 0, base: float | None = 10000.0, scaling: RopeScaling | None = None, positions: cutplan._typing.DTypeLike | None = None, batch_positions: bool | None = False, offsets: cutplan._typing.DTypeLike | None = None) -> None:
+        """
+        With varlen, seq counts the rows of all sequences together. `table_rows`: angles are read from tables of cosines and sines.
+        """
+
+    def __getstate__(self) -> dict[str, object]: ...
+
+    def __setstate__(self, state: dict[str, object], /) -> None: ...
+
+    def __repr__(self) -> str: ...
+
+    @property
+    def batch(self) -> int:
+        """Sequences."""
+
+    @property
+    def heads(self) -> int: ...
+
+    @property
+    def heads_k(self) -> int:
+        """Of k; 0: there is none."""
+
+    @property
+    def seq(self) -> int: ...
+
+    @property
+    def dim(self) -> int:
+        """Of a head."""
+
+    @property
+    def rotary_dim(self) -> int:
+        """0: dim."""
+
+    @property
+    def dtype(self) -> DType: ...
+
+    @property
+    def layout(self) -> FmhaLayout: ...
+
+    @property
+    def varlen(self) -> bool:
+        """Sequences lie one after the other."""
+
+    @property
+    def interleaved(self) -> bool:
+        """Pairs (2i, 2i + 1), and not (i, i + rotary_dim / 2)."""
+
+    @property
+    def table_rows(self) -> int:
+        """Of cos and sin; 0: angles by base."""
+
+    @property
+    def base(self) -> float: ...
+
+    @property
+    def scaling(self) -> RopeScaling: ...
+
+    @property
+    def positions(self) -> DType | None:
+        """Their type; None: rows' own numbers."""
+
+    @property
+    def batch_positions(self) -> bool:
+        """[B, S], and not [S]."""
+
+    @property
+    def offsets(self) -> DType | None:
+        """Their type; None: 0."""
+
+class RopeBackwardDescriptor:
+    """The gradient of rotary embedding: it turns back."""
+
+    def __init__(self, forward: RopeDescriptor) -> None: ...
+
+    def __getstate__(self) -> dict[str, object]: ...
+
+    def __setstate__(self, state: dict[str, object], /) -> None: ...
+
+    def __repr__(self) -> str: ...
+
+    @property
+    def forward(self) -> RopeDescriptor: ...
+
+class MergeStatesDescriptor:
+    """
+    `parts` results of attention over disjoint keys become one: lse = log(sum_p exp(lse_p)), o = sum_p exp(lse_p - lse) o_p.
+    """
+
+    def __init__(self, *, parts: int | None = 2, batch: int | None = 1, heads: int, rows: int, dim: int, dtype: cutplan._typing.DTypeLike, o: cutplan._typing.DTypeLike | None = None, layout: cutplan._typing.FmhaLayoutLike | None = 'bhsd', varlen: bool | None = False, apart: bool | None = False, lse: bool | None = True) -> None:
+        """
+        `rows` are queries, with varlen those of all sequences together; `o` is the type of the result, dtype or float32.
+        """
+
+    def __getstate__(self) -> dict[str, object]: ...
+
+    def __setstate__(self, state: dict[str, object], /) -> None: ...
+
+    def __repr__(self) -> str: ...
+
+    @property
+    def parts(self) -> int: ...
+
+    @property
+    def batch(self) -> int: ...
+
+    @property
+    def heads(self) -> int: ...
+
+    @property
+    def rows(self) -> int:
+        """Queries."""
+
+    @property
+    def dim(self) -> int:
+        """Head dimension of O."""
+
+    @property
+    def dtype(self) -> DType:
+        """Of the parts."""
+
+    @property
+    def o(self) -> DType:
+        """Of the result."""
+
+    @property
+    def layout(self) -> FmhaLayout: ...
+
+    @property
+    def varlen(self) -> bool:
+        """Sequences lie one after the other."""
+
+    @property
+    def apart(self) -> bool:
+        """Two parts, each in tensors of its own."""
+
+    @property
+    def lse(self) -> bool:
+        """Whether run() writes LSE."""
+
+class AlibiDescriptor:
+    """
+    Scores in memory: y = scores + slope_h distance(i, j), ALiBi's linear biases.
+    """
+
+    def __init__(self, *, batch: int | None = 1, heads: int, seq_q: int, seq_k: int, dtype: cutplan._typing.DTypeLike, distance: cutplan._typing.DistanceLike | None = 'signed', align: cutplan._typing.AlignLike | None = 'top_left') -> None:
+        """
+        distance 'signed': j - (i + off); 'absolute', as attention's own: -|i + off - j|. off is 0 for align 'top_left',
+        seq_k - seq_q for 'bottom_right'.
+        """
+
+    def __getstate__(self) -> dict[str, object]: ...
+
+    def __setstate__(self, state: dict[str, object], /) -> None: ...
+
+    def __repr__(self) -> str: ...
+
+    @property
+    def batch(self) -> int: ...
+
+    @property
+    def heads(self) -> int: ...
+
+    @property
+    def seq_q(self) -> int: ...
+
+    @property
+    def seq_k(self) -> int: ...
+
+    @property
+    def dtype(self) -> DType: ...
+
+    @property
+    def distance(self) -> Literal['signed', 'absolute']: ...
+
+    @property
+    def align(self) -> Align: ...
+
+class AlibiBackwardDescriptor:
+    """The gradients of ALiBi on scores in memory."""
+
+    def __init__(self, forward: AlibiDescriptor, *, dscores: bool | None = True, dslopes: bool | None = True) -> None:
+        """
+        `dscores` and `dslopes` are the gradients that run() writes; one at least.
+        """
+
+    def __getstate__(self) -> dict[str, object]: ...
+
+    def __setstate__(self, state: dict[str, object], /) -> None: ...
+
+    def __repr__(self) -> str: ...
+
+    @property
+    def forward(self) -> AlibiDescriptor: ...
+
+    @property
+    def dscores(self) -> bool: ...
+
+    @property
+    def dslopes(self) -> bool: ...
+
+def attention_ops_registry() -> list[KernelSku]:
+    """Every kernel of the ops around attention in this build."""
+
+class MergeStatesPlan:
+    """
+    A kernel that merges partial results of attention, chosen for one descriptor and device.
+    """
+
+    @staticmethod
+    def select(descriptor: MergeStatesDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None) -> MergeStatesPlan:
+        """
+        Chooses a kernel for `descriptor` on `device` ("cpu", "cuda:0", a DLPack pair, or a tensor on it).
+
+        Raises InvalidProblem or Unsupported with the reason; succeeds only if run() can.
+        """
+
+    def run(self, o: cutplan._typing.Tensor, lse: cutplan._typing.Tensor, out: cutplan._typing.Tensor, *, o2: cutplan._typing.Tensor | None = None, lse2: cutplan._typing.Tensor | None = None, out_lse: cutplan._typing.Tensor | None = None, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> None:
+        """
+        Shapes, with layout bhsd: o [P, B, H, S, D] and lse float32 [P, B, H, S]; or two parts apart, o and o2 [B, H, S, D], lse
+        and lse2 [B, H, S]; out [B, H, S, D], out_lse [B, H, S]. With varlen there is no B; with layout bshd heads and rows
+        change places in all but the lse's. Of parts apart, out may be o or o2 itself.
+
+        A part whose lse is -inf has no weight, whatever its o holds; a row of such parts alone has o 0 and lse -inf.
+        """
+
+    def can_implement(self, o: cutplan._typing.Tensor, lse: cutplan._typing.Tensor, out: cutplan._typing.Tensor, *, o2: cutplan._typing.Tensor | None = None, lse2: cutplan._typing.Tensor | None = None, out_lse: cutplan._typing.Tensor | None = None) -> None:
+        """
+        Raises what run() would raise for these operands; touches no device. A TensorInfo stands for a tensor: lengths and
+        offsets in host memory, which run() reads, are not read where one of the operands is one.
+        """
+
+    def measure_launch(self, o: cutplan._typing.Tensor, lse: cutplan._typing.Tensor, out: cutplan._typing.Tensor, *, o2: cutplan._typing.Tensor | None = None, lse2: cutplan._typing.Tensor | None = None, out_lse: cutplan._typing.Tensor | None = None, launches: int, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> float:
+        """
+        Host seconds that one bare launch of the plan's kernels takes: the operands are imported and checked once, the
+        kernels are enqueued `launches` times. What run() costs beyond this is cutplan's own.
+        """
+
+    @property
+    def workspace_size(self) -> int:
+        """Bytes of scratch that run() needs, 256-byte aligned."""
+
+    @property
+    def sku(self) -> KernelSku:
+        """The kernel that runs."""
+
+    @property
+    def precision_guarantee(self) -> PrecisionGuarantee:
+        """How exact the results are."""
+
+    @property
+    def descriptor(self) -> MergeStatesDescriptor: ...
+
+    @property
+    def device(self) -> str:
+        """"cpu" or "cuda:N"."""
+
+    @property
+    def preference(self) -> PlanPreference:
+        """What it was selected with."""
+
+    def __repr__(self) -> str: ...
+
+    def __getstate__(self) -> tuple[object, ...]: ...
+
+    def __setstate__(self, state: tuple[object, ...], /) -> None: ...
+
+def merge_states_kernels(descriptor: MergeStatesDescriptor, properties: DeviceProperties, preference: PlanPreference | None = None) -> list[KernelSku]:
+    """
+    The kernels that can serve `descriptor` on a device of these properties, best first. No device is touched.
+    """
+
+def measure_merge_states(descriptor: MergeStatesDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None, *, candidates: int = 0, progress: Callable[[int, int], object] | None = None) -> list[KernelMeasurement]:
+    """
+    Times the kernels that can serve `descriptor` on operands of its own; fastest first. With `candidates` only that
+    many, of which the cost model expects most. Groups and packed sequences are of one size. progress(done, total) is
+    called as it goes. Allocates device memory, waits for the device, keeps nothing.
+
+    Raises what the plan's select() does, InvalidProblem for an extent of 0, and Unsupported where the device has too
+    little memory.
+    """
+
+def tune_merge_states(descriptor: MergeStatesDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None, *, progress: Callable[[int, int], object] | None = None) -> list[KernelMeasurement]:
+    """
+    Measures the most promising kernels for `descriptor`, whatever is known already, and keeps the fastest for the
+    plan's select() to find, in this process and in others. Returns and raises what measuring does.
+    """
+
+def tuned_merge_states(descriptor: MergeStatesDescriptor, properties: DeviceProperties, preference: PlanPreference | None = None) -> TuningEntry | None:
+    """
+    The measurement that the plan's select() follows on a device of these properties, if the build has its kernel;
+    None: the cost model decides.
+    """
+
+def call_merge_states(*args: Any, **kwargs: Any) -> Any:
+    """
+    What the functions of the package run: describes the operands, finds the plan, makes the results that are not
+    given (of optional ones those that a bool in their place asks for), and runs. Returns the plan and the results;
+    None where one run cannot compute what is asked for. `names` is what the caller calls operands, for errors: who
+    gives them has laid the operands out for one run. `whole`, of the first of several runs, has the operands of all
+    of them: what outputs share memory with is refused before any.
+    """
+
+class AlibiPlan:
+    """
+    A kernel that adds ALiBi's biases to scores, chosen for one descriptor and device.
+    """
+
+    @staticmethod
+    def select(descriptor: AlibiDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None) -> AlibiPlan:
+        """
+        Chooses a kernel for `descriptor` on `device` ("cpu", "cuda:0", a DLPack pair, or a tensor on it).
+
+        Raises InvalidProblem or Unsupported with the reason; succeeds only if run() can.
+        """
+
+    def run(self, scores: cutplan._typing.Tensor, slopes: cutplan._typing.Tensor, out: cutplan._typing.Tensor, *, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> None:
+        """
+        out = scores + slope_h distance(i, j): scores and out [B, H, Q, K], any strides, out may be scores
+        itself; slopes [H], float32, or float64 with float64 scores.
+        """
+
+    def can_implement(self, scores: cutplan._typing.Tensor, slopes: cutplan._typing.Tensor, out: cutplan._typing.Tensor) -> None:
+        """
+        Raises what run() would raise for these operands; touches no device. A TensorInfo stands for a tensor: lengths and
+        offsets in host memory, which run() reads, are not read where one of the operands is one.
+        """
+
+    def measure_launch(self, scores: cutplan._typing.Tensor, slopes: cutplan._typing.Tensor, out: cutplan._typing.Tensor, launches: int, *, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> float:
+        """
+        Host seconds that one bare launch of the plan's kernels takes: the operands are imported and checked once, the
+        kernels are enqueued `launches` times. What run() costs beyond this is cutplan's own.
+        """
+
+    @property
+    def workspace_size(self) -> int:
+        """Bytes of scratch that run() needs, 256-byte aligned."""
+
+    @property
+    def sku(self) -> KernelSku:
+        """The kernel that runs."""
+
+    @property
+    def precision_guarantee(self) -> PrecisionGuarantee:
+        """How exact the results are."""
+
+    @property
+    def descriptor(self) -> AlibiDescriptor: ...
+
+    @property
+    def device(self) -> str:
+        """"cpu" or "cuda:N"."""
+
+    @property
+    def preference(self) -> PlanPreference:
+        """What it was selected with."""
+
+    def __repr__(self) -> str: ...
+
+    def __getstate__(self) -> tuple[object, ...]: ...
+
+    def __setstate__(self, state: tuple[object, ...], /) -> None: ...
+
+def alibi_kernels(descriptor: AlibiDescriptor, properties: DeviceProperties, preference: PlanPreference | None = None) -> list[KernelSku]:
+    """
+    The kernels that can serve `descriptor` on a device of these properties, best first. No device is touched.
+    """
+
+def measure_alibi(descriptor: AlibiDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None, *, candidates: int = 0, progress: Callable[[int, int], object] | None = None) -> list[KernelMeasurement]:
+    """
+    Times the kernels that can serve `descriptor` on operands of its own; fastest first. With `candidates` only that
+    many, of which the cost model expects most. Groups and packed sequences are of one size. progress(done, total) is
+    called as it goes. Allocates device memory, waits for the device, keeps nothing.
+
+    Raises what the plan's select() does, InvalidProblem for an extent of 0, and Unsupported where the device has too
+    little memory.
+    """
+
+def tune_alibi(descriptor: AlibiDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None, *, progress: Callable[[int, int], object] | None = None) -> list[KernelMeasurement]:
+    """
+    Measures the most promising kernels for `descriptor`, whatever is known already, and keeps the fastest for the
+    plan's select() to find, in this process and in others. Returns and raises what measuring does.
+    """
+
+def tuned_alibi(descriptor: AlibiDescriptor, properties: DeviceProperties, preference: PlanPreference | None = None) -> TuningEntry | None:
+    """
+    The measurement that the plan's select() follows on a device of these properties, if the build has its kernel;
+    None: the cost model decides.
+    """
+
+def call_alibi(*args: Any, **kwargs: Any) -> Any:
+    """
+    What the functions of the package run: describes the operands, finds the plan, makes the results that are not
+    given (of optional ones those that a bool in their place asks for), and runs. Returns the plan and the results;
+    None where one run cannot compute what is asked for. `names` is what the caller calls operands, for errors: who
+    gives them has laid the operands out for one run. `whole`, of the first of several runs, has the operands of all
+    of them: what outputs share memory with is refused before any.
+    """
+
+class AlibiBackwardPlan:
+    """
+    A kernel for the gradients of ALiBi on scores, chosen for one descriptor and device.
+    """
+
+    @staticmethod
+    def select(descriptor: AlibiBackwardDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None) -> AlibiBackwardPlan:
+        """
+        Chooses a kernel for `descriptor` on `device` ("cpu", "cuda:0", a DLPack pair, or a tensor on it).
+
+        Raises InvalidProblem or Unsupported with the reason; succeeds only if run() can.
+        """
+
+    def run(self, grad: cutplan._typing.Tensor, *, dscores: cutplan._typing.Tensor | None = None, dslopes: cutplan._typing.Tensor | None = None, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> None:
+        """
+        dscores, of the shape of grad, is a copy of it, and costs nothing where it is grad itself; dslopes [H] = sum grad
+        distance(i, j), float32, or float64 with float64 scores. The same inputs give the same bits.
+        """
+
+    def can_implement(self, grad: cutplan._typing.Tensor, *, dscores: cutplan._typing.Tensor | None = None, dslopes: cutplan._typing.Tensor | None = None) -> None:
+        """
+        Raises what run() would raise for these operands; touches no device. A TensorInfo stands for a tensor: lengths and
+        offsets in host memory, which run() reads, are not read where one of the operands is one.
+        """
+
+    def measure_launch(self, grad: cutplan._typing.Tensor, *, dscores: cutplan._typing.Tensor | None = None, dslopes: cutplan._typing.Tensor | None = None, launches: int, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> float:
+        """
+        Host seconds that one bare launch of the plan's kernels takes: the operands are imported and checked once, the
+        kernels are enqueued `launches` times. What run() costs beyond this is cutplan's own.
+        """
+
+    @property
+    def workspace_size(self) -> int:
+        """Bytes of scratch that run() needs, 256-byte aligned."""
+
+    @property
+    def sku(self) -> KernelSku:
+        """The kernel that runs."""
+
+    @property
+    def precision_guarantee(self) -> PrecisionGuarantee:
+        """How exact the results are."""
+
+    @property
+    def descriptor(self) -> AlibiBackwardDescriptor: ...
+
+    @property
+    def device(self) -> str:
+        """"cpu" or "cuda:N"."""
+
+    @property
+    def preference(self) -> PlanPreference:
+        """What it was selected with."""
+
+    def __repr__(self) -> str: ...
+
+    def __getstate__(self) -> tuple[object, ...]: ...
+
+    def __setstate__(self, state: tuple[object, ...], /) -> None: ...
+
+def alibi_backward_kernels(descriptor: AlibiBackwardDescriptor, properties: DeviceProperties, preference: PlanPreference | None = None) -> list[KernelSku]:
+    """
+    The kernels that can serve `descriptor` on a device of these properties, best first. No device is touched.
+    """
+
+def measure_alibi_backward(descriptor: AlibiBackwardDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None, *, candidates: int = 0, progress: Callable[[int, int], object] | None = None) -> list[KernelMeasurement]:
+    """
+    Times the kernels that can serve `descriptor` on operands of its own; fastest first. With `candidates` only that
+    many, of which the cost model expects most. Groups and packed sequences are of one size. progress(done, total) is
+    called as it goes. Allocates device memory, waits for the device, keeps nothing.
+
+    Raises what the plan's select() does, InvalidProblem for an extent of 0, and Unsupported where the device has too
+    little memory.
+    """
+
+def tune_alibi_backward(descriptor: AlibiBackwardDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None, *, progress: Callable[[int, int], object] | None = None) -> list[KernelMeasurement]:
+    """
+    Measures the most promising kernels for `descriptor`, whatever is known already, and keeps the fastest for the
+    plan's select() to find, in this process and in others. Returns and raises what measuring does.
+    """
+
+def tuned_alibi_backward(descriptor: AlibiBackwardDescriptor, properties: DeviceProperties, preference: PlanPreference | None = None) -> TuningEntry | None:
+    """
+    The measurement that the plan's select() follows on a device of these properties, if the build has its kernel;
+    None: the cost model decides.
+    """
+
+def call_alibi_backward(*args: Any, **kwargs: Any) -> Any:
+    """
+    What the functions of the package run: describes the operands, finds the plan, makes the results that are not
+    given (of optional ones those that a bool in their place asks for), and runs. Returns the plan and the results;
+    None where one run cannot compute what is asked for. `names` is what the caller calls operands, for errors: who
+    gives them has laid the operands out for one run. `whole`, of the first of several runs, has the operands of all
+    of them: what outputs share memory with is refused before any.
+    """
+
+class KvCacheAppendDescriptor:
+    """
+    New rows of K and V go into caches, at offsets that lie in device memory.
+    """
+
+    def __init__(self, *, batch: int | None = 1, heads: int, seq: int, dim: int, dim_v: int | None = 0, dtype: cutplan._typing.DTypeLike, cache: cutplan._typing.DTypeLike | None = None, layout: cutplan._typing.FmhaLayoutLike | None = 'bhsd', varlen: bool | None = False, sequences: int | None = 0, capacity: int | None = 0, pages: int | None = 0, page_size: int | None = 0, max_pages: int | None = 0, page_layout: cutplan._typing.PageLayoutLike | None = 'nhd', offsets: cutplan._typing.DTypeLike | None = 'int32', cache_batch_idx: bool | None = False, lengths_out: bool | None = False, rejected: bool | None = False, table_rows: int | None = 0, rotary_dim: int | None = 0, interleaved: bool | None = False, heads_q: int | None = 0, scales_by_head: bool | None = False) -> None:
+        """
+        With varlen, seq counts the rows of all sequences together. A cache is one tensor of `sequences` of `capacity` rows, or
+        `pages` of `page_size` rows. `cache`: dtype, float8_e4m3fn, float8_e5m2 or int8, with scales.
+        """
+
+    def __getstate__(self) -> dict[str, object]: ...
+
+    def __setstate__(self, state: dict[str, object], /) -> None: ...
+
+    def __repr__(self) -> str: ...
+
+    @property
+    def batch(self) -> int:
+        """Sequences."""
+
+    @property
+    def heads(self) -> int: ...
+
+    @property
+    def seq(self) -> int:
+        """New rows."""
+
+    @property
+    def dim(self) -> int:
+        """Of K."""
+
+    @property
+    def dim_v(self) -> int:
+        """Of V; 0: dim."""
+
+    @property
+    def dtype(self) -> DType: ...
+
+    @property
+    def cache(self) -> DType:
+        """Of the caches."""
+
+    @property
+    def layout(self) -> FmhaLayout: ...
+
+    @property
+    def varlen(self) -> bool:
+        """Sequences lie one after the other."""
+
+    @property
+    def sequences(self) -> int:
+        """Of a cache without pages; 0: batch."""
+
+    @property
+    def capacity(self) -> int:
+        """Rows of a sequence in a cache without pages."""
+
+    @property
+    def pages(self) -> int: ...
+
+    @property
+    def page_size(self) -> int: ...
+
+    @property
+    def max_pages(self) -> int:
+        """Of a sequence; 0: the cache has no pages."""
+
+    @property
+    def page_layout(self) -> Literal['nhd', 'hnd']: ...
+
+    @property
+    def offsets(self) -> DType | None: ...
+
+    @property
+    def cache_batch_idx(self) -> bool: ...
+
+    @property
+    def lengths_out(self) -> bool: ...
+
+    @property
+    def rejected(self) -> bool: ...
+
+    @property
+    def table_rows(self) -> int:
+        """Of cos and sin; 0: nothing is turned."""
+
+    @property
+    def rotary_dim(self) -> int:
+        """0: dim."""
+
+    @property
+    def interleaved(self) -> bool: ...
+
+    @property
+    def heads_q(self) -> int:
+        """0: without Q."""
+
+    @property
+    def scales_by_head(self) -> bool: ...
+
+class KvCacheAppendPlan:
+    """
+    A kernel that appends to caches of keys and values, chosen for one descriptor and device.
+    """
+
+    @staticmethod
+    def select(descriptor: KvCacheAppendDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None) -> KvCacheAppendPlan:
+        """
+        Chooses a kernel for `descriptor` on `device` ("cpu", "cuda:0", a DLPack pair, or a tensor on it).
+
+        Raises InvalidProblem or Unsupported with the reason; succeeds only if run() can.
+        """
+
+    def run(self, k: cutplan._typing.Tensor, v: cutplan._typing.Tensor, k_cache: cutplan._typing.Tensor, v_cache: cutplan._typing.Tensor, offsets: cutplan._typing.Tensor, *, block_table: cutplan._typing.Tensor | None = None, cu_seqlens: cutplan._typing.Tensor | None = None, cache_batch_idx: cutplan._typing.Tensor | None = None, cos: cutplan._typing.Tensor | None = None, sin: cutplan._typing.Tensor | None = None, q: cutplan._typing.Tensor | None = None, q_out: cutplan._typing.Tensor | None = None, k_scale: cutplan._typing.Tensor | None = None, v_scale: cutplan._typing.Tensor | None = None, lengths_out: cutplan._typing.Tensor | None = None, rejected: cutplan._typing.Tensor | None = None, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> None:
+        """
+        Row i of sequence b of k [B, H, L, D] and v [B, H, L, Dv] goes to row offsets[b] + i of its cache. Caches [Bc, H, Smax, D],
+        with layout bshd heads and rows change places, cache_batch_idx int32 [B] says which sequence of the cache is meant; or
+        pages, nhd [pages, page_size, H, D] or hnd [pages, H, page_size, D], with block_table int32 [B, max_pages]. With varlen k
+        and v have no B, and cu_seqlens is int32 [B + 1]. cos, sin float32 [positions, rotary_dim / 2] turn k, and q into q_out, at
+        the rows' new places. k_scale, v_scale float32 [1] or [H], of quantised caches: x / scale, to nearest even, saturated.
+        lengths_out [B] gets offsets + L.
+
+        A row that does not fit is not written and adds one to rejected, int32 [1]; on the host, without it, it is refused.
+        """
+
+    def can_implement(self, k: cutplan._typing.Tensor, v: cutplan._typing.Tensor, k_cache: cutplan._typing.Tensor, v_cache: cutplan._typing.Tensor, offsets: cutplan._typing.Tensor, *, block_table: cutplan._typing.Tensor | None = None, cu_seqlens: cutplan._typing.Tensor | None = None, cache_batch_idx: cutplan._typing.Tensor | None = None, cos: cutplan._typing.Tensor | None = None, sin: cutplan._typing.Tensor | None = None, q: cutplan._typing.Tensor | None = None, q_out: cutplan._typing.Tensor | None = None, k_scale: cutplan._typing.Tensor | None = None, v_scale: cutplan._typing.Tensor | None = None, lengths_out: cutplan._typing.Tensor | None = None, rejected: cutplan._typing.Tensor | None = None) -> None:
+        """
+        Raises what run() would raise for these operands; touches no device. A TensorInfo stands for a tensor: lengths and
+        offsets in host memory, which run() reads, are not read where one of the operands is one.
+        """
+
+    def measure_launch(self, k: cutplan._typing.Tensor, v: cutplan._typing.Tensor, k_cache: cutplan._typing.Tensor, v_cache: cutplan._typing.Tensor, offsets: cutplan._typing.Tensor, *, block_table: cutplan._typing.Tensor | None = None, cu_seqlens: cutplan._typing.Tensor | None = None, cache_batch_idx: cutplan._typing.Tensor | None = None, cos: cutplan._typing.Tensor | None = None, sin: cutplan._typing.Tensor | None = None, q: cutplan._typing.Tensor | None = None, q_out: cutplan._typing.Tensor | None = None, k_scale: cutplan._typing.Tensor | None = None, v_scale: cutplan._typing.Tensor | None = None, lengths_out: cutplan._typing.Tensor | None = None, rejected: cutplan._typing.Tensor | None = None, launches: int, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> float:
+        """
+        Host seconds that one bare launch of the plan's kernels takes: the operands are imported and checked once, the
+        kernels are enqueued `launches` times. What run() costs beyond this is cutplan's own.
+        """
+
+    @property
+    def workspace_size(self) -> int:
+        """Bytes of scratch that run() needs, 256-byte aligned."""
+
+    @property
+    def sku(self) -> KernelSku:
+        """The kernel that runs."""
+
+    @property
+    def precision_guarantee(self) -> PrecisionGuarantee:
+        """How exact the results are."""
+
+    @property
+    def descriptor(self) -> KvCacheAppendDescriptor: ...
+
+    @property
+    def device(self) -> str:
+        """"cpu" or "cuda:N"."""
+
+    @property
+    def preference(self) -> PlanPreference:
+        """What it was selected with."""
+
+    def __repr__(self) -> str: ...
+
+    def __getstate__(self) -> tuple[object, ...]: ...
+
+    def __setstate__(self, state: tuple[object, ...], /) -> None: ...
+
+def kv_cache_append_kernels(descriptor: KvCacheAppendDescriptor, properties: DeviceProperties, preference: PlanPreference | None = None) -> list[KernelSku]:
+    """
+    The kernels that can serve `descriptor` on a device of these properties, best first. No device is touched.
+    """
+
+def measure_kv_cache_append(descriptor: KvCacheAppendDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None, *, candidates: int = 0, progress: Callable[[int, int], object] | None = None) -> list[KernelMeasurement]:
+    """
+    Times the kernels that can serve `descriptor` on operands of its own; fastest first. With `candidates` only that
+    many, of which the cost model expects most. Groups and packed sequences are of one size. progress(done, total) is
+    called as it goes. Allocates device memory, waits for the device, keeps nothing.
+
+    Raises what the plan's select() does, InvalidProblem for an extent of 0, and Unsupported where the device has too
+    little memory.
+    """
+
+def tune_kv_cache_append(descriptor: KvCacheAppendDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None, *, progress: Callable[[int, int], object] | None = None) -> list[KernelMeasurement]:
+    """
+    Measures the most promising kernels for `descriptor`, whatever is known already, and keeps the fastest for the
+    plan's select() to find, in this process and in others. Returns and raises what measuring does.
+    """
+
+def tuned_kv_cache_append(descriptor: KvCacheAppendDescriptor, properties: DeviceProperties, preference: PlanPreference | None = None) -> TuningEntry | None:
+    """
+    The measurement that the plan's select() follows on a device of these properties, if the build has its kernel;
+    None: the cost model decides.
+    """
+
+def call_kv_cache_append(*args: Any, **kwargs: Any) -> Any:
+    """
+    What the functions of the package run: describes the operands, finds the plan, makes the results that are not
+    given (of optional ones those that a bool in their place asks for), and runs. Returns the plan and the results;
+    None where one run cannot compute what is asked for. `names` is what the caller calls operands, for errors: who
+    gives them has laid the operands out for one run. `whole`, of the first of several runs, has the operands of all
+    of them: what outputs share memory with is refused before any.
+    """
+
+class RopePlan:
+    """A kernel for rotary embedding, chosen for one descriptor and device."""
+
+    @staticmethod
+    def select(descriptor: RopeDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None) -> RopePlan:
+        """
+        Chooses a kernel for `descriptor` on `device` ("cpu", "cuda:0", a DLPack pair, or a tensor on it).
+
+        Raises InvalidProblem or Unsupported with the reason; succeeds only if run() can.
+        """
+
+    def run(self, x: cutplan._typing.Tensor, k: cutplan._typing.Tensor, out: cutplan._typing.Tensor, k_out: cutplan._typing.Tensor, *, cos: cutplan._typing.Tensor | None = None, sin: cutplan._typing.Tensor | None = None, positions: cutplan._typing.Tensor | None = None, offsets: cutplan._typing.Tensor | None = None, cu_seqlens: cutplan._typing.Tensor | None = None, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> None:
+        """
+        x, out [B, H, S, D] and, turned in the same launch, k, k_out [B, Hk, S, D]; with layout bshd heads and rows change places;
+        with varlen there is no B, and cu_seqlens is int32 [B + 1] where there are no positions. cos, sin float32 [P, rotary_dim /
+        2]; positions [S] or [B, S], packed [T]; offsets [B], added to rows' numbers. out may be x itself, k_out k.
+
+        A position that the tables have no row for is refused on the host, and makes NaN on a device.
+        """
+
+    def can_implement(self, x: cutplan._typing.Tensor, k: cutplan._typing.Tensor, out: cutplan._typing.Tensor, k_out: cutplan._typing.Tensor, *, cos: cutplan._typing.Tensor | None = None, sin: cutplan._typing.Tensor | None = None, positions: cutplan._typing.Tensor | None = None, offsets: cutplan._typing.Tensor | None = None, cu_seqlens: cutplan._typing.Tensor | None = None) -> None:
+        """
+        Raises what run() would raise for these operands; touches no device. A TensorInfo stands for a tensor: lengths and
+        offsets in host memory, which run() reads, are not read where one of the operands is one.
+        """
+
+    def measure_launch(self, x: cutplan._typing.Tensor, k: cutplan._typing.Tensor, out: cutplan._typing.Tensor, k_out: cutplan._typing.Tensor, *, cos: cutplan._typing.Tensor | None = None, sin: cutplan._typing.Tensor | None = None, positions: cutplan._typing.Tensor | None = None, offsets: cutplan._typing.Tensor | None = None, cu_seqlens: cutplan._typing.Tensor | None = None, launches: int, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> float:
+        """
+        Host seconds that one bare launch of the plan's kernels takes: the operands are imported and checked once, the
+        kernels are enqueued `launches` times. What run() costs beyond this is cutplan's own.
+        """
+
+    @property
+    def workspace_size(self) -> int:
+        """Bytes of scratch that run() needs, 256-byte aligned."""
+
+    @property
+    def sku(self) -> KernelSku:
+        """The kernel that runs."""
+
+    @property
+    def precision_guarantee(self) -> PrecisionGuarantee:
+        """How exact the results are."""
+
+    @property
+    def descriptor(self) -> RopeDescriptor: ...
+
+    @property
+    def device(self) -> str:
+        """"cpu" or "cuda:N"."""
+
+    @property
+    def preference(self) -> PlanPreference:
+        """What it was selected with."""
+
+    def __repr__(self) -> str: ...
+
+    def __getstate__(self) -> tuple[object, ...]: ...
+
+    def __setstate__(self, state: tuple[object, ...], /) -> None: ...
+
+def rope_kernels(descriptor: RopeDescriptor, properties: DeviceProperties, preference: PlanPreference | None = None) -> list[KernelSku]:
+    """
+    The kernels that can serve `descriptor` on a device of these properties, best first. No device is touched.
+    """
+
+def measure_rope(descriptor: RopeDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None, *, candidates: int = 0, progress: Callable[[int, int], object] | None = None) -> list[KernelMeasurement]:
+    """
+    Times the kernels that can serve `descriptor` on operands of its own; fastest first. With `candidates` only that
+    many, of which the cost model expects most. Groups and packed sequences are of one size. progress(done, total) is
+    called as it goes. Allocates device memory, waits for the device, keeps nothing.
+
+    Raises what the plan's select() does, InvalidProblem for an extent of 0, and Unsupported where the device has too
+    little memory.
+    """
+
+def tune_rope(descriptor: RopeDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None, *, progress: Callable[[int, int], object] | None = None) -> list[KernelMeasurement]:
+    """
+    Measures the most promising kernels for `descriptor`, whatever is known already, and keeps the fastest for the
+    plan's select() to find, in this process and in others. Returns and raises what measuring does.
+    """
+
+def tuned_rope(descriptor: RopeDescriptor, properties: DeviceProperties, preference: PlanPreference | None = None) -> TuningEntry | None:
+    """
+    The measurement that the plan's select() follows on a device of these properties, if the build has its kernel;
+    None: the cost model decides.
+    """
+
+def call_rope(*args: Any, **kwargs: Any) -> Any:
+    """
+    What the functions of the package run: describes the operands, finds the plan, makes the results that are not
+    given (of optional ones those that a bool in their place asks for), and runs. Returns the plan and the results;
+    None where one run cannot compute what is asked for. `names` is what the caller calls operands, for errors: who
+    gives them has laid the operands out for one run. `whole`, of the first of several runs, has the operands of all
+    of them: what outputs share memory with is refused before any.
+    """
+
+class RopeBackwardPlan:
+    """
+    A kernel for the gradient of rotary embedding, chosen for one descriptor and device.
+    """
+
+    @staticmethod
+    def select(descriptor: RopeBackwardDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None) -> RopeBackwardPlan:
+        """
+        Chooses a kernel for `descriptor` on `device` ("cpu", "cuda:0", a DLPack pair, or a tensor on it).
+
+        Raises InvalidProblem or Unsupported with the reason; succeeds only if run() can.
+        """
+
+    def run(self, grad: cutplan._typing.Tensor, grad_k: cutplan._typing.Tensor, dx: cutplan._typing.Tensor, dk: cutplan._typing.Tensor, *, cos: cutplan._typing.Tensor | None = None, sin: cutplan._typing.Tensor | None = None, positions: cutplan._typing.Tensor | None = None, offsets: cutplan._typing.Tensor | None = None, cu_seqlens: cutplan._typing.Tensor | None = None, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> None:
+        """
+        Gradients of x and k into dx and dk, given those of out and k_out: RopePlan.run's operands else.
+        """
+
+    def can_implement(self, grad: cutplan._typing.Tensor, grad_k: cutplan._typing.Tensor, dx: cutplan._typing.Tensor, dk: cutplan._typing.Tensor, *, cos: cutplan._typing.Tensor | None = None, sin: cutplan._typing.Tensor | None = None, positions: cutplan._typing.Tensor | None = None, offsets: cutplan._typing.Tensor | None = None, cu_seqlens: cutplan._typing.Tensor | None = None) -> None:
+        """
+        Raises what run() would raise for these operands; touches no device. A TensorInfo stands for a tensor: lengths and
+        offsets in host memory, which run() reads, are not read where one of the operands is one.
+        """
+
+    def measure_launch(self, grad: cutplan._typing.Tensor, grad_k: cutplan._typing.Tensor, dx: cutplan._typing.Tensor, dk: cutplan._typing.Tensor, *, cos: cutplan._typing.Tensor | None = None, sin: cutplan._typing.Tensor | None = None, positions: cutplan._typing.Tensor | None = None, offsets: cutplan._typing.Tensor | None = None, cu_seqlens: cutplan._typing.Tensor | None = None, launches: int, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> float:
+        """
+        Host seconds that one bare launch of the plan's kernels takes: the operands are imported and checked once, the
+        kernels are enqueued `launches` times. What run() costs beyond this is cutplan's own.
+        """
+
+    @property
+    def workspace_size(self) -> int:
+        """Bytes of scratch that run() needs, 256-byte aligned."""
+
+    @property
+    def sku(self) -> KernelSku:
+        """The kernel that runs."""
+
+    @property
+    def precision_guarantee(self) -> PrecisionGuarantee:
+        """How exact the results are."""
+
+    @property
+    def descriptor(self) -> RopeBackwardDescriptor: ...
+
+    @property
+    def device(self) -> str:
+        """"cpu" or "cuda:N"."""
+
+    @property
+    def preference(self) -> PlanPreference:
+        """What it was selected with."""
+
+    def __repr__(self) -> str: ...
+
+    def __getstate__(self) -> tuple[object, ...]: ...
+
+    def __setstate__(self, state: tuple[object, ...], /) -> None: ...
+
+def rope_backward_kernels(descriptor: RopeBackwardDescriptor, properties: DeviceProperties, preference: PlanPreference | None = None) -> list[KernelSku]:
+    """
+    The kernels that can serve `descriptor` on a device of these properties, best first. No device is touched.
+    """
+
+def measure_rope_backward(descriptor: RopeBackwardDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None, *, candidates: int = 0, progress: Callable[[int, int], object] | None = None) -> list[KernelMeasurement]:
+    """
+    Times the kernels that can serve `descriptor` on operands of its own; fastest first. With `candidates` only that
+    many, of which the cost model expects most. Groups and packed sequences are of one size. progress(done, total) is
+    called as it goes. Allocates device memory, waits for the device, keeps nothing.
+
+    Raises what the plan's select() does, InvalidProblem for an extent of 0, and Unsupported where the device has too
+    little memory.
+    """
+
+def tune_rope_backward(descriptor: RopeBackwardDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None, *, progress: Callable[[int, int], object] | None = None) -> list[KernelMeasurement]:
+    """
+    Measures the most promising kernels for `descriptor`, whatever is known already, and keeps the fastest for the
+    plan's select() to find, in this process and in others. Returns and raises what measuring does.
+    """
+
+def tuned_rope_backward(descriptor: RopeBackwardDescriptor, properties: DeviceProperties, preference: PlanPreference | None = None) -> TuningEntry | None:
+    """
+    The measurement that the plan's select() follows on a device of these properties, if the build has its kernel;
+    None: the cost model decides.
+    """
+
+def call_rope_backward(*args: Any, **kwargs: Any) -> Any:
+    """
+    What the functions of the package run: describes the operands, finds the plan, makes the results that are not
+    given (of optional ones those that a bool in their place asks for), and runs. Returns the plan and the results;
+    None where one run cannot compute what is asked for. `names` is what the caller calls operands, for errors: who
+    gives them has laid the operands out for one run. `whole`, of the first of several runs, has the operands of all
+    of them: what outputs share memory with is refused before any.
+    """
+
 class TuningEntry:
     """The kernel that was fastest for one problem on one kind of device."""
 

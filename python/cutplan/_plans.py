@@ -10,7 +10,18 @@ from . import _core
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    Plan = _core.GemmPlan | _core.GroupedGemmPlan | _core.FmhaPlan | _core.FmhaBackwardPlan
+    Plan = (
+        _core.GemmPlan
+        | _core.GroupedGemmPlan
+        | _core.FmhaPlan
+        | _core.FmhaBackwardPlan
+        | _core.MergeStatesPlan
+        | _core.AlibiPlan
+        | _core.AlibiBackwardPlan
+        | _core.RopePlan
+        | _core.RopeBackwardPlan
+        | _core.KvCacheAppendPlan
+    )
 
 
 class _OfThread(threading.local):

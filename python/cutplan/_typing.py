@@ -65,6 +65,9 @@ TuneLike = Union["Tune", Literal["off", "cached", "measure"]]
 
 # Options that have names alone.
 AuxLike = Literal["store", "gradient"]
+DistanceLike = Literal["signed", "absolute"]
+PageLayoutLike = Literal["nhd", "hnd"]
+RopeScalingLike = Literal["none", "linear", "ntk", "yarn", "llama3"]
 BiasLike = bool | Literal["n", "m"]
 GateLike = Literal["separate", "interleaved"]
 GroupedOverLike = Literal["m", "k"]

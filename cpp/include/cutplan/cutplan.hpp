@@ -1,6 +1,7 @@
 // Everything cutplan offers to C++.
 #pragma once
 
+#include "cutplan/attention_ops.hpp"
 #include "cutplan/device.hpp"
 #include "cutplan/dtype.hpp"
 #include "cutplan/error.hpp"
