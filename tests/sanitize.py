@@ -13,6 +13,7 @@ import itertools
 import pathlib
 import re
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -185,8 +186,87 @@ def sanitize_attention(pattern: str) -> tuple[int, int]:
     return runs, failures
 
 
+def calls_of_op(op: str, dtype: torch.dtype, odd: bool) -> list[Callable[[str], list[torch.Tensor]]]:
+    """Calls of a function around attention on a device; odd: nothing is aligned, no extent a power of two."""
+    dim, source = (33, torch.Generator().manual_seed(1)) if odd else (64, torch.Generator().manual_seed(2))
+
+    def normal(device: str, *shape: int, of: torch.dtype = dtype) -> torch.Tensor:
+        source.manual_seed(sum(shape))
+        wide = torch.randn((*shape[:-1], shape[-1] + odd), generator=source).to(of)
+        return wide.to(device)[..., odd:]
+
+    def heads(device: str, *shape: int) -> torch.Tensor:
+        return torch.rand(shape, generator=source.manual_seed(3)).to(device)
+
+    def append(device: str, how: str, cache: torch.dtype) -> list[torch.Tensor]:
+        new = [normal(device, 2, 3, 2, dim).contiguous() for _ in "kv"]
+        table = torch.tensor([[3, 0, 9], [1, 5, 2]], dtype=torch.int32, device=device)
+        shape = (6, 4, 2, dim) if how == "paged" else (2, 9, 2, dim)
+        caches = [torch.zeros(shape, dtype=cache, device=device) for _ in "kv"]
+        arguments: dict[str, Any] = {"block_table": table} if how == "paged" else {}
+        if cache != dtype:
+            arguments |= {"k_scale": heads(device, 2), "v_scale": heads(device, 2)}
+        if how == "turned":
+            arguments |= {name: normal(device, 20, dim // 2, of=torch.float32) for name in ("cos", "sin")}
+            arguments |= {"q": new[0], "q_out": torch.empty_like(new[0])}
+        counted = torch.zeros(1, dtype=torch.int32, device=device)
+        offsets = torch.tensor([7, 2], device=device)
+        cutplan.kv_cache_append(*new, *caches, offsets, layout="bshd", rejected=counted, **arguments)
+        return [*(x.view(torch.uint8) for x in caches), counted, arguments.get("q_out", counted)]
+
+    if op == "merge_states":
+        return [
+            lambda device, n=n: list(  # type: ignore[misc]
+                cutplan.merge_states(
+                    normal(device, n, 2, 3, 5, dim), normal(device, n, 2, 3, 5, of=torch.float32)
+                )
+            )
+            for n in (2, 5)
+        ]
+    slopes = torch.float64 if dtype == torch.float64 else torch.float32
+    if op == "alibi":
+        return [lambda device: [cutplan.alibi(normal(device, 2, 3, 37, dim), heads(device, 3).to(slopes))]]
+    if op == "alibi_backward":
+        return [lambda device: list(cutplan.alibi_backward(normal(device, 2, 3, 37, dim)))]
+    if op in ("rope", "rope_backward"):
+        function = getattr(cutplan, op)
+        even = dim // 2 * 2
+        return [
+            lambda device, pairs=pairs: [
+                function(normal(device, 2, 3, 5, dim), interleaved=pairs, rotary_dim=even)
+            ]
+            for pairs in (False, True)
+        ]
+    assert op == "kv_cache_append"
+    kinds = [("plain", dtype), ("paged", dtype)] + ([("turned", dtype)] if dim % 2 == 0 else [])
+    if dtype != torch.float64:
+        kinds += [("paged", torch.float8_e4m3fn), ("plain", torch.float8_e5m2), ("plain", torch.int8)]
+    return [lambda device, kind=kind: append(device, *kind) for kind in kinds]  # type: ignore[misc]
+
+
+def sanitize_attention_ops(pattern: str) -> tuple[int, int]:
+    """Runs and failures: results are held against the host's."""
+    runs = failures = 0
+    for sku in cutplan.attention_ops_registry():
+        if str(sku.arch) == "host" or not re.search(pattern, sku.name):
+            continue
+        for odd in (False, True):
+            for call in calls_of_op(sku.op, TORCH[str(sku.a)], odd):
+                runs += 1
+                for got, expected in zip(call("cuda"), call("cpu"), strict=True):
+                    if not torch.allclose(got.cpu().double(), expected.double(), rtol=2e-2, atol=1e-3):
+                        failures += 1
+                        print(f"{sku.name}: not what the host computes")
+    return runs, failures
+
+
 def main(pattern: str) -> int:
-    families = [sanitize_gemm(pattern), sanitize_grouped(pattern), sanitize_attention(pattern)]
+    families = [
+        sanitize_gemm(pattern),
+        sanitize_grouped(pattern),
+        sanitize_attention(pattern),
+        sanitize_attention_ops(pattern),
+    ]
     runs, failures = (sum(counts) for counts in zip(*families, strict=True))
     torch.cuda.synchronize()
     print(f"{runs} runs, {failures} failed")

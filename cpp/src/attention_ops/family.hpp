@@ -20,6 +20,10 @@ struct Common : OneWay<F, D> {
   static bool is_of_op(const Kernel& k) { return k.op == F::kOp; }
   static bool fits(const Kernel& k, const D& g, const Setting&) { return k.operand == F::type(g); }
   static void check_types(const D& g, const Setting&);
+  static std::string obstacle(const Kernel& k, const D& g, const Setting&, int) {
+    // Rows are numbered, and columns counted, in 32 bits.
+    return k.arch != Arch::host && F::rows(g) >= 0x1p31 ? "2^31 rows of heads or more" : "";
+  }
   static double predict(const Kernel&, const D& g, const Setting& s, int) {
     return s.costs.launch + F::bytes(g) / s.costs.memory_bandwidth;
   }
@@ -41,6 +45,7 @@ struct MergeStates : Common<MergeStates, MergeStatesDescriptor> {
   static MergeStatesDescriptor resolve(MergeStatesDescriptor);
   static DType type(const MergeStatesDescriptor& g) { return g.dtype; }
   static bool is_empty(const MergeStatesDescriptor& g);
+  static double rows(const MergeStatesDescriptor& g);
   static double bytes(const MergeStatesDescriptor&);
   static void write(tuning::Key&, const MergeStatesDescriptor&);
   static PrecisionGuarantee precision(const Kernel&, int, const MergeStatesDescriptor&);
@@ -61,6 +66,7 @@ struct Alibi : Common<Alibi, AlibiDescriptor> {
   static AlibiDescriptor resolve(const AlibiDescriptor& g) { return g; }
   static DType type(const AlibiDescriptor& g) { return g.dtype; }
   static bool is_empty(const AlibiDescriptor& g);
+  static double rows(const AlibiDescriptor& g);
   static double bytes(const AlibiDescriptor&);
   static void write(tuning::Key&, const AlibiDescriptor&);
   static PrecisionGuarantee precision(const Kernel&, int, const AlibiDescriptor&);
@@ -80,6 +86,7 @@ struct AlibiBackward : Common<AlibiBackward, AlibiBackwardDescriptor> {
   static AlibiBackwardDescriptor resolve(const AlibiBackwardDescriptor& g) { return g; }
   static DType type(const AlibiBackwardDescriptor& g) { return g.forward.dtype; }
   static bool is_empty(const AlibiBackwardDescriptor& g) { return Alibi::is_empty(g.forward); }
+  static double rows(const AlibiBackwardDescriptor& g) { return Alibi::rows(g.forward); }
   static double bytes(const AlibiBackwardDescriptor&);
   static std::size_t workspace(const Kernel&, const AlibiBackwardDescriptor&, int, int);
   static void write(tuning::Key&, const AlibiBackwardDescriptor&);
@@ -102,6 +109,7 @@ struct RopeCommon : Common<F, D> {
   static D resolve(D);
   static DType type(const D& g);
   static bool is_empty(const D& g);
+  static double rows(const D& g);
   static double bytes(const D&);
   static void write(tuning::Key&, const D&);
   static PrecisionGuarantee precision(const Kernel&, int, const D&);
@@ -132,6 +140,7 @@ struct KvCacheAppend : Common<KvCacheAppend, KvCacheAppendDescriptor> {
   static KvCacheAppendDescriptor resolve(KvCacheAppendDescriptor);
   static DType type(const KvCacheAppendDescriptor& g) { return g.dtype; }
   static bool is_empty(const KvCacheAppendDescriptor& g);
+  static double rows(const KvCacheAppendDescriptor& g);
   static double bytes(const KvCacheAppendDescriptor&);
   static void write(tuning::Key&, const KvCacheAppendDescriptor&);
   static PrecisionGuarantee precision(const Kernel&, int, const KvCacheAppendDescriptor&);

@@ -61,6 +61,11 @@ bool KvCacheAppend::is_empty(const KvCacheAppendDescriptor& g) {
   return g.batch == 0 || g.seq == 0 || g.heads + g.heads_q == 0;
 }
 
+double KvCacheAppend::rows(const KvCacheAppendDescriptor& g) {
+  return static_cast<double>(g.varlen ? 1 : g.batch) * static_cast<double>(2 * g.heads + g.heads_q) *
+         static_cast<double>(g.seq);
+}
+
 double KvCacheAppend::bytes(const KvCacheAppendDescriptor& g) {
   const double rows = static_cast<double>(g.seq) * static_cast<double>(g.varlen ? 1 : g.batch);
   return rows *

@@ -11,6 +11,9 @@ template class Plan<AlibiDescriptor, AlibiArguments>;
 template class Plan<AlibiBackwardDescriptor, AlibiBackwardArguments>;
 
 namespace attention_ops {
+
+using std::int64_t;
+
 namespace {
 
 template <typename... Extents>
@@ -37,10 +40,11 @@ bool MergeStates::is_empty(const MergeStatesDescriptor& g) {
   return g.batch == 0 || g.heads == 0 || g.rows == 0 || g.dim == 0;
 }
 
+double MergeStates::rows(const MergeStatesDescriptor& g) { return product(g.varlen ? 1 : g.batch, g.heads, g.rows); }
+
 double MergeStates::bytes(const MergeStatesDescriptor& g) {
-  return product(g.varlen ? 1 : g.batch, g.heads, g.rows) *
-         (static_cast<double>(g.dim) * (static_cast<double>(g.parts) * bits(g.dtype) + bits(g.o)) / 8 +
-          static_cast<double>(g.parts + g.lse) * 4);
+  return rows(g) * (static_cast<double>(g.dim) * (static_cast<double>(g.parts) * bits(g.dtype) + bits(g.o)) / 8 +
+                    static_cast<double>(g.parts + g.lse) * 4);
 }
 
 void MergeStates::write(tuning::Key& key, const MergeStatesDescriptor& g) {
@@ -65,6 +69,10 @@ void MergeStates::run(const Selection<Kernel>& s, const MergeProblem& p, const M
 // ---- ALiBi ----
 
 bool Alibi::is_empty(const AlibiDescriptor& g) { return g.batch == 0 || g.heads == 0 || g.seq_q == 0 || g.seq_k == 0; }
+
+double Alibi::rows(const AlibiDescriptor& g) {
+  return g.seq_k >= int64_t{1} << 31 ? 0x1p31 : product(g.batch, g.heads, g.seq_q);
+}
 
 double Alibi::bytes(const AlibiDescriptor& g) { return 2 * product(g.batch, g.heads, g.seq_q, g.seq_k) * bits(g.dtype) / 8; }
 

@@ -189,10 +189,15 @@ bool RopeCommon<F, D, A>::is_empty(const D& given) {
 }
 
 template <typename F, typename D, typename A>
+double RopeCommon<F, D, A>::rows(const D& given) {
+  const RopeDescriptor& g = forward_of(given);
+  return static_cast<double>(g.varlen ? 1 : g.batch) * static_cast<double>(g.heads + g.heads_k) * static_cast<double>(g.seq);
+}
+
+template <typename F, typename D, typename A>
 double RopeCommon<F, D, A>::bytes(const D& given) {
   const RopeDescriptor& g = forward_of(given);
-  const auto rows = static_cast<double>(g.seq) * static_cast<double>(g.varlen ? 1 : g.batch);
-  return 2 * rows * static_cast<double>((g.heads + g.heads_k) * g.dim) * bits(g.dtype) / 8;
+  return 2 * rows(given) * static_cast<double>(g.dim) * bits(g.dtype) / 8;
 }
 
 template <typename F, typename D, typename A>

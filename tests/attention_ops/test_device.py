@@ -1,0 +1,107 @@
+"""What a device adds: graphs that are replayed, streams, threads, and more elements than 32 bits count."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+
+import cutplan
+from tests.attention_ops.problems import generator, normal
+
+pytestmark = pytest.mark.cuda
+
+
+def test_a_step_of_decoding_is_replayed_with_new_offsets(seed: int) -> None:
+    """Append, turn and attend in one graph, whose offsets are in device memory."""
+    source = generator("cuda", seed)
+    batch, heads, heads_k, dim, length = 2, 4, 2, 64, 9
+    q = normal((batch, length, heads, dim), torch.float16, source)
+    k, v = (normal((batch, length, heads_k, dim), torch.float16, source) for _ in "kv")
+    caches = [torch.zeros(batch, 16, heads_k, dim, dtype=torch.float16, device="cuda") for _ in "kv"]
+    token = [x[:, :1].clone() for x in (q, k, v)]
+    offsets, lengths = (torch.zeros(batch, dtype=torch.int32, device="cuda") for _ in range(2))
+    rejected = torch.zeros(1, dtype=torch.int32, device="cuda")
+
+    def step() -> torch.Tensor:
+        turned_q, turned_k = cutplan.rope((token[0], token[1]), offsets=offsets, layout="bshd")
+        cutplan.kv_cache_append(
+            turned_k, token[2], *caches, offsets, lengths_out=lengths, rejected=rejected, layout="bshd"
+        )
+        return cutplan.attention(turned_q, *caches, seqused_k=lengths, layout="bshd")
+
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):
+        step()
+    side.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        o = step()
+    turned_q, turned_k = cutplan.rope((q, k), layout="bshd")
+    whole = cutplan.attention(turned_q, turned_k, v, causal="top_left", layout="bshd")
+    for t in range(length):
+        for to, of in zip(token, (q, k, v), strict=True):
+            to.copy_(of[:, t : t + 1])
+        offsets.fill_(t)
+        graph.replay()
+        assert torch.allclose(o[:, 0].float(), whole[:, t].float(), atol=2e-3), t
+    assert lengths.tolist() == [length] * batch and int(rejected) == 0
+    offsets.fill_(16)  # no room
+    graph.replay()
+    assert int(rejected) == batch
+
+
+def test_streams_and_threads(seed: int) -> None:
+    source = generator("cuda", seed)
+    x = normal((4, 8, 512, 64), torch.float16, source)
+    expected = cutplan.rope(x)
+    scores = normal((2, 8, 256, 256), torch.float32, source)
+    slopes = cutplan.alibi_backward(scores).dslopes
+    torch.cuda.synchronize()
+    failures: list[str] = []
+
+    def work() -> None:
+        stream = torch.cuda.Stream()
+        with torch.cuda.stream(stream):
+            for _ in range(20):
+                turned = cutplan.rope(x)
+                summed = cutplan.alibi_backward(scores, dscores=False).dslopes
+                stream.synchronize()
+                if not (torch.equal(turned, expected) and torch.equal(summed, slopes)):
+                    failures.append("another result")
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+
+
+@pytest.mark.large
+def test_more_than_2_to_31_elements(seed: int) -> None:
+    """What lies beyond is as what lies before it."""
+    source = generator("cuda", seed)
+    head = normal((1, 1, 1 << 20, 128), torch.float16, source)
+    x = head.expand(1, 17, 1 << 20, 128).contiguous()
+    assert x.numel() > 2**31
+    expected = cutplan.rope(head)
+    assert cutplan.rope(x, out=x) is x
+    for which in (0, 15, 16):
+        assert torch.equal(x[:, which], expected[:, 0])
+    del x
+    rows = normal((1, 1, 1, 1 << 16), torch.float16, source)
+    scores = rows.expand(1, 1, 33000, 1 << 16).contiguous()
+    assert scores.numel() > 2**31
+    one = torch.ones(1, device="cuda")
+    last = cutplan.alibi(rows, one, align="bottom_right")
+    assert torch.equal(cutplan.alibi(scores, one, align="bottom_right", out=scores)[:, :, -1:], last)
+    del scores
+    caches = [torch.zeros(1 << 14, 16, 8, 1 << 10, dtype=torch.float16, device="cuda") for _ in "kv"]
+    assert caches[0].numel() >= 2**31
+    k = normal((1, 8, 1, 1 << 10), torch.float16, source)
+    table = torch.tensor([[(1 << 14) - 1]], dtype=torch.int32, device="cuda")
+    cutplan.kv_cache_append(k, k, *caches, torch.tensor([15], device="cuda"), block_table=table)
+    for cache in caches:
+        assert torch.equal(cache[-1, -1], k[0, :, 0])
