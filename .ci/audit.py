@@ -56,7 +56,7 @@ def check_unit(unit: sass.Unit) -> list[str]:
         problems.append(f"{label}: PTX for {sorted(unit.ptx)}, required {sorted(virtual)}")
     for arch, functions in unit.entries.items():
         for entry in functions.values():
-            exempt = any(helper in entry.name for helper in WITHOUT_MATRIX_INSTRUCTION)
+            exempt = unit.moves or any(helper in entry.name for helper in WITHOUT_MATRIX_INSTRUCTION)
             streams = "sm80_fmha_" in entry.name and "sm80_fmha_wide_" not in entry.name
             required = (instruction, *ATTENTION) if streams else (instruction,)
             problems += [

@@ -198,6 +198,8 @@ def match(units: Iterable[sass.Unit], skus: Sequence[KernelSku]) -> tuple[Tables
     problems = []
     found: dict[tuple[str, str, str], dict[str, dict[str, sass.Entry]]] = {}
     for unit in units:
+        if unit.moves:
+            continue
         for arch, entries in unit.entries.items():
             key = (unit.label.split("/")[0], unit.sku, arch)
             table = found.setdefault(key, collections.defaultdict(dict))
@@ -431,7 +433,7 @@ longer ways.
 
 Not kernels of their own, and not here: the reduction after split K, the combination of split keys, and
 what runs before and after attention's backward kernel (the preprocess and postprocess passes, the gradients
-of sinks and ALiBi slopes).
+of sinks and ALiBi slopes). Nor are the ops around attention here, which move memory and multiply nothing.
 
 - **tile**: of a block. Matrix products: M x N x K; attention: queries x keys.
 - **stages**: of the ring in shared memory; attention's forward kernels: slots for a tile of K or V.

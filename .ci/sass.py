@@ -57,6 +57,9 @@ KINDS = {
     + ("REDUX", "ELECT", "ENDCOLLECTIVE", "YIELD"),
 }
 
+# Families whose kernels move memory, and multiply nothing.
+MOVERS = ("attention_ops",)
+
 # Passes around the matrix products: parts of a kernel's name.
 HELPERS = (
     "lower_flags",
@@ -114,6 +117,10 @@ class Unit:
     sku: str
     entries: dict[str, dict[str, Entry]]  # by real architecture and mangled name
     ptx: set[str]  # virtual architectures
+
+    @property
+    def moves(self) -> bool:
+        return self.label.split("/")[0] in MOVERS
 
 
 # ---- tools ----
