@@ -212,7 +212,8 @@ def calls_of_op(op: str, dtype: torch.dtype, odd: bool) -> list[Callable[[str], 
         counted = torch.zeros(1, dtype=torch.int32, device=device)
         offsets = torch.tensor([7, 2], device=device)
         cutplan.kv_cache_append(*new, *caches, offsets, layout="bshd", rejected=counted, **arguments)
-        return [*(x.view(torch.uint8) for x in caches), counted, arguments.get("q_out", counted)]
+        kept = caches if how == "turned" else [x.view(torch.uint8) for x in caches]
+        return [*kept, counted, arguments.get("q_out", counted)]
 
     if op == "merge_states":
         return [

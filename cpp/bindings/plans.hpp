@@ -603,7 +603,7 @@ class Calls<P, std::index_sequence<I...>, std::index_sequence<S...>, std::index_
     if (result.present() && result.dtype != wanted)
       throw DTypeMismatch(std::string("operand ") + called + ": out_dtype " + cutplan::name(wanted) + " required, got " +
                           cutplan::name(result.dtype));
-    descriptor.*F::result_type = wanted;
+    if constexpr (F::result_type != nullptr) descriptor.*F::result_type = wanted;
   }
 
   /// The plan's operands in the words of who called the function.

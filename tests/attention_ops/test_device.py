@@ -52,6 +52,13 @@ def test_a_step_of_decoding_is_replayed_with_new_offsets(seed: int) -> None:
     assert int(rejected) == batch
 
 
+def test_offsets_on_another_device() -> None:
+    k, offsets = torch.ones(2, 3, 1, 8, device="cuda"), torch.zeros(2, dtype=torch.int32)
+    caches = [torch.zeros(2, 3, 5, 8, device="cuda") for _ in "kv"]
+    with pytest.raises(cutplan.DeviceMismatch, match="operand offsets: must be on cuda:0"):
+        cutplan.kv_cache_append(k, k, *caches, offsets)
+
+
 def test_streams_and_threads(seed: int) -> None:
     source = generator("cuda", seed)
     x = normal((4, 8, 512, 64), torch.float16, source)

@@ -247,6 +247,10 @@ def test_refusals() -> None:
     with pytest.raises(cutplan.Overlap, match="operand k_cache: must not share memory with operand k"):
         cutplan.kv_cache_append(whole[:, :, 5:], k, whole, torch.zeros(2, 3, 6, 8), offsets)
     with pytest.raises(
+        cutplan.Overlap, match="operand lengths_out: must not share memory with operand offsets"
+    ):
+        cutplan.kv_cache_append(k, k, cache, cache.clone(), offsets, lengths_out=offsets)
+    with pytest.raises(
         cutplan.Unsupported, match="operand offsets: dtype int32 or int64 required, got float32"
     ):
         cutplan.kv_cache_append(k, k, cache, cache.clone(), offsets.float())

@@ -11,6 +11,7 @@
 #include <limits>
 #include <vector>
 
+#include "attention_ops/place.hpp"
 #include "core/fp8.hpp"
 #include "core/half.hpp"
 #include "core/parallel.hpp"
@@ -32,10 +33,6 @@ void for_rows(int64_t batch, int64_t heads, int64_t rows, int threads, const Wor
       work(batch_head / heads, batch_head % heads, first, std::min(rows, first + rows_of_task));
     }
   });
-}
-
-int64_t at(const Strides& s, int64_t batch, int64_t head, int64_t row) {
-  return batch * s.batch + head * s.head + row * s.row;
 }
 
 // ---- merging of states ----
@@ -136,22 +133,6 @@ void alibi_backward(const AlibiProblem& p, const Launch& launch) {
 
 // ---- rotary embedding ----
 
-/// The sequence that a row of packed ones is of, and the row within it.
-void find_sequence(const std::int32_t* bounds, int64_t batch, int64_t& row, int64_t& sequence) {
-  sequence = std::upper_bound(bounds, bounds + batch + 1, row) - bounds - 1;
-  row -= bounds[sequence];
-}
-
-int64_t position(const RopeProblem& p, int64_t batch, int64_t row) {
-  const auto integer = [](const void* data, bool is_long, int64_t i) {
-    return is_long ? static_cast<const int64_t*>(data)[i] : int64_t{static_cast<const std::int32_t*>(data)[i]};
-  };
-  if (p.positions != nullptr)
-    return integer(p.positions, p.positions_are_long, batch * p.positions_batch + row * p.positions_row);
-  if (p.cu_seqlens != nullptr) find_sequence(p.cu_seqlens, p.batch, row, batch);
-  return row + (p.offsets == nullptr ? 0 : integer(p.offsets, p.offsets_are_long, batch * p.offsets_stride));
-}
-
 /// The sine and cosine of a fraction of a turn.
 template <typename S>
 void sincos_of_turns(std::uint64_t turns, S& sine, S& cosine) {
@@ -167,14 +148,13 @@ void rope(const RopeProblem& p, const Launch& launch) {
   for_rows(batches, 1, p.rows, launch.sm_count, [&](int64_t batch, int64_t, int64_t first, int64_t end) {
     std::vector<S> sines(static_cast<std::size_t>(pairs)), cosines(sines.size());
     for (int64_t row = first; row < end; ++row) {
-      const int64_t at_position = position(p, batch, row);
+      const int64_t own_position = position(p, batch, row);
       for (int64_t i = 0; i < pairs; ++i) {
         S &sine = sines[static_cast<std::size_t>(i)], &cosine = cosines[static_cast<std::size_t>(i)];
-        if (p.cos != nullptr) {
-          sine = static_cast<S>(p.sin[at_position * p.sin_stride + i]);
-          cosine = static_cast<S>(p.cos[at_position * p.cos_stride + i]);
+        if (p.tables.cos != nullptr) {
+          sincos_of_table(p.tables, own_position, i, sine, cosine);
         } else {
-          sincos_of_turns(static_cast<std::uint64_t>(at_position) * p.turns->of_pair[i], sine, cosine);
+          sincos_of_turns(static_cast<std::uint64_t>(own_position) * p.turns->of_pair[i], sine, cosine);
           sine *= static_cast<S>(p.turns->factor);
           cosine *= static_cast<S>(p.turns->factor);
         }
@@ -194,8 +174,7 @@ void rope(const RopeProblem& p, const Launch& launch) {
           if (y != x) std::copy(x + 2 * pairs, x + p.dim, y + 2 * pairs);
         }
       };
-      turn(p.x, p.out, p.heads);
-      turn(p.k, p.k_out, p.heads_k);
+      for (int tensor = 0; tensor < p.tensors; ++tensor) turn(p.from[tensor], p.to[tensor], p.heads[tensor]);
     }
   });
 }
@@ -216,85 +195,49 @@ void store_quantised(void* to, int64_t i, DType type, T x) {
   }
 }
 
-/// Where row `row` of a sequence's cache is: the first dimension of the cache, and the row in it; false: nowhere.
-bool find_row(const AppendProblem& p, int64_t batch, int64_t row, int64_t& outer, int64_t& inner) {
-  if (row < 0) return false;
-  if (p.max_pages > 0) {
-    const int64_t page = row / p.page_size;
-    if (page >= p.max_pages) return false;
-    outer = p.block_table[batch * p.table_sequence + page * p.table_page];
-    inner = row % p.page_size;
-    return outer >= 0 && outer < p.pages;
-  }
-  outer = p.cache_batch_idx == nullptr ? batch : int64_t{p.cache_batch_idx[batch * p.index_stride]};
-  inner = row;
-  return row < p.capacity && outer >= 0 && outer < p.sequences;
-}
-
 template <typename T, typename S>
 void append(const AppendProblem& p, const Launch& launch) {
-  const auto offset_of = [&](int64_t batch) {
-    const int64_t i = batch * p.offsets_stride;
-    return p.offsets_are_long ? static_cast<const int64_t*>(p.offsets)[i]
-                              : int64_t{static_cast<const std::int32_t*>(p.offsets)[i]};
-  };
   std::atomic<std::int32_t> rejected{0};
   for_rows(p.packed ? 1 : p.batch, 1, p.rows, launch.sm_count, [&](int64_t batch, int64_t, int64_t first, int64_t end) {
-    std::vector<T> turned(static_cast<std::size_t>(p.dim));
+    std::vector<T> turned(static_cast<std::size_t>(std::max(p.dim[p.k], p.dim[p.v])));
     for (int64_t row = first; row < end; ++row) {
-      int64_t sequence = batch, own = row;
+      int64_t sequence = batch, own = row, outer = 0, inner = 0;
       if (p.packed) find_sequence(p.cu_seqlens, p.batch, own, sequence);
-      const int64_t position = offset_of(sequence) + own;
-      // The row of a head, turned where that is wanted.
-      const auto turn = [&](const T* x) -> const T* {
-        if (p.pairs == 0) return x;
-        const bool inside = position >= 0 && position < p.table_rows;
-        for (int64_t i = 0; i < p.pairs; ++i) {
-          const int64_t a = p.interleaved ? 2 * i : i, b = p.interleaved ? 2 * i + 1 : i + p.pairs;
-          const S nan = std::numeric_limits<S>::quiet_NaN(), xa = static_cast<S>(x[a]), xb = static_cast<S>(x[b]),
-                  cosine = inside ? static_cast<S>(p.cos[position * p.cos_stride + i]) : nan,
-                  sine = inside ? static_cast<S>(p.sin[position * p.sin_stride + i]) : nan;
-          turned[static_cast<std::size_t>(a)] = T(xa * cosine - xb * sine);
-          turned[static_cast<std::size_t>(b)] = T(xb * cosine + xa * sine);
+      const int64_t position = get(p.offsets, sequence) + own;
+      const bool fits = find_row(p, sequence, position, outer, inner);
+      if (!fits) rejected.fetch_add(1, std::memory_order_relaxed);
+      for (int tensor = 0; tensor < p.tensors; ++tensor) {
+        const bool is_q = tensor == p.q;
+        if (!is_q && !fits) continue;
+        const int64_t pairs = p.pairs[tensor], dim = p.dim[tensor];
+        for (int64_t head = 0; head < p.heads[tensor]; ++head) {
+          const Heads &from = p.from[tensor], &to = p.to[tensor];
+          const T* const x = static_cast<const T*>(from.data) + at(from.strides, batch, head, row);
+          T* const y = turned.data();
+          std::copy(x, x + dim, y);
+          for (int64_t i = 0; i < pairs; ++i) {
+            const int64_t a = p.interleaved ? 2 * i : i, b = p.interleaved ? 2 * i + 1 : i + pairs;
+            const S xa = static_cast<S>(x[a]), xb = static_cast<S>(x[b]);
+            S sine, cosine;
+            sincos_of_table(p.tables, position, i, sine, cosine);
+            y[a] = T(xa * cosine - xb * sine);
+            y[b] = T(xb * cosine + xa * sine);
+          }
+          const int64_t place = is_q ? at(to.strides, batch, head, row) : at(to.strides, outer, head, inner);
+          if (is_q || p.scale[tensor] == nullptr) {
+            std::copy(y, y + dim, static_cast<T*>(to.data) + place);
+          } else {
+            const auto scale = static_cast<S>(p.scale[tensor][head * p.scale_stride[tensor]]);
+            for (int64_t c = 0; c < dim; ++c)
+              store_quantised(to.data, place + c, p.cache_type, static_cast<S>(y[c]) / scale);
+          }
         }
-        std::copy(x + 2 * p.pairs, x + p.dim, turned.data() + 2 * p.pairs);
-        return turned.data();
-      };
-      for (int64_t head = 0; head < p.heads_q; ++head) {
-        const T* x = turn(static_cast<const T*>(p.q.data) + at(p.q.strides, batch, head, row));
-        std::copy(x, x + p.dim, static_cast<T*>(p.q_out.data) + at(p.q_out.strides, batch, head, row));
-      }
-      int64_t outer, inner;
-      if (!find_row(p, sequence, position, outer, inner)) {
-        rejected.fetch_add(1, std::memory_order_relaxed);
-        continue;
-      }
-      const auto write = [&](const T* x, const Heads& cache, int64_t head, int64_t dim, const float* scale) {
-        const int64_t to = at(cache.strides, outer, head, inner);
-        if (scale == nullptr) {
-          std::copy(x, x + dim, static_cast<T*>(cache.data) + to);
-        } else {
-          for (int64_t c = 0; c < dim; ++c)
-            store_quantised(cache.data, to + c, p.cache_type, static_cast<S>(x[c]) / static_cast<S>(*scale));
-        }
-      };
-      for (int64_t head = 0; head < p.heads; ++head) {
-        write(turn(static_cast<const T*>(p.k.data) + at(p.k.strides, batch, head, row)), p.k_cache, head, p.dim,
-              p.k_scale == nullptr ? nullptr : p.k_scale + head * p.k_scale_stride);
-        write(static_cast<const T*>(p.v.data) + at(p.v.strides, batch, head, row), p.v_cache, head, p.dim_v,
-              p.v_scale == nullptr ? nullptr : p.v_scale + head * p.v_scale_stride);
       }
     }
   });
   if (p.rejected != nullptr) *p.rejected += rejected.load();
-  for (int64_t batch = 0; p.lengths_out != nullptr && batch < p.batch; ++batch) {
-    const int64_t length = offset_of(batch) + (p.packed ? p.cu_seqlens[batch + 1] - p.cu_seqlens[batch] : p.rows);
-    if (p.offsets_are_long) {
-      static_cast<int64_t*>(p.lengths_out)[batch * p.lengths_stride] = length;
-    } else {
-      static_cast<std::int32_t*>(p.lengths_out)[batch * p.lengths_stride] = static_cast<std::int32_t>(length);
-    }
-  }
+  for (int64_t batch = 0; p.lengths_out.data != nullptr && batch < p.batch; ++batch)
+    set(p.lengths_out, batch, length(p, batch));
 }
 
 // ---- the table ----

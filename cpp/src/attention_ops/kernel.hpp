@@ -11,7 +11,7 @@
 
 namespace cutplan::attention_ops {
 
-inline constexpr int most_parts = 256;  // of a merge: what a kernel's shared memory has weights for
+inline constexpr int most_parts = 256;  // of a merge: each lane makes the weights of all
 
 /// Rows of batch, head and position: strides in elements.
 struct Strides {
@@ -22,6 +22,20 @@ struct Strides {
 struct Heads {
   void* data;
   Strides strides;
+};
+
+/// Positions, offsets, lengths: int32 or int64. Null: there are none.
+struct Integers {
+  void* data;
+  bool are_long;
+  std::int64_t stride;
+};
+
+/// Cosines and sines, a row for each position. Null: there are none.
+struct Tables {
+  const float *cos, *sin;
+  std::int64_t rows, cos_stride, sin_stride;
+  bool wide;  // rows in 16-byte pieces
 };
 
 struct MergeProblem {
@@ -49,7 +63,7 @@ struct AlibiProblem {
   std::int64_t x_strides[4], y_strides[4];
   std::int64_t slopes_stride, dslopes_stride;
   bool absolute;
-  bool wide;  // rows are adjacent elements in 16-byte pieces
+  bool x_wide, y_wide;  // rows are adjacent elements in 16-byte pieces
 };
 
 /// Turns a position makes of each pair: fractions of a turn in 64 bits, so that position times fraction wraps where angles do, and
@@ -61,37 +75,35 @@ struct Turns {
 };
 
 struct RopeProblem {
-  std::int64_t batch, heads, heads_k, rows, dim, pairs;  // packed: rows of all, and strides of batch are 0
+  static constexpr int x = 0, k = 1, tensors = 2;
+  std::int64_t batch, rows, dim, pairs;  // packed: rows of all, and strides of batch are 0
   bool packed, interleaved, backward;
-  Heads x, k, out, k_out;
-  const float *cos, *sin;  // null: by turns
-  std::int64_t table_rows, cos_stride, sin_stride;
-  const void *positions, *offsets;  // null: rows' numbers; 0
-  bool positions_are_long, offsets_are_long;
-  std::int64_t positions_batch, positions_row, offsets_stride;
+  std::int64_t heads[tensors];
+  Heads from[tensors], to[tensors];
+  Tables tables;                    // without: by turns
+  Integers positions, offsets;      // without: rows' numbers; 0
+  std::int64_t positions_of_batch;  // stride
   const std::int32_t* cu_seqlens;
   const Turns* turns;  // of the plan
   bool wide;           // halves of pairs, and rows, in 16-byte pieces
 };
 
 struct AppendProblem {
-  std::int64_t batch, heads, heads_q, rows, dim, dim_v, pairs;  // packed: rows of all; pairs 0: nothing is turned
+  static constexpr int k = 0, v = 1, q = 2, tensors = 3;
+  std::int64_t batch, rows;  // packed: rows of all
   bool packed, interleaved;
-  Heads k, v, q, q_out;
-  // A cache's row: batch (or page), head, row (in the page).
-  Heads k_cache, v_cache;
+  std::int64_t heads[tensors], dim[tensors], pairs[tensors];  // pairs 0: nothing is turned
+  Heads from[tensors], to[tensors];                           // a cache's row: batch (or page), head, row (in the page)
   DType cache_type;
   std::int64_t sequences, capacity;          // without pages
   std::int64_t pages, page_size, max_pages;  // max_pages 0: without
   const std::int32_t* block_table;
   std::int64_t table_sequence, table_page;  // strides
-  const void* offsets;
-  bool offsets_are_long;
-  std::int64_t offsets_stride, index_stride, lengths_stride;
-  const std::int32_t *cu_seqlens, *cache_batch_idx;
-  const float *cos, *sin, *k_scale, *v_scale;
-  std::int64_t table_rows, cos_stride, sin_stride, k_scale_stride, v_scale_stride;
-  void* lengths_out;
+  Integers offsets, lengths_out, cache_batch_idx;
+  const std::int32_t* cu_seqlens;
+  Tables tables;
+  const float* scale[2];  // of K and V
+  std::int64_t scale_stride[2];
   std::int32_t* rejected;
   bool wide;  // rows of K, V, Q and their caches in pieces of 16 bytes of K's elements
 };

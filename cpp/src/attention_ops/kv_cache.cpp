@@ -3,7 +3,9 @@
 #include <cmath>
 #include <string>
 
+#include "attention_ops/arguments.hpp"
 #include "attention_ops/family.hpp"
+#include "attention_ops/place.hpp"
 #include "core/plan.hpp"
 #include "core/text.hpp"
 #include "cutplan/error.hpp"
@@ -102,32 +104,22 @@ PrecisionGuarantee KvCacheAppend::precision(const Kernel&, int, const KvCacheApp
 
 namespace {
 
-int64_t integer_at(const void* data, bool is_long, int64_t i) {
-  return is_long ? static_cast<const int64_t*>(data)[i] : int64_t{static_cast<const std::int32_t*>(data)[i]};
-}
-
 /// What only a host plan can look into: every row has its place, or the caller counts those that have none.
 void check_lengths(const KvCacheAppendDescriptor& g, const AppendProblem& p) {
   const std::int32_t* const bounds = p.cu_seqlens;
-  for (int64_t i = 0; bounds != nullptr && i <= g.batch; ++i) {
-    const int64_t least = i == 0 ? 0 : bounds[i - 1], most = i == 0 ? 0 : g.seq;
-    if (bounds[i] < least || bounds[i] > most || (i == g.batch && bounds[i] != g.seq))
-      throw InvalidProblem(text("operand cu_seqlens: entries from 0 to ", g.seq,
-                                ", the rows, that never decrease required, got ", bounds[i], " at index ", i));
-  }
+  check_bounds(bounds, g.batch, g.seq);
   if (p.rejected != nullptr) return;
   for (int64_t batch = 0; batch < g.batch; ++batch) {
     const int64_t rows = bounds != nullptr ? bounds[batch + 1] - bounds[batch] : g.seq;
     if (rows == 0) continue;
-    const int64_t first = integer_at(p.offsets, p.offsets_are_long, batch * p.offsets_stride),
-                  room = p.max_pages > 0 ? p.max_pages * p.page_size : p.capacity;
+    const int64_t first = get(p.offsets, batch), room = p.max_pages > 0 ? p.max_pages * p.page_size : p.capacity;
     if (first < 0 || first > room - rows)
       throw InvalidProblem(text("operand offsets: from 0 to ", room - rows, " required for ", rows, " new rows, ",
                                 p.max_pages > 0 ? "block_table having room for " : "the cache having room for ", room,
                                 ", got ", first, " at index ", batch,
                                 "; with `rejected` such rows are left out and counted"));
-    if (p.cache_batch_idx != nullptr) {
-      const int64_t sequence = p.cache_batch_idx[batch * p.index_stride];
+    if (p.cache_batch_idx.data != nullptr) {
+      const int64_t sequence = get(p.cache_batch_idx, batch);
       if (sequence < 0 || sequence >= p.sequences)
         throw InvalidProblem(text("operand cache_batch_idx: from 0 to ", p.sequences - 1, " required, got ", sequence,
                                   " at index ", batch, "; with `rejected` such rows are left out and counted"));
@@ -139,9 +131,9 @@ void check_lengths(const KvCacheAppendDescriptor& g, const AppendProblem& p) {
         throw InvalidProblem(text("operand block_table: pages from 0 to ", p.pages - 1, " required, got ", entry, " at [",
                                   batch, ", ", page, "]; with `rejected` such rows are left out and counted"));
     }
-    if (p.pairs > 0 && first + rows > p.table_rows)
+    if (p.pairs[p.k] > 0 && first + rows > p.tables.rows)
       throw InvalidProblem(
-          text("operand cos: a row for each position up to ", first + rows - 1, " required, got ", p.table_rows));
+          text("operand cos: a row for each position up to ", first + rows - 1, " required, got ", p.tables.rows));
   }
 }
 
@@ -153,72 +145,53 @@ AppendProblem KvCacheAppend::problem(const KvCacheAppendDescriptor& g, const Sel
   const auto place = [&](TensorView KvCacheAppendArguments::* member) -> const Placed& {
     return at[index_of(table, member)];
   };
-  const auto heads_at = [](const Placed& p, bool packed, bool heads_first) -> Heads {
-    const int first = packed ? 0 : 1;
-    return {p.data,
-            {packed ? 0 : p.strides[0], p.strides[first + (heads_first ? 0 : 1)], p.strides[first + (heads_first ? 1 : 0)]}};
-  };
   const bool heads_first = g.layout == FmhaLayout::bhsd, is_paged = g.max_pages > 0,
              pages_have_heads_first = is_paged ? g.page_layout == PageLayout::hnd : heads_first;
   AppendProblem p{};
   p.batch = g.batch;
-  p.heads = g.heads;
-  p.heads_q = g.heads_q;
   p.rows = g.seq;
-  p.dim = g.dim;
-  p.dim_v = g.dim_v;
-  p.pairs = g.table_rows > 0 ? g.rotary_dim / 2 : 0;
   p.packed = g.varlen;
   p.interleaved = g.interleaved;
-  p.k = heads_at(place(&CA::k), g.varlen, heads_first);
-  p.v = heads_at(place(&CA::v), g.varlen, heads_first);
-  p.q = heads_at(place(&CA::q), g.varlen, heads_first);
-  p.q_out = heads_at(place(&CA::q_out), g.varlen, heads_first);
-  p.k_cache = heads_at(place(&CA::k_cache), false, pages_have_heads_first);
-  p.v_cache = heads_at(place(&CA::v_cache), false, pages_have_heads_first);
+  const std::int64_t pairs = g.table_rows > 0 ? g.rotary_dim / 2 : 0;
+  const auto set = [&](int tensor, int64_t heads, int64_t dim, int64_t turned, const Placed& from, const Heads& to) {
+    p.heads[tensor] = heads;
+    p.dim[tensor] = dim;
+    p.pairs[tensor] = turned;
+    p.from[tensor] = heads_of(from, g.varlen, heads_first);
+    p.to[tensor] = to;
+  };
+  set(p.k, g.heads, g.dim, pairs, place(&CA::k), heads_of(place(&CA::k_cache), false, pages_have_heads_first));
+  set(p.v, g.heads, g.dim_v, 0, place(&CA::v), heads_of(place(&CA::v_cache), false, pages_have_heads_first));
+  set(p.q, g.heads_q, g.dim, pairs, place(&CA::q), heads_of(place(&CA::q_out), g.varlen, heads_first));
   p.cache_type = g.cache;
   p.sequences = g.sequences;
   p.capacity = g.capacity;
   p.pages = g.pages;
   p.page_size = g.page_size;
   p.max_pages = g.max_pages;
-  const Placed &blocks = place(&CA::block_table), &offsets = place(&CA::offsets), &cos = place(&CA::cos),
-               &sin = place(&CA::sin), &k_scale = place(&CA::k_scale), &v_scale = place(&CA::v_scale),
-               &index = place(&CA::cache_batch_idx), &lengths = place(&CA::lengths_out);
+  const Placed& blocks = place(&CA::block_table);
   p.block_table = static_cast<const std::int32_t*>(blocks.data);
   p.table_sequence = blocks.strides[0];
   p.table_page = blocks.strides[1];
-  p.offsets = offsets.data;
-  p.offsets_are_long = g.offsets == DType::i64;
-  p.offsets_stride = offsets.strides[0];
+  p.offsets = integers_of(place(&CA::offsets), g.offsets);
+  p.lengths_out = integers_of(place(&CA::lengths_out), g.offsets);
+  p.cache_batch_idx = integers_of(place(&CA::cache_batch_idx), DType::i32);
   p.cu_seqlens = static_cast<const std::int32_t*>(place(&CA::cu_seqlens).data);
-  p.cache_batch_idx = static_cast<const std::int32_t*>(index.data);
-  p.index_stride = index.strides[0];
-  p.cos = static_cast<const float*>(cos.data);
-  p.sin = static_cast<const float*>(sin.data);
-  p.table_rows = g.table_rows;
-  p.cos_stride = cos.strides[0];
-  p.sin_stride = sin.strides[0];
-  p.k_scale = static_cast<const float*>(k_scale.data);
-  p.v_scale = static_cast<const float*>(v_scale.data);
-  p.k_scale_stride = g.scales_by_head ? k_scale.strides[0] : 0;
-  p.v_scale_stride = g.scales_by_head ? v_scale.strides[0] : 0;
-  p.lengths_out = lengths.data;
-  p.lengths_stride = lengths.strides[0];
+  p.tables = tables_of(place(&CA::cos), place(&CA::sin), g.table_rows);
+  for (const int tensor : {p.k, p.v}) {
+    const Placed& scale = place(tensor == p.k ? &CA::k_scale : &CA::v_scale);
+    p.scale[tensor] = static_cast<const float*>(scale.data);
+    p.scale_stride[tensor] = g.scales_by_head ? scale.strides[0] : 0;
+  }
   p.rejected = static_cast<std::int32_t*>(place(&CA::rejected).data);
   if (s.device.type == DeviceType::cpu) check_lengths(g, p);
 
-  const int element = bits(g.dtype) / 8, of_cache = bits(g.cache) / 8, per_piece = 16 / element;
-  auto all = static_cast<std::uintptr_t>(0);
-  for (const Heads& h : {p.k, p.v, p.q, p.q_out})
-    all |= reinterpret_cast<std::uintptr_t>(h.data) |
-           static_cast<std::uintptr_t>((h.strides.batch | h.strides.head | h.strides.row) * element);
-  all |= static_cast<std::uintptr_t>((g.dim | g.dim_v | (g.interleaved ? 2 * p.pairs : p.pairs)) * element);
-  auto caches = static_cast<std::uintptr_t>(0);  // pieces of as many elements, perhaps narrower ones
-  for (const Heads& h : {p.k_cache, p.v_cache})
-    caches |= reinterpret_cast<std::uintptr_t>(h.data) |
-              static_cast<std::uintptr_t>((h.strides.batch | h.strides.head | h.strides.row) * of_cache);
-  p.wide = all % 16 == 0 && caches % static_cast<std::uintptr_t>(per_piece * of_cache) == 0;
+  // A cache's pieces have as many elements, which may be narrower.
+  const int of_cache = 16 / (bits(g.dtype) / 8) * (bits(g.cache) / 8);
+  p.wide = in_pieces(nullptr, {g.dim, g.dim_v, (g.interleaved ? 2 : 1) * pairs}, g.dtype) &&
+           in_pieces(p.to[p.k], g.cache, of_cache) && in_pieces(p.to[p.v], g.cache, of_cache) &&
+           in_pieces(p.to[p.q], g.dtype);
+  for (const Heads& from : p.from) p.wide = p.wide && in_pieces(from, g.dtype);
   return p;
 }
 

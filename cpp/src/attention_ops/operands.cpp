@@ -3,30 +3,12 @@
 
 #include <algorithm>
 
+#include "attention_ops/arguments.hpp"
 #include "attention_ops/family.hpp"
 
 namespace cutplan::attention_ops {
-namespace {
 
 using std::int64_t;
-
-/// Strides of batch, head and row among those from dimension `first` on.
-Strides strides_of(const Placed& p, int first, bool packed, bool heads_first) {
-  const int head = first + (packed ? 0 : 1) + (heads_first ? 0 : 1), row = first + (packed ? 0 : 1) + (heads_first ? 1 : 0);
-  return {packed ? 0 : p.strides[first], p.strides[head], p.strides[row]};
-}
-
-/// Whether address, strides and the extent of rows are multiples of 16 bytes.
-bool in_pieces(const void* data, std::initializer_list<int64_t> elements, DType type) {
-  auto all = reinterpret_cast<std::uintptr_t>(data);
-  for (const int64_t x : elements) all |= static_cast<std::uintptr_t>(x * (bits(type) / 8));
-  return all % 16 == 0;
-}
-bool in_pieces(const void* data, const Strides& s, int64_t dim, DType type) {
-  return in_pieces(data, {s.batch, s.head, s.row, dim}, type);
-}
-
-}  // namespace
 
 MergeProblem MergeStates::problem(const MergeStatesDescriptor& g, const Selection<Kernel>&, const Operands&,
                                   const MergeStatesArguments&, const Places& at) {
@@ -42,23 +24,24 @@ MergeProblem MergeStates::problem(const MergeStatesDescriptor& g, const Selectio
   p.heads = g.heads;
   p.rows = g.rows;
   p.dim = g.dim;
-  p.o = {o.data, strides_of(o, first, g.varlen, heads_first)};
+  p.o = heads_of(o, g.varlen, heads_first, first);
   p.lse = static_cast<const float*>(lse.data);
-  p.lse_strides = strides_of(lse, first, g.varlen, true);
+  p.lse_strides = heads_of(lse, g.varlen, true, first).strides;
   p.of_part = g.apart ? 0 : o.strides[0];
   p.of_part_lse = g.apart ? 0 : lse.strides[0];
   if (g.apart) {
     p.o2 = o2.data;
-    p.o2_strides = strides_of(o2, 0, g.varlen, heads_first);
+    p.o2_strides = heads_of(o2, g.varlen, heads_first).strides;
     p.lse2 = static_cast<const float*>(lse2.data);
-    p.lse2_strides = strides_of(lse2, 0, g.varlen, true);
+    p.lse2_strides = heads_of(lse2, g.varlen, true).strides;
   }
-  p.out = {out.data, strides_of(out, 0, g.varlen, heads_first)};
+  p.out = heads_of(out, g.varlen, heads_first);
   p.o_type = g.o;
   p.out_lse = static_cast<float*>(out_lse.data);
-  p.out_lse_strides = strides_of(out_lse, 0, g.varlen, true);
-  p.wide = in_pieces(p.o.data, p.o.strides, g.dim, g.dtype) && in_pieces(nullptr, {p.of_part}, g.dtype) &&
-           (!g.apart || in_pieces(p.o2, p.o2_strides, g.dim, g.dtype)) && in_pieces(p.out.data, p.out.strides, g.dim, g.o);
+  p.out_lse_strides = heads_of(out_lse, g.varlen, true).strides;
+  p.wide = in_pieces(p.o, g.dtype) && in_pieces(nullptr, {p.of_part, g.dim}, g.dtype) &&
+           (!g.apart || in_pieces({const_cast<void*>(p.o2), p.o2_strides}, g.dtype)) && in_pieces(p.out, g.o) &&
+           in_pieces(nullptr, {g.dim}, g.o);
   return p;
 }
 
@@ -80,7 +63,8 @@ AlibiProblem alibi_problem(const AlibiDescriptor& g, const Placed& x, const Plac
     return s.data == nullptr || ((s.strides[3] == 1 || g.seq_k == 1) &&
                                  in_pieces(s.data, {s.strides[0], s.strides[1], s.strides[2], g.seq_k}, g.dtype));
   };
-  p.wide = whole_rows(x) && whole_rows(y);
+  p.x_wide = whole_rows(x);
+  p.y_wide = whole_rows(y);
   return p;
 }
 

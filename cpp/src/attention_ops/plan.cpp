@@ -29,6 +29,14 @@ PrecisionGuarantee guarantee(DType arithmetic, DType written) {
   return p;
 }
 
+/// A problem that the kernel serves.
+template <typename D>
+D of_kernel(const Kernel& k) {
+  D g;
+  g.dtype = k.operand;
+  return g;
+}
+
 DType arithmetic(DType operand) { return operand == DType::f64 ? DType::f64 : DType::f32; }
 double unit(DType operand) { return operand == DType::f64 ? 0x1p-53 : 0x1p-24; }
 
@@ -105,9 +113,11 @@ void AlibiBackward::write(tuning::Key& key, const AlibiBackwardDescriptor& g) {
   key.word("dscores", g.dscores).word("dslopes", g.dslopes);
 }
 
-/// dslopes, of magnitude sum |grad distance|: summed in float64. dscores are grad to the bit.
+/// dslopes, of magnitude sum |grad distance|: distances are rounded, and up to eight products summed, in the operands' arithmetic,
+/// all else in float64. dscores are grad to the bit.
 PrecisionGuarantee AlibiBackward::precision(const Kernel&, int, const AlibiBackwardDescriptor& g) {
   PrecisionGuarantee p = guarantee(DType::f64, arithmetic(g.forward.dtype));
+  p.evaluation = error_of_roundings(9, unit(g.forward.dtype));
   p.accumulation = error_of_roundings(product(g.forward.batch, g.forward.seq_q, g.forward.seq_k) + 4, 0x1p-53);
   return p;
 }
@@ -126,27 +136,15 @@ void AlibiBackward::run(const Selection<Kernel>& s, const AlibiProblem& p, const
 
 std::vector<KernelSku> attention_ops_registry() {
   using namespace attention_ops;
-  std::vector<KernelSku> all = Family<MergeStates>::registry([](const Kernel& k) {
-    MergeStatesDescriptor g;
-    g.dtype = g.o = k.operand;
-    return g;
-  });
-  const auto of_alibi = [](const Kernel& k) {
-    AlibiDescriptor g;
-    g.dtype = k.operand;
-    return g;
-  };
-  const auto of_rope = [](const Kernel& k) {
-    RopeDescriptor g;
-    g.dtype = k.operand;
-    return g;
-  };
-  for (const auto& more :
-       {Family<Alibi>::registry(of_alibi),
-        Family<AlibiBackward>::registry([&](const Kernel& k) { return AlibiBackwardDescriptor{of_alibi(k)}; }),
-        Family<Rope>::registry(of_rope),
-        Family<RopeBackward>::registry([&](const Kernel& k) { return RopeBackwardDescriptor{of_rope(k)}; })})
-    all.insert(all.end(), more.begin(), more.end());
+  std::vector<KernelSku> all;
+  const auto add = [&](const std::vector<KernelSku>& more) { all.insert(all.end(), more.begin(), more.end()); };
+  add(Family<MergeStates>::registry(of_kernel<MergeStatesDescriptor>));
+  add(Family<Alibi>::registry(of_kernel<AlibiDescriptor>));
+  add(Family<AlibiBackward>::registry(
+      [](const Kernel& k) { return AlibiBackwardDescriptor{of_kernel<AlibiDescriptor>(k)}; }));
+  add(Family<Rope>::registry(of_kernel<RopeDescriptor>));
+  add(Family<RopeBackward>::registry([](const Kernel& k) { return RopeBackwardDescriptor{of_kernel<RopeDescriptor>(k)}; }));
+  add(Family<KvCacheAppend>::registry(of_kernel<KvCacheAppendDescriptor>));
   return all;
 }
 

@@ -3,7 +3,9 @@
 #include <cmath>
 #include <type_traits>
 
+#include "attention_ops/arguments.hpp"
 #include "attention_ops/family.hpp"
+#include "attention_ops/place.hpp"
 #include "core/plan.hpp"
 #include "core/text.hpp"
 #include "cutplan/error.hpp"
@@ -95,34 +97,20 @@ double cosine_factor(const RopeScaling& s) {
   return s.attention_factor > 0 ? s.attention_factor : s.factor <= 1 ? 1 : 0.1 * std::log(s.factor) + 1;
 }
 
-template <typename T>
-int64_t integer_at(const void* data, int64_t i) {
-  return static_cast<int64_t>(static_cast<const T*>(data)[i]);
-}
-
 /// What only a host plan can look into.
 void check_lengths(const RopeDescriptor& g, const RopeProblem& p) {
   const std::int32_t* const bounds = p.cu_seqlens;
-  if (bounds != nullptr) {
-    for (int64_t i = 0; i <= g.batch; ++i) {
-      const int64_t least = i == 0 ? 0 : bounds[i - 1], most = i == 0 ? 0 : g.seq;
-      if (bounds[i] < least || bounds[i] > most || (i == g.batch && bounds[i] != g.seq))
-        throw InvalidProblem(text("operand cu_seqlens: entries from 0 to ", g.seq,
-                                  ", the rows, that never decrease required, got ", bounds[i], " at index ", i));
-    }
-  }
-  if (p.table_rows == 0) return;
+  check_bounds(bounds, g.batch, g.seq);
+  if (p.tables.rows == 0) return;
   const auto check = [&](const char* operand, int64_t position, int64_t i) {
-    if (position < 0 || position >= p.table_rows)
-      throw InvalidProblem(text("operand ", operand, ": positions from 0 to ", p.table_rows - 1,
+    if (position < 0 || position >= p.tables.rows)
+      throw InvalidProblem(text("operand ", operand, ": positions from 0 to ", p.tables.rows - 1,
                                 ", the rows of cos and sin, required, got ", position, " at index ", i));
   };
-  if (p.positions != nullptr) {
+  if (p.positions.data != nullptr) {
     for (int64_t batch = 0; batch < (g.batch_positions ? g.batch : 1); ++batch) {
       for (int64_t row = 0; row < g.seq; ++row) {
-        const int64_t at = batch * p.positions_batch + row * p.positions_row;
-        check("positions",
-              p.positions_are_long ? integer_at<int64_t>(p.positions, at) : integer_at<std::int32_t>(p.positions, at), row);
+        check("positions", element(p.positions, batch * p.positions_of_batch + row * p.positions.stride), row);
       }
     }
     return;
@@ -130,12 +118,9 @@ void check_lengths(const RopeDescriptor& g, const RopeProblem& p) {
   for (int64_t batch = 0; batch < g.batch; ++batch) {
     const int64_t rows = bounds != nullptr ? bounds[batch + 1] - bounds[batch] : g.seq;
     if (rows == 0) continue;
-    const int64_t at = batch * p.offsets_stride;
-    const int64_t first = p.offsets == nullptr ? 0
-                          : p.offsets_are_long ? integer_at<int64_t>(p.offsets, at)
-                                               : integer_at<std::int32_t>(p.offsets, at);
-    check(p.offsets == nullptr ? "cos" : "offsets", first, batch);
-    check(p.offsets == nullptr ? "cos" : "offsets", first + rows - 1, batch);
+    const int64_t first = p.offsets.data == nullptr ? 0 : get(p.offsets, batch);
+    check(p.offsets.data == nullptr ? "cos" : "offsets", first, batch);
+    check(p.offsets.data == nullptr ? "cos" : "offsets", first + rows - 1, batch);
   }
 }
 
@@ -241,57 +226,41 @@ RopeProblem RopeCommon<F, D, A>::problem(const D& given, const Selection<Kernel>
                                          const Places& at) {
   const RopeDescriptor& g = forward_of(given);
   const bool heads_first = g.layout == FmhaLayout::bhsd;
-  const auto heads_at = [&](const Placed& p) -> Heads {
-    const int head = (g.varlen ? 0 : 1) + (heads_first ? 0 : 1), row = (g.varlen ? 0 : 1) + (heads_first ? 1 : 0);
-    return {p.data, {g.varlen ? 0 : p.strides[0], p.strides[head], p.strides[row]}};
-  };
-  const Placed &cos = at[4], &sin = at[5], &positions = at[6], &offsets = at[7], &bounds = at[8];
+  const auto heads_at = [&](int i) { return heads_of(at[static_cast<std::size_t>(i)], g.varlen, heads_first); };
   RopeProblem p{};
   p.batch = g.batch;
-  p.heads = g.heads;
-  p.heads_k = g.heads_k;
+  p.heads[p.x] = g.heads;
+  p.heads[p.k] = g.heads_k;
   p.rows = g.seq;
   p.dim = g.dim;
   p.pairs = g.rotary_dim / 2;
   p.packed = g.varlen;
   p.interleaved = g.interleaved;
   p.backward = is_backward(given);
-  p.x = heads_at(at[0]);
-  p.k = heads_at(at[1]);
-  p.out = heads_at(at[2]);
-  p.k_out = heads_at(at[3]);
-  p.cos = static_cast<const float*>(cos.data);
-  p.sin = static_cast<const float*>(sin.data);
-  p.table_rows = g.table_rows;
-  p.cos_stride = cos.strides[0];
-  p.sin_stride = sin.strides[0];
-  p.positions = positions.data;
-  p.positions_are_long = g.positions == DType::i64;
-  p.positions_batch = g.batch_positions ? positions.strides[0] : 0;
-  p.positions_row = positions.strides[g.batch_positions ? 1 : 0];
-  p.offsets = offsets.data;
-  p.offsets_are_long = g.offsets == DType::i64;
-  p.offsets_stride = offsets.strides[0];
-  p.cu_seqlens = static_cast<const std::int32_t*>(bounds.data);
+  for (int tensor = 0; tensor < p.tensors; ++tensor) {
+    p.from[tensor] = heads_at(tensor);
+    p.to[tensor] = heads_at(p.tensors + tensor);
+  }
+  p.tables = tables_of(at[4], at[5], g.table_rows);
+  p.positions = integers_of(at[6], g.positions, g.batch_positions ? 1 : 0);
+  p.positions_of_batch = g.batch_positions ? at[6].strides[0] : 0;
+  p.offsets = integers_of(at[7], g.offsets);
+  p.cu_seqlens = static_cast<const std::int32_t*>(at[8].data);
   if (s.device.type == DeviceType::cpu) {
     check_lengths(g, p);
-  } else if (g.table_rows > 0 && p.positions == nullptr && p.offsets == nullptr && !g.varlen && g.seq > g.table_rows) {
+  } else if (g.table_rows > 0 && p.positions.data == nullptr && p.offsets.data == nullptr && !g.varlen &&
+             g.seq > g.table_rows) {
     throw InvalidProblem(text("operand cos: a row for each of ", g.seq, " positions required, got ", g.table_rows));
   }
-  const int element = bits(g.dtype) / 8;
-  const auto unit =
-      static_cast<std::uintptr_t>(element) * static_cast<std::uintptr_t>(g.interleaved ? 2 * p.pairs : p.pairs);
-  auto all = unit | static_cast<std::uintptr_t>(g.dim * element);
-  for (const Heads& h : {p.x, p.k, p.out, p.k_out})
-    all |= reinterpret_cast<std::uintptr_t>(h.data) |
-           static_cast<std::uintptr_t>((h.strides.batch | h.strides.head | h.strides.row) * element);
-  p.wide = all % 16 == 0;
+  p.wide = in_pieces(nullptr, {g.dim, (g.interleaved ? 2 : 1) * p.pairs}, g.dtype);
+  for (const auto& all : {p.from, p.to})
+    for (int tensor = 0; tensor < p.tensors; ++tensor) p.wide = p.wide && in_pieces(all[tensor], g.dtype);
   return p;
 }
 
 template <typename F, typename D, typename A>
 void RopeCommon<F, D, A>::run(const Selection<Kernel>& s, const RopeProblem& p, const A&, const CallSite& site) {
-  if ((p.batch == 0 && !p.packed) || p.rows == 0 || p.dim == 0 || p.heads + p.heads_k == 0) return;
+  if ((p.batch == 0 && !p.packed) || p.rows == 0 || p.dim == 0 || p.heads[p.x] + p.heads[p.k] == 0) return;
   for (int i = 0; i < site.repeats; ++i) s.kernel->rope(p, {site.stream, site.workspace, s.sm_count});
 }
 

@@ -1,10 +1,10 @@
-// The two 8-bit floating-point formats in plain C++ (Micikevicius et al. 2022): narrowing, to nearest even, that saturates.
+// The two 8-bit floating-point formats (Micikevicius et al. 2022): narrowing, to nearest even, that saturates.
 #pragma once
 
-#include <cmath>
 #include <cstdint>
+#include <cstring>
 
-#include "core/half.hpp"
+#include "core/host_device.hpp"
 
 namespace cutplan {
 
@@ -16,25 +16,21 @@ struct Float8 {
   Float8() = default;
 
   /// What is beyond the largest number, infinity too, becomes that.
-  explicit Float8(float x) noexcept {
-    const std::uint32_t all = detail::float_bits(x), magnitude = all & 0x7fffffffu;
-    const auto sign = static_cast<std::uint8_t>(all >> 24 & 0x80u);
-    if (magnitude > 0x7f800000u) {
-      bits = static_cast<std::uint8_t>(sign | kNan);
-      return;
-    }
+  CUTPLAN_HOST_DEVICE explicit Float8(float x) noexcept {
+    std::uint32_t all, counted;
+    std::memcpy(&all, &x, 4);
+    const std::uint32_t magnitude = all & 0x7fffffffu, sign = all >> 24 & 0x80u;
     constexpr int kDropped = 23 - kMantissa;
     constexpr std::uint32_t kLeastNormal = static_cast<std::uint32_t>(127 - kBias + 1) << 23;
-    std::uint32_t rounded;
-    if (magnitude < kLeastNormal) {
-      // Steps of the subnormal numbers, counted: the largest count is the least normal number.
-      rounded = static_cast<std::uint32_t>(std::nearbyint(std::ldexp(detail::bits_float(magnitude), kBias - 1 + kMantissa)));
-    } else {
-      const std::uint32_t last = magnitude >> kDropped & 1u;
-      rounded = ((magnitude + (1u << (kDropped - 1)) - 1 + last) >> kDropped) -
-                (static_cast<std::uint32_t>(127 - kBias) << kMantissa);
-    }
-    bits = static_cast<std::uint8_t>(sign | (rounded > kLargest ? kLargest : rounded));
+    // Subnormal: steps are counted by a sum whose last bit is one; the largest count is the least normal number.
+    constexpr float kCounter = static_cast<float>(1 << (24 - kBias - kMantissa));
+    const float sum = (x < 0 ? -x : x) + kCounter;
+    std::memcpy(&counted, &sum, 4);
+    const std::uint32_t few = counted & 0x7fffffu, last = magnitude >> kDropped & 1u,
+                        many = ((magnitude + (1u << (kDropped - 1)) - 1 + last) >> kDropped) -
+                               (static_cast<std::uint32_t>(127 - kBias) << kMantissa),
+                        rounded = magnitude < kLeastNormal ? few : many, finite = rounded > kLargest ? kLargest : rounded;
+    bits = static_cast<std::uint8_t>(magnitude > 0x7f800000u ? kNan : sign | finite);
   }
 };
 

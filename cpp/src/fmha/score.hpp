@@ -4,13 +4,8 @@
 
 #include <cstdint>
 
+#include "core/host_device.hpp"
 #include "fmha/kernel.hpp"
-
-#if defined(__CUDACC__)
-#define CUTPLAN_HOST_DEVICE __host__ __device__ __forceinline__
-#else
-#define CUTPLAN_HOST_DEVICE inline
-#endif
 
 namespace cutplan::fmha {
 

@@ -2,8 +2,8 @@
 //
 // Data movement. Scores are read once and results written once, 16 bytes a lane, four pieces of a row in flight; a team of lanes
 // has a row. Backward, the blocks of one head leave a partial sum each, and a second, tiny kernel adds these up in their order:
-// the same inputs give the same bits. A piece's products are summed in float32, all else in float64: per piece two operations
-// of it, which even cards with few such units have time for.
+// the same gradient gives the same bits, wherever its copy goes. A piece's products are summed in float32, all else in float64:
+// per piece two operations of it, which even cards with few such units have time for.
 #include "attention_ops/sm80/rows.cuh"
 #include "core/sm80/warp.cuh"
 
@@ -43,6 +43,18 @@ __device__ __forceinline__ void for_pieces(const Element* row, std::int64_t step
   }
 }
 
+/// Where x is in pieces, y may still be not.
+template <typename Element, int kWidth>
+__device__ __forceinline__ void store_row(const AlibiProblem& p, Element* row, int col,
+                                          const Piece<Element, kWidth>& piece) {
+  if (p.y_wide) {
+    store<Element, kWidth>(row + col, piece);
+  } else {
+#pragma unroll
+    for (int e = 0; e < kWidth; ++e) row[(col + e) * p.y_strides[3]] = reinterpret_cast<const Element(&)[kWidth]>(piece)[e];
+  }
+}
+
 template <typename Element, int kWidth>
 __global__ __launch_bounds__(threads) void sm80_alibi(const __grid_constant__ AlibiProblem p,
                                                       const __grid_constant__ Rows rows, int team) {
@@ -51,25 +63,21 @@ __global__ __launch_bounds__(threads) void sm80_alibi(const __grid_constant__ Al
   if (index >= rows.count) return;
   const Rows::Place at = rows.at(index);
   const S slope = static_cast<const S*>(p.slopes)[at.head * p.slopes_stride];
-  const int diagonal = at.row + static_cast<int>(p.offset);
-  const std::int64_t step = kWidth > 1 ? 1 : p.x_strides[3], y_step = kWidth > 1 ? 1 : p.y_strides[3];
+  const int diagonal = static_cast<int>(at.row + p.offset);
   Element* const y = static_cast<Element*>(p.y) + offset(p.y_strides, at);
-  for_pieces<Element, kWidth>(static_cast<const Element*>(p.x) + offset(p.x_strides, at), step, static_cast<int>(p.cols),
-                              threadIdx.x & ((1 << team) - 1), team, [&](int col, Piece<Element, kWidth> piece) {
+  const auto bias = [&](int col, Piece<Element, kWidth> piece) {
+    S x[kWidth];
+    piece.get(x);
 #pragma unroll
-                                for (int e = 0; e < kWidth; ++e) {
-                                  const S d = distance<S>(p, col + e, diagonal);
-                                  if constexpr (std::is_same_v<S, double>) {
-                                    piece.x[e] = fma(slope, d, piece.x[e]);
-                                  } else {
-                                    piece.x[e] = from_float<Element>(fmaf(slope, d, to_float(piece.x[e])));
-                                  }
-                                }
-                                store<Element, kWidth>(y + col * y_step, piece);
-                              });
+    for (int e = 0; e < kWidth; ++e) x[e] = fma(slope, distance<S>(p, col + e, diagonal), x[e]);
+    piece.set(x);
+    store_row(p, y, col, piece);
+  };
+  for_pieces<Element, kWidth>(static_cast<const Element*>(p.x) + offset(p.x_strides, at), kWidth > 1 ? 1 : p.x_strides[3],
+                              static_cast<int>(p.cols), threadIdx.x & ((1 << team) - 1), team, bias);
 }
 
-/// Block (b, head) of gridDim: the head's rows b rows_of_block, and every gridDim.x blocks of rows further on.
+/// Block (b, head) of gridDim: the head's rows b rows_of_block, and every alibi_blocks_per_head blocks of rows further on.
 template <typename Element, int kWidth>
 __global__ __launch_bounds__(threads) void sm80_alibi_backward(const __grid_constant__ AlibiProblem p,
                                                                const __grid_constant__ Rows rows, int team,
@@ -77,23 +85,23 @@ __global__ __launch_bounds__(threads) void sm80_alibi_backward(const __grid_cons
   using S = Arithmetic<Element>;
   const int head = blockIdx.x / alibi_blocks_per_head, block = blockIdx.x % alibi_blocks_per_head;
   const int rows_of_block = threads >> team;
-  const std::int64_t step = kWidth > 1 ? 1 : p.x_strides[3], y_step = kWidth > 1 ? 1 : p.y_strides[3];
   double sum = 0;
   for (std::int64_t index = std::int64_t{block} * rows_of_block + (threadIdx.x >> team); index < rows.count;
        index += std::int64_t{alibi_blocks_per_head} * rows_of_block) {
     Rows::Place at = rows.at(index);
-    at.head = head;
-    const int diagonal = at.row + static_cast<int>(p.offset);
+    at.head = static_cast<unsigned>(head);
+    const int diagonal = static_cast<int>(at.row + p.offset);
     Element* const y = p.y == nullptr ? nullptr : static_cast<Element*>(p.y) + offset(p.y_strides, at);
-    for_pieces<Element, kWidth>(static_cast<const Element*>(p.x) + offset(p.x_strides, at), step, static_cast<int>(p.cols),
-                                threadIdx.x & ((1 << team) - 1), team, [&](int col, const Piece<Element, kWidth>& piece) {
-                                  S of_piece = 0;
+    const auto add = [&](int col, const Piece<Element, kWidth>& piece) {
+      S x[kWidth], of_piece = 0;
+      piece.get(x);
 #pragma unroll
-                                  for (int e = 0; e < kWidth; ++e)
-                                    of_piece += static_cast<S>(piece.x[e]) * distance<S>(p, col + e, diagonal);
-                                  sum += static_cast<double>(of_piece);
-                                  if (y != nullptr) store<Element, kWidth>(y + col * y_step, piece);
-                                });
+      for (int e = 0; e < kWidth; ++e) of_piece = fma(x[e], distance<S>(p, col + e, diagonal), of_piece);
+      sum += static_cast<double>(of_piece);
+      if (y != nullptr) store_row(p, y, col, piece);
+    };
+    for_pieces<Element, kWidth>(static_cast<const Element*>(p.x) + offset(p.x_strides, at), kWidth > 1 ? 1 : p.x_strides[3],
+                                static_cast<int>(p.cols), threadIdx.x & ((1 << team) - 1), team, add);
   }
   if (partial == nullptr) return;
   __shared__ double of_warp[threads / 32];
@@ -119,12 +127,12 @@ template <typename Element>
 void run(const AlibiProblem& p, const Launch& launch) {
   const Rows rows(p.batch, p.heads, p.rows);
   const auto enqueue = [&](auto kernel, int width) {
-    const int team = team_bits(ceil_div(p.cols, width));
+    const int team = team_bits(ceil_div(p.cols, std::int64_t{width} * kInFlight));
     launch_kernel("launch of the ALiBi kernel", launch.stream, {ceil_div(rows.count << team, threads), threads}, kernel, p,
                   rows, team);
   };
-  p.wide ? enqueue(sm80_alibi<Element, width<Element, true>>, width<Element, true>)
-         : enqueue(sm80_alibi<Element, width<Element, false>>, width<Element, false>);
+  p.x_wide ? enqueue(sm80_alibi<Element, width<Element, true>>, width<Element, true>)
+           : enqueue(sm80_alibi<Element, width<Element, false>>, width<Element, false>);
 }
 
 template <typename Element>
@@ -136,10 +144,10 @@ void run_backward(const AlibiProblem& p, const Launch& launch) {
   auto* const partial = of.dslopes == nullptr ? nullptr : static_cast<double*>(launch.workspace);
   const auto enqueue = [&](auto kernel, int width) {
     launch_kernel("launch of the kernel for ALiBi's gradients", launch.stream, {p.heads * alibi_blocks_per_head, threads},
-                  kernel, of, rows, team_bits(ceil_div(p.cols, width)), partial);
+                  kernel, of, rows, team_bits(ceil_div(p.cols, std::int64_t{width} * kInFlight)), partial);
   };
-  p.wide ? enqueue(sm80_alibi_backward<Element, width<Element, true>>, width<Element, true>)
-         : enqueue(sm80_alibi_backward<Element, width<Element, false>>, width<Element, false>);
+  p.x_wide ? enqueue(sm80_alibi_backward<Element, width<Element, true>>, width<Element, true>)
+           : enqueue(sm80_alibi_backward<Element, width<Element, false>>, width<Element, false>);
   if (partial != nullptr)
     launch_kernel("launch of the kernel that sums ALiBi's gradients", launch.stream, {p.heads, 32},
                   sm80_alibi_slopes<Arithmetic<Element>>, of, static_cast<const double*>(partial));

@@ -1,68 +1,108 @@
 // Merging of partial results of attention: o = sum_p w_p o_p / sum_p w_p, w_p = exp(lse_p - max lse).
 //
-// Data movement. Every part of o is read once and the result written once, 16 bytes a lane; a team of lanes has a row, whose
-// weights each of them computes for itself from the parts' lse, which they read together. Four parts are in flight in a lane: at
-// 2048 lanes an SM that is more than memory needs.
+// Data movement. Every part of o is read once and the result written once, 16 bytes a lane; a team of lanes has two rows of a
+// head, and two parts of both on their way. Each lane makes the weights for itself from the parts' lse, which it asks for when its
+// pieces are under way.
 #include "attention_ops/sm80/rows.cuh"
 #include "core/sm80/math.cuh"
+#include "core/sm80/weighted_sum.cuh"
 
 namespace cutplan::attention_ops {
 namespace {
 
 using namespace attention_ops::sm80;
-using cutplan::sm80::exp2_approx, cutplan::sm80::kLog2e;
+using cutplan::sm80::exp2_approx, cutplan::sm80::kLog2e, cutplan::sm80::WeightedSum;
 
-template <typename Element, typename Output, int kWidth>
+constexpr int kRows = 2, kParts = 2;  // of a lane in flight
+
+/// kApart: part 1 lies by itself, in strides of its own.
+template <typename Element, typename Output, int kWidth, bool kApart>
 __global__ __launch_bounds__(threads) void sm80_merge_states(const __grid_constant__ MergeProblem p,
                                                              const __grid_constant__ Rows rows, int team) {
   const std::int64_t index = (static_cast<std::int64_t>(blockIdx.x) * threads + threadIdx.x) >> team;
   if (index >= rows.count) return;
   const int lane = threadIdx.x & ((1 << team) - 1), dim = static_cast<int>(p.dim), parts = static_cast<int>(p.parts);
-  const Rows::Place at = rows.at(index);
+  Rows::Place at = rows.at(index);
+  at.row *= kRows;
+  const bool has_second = at.row + 1 < p.rows;
+  const auto has = [&](int row) { return row == 0 || has_second; };
   const Element* const o = static_cast<const Element*>(p.o.data) + offset(p.o.strides, at);
-  const Element* const o2 = static_cast<const Element*>(p.o2) + (p.o2 != nullptr ? offset(p.o2_strides, at) : 0);
+  const Element* const o2 = kApart ? static_cast<const Element*>(p.o2) + offset(p.o2_strides, at) : nullptr;
   const float* const lse = p.lse + offset(p.lse_strides, at);
-  const float* const lse2 = p.lse2 + (p.o2 != nullptr ? offset(p.lse2_strides, at) : 0);
-  const auto lse_of = [&](int part) { return __ldg(p.o2 != nullptr && part == 1 ? lse2 : lse + part * p.of_part_lse); };
-
-  float largest = -INFINITY;
-  for (int part = 0; part < parts; ++part) largest = fmaxf(largest, lse_of(part));
-  const auto weight_of = [&](int part) {
-    const float x = lse_of(part);
-    return largest == -INFINITY && x == x ? 0.0f : x == largest ? 1.0f : exp2_approx((x - largest) * kLog2e);
+  const float* const lse2 = kApart ? p.lse2 + offset(p.lse2_strides, at) : nullptr;
+  const auto is_second = [&](int part) { return kApart && part == 1; };
+  const auto lse_of = [&](int part, int row) {
+    return __ldg((is_second(part) ? lse2 + row * p.lse2_strides.row : lse + part * p.of_part_lse + row * p.lse_strides.row));
   };
-  float sum = 0;
-  for (int part = 0; part < parts; ++part) sum += weight_of(part);
-  const float factor = sum == 0 ? 0 : 1 / sum;
 
+  float largest[kRows], sum[kRows];
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) largest[r] = -INFINITY;
   Output* const out = static_cast<Output*>(p.out.data) + offset(p.out.strides, at);
   for (int c = lane * kWidth; c < dim; c += kWidth << team) {
-    float sums[kWidth] = {};
-#pragma unroll 4
-    for (int part = 0; part < parts; ++part) {
-      const float weight = weight_of(part);
-      const auto piece = load<Element, kWidth>((p.o2 != nullptr && part == 1 ? o2 : o + part * p.of_part) + c);
+    WeightedSum<kWidth> sums[kRows];
+    for (int first = 0; first < parts; first += kParts) {
+      Piece<Element, kWidth> pieces[kParts][kRows];
+      float of_part[kParts][kRows];
 #pragma unroll
-      for (int e = 0; e < kWidth; ++e)
-        if (weight != 0) sums[e] = fmaf(weight, to_float(piece.x[e]), sums[e]);  // without one, whatever o holds
+      for (int i = 0; i < kParts; ++i) {
+        const int part = first + i;
+        const Element* const from = (is_second(part) ? o2 : o + part * p.of_part) + c;
+        const std::int64_t step = is_second(part) ? p.o2_strides.row : p.o.strides.row;
+#pragma unroll
+        for (int r = 0; r < kRows; ++r)
+          if (part < parts && has(r)) pieces[i][r] = load<Element, kWidth>(from + r * step);
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) of_part[i][r] = part < parts && has(r) ? lse_of(part, r) : -INFINITY;
+      }
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) {
+        if (first == 0) {
+          for (int part = kParts; has(r) && part < parts; ++part) largest[r] = fmaxf(largest[r], lse_of(part, r));
+#pragma unroll
+          for (int i = 0; i < kParts; ++i) largest[r] = fmaxf(largest[r], of_part[i][r]);
+        }
+#pragma unroll
+        for (int i = 0; i < kParts; ++i) {
+          if (first + i >= parts) continue;
+          const float x = of_part[i][r];
+          float values[kWidth];
+          pieces[i][r].get(values);
+          sums[r].add(largest[r] == -INFINITY && x == x ? 0.0f
+                      : x == largest[r]                 ? 1.0f
+                                                        : exp2_approx((x - largest[r]) * kLog2e),
+                      values);
+        }
+      }
     }
-    Piece<Output, kWidth> result;
 #pragma unroll
-    for (int e = 0; e < kWidth; ++e) result.x[e] = from_float<Output>(sums[e] * factor);
-    if constexpr (sizeof(result) <= 16) {
-      store<Output, kWidth>(out + c, result);
-    } else {
-      store<Output, kWidth / 2>(out + c, reinterpret_cast<const Piece<Output, kWidth / 2>(&)[2]>(result)[0]);
-      store<Output, kWidth / 2>(out + c + kWidth / 2, reinterpret_cast<const Piece<Output, kWidth / 2>(&)[2]>(result)[1]);
+    for (int r = 0; r < kRows; ++r) {
+      sum[r] = sums[r].weights;
+      if (!has(r)) continue;
+      const float factor = sums[r].factor();
+      // Of float32 perhaps twice as long.
+      constexpr int kStored = std::min(kWidth, 16 / static_cast<int>(sizeof(Output)));
+#pragma unroll
+      for (int k = 0; k < kWidth; k += kStored) {
+        float x[kStored];
+#pragma unroll
+        for (int e = 0; e < kStored; ++e) x[e] = sums[r].values[k + e] * factor;
+        Piece<Output, kStored> result;
+        result.set(x);
+        store<Output, kStored>(out + r * p.out.strides.row + c + k, result);
+      }
     }
   }
-  if (lane == 0 && p.out_lse != nullptr)
-    p.out_lse[offset(p.out_lse_strides, at)] = sum == 0 ? -INFINITY : largest + logf(sum);
+#pragma unroll
+  for (int r = 0; r < kRows; ++r)
+    if (lane == 0 && p.out_lse != nullptr && has(r))
+      p.out_lse[offset(p.out_lse_strides, at) + r * p.out_lse_strides.row] =
+          sum[r] == 0 ? -INFINITY : largest[r] + logf(sum[r]);
 }
 
 template <typename Element>
 void run(const MergeProblem& p, const Launch& launch) {
-  const Rows rows(p.batch, p.heads, p.rows);
+  const Rows rows(p.batch, p.heads, ceil_div(p.rows, std::int64_t{kRows}));
   const auto enqueue = [&](auto kernel, int width) {
     const int team = team_bits(ceil_div(p.dim, width), 5);
     launch_kernel("launch of the kernel that merges states", launch.stream, {ceil_div(rows.count << team, threads), threads},
@@ -70,8 +110,12 @@ void run(const MergeProblem& p, const Launch& launch) {
   };
   const auto choose = [&](auto wide) {
     constexpr int kWidth = width<Element, decltype(wide)::value>;
-    p.o_type == DType::f32 ? enqueue(sm80_merge_states<Element, float, kWidth>, kWidth)
-                           : enqueue(sm80_merge_states<Element, Element, kWidth>, kWidth);
+    const auto with = [&](auto apart) {
+      constexpr bool kApart = decltype(apart)::value;
+      p.o_type == DType::f32 ? enqueue(sm80_merge_states<Element, float, kWidth, kApart>, kWidth)
+                             : enqueue(sm80_merge_states<Element, Element, kWidth, kApart>, kWidth);
+    };
+    p.o2 != nullptr ? with(std::true_type{}) : with(std::false_type{});
   };
   p.wide ? choose(std::true_type{}) : choose(std::false_type{});
 }

@@ -12,7 +12,7 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "attention_ops/kernel.hpp"
+#include "attention_ops/place.hpp"
 #include "core/launch.hpp"
 
 namespace cutplan::attention_ops::sm80 {
@@ -23,70 +23,112 @@ inline constexpr int threads = 256;
 template <typename Element, bool kWide>
 inline constexpr int width = kWide ? 16 / static_cast<int>(sizeof(Element)) : 1;
 
-template <typename Element, int kWidth>
-struct alignas(sizeof(Element) * kWidth) Piece {
-  Element x[kWidth];
-};
-
-/// Bytes that nobody reads again pass L2 by.
-template <typename Element, int kWidth>
-__device__ __forceinline__ Piece<Element, kWidth> load(const Element* from) {
-  if constexpr (sizeof(Element) * kWidth == 16) {
-    const uint4 raw = __ldcs(reinterpret_cast<const uint4*>(from));
-    return reinterpret_cast<const Piece<Element, kWidth>&>(raw);
-  } else {
-    return *reinterpret_cast<const Piece<Element, kWidth>*>(from);
-  }
-}
-template <typename Element, int kWidth>
-__device__ __forceinline__ void store(Element* to, const Piece<Element, kWidth>& piece) {
-  if constexpr (sizeof(Element) * kWidth == 16) {
-    __stcs(reinterpret_cast<uint4*>(to), reinterpret_cast<const uint4&>(piece));
-  } else {
-    *reinterpret_cast<Piece<Element, kWidth>*>(to) = piece;
-  }
-}
-
-template <typename Element>
-__device__ __forceinline__ float to_float(Element x) {
-  return static_cast<float>(x);
-}
-template <typename Element, typename S>
-__device__ __forceinline__ Element from_float(S x) {
-  if constexpr (std::is_same_v<Element, __half>) {
-    return __float2half_rn(x);
-  } else if constexpr (std::is_same_v<Element, __nv_bfloat16>) {
-    return __float2bfloat16_rn(x);
-  } else {
-    return static_cast<Element>(x);
-  }
-}
-
 template <typename Element>
 using Arithmetic = std::conditional_t<std::is_same_v<Element, double>, double, float>;
 
-/// A pair turned by an angle: written out, so that every kernel's result has the same bits.
-template <typename Element, typename S>
-__device__ __forceinline__ void turn(Element& a, Element& b, S sine, S cosine) {
-  const S x = static_cast<S>(a), y = static_cast<S>(b);
-  a = from_float<Element>(fma(-y, sine, x * cosine));
-  b = from_float<Element>(fma(x, sine, y * cosine));
-}
+/// Adjacent elements as they are loaded and stored. 16-bit ones stay in pairs until they are computed with: taken apart at once,
+/// the first load would be waited for before the second is asked for.
+template <typename Element, int kWidth>
+struct alignas(sizeof(Element) * kWidth) Piece {
+  static constexpr bool kPaired = sizeof(Element) == 2 && kWidth > 1;
+  std::conditional_t<kPaired, std::uint32_t, Element> x[kPaired ? kWidth / 2 : kWidth];
 
-__device__ __forceinline__ std::int64_t integer_at(const void* data, bool is_long, std::int64_t i) {
-  return is_long ? static_cast<const std::int64_t*>(data)[i] : std::int64_t{static_cast<const std::int32_t*>(data)[i]};
-}
-
-/// Of a row among packed ones: its sequence, and its number there. Sequences' bounds outside of [0, rows] count as these.
-__device__ __forceinline__ void find_sequence(const std::int32_t* bounds, std::int64_t batch, std::int64_t& row,
-                                              std::int64_t& sequence) {
-  std::int64_t low = 0, high = batch;
-  while (low + 1 < high) {
-    const std::int64_t middle = (low + high) / 2;
-    (bounds[middle] <= row ? low : high) = middle;
+  template <typename S>
+  __device__ __forceinline__ void get(S (&values)[kWidth]) const {
+#pragma unroll
+    for (int e = 0; e < kWidth; e += kPaired ? 2 : 1) {
+      if constexpr (!kPaired) {
+        values[e] = static_cast<S>(x[e]);
+      } else if constexpr (std::is_same_v<Element, __half>) {
+        const float2 pair = __half22float2(reinterpret_cast<const __half2&>(x[e / 2]));
+        values[e] = pair.x;
+        values[e + 1] = pair.y;
+      } else {
+        values[e] = __uint_as_float(x[e / 2] << 16);
+        values[e + 1] = __uint_as_float(x[e / 2] & 0xffff0000u);
+      }
+    }
   }
-  sequence = low;
-  row -= min(max(static_cast<std::int64_t>(bounds[low]), std::int64_t{0}), row);
+
+  /// That of a lane of the team, of `lanes` lanes side by side, all of which ask.
+  __device__ __forceinline__ Piece of_lane(int lane, int lanes) const {
+    static_assert(sizeof(Piece) % 4 == 0);
+    constexpr int kWords = sizeof(Piece) / 4;
+    const std::uint32_t team = (lanes == 32 ? ~0u : (1u << lanes) - 1) << (threadIdx.x % 32 & ~(lanes - 1));
+    Piece other;
+#pragma unroll
+    for (int i = 0; i < kWords; ++i)
+      reinterpret_cast<std::uint32_t (&)[kWords]>(other)[i] =
+          __shfl_sync(team, reinterpret_cast<const std::uint32_t (&)[kWords]>(*this)[i], lane, lanes);
+    return other;
+  }
+
+  /// Rounded to nearest even.
+  template <typename S>
+  __device__ __forceinline__ void set(const S (&values)[kWidth]) {
+#pragma unroll
+    for (int e = 0; e < kWidth; e += kPaired ? 2 : 1) {
+      if constexpr (std::is_same_v<Element, __half>) {
+        if constexpr (kPaired) {
+          reinterpret_cast<__half2&>(x[e / 2]) = __floats2half2_rn(values[e], values[e + 1]);
+        } else {
+          x[e] = __float2half_rn(values[e]);
+        }
+      } else if constexpr (std::is_same_v<Element, __nv_bfloat16>) {
+        if constexpr (kPaired) {
+          reinterpret_cast<__nv_bfloat162&>(x[e / 2]) = __floats2bfloat162_rn(values[e], values[e + 1]);
+        } else {
+          x[e] = __float2bfloat16_rn(values[e]);
+        }
+      } else {
+        x[e] = static_cast<Element>(values[e]);
+      }
+    }
+  }
+};
+
+template <typename Element, int kWidth>
+__device__ __forceinline__ Piece<Element, kWidth> load(const Element* from) {
+  return *reinterpret_cast<const Piece<Element, kWidth>*>(from);
+}
+template <typename Element, int kWidth>
+__device__ __forceinline__ void store(Element* to, const Piece<Element, kWidth>& piece) {
+  *reinterpret_cast<Piece<Element, kWidth>*>(to) = piece;
+}
+
+/// A pair turned by an angle: written out, so that every kernel's result has the same bits.
+template <typename S>
+__device__ __forceinline__ void turn(S& a, S& b, S sine, S cosine) {
+  const S x = a, y = b;
+  a = fma(-y, sine, x * cosine);
+  b = fma(x, sine, y * cosine);
+}
+
+/// Of pairs from `i` on at a position; NaN where the tables have no row for it.
+template <typename S, int kPairs>
+__device__ __forceinline__ void sincos_of_table(const Tables& t, std::int64_t position, std::int64_t i, S (&sine)[kPairs],
+                                                S (&cosine)[kPairs]) {
+  if constexpr (kPairs % 4 == 0) {
+    if (t.wide) {
+      const bool inside = position >= 0 && position < t.rows;
+      float4 sines[kPairs / 4], cosines[kPairs / 4];
+#pragma unroll
+      for (int j = 0; j < kPairs / 4; ++j) {
+        sines[j] = cosines[j] = make_float4(NAN, NAN, NAN, NAN);
+        if (!inside) continue;
+        sines[j] = __ldg(reinterpret_cast<const float4*>(t.sin + position * t.sin_stride + i) + j);
+        cosines[j] = __ldg(reinterpret_cast<const float4*>(t.cos + position * t.cos_stride + i) + j);
+      }
+#pragma unroll
+      for (int j = 0; j < kPairs; ++j) {
+        sine[j] = static_cast<S>(reinterpret_cast<const float (&)[kPairs]>(sines)[j]);
+        cosine[j] = static_cast<S>(reinterpret_cast<const float (&)[kPairs]>(cosines)[j]);
+      }
+      return;
+    }
+  }
+#pragma unroll
+  for (int j = 0; j < kPairs; ++j) attention_ops::sincos_of_table(t, position, i + j, sine[j], cosine[j]);
 }
 
 /// Rows of [batch, heads, rows], numbered with the last innermost.
@@ -97,35 +139,15 @@ struct Rows {
   Rows(std::int64_t batch, std::int64_t heads, std::int64_t rows)
       : heads(static_cast<int>(heads)), rows(static_cast<int>(rows)), count(batch * heads * rows) {}
 
+  /// Unsigned: a product with a stride takes half as many instructions.
   struct Place {
-    int batch, head, row;
+    unsigned batch, head, row;
   };
   __device__ __forceinline__ Place at(std::int64_t index) const {
     int batch, head, row, batch_head;
     rows(batch_head, row, static_cast<int>(index));
     heads(batch, head, batch_head);
-    return {batch, head, row};
-  }
-};
-
-/// Teams that share out rows of positions: each has some of the heads of one.
-struct Shares {
-  int team;           // lanes, as a power of two
-  int heads_of_team;  // of all tensors together
-  cutlass::FastDivmod shares, rows;
-  std::int64_t count;  // of teams
-
-  /// Up to eight heads a team, as long as there are teams for two waves. `lanes`: that a row has work for.
-  static Shares of(std::int64_t batch, std::int64_t rows, std::int64_t heads, std::int64_t lanes, int sm_count);
-
-  struct Place {
-    int batch, row, first_head, end_head;
-  };
-  __device__ __forceinline__ Place at(std::int64_t index, int heads) const {
-    int share, all_rows, batch, row;
-    shares(all_rows, share, static_cast<int>(index));
-    rows(batch, row, all_rows);
-    return {batch, row, share * heads_of_team, min(heads, (share + 1) * heads_of_team)};
+    return {static_cast<unsigned>(batch), static_cast<unsigned>(head), static_cast<unsigned>(row)};
   }
 };
 
@@ -136,17 +158,197 @@ inline int team_bits(std::int64_t pieces, int most_bits = 8) {
   return bits;
 }
 
-inline Shares Shares::of(std::int64_t batch, std::int64_t rows, std::int64_t heads, std::int64_t lanes, int sm_count) {
-  const int team = team_bits(std::max<std::int64_t>(lanes, 1), 5);
-  const std::int64_t wanted = std::max<std::int64_t>(std::int64_t{sm_count} * 4096 >> team, 1),
-                     heads_of_team = std::clamp<std::int64_t>(batch * rows * heads / wanted, 1, 8),
-                     shares = std::max<std::int64_t>(ceil_div(heads, heads_of_team), 1);
-  return {team, static_cast<int>(heads_of_team), cutlass::FastDivmod(static_cast<int>(shares)),
-          cutlass::FastDivmod(static_cast<int>(std::max<std::int64_t>(rows, 1))), batch * rows * shares};
-}
+/// Teams that share out the rows of several tensors: each has, of one of them, some heads at one position.
+struct Shares {
+  static constexpr int most_tensors = 3;
+  int team;                  // lanes, as a power of two
+  int heads_of_team;         // at most
+  int shares[most_tensors];  // of each tensor's heads
+  bool rows_first;           // teams side by side have positions side by side, and else other heads of one
+  cutlass::FastDivmod inner, middle;
+  std::int64_t count;  // of teams
+
+  /// Up to 32 heads a team, whose angles are the same, as long as there are teams for two waves. `lanes`: that a row has work
+  /// for.
+  template <int kTensors>
+  static Shares of(std::int64_t batch, std::int64_t rows, const std::int64_t (&heads)[kTensors], const Heads& layout,
+                   std::int64_t lanes, int sm_count) {
+    Shares s{};
+    s.team = team_bits(std::max<std::int64_t>(lanes, 1), 5);
+    std::int64_t all_heads = 0, all_shares = 0;
+    for (const std::int64_t of_tensor : heads) all_heads += of_tensor;
+    const std::int64_t wanted = std::max<std::int64_t>(std::int64_t{sm_count} * 4096 >> s.team, 1),
+                       of_team = batch * rows * all_heads / wanted;
+    s.heads_of_team = 1;
+    while (s.heads_of_team < 32 && s.heads_of_team * 2 <= of_team) s.heads_of_team *= 2;
+    for (int i = 0; i < kTensors; ++i) {
+      s.shares[i] = static_cast<int>(ceil_div(heads[i], std::int64_t{s.heads_of_team}));
+      all_shares += s.shares[i];
+    }
+    s.rows_first = layout.strides.row < layout.strides.head;
+    const auto divisor = [](std::int64_t n) { return cutlass::FastDivmod(static_cast<int>(std::max<std::int64_t>(n, 1))); };
+    s.inner = divisor(s.rows_first ? rows : all_shares);
+    s.middle = divisor(s.rows_first ? all_shares : rows);
+    s.count = batch * rows * all_shares;
+    return s;
+  }
+
+  struct Place {
+    unsigned batch, row, first_head;
+    int tensor, heads;
+  };
+  template <int kTensors>
+  __device__ __forceinline__ Place at(std::int64_t index, const std::int64_t (&all_heads)[kTensors]) const {
+    int rest, batch, near, far;
+    inner(rest, near, static_cast<int>(index));
+    middle(batch, far, rest);
+    int share = rows_first ? far : near, tensor = 0;
+#pragma unroll
+    for (int i = 0; i < kTensors - 1; ++i) {
+      if (tensor == i && share >= shares[i]) {
+        share -= shares[i];
+        ++tensor;
+      }
+    }
+    const int first = share * heads_of_team;
+    return {static_cast<unsigned>(batch), static_cast<unsigned>(rows_first ? near : far), static_cast<unsigned>(first),
+            tensor, min(heads_of_team, static_cast<int>(all_heads[tensor]) - first)};
+  }
+};
 
 __device__ __forceinline__ std::int64_t offset(const Strides& s, const Rows::Place& p) {
-  return p.batch * s.batch + p.head * s.head + p.row * s.row;
+  return at(s, p.batch, p.head, p.row);
+}
+
+/// Pairs of elements that are turned. interleaved: (2i, 2i + 1). halves: (i, i + n), a lane having both elements; facing: likewise,
+/// but the second half in other lanes of the team, so that its lanes read and write whole rows side by side.
+enum class Turn { none, interleaved, halves, facing };
+
+/// Where a team's rows go: of its first head; one head's step is `step` elements.
+template <typename Output>
+struct Target {
+  Output* to;
+  std::int64_t step, position;
+};
+
+/// The rows of `heads` heads at one position, `step` elements apart, of which the first `pairs` pairs of elements are turned.
+template <typename Element>
+struct HeadRows {
+  const Element* from;
+  std::int64_t step;
+  int heads, pairs, dim;
+};
+
+/// Moves them. `find()` makes the target once the first rows are on their way, so that what it has to read comes meanwhile, and
+/// angles(position, first pair, sines, cosines) what they are turned by; store(to, piece, head) has the last word.
+template <int kWidth, Turn kTurn, typename Element, typename Find, typename Angles, typename Store>
+__device__ __forceinline__ void move_rows(const HeadRows<Element>& rows, int lane, int lanes, const Find& find,
+                                          const Angles& angles, const Store& store) {
+  using S = Arithmetic<Element>;
+  constexpr int kInFlight = 4;  // pieces of a lane
+  int copied = 0;
+  if constexpr (kTurn == Turn::halves || (kTurn == Turn::interleaved && kWidth == 1)) {
+    constexpr int kPairs = kWidth, kAtOnce = kInFlight / 2;
+    copied = 2 * rows.pairs;
+    for (int pair = lane * kPairs; pair < rows.pairs; pair += kPairs * lanes) {
+      const int first = kTurn == Turn::interleaved ? 2 * pair : pair,
+                second = kTurn == Turn::interleaved ? first + 1 : pair + rows.pairs;
+      decltype(find()) target;
+      S sine[kPairs], cosine[kPairs];
+#pragma unroll 1
+      for (int h = 0; h < rows.heads; h += kAtOnce) {
+        Piece<Element, kWidth> a[kAtOnce], b[kAtOnce];
+#pragma unroll
+        for (int i = 0; i < kAtOnce; ++i) {
+          if (h + i >= rows.heads) continue;
+          const Element* const row = rows.from + (h + i) * rows.step;
+          a[i] = load<Element, kWidth>(row + first);
+          b[i] = load<Element, kWidth>(row + second);
+        }
+        if (h == 0) {
+          target = find();
+          angles(target.position, pair, sine, cosine);
+        }
+#pragma unroll
+        for (int i = 0; i < kAtOnce; ++i) {
+          if (h + i >= rows.heads) continue;
+          S x[kWidth], y[kWidth];
+          a[i].get(x);
+          b[i].get(y);
+#pragma unroll
+          for (int j = 0; j < kPairs; ++j) turn(x[j], y[j], sine[j], cosine[j]);
+          a[i].set(x);
+          b[i].set(y);
+          auto* const row = target.to + (h + i) * target.step;
+          store(row + first, a[i], h + i);
+          store(row + second, b[i], h + i);
+        }
+      }
+    }
+  }
+  // A piece of each row a lane.
+  for (int column = copied + lane * kWidth; column - lane * kWidth < rows.dim; column += kWidth * lanes) {
+    constexpr bool kTurns = kTurn == Turn::facing || (kTurn == Turn::interleaved && kWidth > 1);
+    constexpr int kPairs = kTurn == Turn::facing ? kWidth : std::max(kWidth / 2, 1);
+    const bool inside = column < rows.dim, turns = kTurns && column < 2 * rows.pairs,
+               first_half = kTurn == Turn::facing && column < rows.pairs;
+    decltype(find()) target;
+    S sine[kPairs], cosine[kPairs];
+#pragma unroll 1
+    for (int h = 0; h < rows.heads; h += kInFlight) {
+      Piece<Element, kWidth> piece[kInFlight];
+#pragma unroll
+      for (int i = 0; i < kInFlight; ++i)
+        if (h + i < rows.heads && inside) piece[i] = load<Element, kWidth>(rows.from + (h + i) * rows.step + column);
+      if (h == 0) {
+        target = find();
+        if (turns) {
+          const int pair = kTurn == Turn::interleaved ? column / 2 : first_half ? column : column - rows.pairs;
+          angles(target.position, pair, sine, cosine);
+        }
+      }
+#pragma unroll
+      for (int i = 0; i < kInFlight; ++i) {
+        if (h + i >= rows.heads) continue;
+        if constexpr (kTurn == Turn::facing) {
+          if (rows.pairs > 0) {
+            Piece<Element, kWidth> other = piece[i].of_lane(lane + (first_half ? rows.pairs : -rows.pairs) / kWidth, lanes);
+            S x[kWidth], y[kWidth];
+            piece[i].get(x);
+            other.get(y);
+#pragma unroll
+            for (int j = 0; j < kPairs; ++j) x[j] = fma(y[j], first_half ? -sine[j] : sine[j], x[j] * cosine[j]);
+            if (turns) piece[i].set(x);
+          }
+        } else if constexpr (kTurns) {
+          S x[kWidth];
+          piece[i].get(x);
+#pragma unroll
+          for (int j = 0; j < kPairs; ++j) turn(x[2 * j], x[2 * j + 1], sine[j], cosine[j]);
+          if (turns) piece[i].set(x);
+        }
+        if (inside) store(target.to + (h + i) * target.step + column, piece[i], h + i);
+      }
+    }
+  }
+}
+
+/// Calls start(width, turn, elements of a row for a lane) with the way in which rows are turned that these have.
+template <typename Element, typename Start>
+void choose_turn(bool wide, bool interleaved, std::int64_t pairs, const Start& start) {
+  constexpr int kWidth = width<Element, true>;
+  using Wide = std::integral_constant<int, kWidth>;
+  using Narrow = std::integral_constant<int, 1>;
+  if (interleaved) {
+    wide ? start(Wide{}, std::integral_constant<Turn, Turn::interleaved>{}, kWidth)
+         : start(Narrow{}, std::integral_constant<Turn, Turn::interleaved>{}, 2);
+  } else if (!wide) {
+    start(Narrow{}, std::integral_constant<Turn, Turn::halves>{}, 2);
+  } else if (2 * pairs <= 32 * kWidth) {
+    start(Wide{}, std::integral_constant<Turn, Turn::facing>{}, kWidth);
+  } else {
+    start(Wide{}, std::integral_constant<Turn, Turn::halves>{}, 2 * kWidth);
+  }
 }
 
 }  // namespace cutplan::attention_ops::sm80

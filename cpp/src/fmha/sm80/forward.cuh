@@ -23,6 +23,7 @@
 
 #include "core/kernel.hpp"
 #include "core/launch.hpp"
+#include "core/sm80/weighted_sum.cuh"
 #include "fmha/score.hpp"
 #include "fmha/sm80/tile.cuh"
 
@@ -751,39 +752,35 @@ __global__ __launch_bounds__(128, 10) void sm80_fmha_combine(const __grid_consta
   for (std::uint32_t split = lane; split < grid.splits; split += 32)
     largest = fmaxf(largest, grid.partial_rows[split * grid.rows + row].x);
   largest = reduce_lanes(largest, [](float x, float y) { return fmaxf(x, y); });
-  float sum = 0, farthest = fabsf(largest);
+  WeightedSum<kVectors * 4> of_row;
+  float farthest = fabsf(largest);
   if (p.sink != nullptr) {
     const float sink = load_side<Element>(p.sink, p.sink_type, head * p.sink_head) * kLog2e;
     if (sink != -INFINITY) farthest = fmaxf(farthest, fabsf(sink));
     largest = fmaxf(largest, sink);
-    sum = exp2_approx(sink - largest);
+    of_row.weights = exp2_approx(sink - largest);
   }
   const int padded = static_cast<int>((p.dim_v + 3) / 4 * 4);
-  float4 o[kVectors] = {};
+#pragma unroll 4
   for (std::uint32_t split = 0; split < grid.splits; ++split) {
     const std::int64_t index = split * grid.rows + row;
     const float2 of_split = grid.partial_rows[index];
-    const float weight = exp2_approx(of_split.x - largest) * of_split.y;
-    if (weight == 0) continue;  // a split that saw no key
-    sum += weight;
+    float share[kVectors * 4] = {};
 #pragma unroll
     for (int v = 0; v < kVectors; ++v) {
       const int column = (v * 32 + lane) * 4;
-      if (column < padded) {
-        const float4 share = *reinterpret_cast<const float4*>(grid.partial_o + index * padded + column);
-        o[v].x = fmaf(weight, share.x, o[v].x);
-        o[v].y = fmaf(weight, share.y, o[v].y);
-        o[v].z = fmaf(weight, share.z, o[v].z);
-        o[v].w = fmaf(weight, share.w, o[v].w);
-      }
+      if (column < padded)
+        reinterpret_cast<float4(&)[kVectors]>(share)[v] =
+            *reinterpret_cast<const float4*>(grid.partial_o + index * padded + column);
     }
+    of_row.add(exp2_approx(of_split.x - largest) * of_split.y, share);
   }
+  const float sum = of_row.weights, factor = of_row.factor();
   if (!(farthest <= kFarScore && sum == sum)) {  // as in the main kernel
     std::int64_t of = batch, first = 0;
     if (p.cu_seqlens_q == nullptr || find_row(p, i, of, first)) attend_row(p, of, head, i - first);
     return;
   }
-  const float factor = sum == 0 ? 0 : 1 / sum;
   if (lane == 0 && p.lse != nullptr)
     p.lse[batch * p.lse_batch + head * p.lse_head + i] = sum == 0 ? -INFINITY : (largest + log2_approx(sum)) * kLn2;
   const std::int64_t to = batch * p.o_strides.batch + head * p.o_strides.head + i * p.o_strides.row;
@@ -792,7 +789,7 @@ __global__ __launch_bounds__(128, 10) void sm80_fmha_combine(const __grid_consta
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
       const int column = (v * 32 + lane) * 4 + e;
-      const float value = (e == 0 ? o[v].x : e == 1 ? o[v].y : e == 2 ? o[v].z : o[v].w) * factor;
+      const float value = of_row.values[v * 4 + e] * factor;
       if (column >= p.dim_v) continue;
       if (p.o_type == DType::f32) {
         static_cast<float*>(p.o)[to + column] = value;

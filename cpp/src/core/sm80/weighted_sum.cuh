@@ -1,0 +1,23 @@
+// Rows of attention put together from results over disjoint keys: by the kernels that split keys, and of merge_states.
+#pragma once
+
+namespace cutplan::sm80 {
+
+/// sum_p w_p x_p and sum_p w_p, which divided by each other are the row.
+template <int kWidth>
+struct WeightedSum {
+  float weights = 0, values[kWidth] = {};
+
+  /// With a weight of 0, which a part without keys has, x may hold anything.
+  __device__ __forceinline__ void add(float weight, const float (&x)[kWidth]) {
+    weights += weight;
+#pragma unroll
+    for (int e = 0; e < kWidth; ++e)
+      if (weight != 0) values[e] = fmaf(weight, x[e], values[e]);
+  }
+
+  /// A row without weights is 0.
+  __device__ __forceinline__ float factor() const { return weights == 0 ? 0 : 1 / weights; }
+};
+
+}  // namespace cutplan::sm80
