@@ -20,7 +20,7 @@ from tests.environment import HAS_TORCH, has_cuda, note_not_run, why_no_cuda
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = ROOT / "README.md"
-PAGES = ("README.md", "docs/libraries.md")
+PAGES = ("README.md", "docs/libraries.md", "docs/attention_ops.md")
 PACKAGE = pathlib.Path(cutplan.__file__).parent
 
 
