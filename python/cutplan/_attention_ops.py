@@ -173,7 +173,7 @@ def rope(
     `x` [B, H, S, D]; ``layout="bshd"`` swaps heads and rows; packed ones have no B, and `cu_seqlens` (int32
     [B + 1]) says where sequences begin. Pairs of the first `rotary_dim` elements (0: all) of a row at
     position t, (i, i + rotary_dim / 2) or, `interleaved`, (2i, 2i + 1), are turned by t f_i: f_i =
-    base^(-2i / rotary_dim), stretched by `scaling`, exact at any position; or by the angles whose cosines
+    base^(-2i / rotary_dim), stretched by `scaling`, exact to 2^-64 of a turn; or by the angles whose cosines
     and sines are in the tables `cos` and `sin` (float32 [positions, rotary_dim / 2]). A row's position is
     its number in its sequence, plus `offsets` (int32 or int64 [B]); or `positions` ([S] or [B, S], packed
     [T]) have it.

@@ -208,6 +208,37 @@ def test_every_number_is_rounded_to_nearest_even(device: str, name: str) -> None
 
 
 @pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", QUANTISED)
+@pytest.mark.parametrize("operand", ["float16", "bfloat16", "float32"])
+def test_turned_and_quantised(device: str, operand: str, name: str, seed: int) -> None:
+    source, dtype, dim = generator(device, seed), TORCH[operand], 64
+    k = normal((2, 3, 200, dim), dtype, source)
+    cos, sin = (normal((300, dim // 2), torch.float32, source) for _ in range(2))
+    scale = torch.rand(3, generator=source, device=device) / 10 + 0.01
+    caches = [torch.zeros(2, 3, 256, dim, device=device).to(QUANTISED[name]) for _ in "kv"]
+    offsets = torch.tensor([3, 50], device=device)
+    arguments: dict[str, Any] = {"cos": cos, "sin": sin, "k_scale": scale, "v_scale": scale}
+    descriptor = cutplan.KvCacheAppendDescriptor(
+        batch=2, heads=3, seq=200, dim=dim, dtype=operand, cache=name, capacity=256, offsets="int64",
+        table_rows=300, rotary_dim=dim, scales_by_head=True,
+    )  # fmt: skip
+    plan = cutplan.KvCacheAppendPlan.select(descriptor, device)
+    plan.run(k, k, *caches, offsets, **arguments)
+    for b, first in enumerate(offsets.tolist()):
+        a, c = (x.double() for x in k[b].chunk(2, -1))
+        cosine, sine = (x[first : first + 200].double() for x in (cos, sin))
+        exact = torch.cat([a * cosine - c * sine, c * cosine + a * sine], -1) / scale[:, None, None].double()
+        size = torch.cat([a.abs() * cosine.abs() + c.abs() * sine.abs()] * 2, -1)
+        size[..., dim // 2 :] = c.abs() * cosine.abs() + a.abs() * sine.abs()
+        bound = plan.precision_guarantee.error_bound(
+            (size / scale[:, None, None]).cpu().numpy(), exact.cpu().numpy()
+        )
+        limited = exact.clamp(-LARGEST[name] - (name == "int8"), LARGEST[name])
+        error = (caches[0][b, :, first : first + 200].double() - limited).abs().cpu()
+        assert bool((error <= torch.from_numpy(bound)).all()), float((error / torch.from_numpy(bound)).max())
+
+
+@pytest.mark.parametrize("device", DEVICES)
 def test_token_by_token_is_attention_over_all(device: str, seed: int) -> None:
     """Three lines a token: append, turn, attend."""
     source = generator(device, seed)

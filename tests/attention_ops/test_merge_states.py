@@ -87,7 +87,7 @@ def test_weights_at_their_edges(device: str, seed: int) -> None:
     o[:, 0, 0, 0], o[1, 0, 0, 1] = math.nan, math.nan
     lse[0, 0, 0, 2], lse[1, 0, 0, 2] = 3e38, -3e38  # one has all the weight
     lse[:, 0, 0, 3] = torch.tensor([1e6, 1e6, 1e6])
-    lse[2, 0, 0, 4] = math.nan
+    lse[:, 0, 0, 4] = torch.tensor([5.0, math.nan, -math.inf]).roll(seed % 3)
     lse[2, 0, 0, 5] = -1e9
     out, out_lse = cutplan.merge_states(o, lse)
     assert bool((out[0, 0, 0] == 0).all()) and out_lse[0, 0, 0] == -math.inf

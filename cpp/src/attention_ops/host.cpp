@@ -53,7 +53,7 @@ void merge(const MergeProblem& p, const Launch& launch) {
         o[i] = is_second ? static_cast<const T*>(p.o2) + at(p.o2_strides, batch, head, row)
                          : static_cast<const T*>(p.o.data) + part * p.of_part + at(p.o.strides, batch, head, row);
         weights[i] = *lse;
-        if (!(*lse <= largest)) largest = *lse;  // NaN stays
+        if (largest == largest && !(*lse <= largest)) largest = *lse;  // NaN stays
       }
       const bool empty = largest == -std::numeric_limits<float>::infinity();
       float sum = 0;
@@ -205,7 +205,7 @@ void append(const AppendProblem& p, const Launch& launch) {
       if (p.packed) find_sequence(p.cu_seqlens, p.batch, own, sequence);
       const int64_t position = get(p.offsets, sequence) + own;
       const bool fits = find_row(p, sequence, position, outer, inner);
-      if (!fits) rejected.fetch_add(1, std::memory_order_relaxed);
+      if (!fits && p.heads[p.k] > 0) rejected.fetch_add(1, std::memory_order_relaxed);
       for (int tensor = 0; tensor < p.tensors; ++tensor) {
         const bool is_q = tensor == p.q;
         if (!is_q && !fits) continue;

@@ -27,6 +27,7 @@ void KvCacheAppend::check(const KvCacheAppendDescriptor& given) {
         std::pair("pages", g.pages), std::pair("page_size", g.page_size), std::pair("max_pages", g.max_pages),
         std::pair("table_rows", g.table_rows), std::pair("heads_q", g.heads_q)})
     check_extent(extent, value);
+  if (g.dim < 1) throw InvalidProblem(text("dim: at least 1 required, got ", g.dim));
   const bool is_paged = g.max_pages > 0 || g.pages > 0 || g.page_size > 0;
   if (is_paged && g.page_size < 1) throw InvalidProblem(text("page_size: at least 1 required, got ", g.page_size));
   if (is_paged && (g.capacity > 0 || g.cache_batch_idx))
@@ -83,7 +84,7 @@ void KvCacheAppend::write(tuning::Key& key, const KvCacheAppendDescriptor& g) {
 }
 
 /// Bits, where the cache has the rows' type and nothing is turned. Turned: as RopePlan. Quantised: in units of the scale, of magnitude
-/// |x| / scale, or for what is turned (|x_i| + |x_j|) / scale.
+/// |x| / scale, or for what is turned, and rounded to its type before it is divided, (|x_i| + |x_j|) / scale.
 PrecisionGuarantee KvCacheAppend::precision(const Kernel&, int, const KvCacheAppendDescriptor& g) {
   PrecisionGuarantee p;
   p.math = p.accumulator = g.dtype == DType::f64 ? DType::f64 : DType::f32;
@@ -92,6 +93,7 @@ PrecisionGuarantee KvCacheAppend::precision(const Kernel&, int, const KvCacheApp
   const bool turns = g.table_rows > 0, quantises = g.cache != g.dtype;
   p.largest = std::numeric_limits<double>::infinity();
   if (turns || quantises) p.evaluation = error_of_roundings((turns ? 3 : 0) + (quantises ? 1 : 0), unit);
+  if (turns && quantises) p.evaluation += g.dtype == DType::bf16 ? 0x1p-8 : g.dtype == DType::f16 ? 0x1p-11 : unit;
   if (quantises) {
     p.rounding = g.cache == DType::fp8_e4m3 ? 0x1p-4 : g.cache == DType::fp8_e5m2 ? 0x1p-3 : 0;
     p.smallest = g.cache == DType::fp8_e4m3 ? 0x1p-10 : g.cache == DType::fp8_e5m2 ? 0x1p-17 : 0.5;

@@ -43,12 +43,16 @@ __device__ __forceinline__ void for_pieces(const Element* row, std::int64_t step
   }
 }
 
-/// Where x is in pieces, y may still be not.
-template <typename Element, int kWidth>
+/// Where x is in pieces, y may still be not. kStreams: nobody reads it soon.
+template <bool kStreams, typename Element, int kWidth>
 __device__ __forceinline__ void store_row(const AlibiProblem& p, Element* row, int col,
                                           const Piece<Element, kWidth>& piece) {
   if (p.y_wide) {
-    store<Element, kWidth>(row + col, piece);
+    if constexpr (kStreams && sizeof(piece) == 16) {
+      __stcs(reinterpret_cast<uint4*>(row + col), reinterpret_cast<const uint4&>(piece));
+    } else {
+      store<Element, kWidth>(row + col, piece);
+    }
   } else {
 #pragma unroll
     for (int e = 0; e < kWidth; ++e) row[(col + e) * p.y_strides[3]] = reinterpret_cast<const Element(&)[kWidth]>(piece)[e];
@@ -71,7 +75,7 @@ __global__ __launch_bounds__(threads) void sm80_alibi(const __grid_constant__ Al
 #pragma unroll
     for (int e = 0; e < kWidth; ++e) x[e] = fma(slope, distance<S>(p, col + e, diagonal), x[e]);
     piece.set(x);
-    store_row(p, y, col, piece);
+    store_row<false>(p, y, col, piece);
   };
   for_pieces<Element, kWidth>(static_cast<const Element*>(p.x) + offset(p.x_strides, at), kWidth > 1 ? 1 : p.x_strides[3],
                               static_cast<int>(p.cols), threadIdx.x & ((1 << team) - 1), team, bias);
@@ -98,7 +102,7 @@ __global__ __launch_bounds__(threads) void sm80_alibi_backward(const __grid_cons
 #pragma unroll
       for (int e = 0; e < kWidth; ++e) of_piece = fma(x[e], distance<S>(p, col + e, diagonal), of_piece);
       sum += static_cast<double>(of_piece);
-      if (y != nullptr) store_row(p, y, col, piece);
+      if (y != nullptr) store_row<true>(p, y, col, piece);
     };
     for_pieces<Element, kWidth>(static_cast<const Element*>(p.x) + offset(p.x_strides, at), kWidth > 1 ? 1 : p.x_strides[3],
                                 static_cast<int>(p.cols), threadIdx.x & ((1 << team) - 1), team, add);

@@ -39,7 +39,8 @@ __global__ __launch_bounds__(threads) void sm80_merge_states(const __grid_consta
 #pragma unroll
   for (int r = 0; r < kRows; ++r) largest[r] = -INFINITY;
   Output* const out = static_cast<Output*>(p.out.data) + offset(p.out.strides, at);
-  for (int c = lane * kWidth; c < dim; c += kWidth << team) {
+  for (int c = lane * kWidth; c < dim || c == 0; c += kWidth << team) {  // of an empty o there is still an lse
+    const bool inside = c < dim;
     WeightedSum<kWidth> sums[kRows];
     for (int first = 0; first < parts; first += kParts) {
       Piece<Element, kWidth> pieces[kParts][kRows];
@@ -51,7 +52,7 @@ __global__ __launch_bounds__(threads) void sm80_merge_states(const __grid_consta
         const std::int64_t step = is_second(part) ? p.o2_strides.row : p.o.strides.row;
 #pragma unroll
         for (int r = 0; r < kRows; ++r)
-          if (part < parts && has(r)) pieces[i][r] = load<Element, kWidth>(from + r * step);
+          if (part < parts && has(r) && inside) pieces[i][r] = load<Element, kWidth>(from + r * step);
 #pragma unroll
         for (int r = 0; r < kRows; ++r) of_part[i][r] = part < parts && has(r) ? lse_of(part, r) : -INFINITY;
       }
@@ -78,7 +79,7 @@ __global__ __launch_bounds__(threads) void sm80_merge_states(const __grid_consta
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       sum[r] = sums[r].weights;
-      if (!has(r)) continue;
+      if (!has(r) || !inside) continue;
       const float factor = sums[r].factor();
       // Of float32 perhaps twice as long.
       constexpr int kStored = std::min(kWidth, 16 / static_cast<int>(sizeof(Output)));
