@@ -22,11 +22,11 @@ from typing import Any
 import torch
 
 import cutplan
-from benchmarks import _report
+from benchmarks import _attention_ops, _report
+from benchmarks._attention_ops import COMPILED, COPY, EAGER, LAUNCH, OURS
 from benchmarks._timing import WARM_UP_ROUNDS, Stopwatch
 
 ROUNDS, QUICK_ROUNDS = 30, 5
-OURS, COPY, LAUNCH, EAGER, COMPILED = "cutplan", "copy", "launch", "torch", "torch.compile"
 
 
 @dataclass(frozen=True)
@@ -241,30 +241,7 @@ def measure(problem: Problem, stopwatch: Stopwatch, rounds: int, device: str) ->
 
 
 def report(record: _report.Record) -> None:
-    rows = []
-    for entry in record["entries"]:
-        time_of = {c["name"]: _report.median(c) for c in entry["contenders"]}
-        ours = time_of[OURS]
-        rows.append(
-            [
-                entry["group"], entry["shape"], f"{entry['bytes'] / 2**20:.1f}", f"{ours:.1f}",
-                f"{1e-3 * entry['bytes'] / ours:.0f}", f"{time_of[COPY] / ours:.3f}",
-                *(f"{time_of[name] / ours:.2f}" if name in time_of else "-" for name in (EAGER, COMPILED)),
-                f"{ours - time_of[LAUNCH]:.1f}" if LAUNCH in time_of else "-",
-            ]
-        )  # fmt: skip
-    header = [
-        "op",
-        "problem",
-        "MiB",
-        "us",
-        "GB/s",
-        "copy / ours",
-        "torch / ours",
-        "compiled / ours",
-        "beyond a launch us",
-    ]
-    _report.print_table(header, rows)
+    _report.print_table(*_attention_ops.rows(record))
 
 
 def main(arguments: Sequence[str]) -> None:

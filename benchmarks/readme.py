@@ -21,7 +21,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import _attention, _report, plots
+from benchmarks import _attention, _attention_ops, _report, plots
 
 if TYPE_CHECKING:
     from benchmarks import _selection
@@ -30,7 +30,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 MAKE_RESULTS = ", ".join(
     f"`python -m benchmarks.{name} --json benchmarks/results/{name}-<device>.json`"
-    for name in ("gemm", "fmha", "overhead")
+    for name in ("gemm", "fmha", "attention_ops", "overhead")
 )
 
 
@@ -457,6 +457,20 @@ def _overhead(record: _report.Record) -> str:
     )
 
 
+def _around_attention(record: _report.Record) -> str:
+    return "\n\n".join(
+        [
+            f"## Around attention, {_circumstances(record)}",
+            f"`{record['command']}`: medians of {record['rounds']} runs of a plan, interleaved with a copy "
+            "that moves as many bytes, and with torch, eager and compiled; before each, "
+            f"{record['flush_bytes'] >> 20} MiB are written to empty L2. The last columns but one are the "
+            "others' time over cutplan's: above 1 is faster; the last is the time beyond that of torch's "
+            "fill of one element.",
+            _table(*_attention_ops.rows(record)),
+        ]
+    )
+
+
 def _mma_sync(record: _report.Record) -> str:
     rows = []
     for entry in record["entries"]:
@@ -486,6 +500,7 @@ def _mma_sync(record: _report.Record) -> str:
 def results() -> str:
     parts = [_gemm(record) for record in _newest("gemm")]
     parts += [_fmha(record) for record in _newest("fmha")]
+    parts += [_around_attention(record) for record in _newest("attention_ops")]
     parts += [_mma_sync(record) for record in _newest("mma_sync")]
     parts += [_overhead(record) for record in _newest("overhead")]
     return (
