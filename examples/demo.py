@@ -27,6 +27,7 @@ class Library(NamedTuple):
     make: Callable[[np.ndarray], Any]  # from float32 values
     numpy: Callable[[Any], np.ndarray]  # to float64
     wait: Callable[[], None]  # for the GPU
+    integers: Callable[[np.ndarray], Any] | None = None  # as they are; None: its arrays cannot be written
 
 
 def _nothing() -> None:
@@ -43,6 +44,7 @@ def _torch(device: str) -> Library:
         lambda x: torch.from_numpy(x).to(device=device, dtype=torch.bfloat16),
         lambda x: x.double().cpu().numpy(),
         torch.cuda.synchronize if device != "cpu" else _nothing,
+        lambda x: torch.from_numpy(x).to(device),
     )
 
 
@@ -51,7 +53,9 @@ def _libraries() -> Iterator[Library]:
     gpu = cutplan.cuda_device_count() > 0
     if not gpu:
         print(f"host only: {cutplan.cuda_unavailable_reason()}\n")
-    yield Library("numpy", "cpu", "float32", lambda x: x, lambda x: x.astype("float64"), _nothing)
+    yield Library(
+        "numpy", "cpu", "float32", lambda x: x, lambda x: x.astype("float64"), _nothing, lambda x: x
+    )
     missing = []
     for name in ("torch", "jax", "cupy"):
         try:
@@ -88,6 +92,7 @@ def _libraries() -> Iterator[Library]:
             lambda x: cupy.asarray(x, dtype="float16"),
             lambda x: x.get().astype("float64"),
             cupy.cuda.Device().synchronize,
+            cupy.asarray,
         )
 
 
@@ -185,6 +190,39 @@ def _show_attention(library: Library, heads: int, heads_k: int, rows: int, rng: 
     return ratio <= 1 and agree
 
 
+def _show_around(library: Library, rng: np.random.Generator) -> bool:
+    """Keys turned and put into caches, and attention over two parts of them, merged."""
+    shape: dict[str, Any] = {"batch": 2, "heads": 4, "dim": 64, "dtype": library.dtype}
+    q, k, v = (library.make(rng.standard_normal((2, 4, 100, 64), dtype="float32")) for _ in range(3))
+    turned = cutplan.rope(k)
+    a, b = np.split(library.numpy(k), 2, -1)
+    angles = np.arange(100)[:, None] * 10000.0 ** (-np.arange(32) / 32)
+    pairs = (a + 1j * b) * np.exp(1j * angles)
+    exact, size = np.concatenate([pairs.real, pairs.imag], -1), np.tile(np.abs(a) + np.abs(b), 2)
+    rope = cutplan.RopePlan.select(cutplan.RopeDescriptor(seq=100, **shape), library.device)
+    share = np.abs(library.numpy(turned) - exact) / rope.precision_guarantee.error_bound(size, exact)
+
+    halves = [(turned[:, :, s], v[:, :, s]) for s in (slice(0, 60), slice(60, 100))]
+    (o, lse), (o2, lse2) = (cutplan.attention(q, *half, return_lse=True) for half in halves)
+    merged, _ = cutplan.merge_states([o, o2], [lse, lse2])
+    second = 1 / (1 + np.exp(library.numpy(lse) - library.numpy(lse2)))[..., None]  # the second part's weight
+    terms = (1 - second) * library.numpy(o), second * library.numpy(o2)
+    merge = cutplan.MergeStatesPlan.select(cutplan.MergeStatesDescriptor(rows=100, **shape), library.device)
+    bound = merge.precision_guarantee.error_bound(np.abs(terms).sum(0), sum(terms))
+    worst = float(max(share.max(), (np.abs(library.numpy(merged) - sum(terms)) / bound).max()))
+    held = worst <= 1
+    if library.integers is not None:
+        k_cache, v_cache = (library.make(np.zeros((2, 4, 128, 64), "float32")) for _ in range(2))
+        cutplan.kv_cache_append(turned, v, k_cache, v_cache, library.integers(np.array([28, 28], "int32")))
+        held &= np.array_equal(library.numpy(k_cache)[:, :, 28:], library.numpy(turned))
+    print(
+        f"{library.name:5} {library.device:6} {library.dtype:8} around attention\n"
+        f"      ran {rope.sku.name}, {merge.sku.name}{', kv_cache_append' if library.integers else ''}\n"
+        f"      at most {worst:.1%} of the plans' own bounds"
+    )
+    return held
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=None, help="of the random numbers (default: a fresh one)")
@@ -201,6 +239,7 @@ def main() -> int:
         held &= _show(library, size, size, size, False, rng)
         held &= _show(library, 200, 300, 401, True, rng)
         held &= _show_attention(library, 8, 2, 256 if library.device == "cpu" else 2048, rng)
+        held &= _show_around(library, rng)
         print()
     print("every element within its bound" if held else "AN ELEMENT IS OFF ITS BOUND")
     return 0 if held else 1
