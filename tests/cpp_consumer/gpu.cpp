@@ -94,6 +94,25 @@ bool attend(std::int64_t seq_q, std::int64_t seq_k, std::int64_t dim, std::int64
   return report(problem, forward, backward);
 }
 
+template <class T>
+bool around(std::int64_t dim, std::uint64_t seed, cutplan::Device device) {
+  Around<T> problem(dim, seed);
+  const DeviceArray<T> memory(problem.memory);
+  const DeviceArray<float> floats(problem.floats);
+  const DeviceArray<std::int32_t> integers(problem.integers);
+  const auto all = problem.arguments(memory.data(), floats.data(), integers.data(), device);
+  const auto plans = problem.select(all, device);
+  run(plans.append, all.append);
+  run(plans.rope, all.rope);
+  run(plans.alibi, all.alibi);
+  run(plans.alibi_backward, all.alibi_backward);
+  run(plans.merge, all.merge);
+  problem.memory = memory.to_host();
+  problem.floats = floats.to_host();
+  problem.integers = integers.to_host();
+  return report(problem, plans);
+}
+
 }  // namespace
 
 int check_gpu(std::uint64_t seed) {
@@ -118,6 +137,10 @@ int check_gpu(std::uint64_t seed) {
            {std::tuple(1, 300, 128, 128), std::tuple(150, 270, 64, 48), std::tuple(130, 70, 17, 96)}) {
         failures += !attend<BFloat16>(seq_q, seq_k, dim, dim_v, seed, device, sm80);
         failures += !attend<float>(seq_q, seq_k, dim, dim_v, seed, device, sm80);
+      }
+      for (const std::int64_t dim : {34, 128}) {
+        failures += !around<BFloat16>(dim, seed, device);
+        failures += !around<float>(dim, seed, device);
       }
     }
   }

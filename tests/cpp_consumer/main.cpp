@@ -1,6 +1,6 @@
-// Multiplies and attends on the host backend and holds the results to the plans' own error bounds; then provokes errors,
-// each of which must come as its own type, name the operand and leave the plan usable. The GPU part is in gpu.cpp. Exits
-// with the number of failures.
+// Multiplies, attends and does what is around it on the host backend, and holds the results to the plans' own error bounds;
+// then provokes errors, each of which must come as its own type, name the operand and leave the plan usable. The GPU part is in
+// gpu.cpp. Exits with the number of failures.
 #include <cstddef>
 #include <memory>
 #include <stdexcept>
@@ -63,6 +63,19 @@ bool attend(std::int64_t seq_q, std::int64_t seq_k, std::int64_t dim, std::int64
   run(forward, arguments);
   run(backward, arguments);
   return report(problem, forward, backward);
+}
+
+template <class T>
+bool around(std::int64_t dim, std::uint64_t seed) {
+  Around<T> problem(dim, seed);
+  const auto all = problem.arguments(problem.memory.data(), problem.floats.data(), problem.integers.data(), host);
+  const auto plans = problem.select(all, host);
+  run(plans.append, all.append);
+  run(plans.rope, all.rope);
+  run(plans.alibi, all.alibi);
+  run(plans.alibi_backward, all.alibi_backward);
+  run(plans.merge, all.merge);
+  return report(problem, plans);
 }
 
 /// Runs `provoke`, which must throw E with `word` in its text.
@@ -177,6 +190,19 @@ int check_errors(std::uint64_t seed) {
   run(forward, arguments);
   run(backward, arguments);
   failures += !report(attention, forward, backward);
+
+  Around<float> caches(16, seed);
+  const auto all = caches.arguments(caches.memory.data(), caches.floats.data(), caches.integers.data(), host);
+  failures += !throws<cutplan::Overlap>("lengths over offsets", "operand lengths_out", [&] {
+    cutplan::KvCacheAppendArguments bad = all.append;
+    bad.lengths_out = bad.offsets;
+    run(caches.select(all, host).append, bad);
+  });
+  failures += !throws<cutplan::InvalidProblem>("no room, and nothing that counts it", "operand offsets", [&] {
+    cutplan::KvCacheAppendArguments bad = all.append;
+    bad.rejected = {};
+    run(cutplan::KvCacheAppendPlan::select(describe(bad, {}), host), bad);
+  });
   return failures;
 }
 
@@ -203,6 +229,10 @@ int main() {
        {std::tuple(1, 130, 64, 64), std::tuple(67, 150, 40, 24), std::tuple(90, 33, 17, 64), std::tuple(5, 0, 8, 8)}) {
     failures += !attend<float>(seq_q, seq_k, dim, dim_v, seed);
     failures += !attend<BFloat16>(seq_q, seq_k, dim, dim_v, seed);
+  }
+  for (const std::int64_t dim : {16, 40}) {
+    failures += !around<float>(dim, seed);
+    failures += !around<BFloat16>(dim, seed);
   }
   failures += check_errors(seed);
 

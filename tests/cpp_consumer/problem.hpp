@@ -1,5 +1,5 @@
-// Random matrix products, plain, grouped and gated, and a random attention, with their exact answers, and the judgement of
-// results by the plans' own error bounds.
+// Random matrix products, plain, grouped and gated, a random attention, and what is around it, with their exact answers, and
+// the judgement of results by the plans' own error bounds.
 #pragma once
 
 #include <cutplan/cutplan.hpp>
@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstring>
 #include <initializer_list>
+#include <iterator>
 #include <random>
 #include <string>
 #include <utility>
@@ -431,6 +432,181 @@ struct Attention {
   }
 };
 
+/// The ops around attention, of one K and one V: both are appended to caches, where the last sequence has no room for some
+/// rows; K is turned by its positions there; scores get ALiBi, and their gradients; K and V, as results over disjoint keys, are merged.
+template <class T>
+struct Around {
+  static constexpr std::int64_t batch = 2, heads = 3, rows = 5, capacity = 9, off = capacity - rows;
+
+  enum Tensor { k, v, turned, merged, k_cache, v_cache, scores, biased, dscores, tensors };
+  enum Vector { slopes, dslopes, lse, lse2, merged_lse, vectors };
+  enum Integers { offsets = 0, lengths = batch, rejected = 2 * batch, integer_count };
+
+  struct Arguments {
+    cutplan::KvCacheAppendArguments append;
+    cutplan::RopeArguments rope;
+    cutplan::AlibiArguments alibi;
+    cutplan::AlibiBackwardArguments alibi_backward;
+    cutplan::MergeStatesArguments merge;
+  };
+
+  struct Plans {
+    cutplan::KvCacheAppendPlan append;
+    cutplan::RopePlan rope;
+    cutplan::AlibiPlan alibi;
+    cutplan::AlibiBackwardPlan alibi_backward;
+    cutplan::MergeStatesPlan merge;
+  };
+
+  std::int64_t dim;  // not below rows: each tensor has the room of a cache
+  std::vector<T> memory;
+  std::vector<float> floats;
+  std::vector<std::int32_t> integers = {3, off + 2, -1, -1, 0};  // of the last sequence two rows do not fit
+
+  Around(std::int64_t dim_, std::uint64_t seed)
+      : dim(dim_),
+        memory(index(tensors * size()), narrow<T>(std::nan(""))),
+        floats(index(vectors * batch * heads * rows), std::nanf("")) {
+    std::mt19937_64 random(seed);
+    std::normal_distribution<double> normal;
+    for (const Tensor t : {k, v, scores})
+      std::generate_n(memory.begin() + t * size(), size(), [&] { return narrow<T>(normal(random)); });
+    for (const Vector x : {slopes, lse, lse2})
+      std::generate_n(&number(x, 0), batch * heads * rows, [&] { return static_cast<float>(normal(random)); });
+    number(lse, 0) = number(lse, 1) = number(lse2, 1) = -HUGE_VALF;  // a part without keys, and a row without any
+  }
+
+  Arguments arguments(T* memory_, float* floats_, std::int32_t* integers_, cutplan::Device device) const {
+    const auto of = [&](Tensor t, std::int64_t extent, std::int64_t columns) {
+      return cutplan::TensorView::row_major(memory_ + t * size(), dtype<T>(), {batch, heads, extent, columns}, device);
+    };
+    const auto vector = [&](Vector x, std::initializer_list<std::int64_t> shape) {
+      return cutplan::TensorView::row_major(floats_ + x * batch * heads * rows, cutplan::DType::f32, shape, device);
+    };
+    const auto integer = [&](Integers x, std::int64_t extent) {
+      return cutplan::TensorView::row_major(integers_ + x, cutplan::DType::i32, {extent}, device);
+    };
+    Arguments all;
+    all.append.k = all.rope.x = all.merge.o = of(k, rows, dim);
+    all.append.v = all.merge.o2 = of(v, rows, dim);
+    all.append.k_cache = of(k_cache, capacity, dim);
+    all.append.v_cache = of(v_cache, capacity, dim);
+    all.append.offsets = all.rope.offsets = integer(offsets, batch);
+    all.append.lengths_out = integer(lengths, batch);
+    all.append.rejected = integer(rejected, 1);
+    all.rope.out = of(turned, rows, dim);
+    all.alibi.scores = all.alibi_backward.grad = of(scores, rows, capacity);
+    all.alibi.slopes = vector(slopes, {heads});
+    all.alibi.out = of(biased, rows, capacity);
+    all.alibi_backward.dscores = of(dscores, rows, capacity);
+    all.alibi_backward.dslopes = vector(dslopes, {heads});
+    all.merge.lse = vector(lse, {batch, heads, rows});
+    all.merge.lse2 = vector(lse2, {batch, heads, rows});
+    all.merge.out = of(merged, rows, dim);
+    all.merge.out_lse = vector(merged_lse, {batch, heads, rows});
+    return all;
+  }
+
+  static Plans select(const Arguments& all, cutplan::Device device) {
+    cutplan::AlibiDescriptor alibi;
+    alibi.align = cutplan::Align::bottom_right;
+    return {cutplan::KvCacheAppendPlan::select(describe(all.append, {}), device),
+            cutplan::RopePlan::select(describe(all.rope, cutplan::RopeDescriptor()), device),
+            cutplan::AlibiPlan::select(describe(all.alibi, alibi), device),
+            cutplan::AlibiBackwardPlan::select(describe(all.alibi_backward, alibi), device),
+            cutplan::MergeStatesPlan::select(describe(all.merge, {}), device)};
+  }
+
+  /// Rows that have no room add up in `rejected`; all else of the caches stays NaN.
+  double judge(const cutplan::KvCacheAppendPlan& plan) const {
+    const auto bound = plan.precision_guarantee();
+    double worst = integers[rejected] == 2 ? 0 : HUGE_VAL;
+    for (std::int64_t i = 0; i < size(); ++i) {
+      const std::int64_t head = i / (capacity * dim), row = i / dim % capacity - integers[index(head / heads)];
+      for (const auto& [cache, of] : {std::pair(k_cache, k), std::pair(v_cache, v)}) {
+        const double computed = get(cache, i);
+        if (row < 0 || row >= rows) {
+          if (!std::isnan(computed)) return HUGE_VAL;
+          continue;
+        }
+        const double x = get(of, (head * rows + row) * dim + i % dim);
+        worst = std::max(worst, part_of_bound(computed, x, bound.error_bound(std::abs(x), x)));
+      }
+    }
+    for (std::size_t b = 0; b < batch; ++b)
+      if (integers[lengths + b] != integers[offsets + b] + rows) return HUGE_VAL;
+    return worst;
+  }
+
+  double judge(const cutplan::RopePlan& plan) const {
+    const auto bound = plan.precision_guarantee();
+    double worst = 0;
+    for (std::int64_t row = 0; row < batch * heads * rows; ++row) {
+      const auto position = static_cast<double>(integers[index(row / (heads * rows))] + row % rows);
+      for (std::int64_t i = 0; i < dim / 2; ++i) {
+        const double angle = position * std::pow(1e4, -2 * static_cast<double>(i) / static_cast<double>(dim));
+        const std::int64_t first = row * dim + i, second = first + dim / 2;
+        const double a = get(k, first), b = get(k, second), magnitude = std::abs(a) + std::abs(b);
+        const double x = a * std::cos(angle) - b * std::sin(angle), y = b * std::cos(angle) + a * std::sin(angle);
+        worst = std::max({worst, part_of_bound(get(turned, first), x, bound.error_bound(magnitude, x)),
+                          part_of_bound(get(turned, second), y, bound.error_bound(magnitude, y))});
+      }
+    }
+    return worst;
+  }
+
+  double judge(const cutplan::AlibiPlan& plan) const {
+    const auto bound = plan.precision_guarantee();
+    double worst = 0;
+    for (std::int64_t i = 0; i < batch * heads * rows * capacity; ++i) {
+      const double x = get(scores, i), bias = value(floats[index(slopes + i / (rows * capacity) % heads)]) * distance(i);
+      worst = std::max(worst,
+                       part_of_bound(get(biased, i), x + bias, bound.error_bound(std::abs(x) + std::abs(bias), x + bias)));
+    }
+    return worst;
+  }
+
+  double judge(const cutplan::AlibiBackwardPlan& plan) const {
+    double sums[heads] = {}, magnitudes[heads] = {}, worst = 0;
+    for (std::int64_t i = 0; i < batch * heads * rows * capacity; ++i) {
+      const double x = get(scores, i);
+      if (get(dscores, i) != x) return HUGE_VAL;
+      sums[i / (rows * capacity) % heads] += x * distance(i);
+      magnitudes[i / (rows * capacity) % heads] += std::abs(x * distance(i));
+    }
+    for (std::int64_t h = 0; h < heads; ++h)
+      worst = std::max(
+          worst, part_of_bound(number(dslopes, h), sums[h], plan.precision_guarantee().error_bound(magnitudes[h], sums[h])));
+    return worst;
+  }
+
+  double judge(const cutplan::MergeStatesPlan& plan) const {
+    const auto bound = plan.precision_guarantee();
+    double worst = 0;
+    for (std::int64_t row = 0; row < batch * heads * rows; ++row) {
+      const double l = number(lse, row), l2 = number(lse2, row), largest = std::max(l, l2);
+      const bool empty = largest == -HUGE_VAL;
+      const double total = empty ? largest : largest + std::log(std::exp(l - largest) + std::exp(l2 - largest));
+      const double w = empty ? 0 : std::exp(l - total), w2 = empty ? 0 : std::exp(l2 - total);
+      worst = std::max(worst, part_of_bound(number(merged_lse, row), total, 0x1p-21 * std::max(1.0, std::abs(total))));
+      for (std::int64_t i = row * dim; i < (row + 1) * dim; ++i) {
+        const double x = w * get(k, i), y = w2 * get(v, i);
+        worst = std::max(worst, part_of_bound(get(merged, i), x + y, bound.error_bound(std::abs(x) + std::abs(y), x + y)));
+      }
+    }
+    return worst;
+  }
+
+ private:
+  static std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
+  std::int64_t size() const { return batch * heads * capacity * dim; }
+  double get(Tensor t, std::int64_t i) const { return value(memory[index(t * size() + i)]); }
+  float& number(Vector x, std::int64_t i) { return floats[index(x * batch * heads * rows + i)]; }
+  double number(Vector x, std::int64_t i) const { return value(floats[index(x * batch * heads * rows + i)]); }
+  /// Of score i, aligned to the bottom right.
+  static double distance(std::int64_t i) { return static_cast<double>(i % capacity - (i / capacity % rows + off)); }
+};
+
 /// Prints one line about a result, and says whether the plan kept its promise.
 inline bool report(const cutplan::KernelSku& sku, std::initializer_list<std::int64_t> extents, cutplan::DType type,
                    double worst) {
@@ -465,6 +641,16 @@ bool report(const Attention<T>& problem, const cutplan::FmhaPlan& forward, const
   const auto extents = {problem.seq_q, problem.seq_k, problem.dim, problem.dim_v};
   const bool kept = report(forward.sku(), extents, dtype<T>(), worst);
   return report(backward.sku(), extents, dtype<T>(), worst_gradient) && kept;
+}
+
+/// About every op, whose results are in the problem's memory.
+template <class T>
+bool report(const Around<T>& problem, const typename Around<T>::Plans& plans) {
+  const auto one = [&](const auto& plan) {
+    return report(plan.sku(), {problem.batch, problem.heads, problem.rows, problem.dim}, dtype<T>(), problem.judge(plan));
+  };
+  const bool kept[] = {one(plans.append), one(plans.rope), one(plans.alibi), one(plans.alibi_backward), one(plans.merge)};
+  return std::all_of(std::begin(kept), std::end(kept), [](bool x) { return x; });
 }
 
 /// Number of results outside their bound on the GPUs of this machine.
