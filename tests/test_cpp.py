@@ -1,4 +1,4 @@
-"""The C++ page's example, and the host's program in examples/cpp, against the installed package."""
+"""The pages' examples in C++, and the host's program in examples/cpp, against the installed package."""
 
 from __future__ import annotations
 
@@ -8,28 +8,46 @@ import re
 import shutil
 import subprocess
 
+import pytest
+
 import cutplan
 from tests.environment import note_not_run
 
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = pathlib.Path(cutplan.__file__).parent
 
-# What the page's example takes for granted.
+# What each page's example takes for granted, and what it leaves in `result`.
 _AROUND = """
 #include <cstdio>
 #include <memory>
 #include <vector>
 {includes}
 int main() {{
+  void *stream = nullptr, *scratch = nullptr;
+  {before}
+  {body}
+  for (auto value : result) std::printf("%g ", static_cast<double>(value));
+  static_cast<void>(scratch);
+}}
+"""
+_LAYER = """
   constexpr std::int64_t rows = 5, in = 7, out = 3;
   std::vector<float> memory(rows * in + out * in + out, 1.0f), result(rows * out);
   const float *x = memory.data(), *w = x + rows * in, *b = w + out * in;
   float* y = result.data();
-  void *stream = nullptr, *scratch = nullptr;
-  {body}
-  for (float value : result) std::printf("%g ", value);
-}}
 """
+_APPEND = """
+  constexpr std::int64_t batch = 2, heads = 1, capacity = 3, dim = 1;
+  const std::int32_t lengths[batch] = {0, 2};
+  const float k[batch] = {1, 2}, v[batch] = {3, 4};
+  std::vector<float> result(2 * batch * capacity);
+  float *k_cache = result.data(), *v_cache = k_cache + batch * capacity;
+  std::int32_t grown[batch];
+"""
+EXAMPLES = {
+    "cpp.md": (_LAYER, "8 " * 15),  # 7 products of ones, and a bias of one
+    "attention_ops.md": (_APPEND, "1 0 0 0 0 2 3 0 0 0 0 4 "),
+}
 
 
 def library() -> pathlib.Path:
@@ -58,15 +76,17 @@ def test_the_library_is_named_by_its_abi() -> None:
     assert library().name == f"libcutplan.so.{major if major != '0' else f'0.{minor}'}"
 
 
-def test_example_of_the_page(tmp_path: pathlib.Path) -> None:
-    (block,) = re.findall(r"```cpp\n(.*?)```", (ROOT / "docs" / "cpp.md").read_text(), re.DOTALL)
+@pytest.mark.parametrize("page", EXAMPLES)
+def test_example_of_the_page(page: str, tmp_path: pathlib.Path) -> None:
+    before, expected = EXAMPLES[page]
+    (block,) = re.findall(r"```cpp\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
     lines = block.splitlines()
-    includes = [line for line in lines if line.startswith("#include")]
-    body = [line for line in lines if not line.startswith("#include")]
+    includes = "\n".join(line for line in lines if line.startswith("#include"))
+    body = "\n".join(line for line in lines if not line.startswith("#include"))
     source = tmp_path / "page.cpp"
-    source.write_text(_AROUND.format(includes="\n".join(includes), body="\n".join(body)))
+    source.write_text(_AROUND.format(includes=includes, before=before, body=body))
     printed = built_and_run(source, tmp_path)
-    assert printed is None or printed.split() == ["8"] * 15  # 7 products of ones, and a bias of one
+    assert printed is None or printed == expected
 
 
 def test_the_hosts_example(tmp_path: pathlib.Path) -> None:
