@@ -59,6 +59,49 @@ def test_offsets_on_another_device() -> None:
         cutplan.kv_cache_append(k, k, *caches, offsets)
 
 
+def test_packed_rows_of_no_sequence(seed: int) -> None:
+    """Padding before the first sequence and behind the last, as graphs have it: not written, and counted."""
+    source = generator("cuda", seed)
+    k, v = (normal((20, 3, 16), torch.float16, source) for _ in "kv")
+    bounds = torch.tensor([2, 5, 5, 11], dtype=torch.int32, device="cuda")
+    offsets = torch.tensor([1, 0, 4], dtype=torch.int32, device="cuda")
+    caches = [torch.full((3, 12, 3, 16), 7.0, dtype=torch.float16, device="cuda") for _ in "kv"]
+    counted, lengths = (torch.zeros(n, dtype=torch.int32, device="cuda") for n in (1, 3))
+    cutplan.kv_cache_append(
+        k, v, *caches, offsets, cu_seqlens=bounds, lengths_out=lengths, rejected=counted, layout="bshd"
+    )
+    for cache, rows in zip(caches, (k, v), strict=True):
+        expected = torch.full_like(cache, 7.0)
+        expected[0, 1:4], expected[2, 4:10] = rows[2:5], rows[5:11]
+        assert torch.equal(cache, expected)
+    assert int(counted) == 20 - 9 and lengths.tolist() == [4, 0, 10]
+    turned = cutplan.rope(k, cu_seqlens=bounds, offsets=offsets, layout="bshd")
+    assert torch.equal(turned[:2], k[:2]) and torch.equal(turned[11:], k[11:])  # at position 0
+    assert torch.equal(turned[2:5], cutplan.rope(k[None, 2:5], offsets=offsets[:1], layout="bshd")[0])
+    # Rows without any sequence.
+    none = {"cu_seqlens": bounds[:1], "layout": "bshd"}
+    assert torch.equal(cutplan.rope(k, offsets=offsets[:0], **none), k)
+    counted.zero_()
+    empty = [cache[:0] for cache in caches]
+    cutplan.kv_cache_append(k, v, *empty, offsets[:0], rejected=counted, **none)  # type: ignore[arg-type]
+    assert int(counted) == 20
+
+
+def test_extents_beyond_those_of_kernels() -> None:
+    for descriptor, plan in (
+        (cutplan.AlibiDescriptor(heads=1, seq_q=1, seq_k=2**30, dtype="float16"), cutplan.AlibiPlan),
+        (cutplan.AlibiDescriptor(heads=1, seq_q=2**30, seq_k=1, dtype="float16"), cutplan.AlibiPlan),
+        (cutplan.RopeDescriptor(heads=1, seq=1, dim=2**30, rotary_dim=2, dtype="float16"), cutplan.RopePlan),
+        (
+            cutplan.KvCacheAppendDescriptor(heads=1, seq=1, dim=8, dim_v=2**30, dtype="float16", capacity=1),
+            cutplan.KvCacheAppendPlan,
+        ),
+        (cutplan.MergeStatesDescriptor(heads=1, rows=1, dim=2**30, dtype="float16"), cutplan.MergeStatesPlan),
+    ):
+        with pytest.raises(cutplan.Unsupported, match="of 2.30 elements or more"):
+            plan.select(descriptor, "cuda")  # type: ignore[attr-defined]
+
+
 def test_streams_and_threads(seed: int) -> None:
     source = generator("cuda", seed)
     x = normal((4, 8, 512, 64), torch.float16, source)

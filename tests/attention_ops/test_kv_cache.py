@@ -261,6 +261,17 @@ def test_token_by_token_is_attention_over_all(device: str, seed: int) -> None:
     assert lengths.tolist() == [length] * batch
 
 
+@pytest.mark.parametrize("device", DEVICES)
+def test_far_offsets_are_counted(device: str) -> None:
+    k = torch.ones(4, 1, 3, 8, device=device)
+    caches = [torch.zeros(4, 1, 5, 8, device=device) for _ in "kv"]
+    offsets = torch.tensor([2**63 - 1, -(2**63), 2**62, 2], device=device)
+    counted = torch.zeros(1, dtype=torch.int32, device=device)
+    cutplan.kv_cache_append(k, k, *caches, offsets, rejected=counted)
+    assert int(counted) == 9
+    assert all(int(cache.sum()) == 24 for cache in caches)
+
+
 def test_refusals() -> None:
     k = torch.ones(2, 3, 1, 8)
     cache, offsets = torch.zeros(2, 3, 5, 8), torch.tensor([0, 4])

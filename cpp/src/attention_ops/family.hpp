@@ -2,6 +2,8 @@
 // nothing to choose but the architecture.
 #pragma once
 
+#include <algorithm>
+
 #include "attention_ops/kernel.hpp"
 #include "attention_ops/operands.hpp"
 #include "attention_ops/units.hpp"
@@ -21,8 +23,11 @@ struct Common : OneWay<F, D> {
   static bool fits(const Kernel& k, const D& g, const Setting&) { return k.operand == F::type(g); }
   static void check_types(const D& g, const Setting&);
   static std::string obstacle(const Kernel& k, const D& g, const Setting&, int) {
-    // Rows are numbered, and columns counted, in 32 bits.
-    return k.arch != Arch::host && F::rows(g) >= 0x1p31 ? "2^31 rows of heads or more" : "";
+    // Rows are numbered in 32 bits, and columns, their distances and a step beyond the last of them counted.
+    if (k.arch == Arch::host) return "";
+    return F::rows(g) >= 0x1p31      ? "2^31 rows of heads or more"
+           : F::longest(g) >= 0x1p30 ? "rows, or for ALiBi columns, of 2^30 elements or more"
+                                     : "";
   }
   static double predict(const Kernel&, const D& g, const Setting& s, int) {
     return s.costs.launch + F::bytes(g) / s.costs.memory_bandwidth;
@@ -46,6 +51,7 @@ struct MergeStates : Common<MergeStates, MergeStatesDescriptor> {
   static DType type(const MergeStatesDescriptor& g) { return g.dtype; }
   static bool is_empty(const MergeStatesDescriptor& g);
   static double rows(const MergeStatesDescriptor& g);
+  static double longest(const MergeStatesDescriptor& g) { return static_cast<double>(g.dim); }
   static double bytes(const MergeStatesDescriptor&);
   static void write(tuning::Key&, const MergeStatesDescriptor&);
   static PrecisionGuarantee precision(const Kernel&, int, const MergeStatesDescriptor&);
@@ -67,6 +73,7 @@ struct Alibi : Common<Alibi, AlibiDescriptor> {
   static DType type(const AlibiDescriptor& g) { return g.dtype; }
   static bool is_empty(const AlibiDescriptor& g);
   static double rows(const AlibiDescriptor& g);
+  static double longest(const AlibiDescriptor& g) { return static_cast<double>(std::max(g.seq_q, g.seq_k)); }
   static double bytes(const AlibiDescriptor&);
   static void write(tuning::Key&, const AlibiDescriptor&);
   static PrecisionGuarantee precision(const Kernel&, int, const AlibiDescriptor&);
@@ -87,6 +94,7 @@ struct AlibiBackward : Common<AlibiBackward, AlibiBackwardDescriptor> {
   static DType type(const AlibiBackwardDescriptor& g) { return g.forward.dtype; }
   static bool is_empty(const AlibiBackwardDescriptor& g) { return Alibi::is_empty(g.forward); }
   static double rows(const AlibiBackwardDescriptor& g) { return Alibi::rows(g.forward); }
+  static double longest(const AlibiBackwardDescriptor& g) { return Alibi::longest(g.forward); }
   static double bytes(const AlibiBackwardDescriptor&);
   static std::size_t workspace(const Kernel&, const AlibiBackwardDescriptor&, int, int);
   static void write(tuning::Key&, const AlibiBackwardDescriptor&);
@@ -110,6 +118,7 @@ struct RopeCommon : Common<F, D> {
   static DType type(const D& g);
   static bool is_empty(const D& g);
   static double rows(const D& g);
+  static double longest(const D& g);
   static double bytes(const D&);
   static void write(tuning::Key&, const D&);
   static PrecisionGuarantee precision(const Kernel&, int, const D&);
@@ -141,6 +150,7 @@ struct KvCacheAppend : Common<KvCacheAppend, KvCacheAppendDescriptor> {
   static DType type(const KvCacheAppendDescriptor& g) { return g.dtype; }
   static bool is_empty(const KvCacheAppendDescriptor& g);
   static double rows(const KvCacheAppendDescriptor& g);
+  static double longest(const KvCacheAppendDescriptor& g) { return static_cast<double>(std::max(g.dim, g.dim_v)); }
   static double bytes(const KvCacheAppendDescriptor&);
   static void write(tuning::Key&, const KvCacheAppendDescriptor&);
   static PrecisionGuarantee precision(const Kernel&, int, const KvCacheAppendDescriptor&);

@@ -201,10 +201,8 @@ void append(const AppendProblem& p, const Launch& launch) {
   for_rows(p.packed ? 1 : p.batch, 1, p.rows, launch.sm_count, [&](int64_t batch, int64_t, int64_t first, int64_t end) {
     std::vector<T> turned(static_cast<std::size_t>(std::max(p.dim[p.k], p.dim[p.v])));
     for (int64_t row = first; row < end; ++row) {
-      int64_t sequence = batch, own = row, outer = 0, inner = 0;
-      if (p.packed) find_sequence(p.cu_seqlens, p.batch, own, sequence);
-      const int64_t position = get(p.offsets, sequence) + own;
-      const bool fits = find_row(p, sequence, position, outer, inner);
+      int64_t sequence, position, outer = 0, inner = 0;
+      const bool fits = find_position(p, batch, row, sequence, position) && find_row(p, sequence, position, outer, inner);
       if (!fits && p.heads[p.k] > 0) rejected.fetch_add(1, std::memory_order_relaxed);
       for (int tensor = 0; tensor < p.tensors; ++tensor) {
         const bool is_q = tensor == p.q;

@@ -199,7 +199,7 @@ AppendProblem KvCacheAppend::problem(const KvCacheAppendDescriptor& g, const Sel
 
 void KvCacheAppend::run(const Selection<Kernel>& s, const AppendProblem& p, const KvCacheAppendArguments&,
                         const CallSite& site) {
-  if (p.batch == 0) return;
+  if (p.batch == 0 && !p.packed) return;  // packed rows of no sequence are counted
   for (int i = 0; i < site.repeats; ++i) s.kernel->append(p, {site.stream, site.workspace, s.sm_count});
 }
 

@@ -27,24 +27,41 @@ CUTPLAN_HOST_DEVICE void set(const Integers& x, std::int64_t i, std::int64_t val
   }
 }
 
-/// Of a row among packed ones: its sequence, and its number there. Bounds outside of the rows count as these.
-CUTPLAN_HOST_DEVICE void find_sequence(const std::int32_t* bounds, std::int64_t batch, std::int64_t& row,
+/// Sums of what device memory holds wrap: what is out of range is found to be so afterwards.
+CUTPLAN_HOST_DEVICE std::int64_t sum(std::int64_t a, std::int64_t b) {
+  return static_cast<std::int64_t>(static_cast<std::uint64_t>(a) + static_cast<std::uint64_t>(b));
+}
+
+/// Of a row among packed ones: its sequence, and its number there. False: it is of no sequence.
+CUTPLAN_HOST_DEVICE bool find_sequence(const std::int32_t* bounds, std::int64_t batch, std::int64_t& row,
                                        std::int64_t& sequence) {
+  if (batch == 0) return false;
   std::int64_t low = 0, high = batch;
   while (low + 1 < high) {
     const std::int64_t middle = (low + high) / 2;
     (bounds[middle] <= row ? low : high) = middle;
   }
-  const std::int64_t first = bounds[low] < 0 ? 0 : bounds[low];
+  if (row < bounds[low] || row >= bounds[low + 1]) return false;
   sequence = low;
-  row -= first < row ? first : row;
+  row -= bounds[low];
+  return true;
 }
 
-/// The position of a row of a batch entry; of packed ones: of all rows.
+/// The position of a row of a batch entry; of packed ones: of all rows, 0 where a row is of no sequence.
 CUTPLAN_HOST_DEVICE std::int64_t position(const RopeProblem& p, std::int64_t batch, std::int64_t row) {
   if (p.positions.data != nullptr) return element(p.positions, batch * p.positions_of_batch + row * p.positions.stride);
-  if (p.cu_seqlens != nullptr) find_sequence(p.cu_seqlens, p.batch, row, batch);
-  return row + (p.offsets.data == nullptr ? 0 : get(p.offsets, batch));
+  if (p.cu_seqlens != nullptr && !find_sequence(p.cu_seqlens, p.batch, row, batch)) return 0;
+  return p.offsets.data == nullptr ? row : sum(get(p.offsets, batch), row);
+}
+
+/// The sequence and the position of a new row; false, and position 0: it is of no sequence.
+CUTPLAN_HOST_DEVICE bool find_position(const AppendProblem& p, std::int64_t batch, std::int64_t row, std::int64_t& sequence,
+                                       std::int64_t& position) {
+  sequence = batch;
+  position = 0;
+  if (p.packed && !find_sequence(p.cu_seqlens, p.batch, row, sequence)) return false;
+  position = sum(get(p.offsets, sequence), row);
+  return true;
 }
 
 /// Of pair `i` at a position; NaN where the tables have no row for it.
@@ -60,10 +77,10 @@ CUTPLAN_HOST_DEVICE bool find_row(const AppendProblem& p, std::int64_t sequence,
                                   std::int64_t& inner) {
   if (row < 0) return false;
   if (p.max_pages > 0) {
-    if (row >= p.max_pages * p.page_size) return false;
     const std::int64_t page = row < std::int64_t{1} << 31 && p.page_size < std::int64_t{1} << 31
                                   ? static_cast<std::uint32_t>(row) / static_cast<std::uint32_t>(p.page_size)
                                   : row / p.page_size;
+    if (page >= p.max_pages) return false;
     outer = p.block_table[sequence * p.table_sequence + page * p.table_page];
     inner = row - page * p.page_size;
     return outer >= 0 && outer < p.pages;
@@ -75,7 +92,7 @@ CUTPLAN_HOST_DEVICE bool find_row(const AppendProblem& p, std::int64_t sequence,
 
 /// Of a sequence's cache, with the new rows.
 CUTPLAN_HOST_DEVICE std::int64_t length(const AppendProblem& p, std::int64_t sequence) {
-  return get(p.offsets, sequence) + (p.packed ? p.cu_seqlens[sequence + 1] - p.cu_seqlens[sequence] : p.rows);
+  return sum(get(p.offsets, sequence), p.packed ? p.cu_seqlens[sequence + 1] - p.cu_seqlens[sequence] : p.rows);
 }
 
 }  // namespace cutplan::attention_ops

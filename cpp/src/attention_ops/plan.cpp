@@ -78,9 +78,7 @@ void MergeStates::run(const Selection<Kernel>& s, const MergeProblem& p, const M
 
 bool Alibi::is_empty(const AlibiDescriptor& g) { return g.batch == 0 || g.heads == 0 || g.seq_q == 0 || g.seq_k == 0; }
 
-double Alibi::rows(const AlibiDescriptor& g) {
-  return g.seq_k >= int64_t{1} << 31 ? 0x1p31 : product(g.batch, g.heads, g.seq_q);
-}
+double Alibi::rows(const AlibiDescriptor& g) { return product(g.batch, g.heads, g.seq_q); }
 
 double Alibi::bytes(const AlibiDescriptor& g) { return 2 * product(g.batch, g.heads, g.seq_q, g.seq_k) * bits(g.dtype) / 8; }
 

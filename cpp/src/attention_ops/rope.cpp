@@ -180,6 +180,11 @@ double RopeCommon<F, D, A>::rows(const D& given) {
 }
 
 template <typename F, typename D, typename A>
+double RopeCommon<F, D, A>::longest(const D& g) {
+  return static_cast<double>(forward_of(g).dim);
+}
+
+template <typename F, typename D, typename A>
 double RopeCommon<F, D, A>::bytes(const D& given) {
   const RopeDescriptor& g = forward_of(given);
   return 2 * rows(given) * static_cast<double>(g.dim) * bits(g.dtype) / 8;

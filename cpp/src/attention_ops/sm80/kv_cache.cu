@@ -82,21 +82,16 @@ __global__ __launch_bounds__(threads,
     const HeadRows<Element> rows{static_cast<const Element*>(x.data) + at(x.strides, mine.batch, mine.first_head, mine.row),
                                  x.strides.head, mine.heads, static_cast<int>(p.pairs[mine.tensor]),
                                  static_cast<int>(p.dim[mine.tensor])};
-    const auto position_of = [&](std::int64_t& sequence) {
-      std::int64_t row = mine.row;
-      sequence = mine.batch;
-      if (p.packed) find_sequence(p.cu_seqlens, p.batch, row, sequence);
-      return get(p.offsets, sequence) + row;
-    };
     const auto angles = [&](std::int64_t at, int pair, auto& sine, auto& cosine) {
       sincos_of_table(p.tables, at, pair, sine, cosine);
     };
     if (mine.tensor == p.q) {
       if constexpr (kTurn != Turn::none) {
         const auto find = [&]() -> Target<Element> {
-          std::int64_t sequence;
+          std::int64_t sequence, position;
+          find_position(p, mine.batch, mine.row, sequence, position);
           return {static_cast<Element*>(y.data) + at(y.strides, mine.batch, mine.first_head, mine.row), y.strides.head,
-                  position_of(sequence)};
+                  position};
         };
         move_rows<kWidth, kTurn>(rows, lane, lanes, find, angles,
                                  [](Element* to, const auto& piece, int) { store<Element, kWidth>(to, piece); });
@@ -106,9 +101,8 @@ __global__ __launch_bounds__(threads,
       const std::int64_t scale_step = p.scale_stride[mine.tensor];
       bool fits = false;
       const auto find = [&]() -> Target<CacheElement> {
-        std::int64_t sequence, outer = 0, inner = 0;
-        const std::int64_t position = position_of(sequence);
-        fits = find_row(p, sequence, position, outer, inner);
+        std::int64_t sequence, position, outer = 0, inner = 0;
+        fits = find_position(p, mine.batch, mine.row, sequence, position) && find_row(p, sequence, position, outer, inner);
         return {static_cast<CacheElement*>(y.data) + at(y.strides, outer, mine.first_head, inner), y.strides.head, position};
       };
       move_rows<kWidth, kTurn>(rows, lane, lanes, find, angles, [&](CacheElement* to, const auto& piece, int head) {

@@ -1,13 +1,13 @@
 // Rotary embedding, both ways.
 //
-// Data movement. Every element is read once and written once, 16 bytes a lane: of pairs (i, i + n) a lane takes a piece of either
-// half, of pairs (2i, 2i + 1) one piece. A team of lanes has one position of several heads of x or k, computes its lanes' angles
-// once, and has four heads in flight; few rows are shared out among more teams, so that there are enough of them.
+// Data movement. Every element is read once and written once, 16 bytes a lane. A team of lanes has one position of several heads
+// of x or k, computes its lanes' angles once, and has four heads in flight. A lane has one piece of a row: of pairs (2i, 2i + 1)
+// that is all, of pairs (i, i + n) another lane has the partners and hands them over. Few rows are shared out among more teams, so
+// that there are enough of them.
 //
 // An angle by base is a fraction of a turn in 64 bits, position times frequency, whose overflow takes away whole turns: its high 32
 // bits go to float32 (all of them to float64), so that no position is too far out.
 #include "attention_ops/sm80/rows.cuh"
-#include "core/sm80/warp.cuh"
 
 namespace cutplan::attention_ops {
 namespace {
