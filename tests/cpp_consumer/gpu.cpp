@@ -102,11 +102,7 @@ bool around(std::int64_t dim, std::uint64_t seed, cutplan::Device device) {
   const DeviceArray<std::int32_t> integers(problem.integers);
   const auto all = problem.arguments(memory.data(), floats.data(), integers.data(), device);
   const auto plans = problem.select(all, device);
-  run(plans.append, all.append);
-  run(plans.rope, all.rope);
-  run(plans.alibi, all.alibi);
-  run(plans.alibi_backward, all.alibi_backward);
-  run(plans.merge, all.merge);
+  plans.run(all, [](const auto& plan, const auto& arguments) { run(plan, arguments); });
   problem.memory = memory.to_host();
   problem.floats = floats.to_host();
   problem.integers = integers.to_host();

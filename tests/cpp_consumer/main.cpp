@@ -70,11 +70,7 @@ bool around(std::int64_t dim, std::uint64_t seed) {
   Around<T> problem(dim, seed);
   const auto all = problem.arguments(problem.memory.data(), problem.floats.data(), problem.integers.data(), host);
   const auto plans = problem.select(all, host);
-  run(plans.append, all.append);
-  run(plans.rope, all.rope);
-  run(plans.alibi, all.alibi);
-  run(plans.alibi_backward, all.alibi_backward);
-  run(plans.merge, all.merge);
+  plans.run(all, [](const auto& plan, const auto& arguments) { run(plan, arguments); });
   return report(problem, plans);
 }
 

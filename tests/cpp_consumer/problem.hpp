@@ -456,6 +456,16 @@ struct Around {
     cutplan::AlibiPlan alibi;
     cutplan::AlibiBackwardPlan alibi_backward;
     cutplan::MergeStatesPlan merge;
+
+    /// Calls run(plan, its arguments) for each.
+    template <class Run>
+    void run(const Arguments& of, const Run& run) const {
+      run(append, of.append);
+      run(rope, of.rope);
+      run(alibi, of.alibi);
+      run(alibi_backward, of.alibi_backward);
+      run(merge, of.merge);
+    }
   };
 
   std::int64_t dim;  // not below rows: each tensor has the room of a cache
