@@ -128,7 +128,7 @@ def limits() -> str:
         )
         lines.append(f"{what} takes {operands} of one type: {_words(of_host, 'or')}, {where}.")
     others = [str(dtype) for dtype in cutplan.DType if str(dtype) not in served]
-    lines.append(f"No kernel computes with {_words(others, 'or')}.")
+    lines.append(f"Neither of them takes {_words(others, 'or')}.")
     layouts = list(dict.fromkeys(str(layout) for row in gemm for layout in row.layouts))
     for row in gemm:
         if len(row.layouts) < len(layouts):
