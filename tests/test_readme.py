@@ -139,7 +139,7 @@ def _limits() -> str:
 def test_the_limits_of_types_are_those_of_the_code(dtype: str) -> None:
     served = re.findall(r"(?:A and B|Q, K and V) of one type: ([\w, ]+), on the host and on GPUs", _limits())
     assert len(served) == 2
-    refused = re.findall(r"No kernel computes with ([\w, ]+)\.", _limits())[0]
+    refused = re.findall(r"Neither of them takes ([\w, ]+)\.", _limits())[0]
 
     def listed(words: str) -> list[str]:
         return re.split(r", | or ", words)

@@ -312,7 +312,7 @@ def test_limits_are_read_off_the_tables(monkeypatch: pytest.MonkeyPatch) -> None
     text = readme.limits()
     assert "A and B of one type: float16, bfloat16, float32 or float64, on the host; float16 on GPUs." in text
     assert "- sm90 kernels of float16 serve the layouts rcr;" in text
-    assert "int8" in next(line for line in text.splitlines() if line.startswith("- No kernel computes with"))
+    assert "int8" in next(line for line in text.splitlines() if line.startswith("- Neither of them takes"))
     assert "Q, K and V of one type: float16, bfloat16, float32 or float64, on the host and on GPUs." in text
     assert (
         text.count("has no kernels of its own for") == text.count("has no kernels of its own for sm90") == 1
