@@ -117,7 +117,7 @@ def is_column_major(info: _core.TensorInfo, otherwise: bool = False) -> bool:
     if len(info.shape) < 2 or min(info.shape) == 0:
         return otherwise
     (rows, columns), (down, right) = info.shape[-2:], info.strides[-2:]
-    if min(rows, columns) == 1 or 0 in (down, right) or (down == 1) == (right == 1):
+    if min(rows, columns) == 1 or 0 in (down, right) or bool(down == 1) == bool(right == 1):
         return otherwise
     return down == 1
 

@@ -187,6 +187,8 @@ def matmul_backward(
     bias: BiasLike | None = False,
     activation: ActivationLike = "none",
     aux: Tensor | None = None,
+    da: bool = True,
+    db: bool = True,
     math: MathLike | None = "tf32x3",
     grad_dtype: DTypeLike | None = None,
     deterministic: bool | None = False,
@@ -198,8 +200,9 @@ def matmul_backward(
     ``da = grad @ b.T`` and ``db = a.T @ grad`` are read through transposed views: nothing is copied. Batch
     dimensions that `a` or `b` broadcasts along are summed over: in one product where the strides allow, as
     they do for contiguous tensors and a b without batch dimensions; else product by product, in float32
-    (float64 for float64), and rounded once. ``bias=True`` (or "n") asks for dbias [n], the sum of grad's
-    rows, and "m" for [m, 1], that of its columns: products with ones, summed as all products are.
+    (float64 for float64), and rounded once. ``da=False`` or ``db=False`` leaves that one out. ``bias=True``
+    (or "n") asks for dbias [n], the sum of grad's rows, and "m" for [m, 1], that of its columns: products
+    with ones, summed as all products are.
 
     An `activation` needs `aux`, what matmul(..., aux=) wrote: grad is multiplied by the activation's
     derivative there in one pass, into a new tensor of a's type, from which the gradients are made.
@@ -283,13 +286,15 @@ def matmul_backward(
         names = {"a": x.operand, "b": y.operand, "d": z.operand}
         _contract(context, matrices, {"m": i, "n": j, "j": j, "k": r}, batch, names)
 
-    da, da_info = gradient(a_info)
-    db, db_info = gradient(b_info)
-    b_transposed = _batches.factor("b", b, b_info, "kj", batch).transposed()
-    a_transposed = _batches.factor("a", a, a_info, "mk", batch).transposed()
-    contract(g, b_transposed, _batches.factor("da", da, da_info, "mk", batch), m, k, n)
-    contract(a_transposed, g, _batches.factor("db", db, db_info, "kj", batch), k, n, m, of_rows)
-    dbias = None
+    of_a = of_b = dbias = None
+    if da:
+        of_a, da_info = gradient(a_info)
+        b_transposed = _batches.factor("b", b, b_info, "kj", batch).transposed()
+        contract(g, b_transposed, _batches.factor("da", of_a, da_info, "mk", batch), m, k, n)
+    if db:
+        of_b, db_info = gradient(b_info)
+        a_transposed = _batches.factor("a", a, a_info, "mk", batch).transposed()
+        contract(a_transposed, g, _batches.factor("db", of_b, db_info, "kj", batch), k, n, m, of_rows)
     shared = (0,) * len(batch)
     if wanted.bias == "n":
         rows = m  # as many ones as there are rows in all, so that the batch can make m longer
@@ -307,7 +312,9 @@ def matmul_backward(
         column = _batches.Matrix("ones", ones, "kj", shared, (1, 0))
         contract(g, column, _batches.Matrix("dbias", dbias, "mn", shared, (1, 0)), m, 1, n)
     _plans.of_thread.plans = context.plans
-    return MatmulGradients(*(x if x is None else _frameworks.finish(a_info, a, x) for x in (da, db, dbias)))
+    return MatmulGradients(
+        *(x if x is None else _frameworks.finish(a_info, a, x) for x in (of_a, of_b, dbias))
+    )
 
 
 def _result_shape(

@@ -1,0 +1,448 @@
+"""Attention with gradients."""
+
+from __future__ import annotations
+
+import math as _math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+
+from ._operators import (
+    autocast_dtype,
+    cast,
+    define,
+    first_derivative,
+    is_traced,
+    plain,
+    readable,
+    records,
+    schema,
+)
+
+_CASTS = ("q", "k", "v", "bias")
+
+
+class _Operands(NamedTuple):
+    q: torch.Tensor
+    k: torch.Tensor
+    v: torch.Tensor
+    bias: torch.Tensor | None = None
+    mask: torch.Tensor | None = None
+    alibi_slopes: torch.Tensor | None = None
+    sink: torch.Tensor | None = None
+    seqused_k: torch.Tensor | None = None
+    cu_seqlens_q: torch.Tensor | None = None
+    cu_seqlens_k: torch.Tensor | None = None
+    rng_state: torch.Tensor | None = None
+
+
+class _Options(NamedTuple):
+    causal: str | None = None
+    scale: float | None = None
+    left: int = -1
+    right: int = -1
+    softcap: float = 0.0
+    align: str | None = None
+    dropout_p: float = 0.0
+    layout: str = "bhsd"
+    out_dtype: torch.dtype | None = None
+    deterministic: bool = False  # of the gradients
+
+    def named(self) -> dict[str, Any]:
+        return {
+            "causal": self.causal, "scale": self.scale, "window": (self.left, self.right),
+            "softcap": self.softcap, "align": self.align, "dropout_p": self.dropout_p, "layout": self.layout,
+        }  # fmt: skip
+
+
+_WITH_GRADIENT = ("q", "k", "v", "bias", "alibi_slopes", "sink")
+
+
+def _run(x: _Operands, o: _Options, wants_lse: bool = True) -> Any:
+    named = o.named()
+
+    def call(*operands: Any) -> Any:
+        q, k, v, *rest = operands
+        return plain.attention(
+            q, k, v, **dict(zip(_Operands._fields[3:], rest, strict=True)), **named,
+            out_dtype=o.out_dtype, return_lse=wants_lse,
+        )  # fmt: skip
+
+    return readable(call, *x, turned=False)
+
+
+def _run_backward(
+    grad: torch.Tensor,
+    o: torch.Tensor,
+    lse: torch.Tensor,
+    wanted: Sequence[bool],
+    x: _Operands,
+    options: _Options,
+) -> list[torch.Tensor]:
+    """dq, dk, dv, and those of bias, slopes and sink that are wanted."""
+    named = options.named()
+
+    def call(grad: Any, o: Any, *operands: Any) -> Any:
+        q, k, v, *rest = operands
+        made = plain.attention_backward(
+            grad, q, k, v, o, lse, **dict(zip(_Operands._fields[3:], rest, strict=True)), **named,
+            dbias=wanted[0], dalibi_slopes=wanted[1], dsink=wanted[2], deterministic=options.deterministic,
+        )  # fmt: skip
+        return [t for t in made if t is not None]
+
+    return readable(call, grad.to(x.q.dtype), o, *x, turned=False)
+
+
+def _fake(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    x, o = _split(arguments)
+    shape = [*x.q.shape[:-1], x.v.shape[-1]]
+    rows = shape[:-1]
+    if o.layout == "bshd":
+        rows[-2:] = rows[-1], rows[-2]
+    return x.q.new_empty(shape, dtype=o.out_dtype or x.q.dtype), x.q.new_empty(rows, dtype=torch.float32)
+
+
+def _split(arguments: Sequence[Any]) -> tuple[_Operands, _Options]:
+    count = len(_Operands._fields)
+    return _Operands(*arguments[:count]), _Options(*arguments[count:])
+
+
+def _real_backward(
+    grad: torch.Tensor,
+    o: torch.Tensor,
+    lse: torch.Tensor,
+    dbias: bool,
+    dalibi_slopes: bool,
+    dsink: bool,
+    *rest: Any,
+) -> list[torch.Tensor]:
+    return _run_backward(grad, o, lse, (dbias, dalibi_slopes, dsink), *_split(rest))
+
+
+def _fake_backward(
+    grad: torch.Tensor,
+    o: torch.Tensor,
+    lse: torch.Tensor,
+    dbias: bool,
+    dalibi_slopes: bool,
+    dsink: bool,
+    *rest: Any,
+) -> list[torch.Tensor]:
+    x, _ = _split(rest)
+    further = ((x.bias, dbias), (x.alibi_slopes, dalibi_slopes), (x.sink, dsink))
+    there: list[Any] = [x.q, x.k, x.v, *(t for t, wanted in further if wanted)]
+    return [t.new_empty(t.shape) for t in there]
+
+
+# ---- FLOPs: two products forward, five backward ----
+
+
+def _product_flops(q: Any, k: Any, v: Any, layout: str) -> int:
+    """Of one product with D and one with Dv, all keys for all queries; packed rows as one sequence."""
+    *batch, heads, rows, dim = q if layout == "bhsd" else [*q[:-3], q[-2], q[-3], q[-1]]
+    keys = k[-2] if layout == "bhsd" else k[-3]
+    return 2 * _math.prod(batch) * heads * rows * keys * (dim + v[-1])
+
+
+_LAYOUT = len(_Operands._fields) + _Options._fields.index("layout")
+
+
+def _flops(*arguments: Any, **_: Any) -> int:
+    q, k, v = arguments[:3]
+    return _product_flops(q, k, v, _layout(arguments, _LAYOUT))
+
+
+def _flops_backward(*arguments: Any, **_: Any) -> int:
+    q, k, v = arguments[6:9]
+    layout = _layout(arguments, 6 + _LAYOUT)
+    return 2 * _product_flops(q, k, v, layout) + _product_flops(q, k, q, layout) // 2
+
+
+def _layout(arguments: Sequence[Any], place: int) -> str:
+    return arguments[place] if len(arguments) > place else "bhsd"
+
+
+# ---- vmap: the batch is part of B ----
+
+
+def _fold(x: torch.Tensor, dim: int | None, batch: int) -> torch.Tensor:
+    """[B, ...] as [batch B, ...]."""
+    x = x.expand(batch, *x.shape) if dim is None else x.movedim(dim, 0)
+    return x.reshape(-1, *x.shape[2:])
+
+
+def _can_fold(x: _Operands, dims: _Operands) -> bool:
+    return x.cu_seqlens_q is None and dims.sink is None and dims.rng_state is None
+
+
+def _fold_operands(x: _Operands, dims: _Operands, batch: int) -> _Operands:
+    entries = x.q.shape[0] if dims.q is None else x.q.movedim(dims.q, 0).shape[1]
+    made: dict[str, Any] = {}
+    for name, t, dim in zip(_Operands._fields, x, dims, strict=True):
+        if t is None or name in ("sink", "rng_state"):
+            made[name] = t
+            continue
+        rank = t.dim() - (dim is not None)
+        if name in ("bias", "mask", "alibi_slopes"):
+            whole = 2 if name == "alibi_slopes" else 4
+            if dim is None and (rank < whole or t.shape[0] == 1):
+                made[name] = t  # for all
+                continue
+            t = t.movedim(dim, 0) if dim is not None else t.expand(batch, *t.shape)
+            t = t.reshape(batch, *[1] * (whole - rank), *t.shape[1:])
+            t, dim = t.expand(batch, entries, *t.shape[2:]), 0
+        made[name] = _fold(t, dim, batch)
+    return _Operands(**made)
+
+
+def _vmap(operator: Any) -> Any:
+    from ._operators import one_by_one
+
+    each = one_by_one(operator)
+
+    def rule(info: Any, in_dims: Sequence[Any], *arguments: Any) -> Any:
+        x, o = _split(arguments)
+        dims = _Operands(*in_dims[: len(x)])
+        if not _can_fold(x, dims) or o.dropout_p > 0:
+            return each(info, in_dims, *arguments)
+        made = operator(*_fold_operands(x, dims, info.batch_size), *o)
+        return tuple(t.unflatten(0, (info.batch_size, -1)) for t in made), (0, 0)
+
+    return rule
+
+
+def _vmap_backward(operator: Any) -> Any:
+    from ._operators import one_by_one
+
+    each = one_by_one(operator)
+
+    def rule(info: Any, in_dims: Sequence[Any], *arguments: Any) -> Any:
+        count = len(_Operands._fields)
+        x, o = _split(arguments[6:])
+        dims = _Operands(*in_dims[6 : 6 + count])
+        wanted = arguments[3:6]
+        if (
+            not _can_fold(x, dims) or o.dropout_p > 0 or any(wanted)
+        ):  # whose gradients are sums over the batch
+            return each(info, in_dims, *arguments)
+        outer = [_fold(t, dim, info.batch_size) for t, dim in zip(arguments[:3], in_dims[:3], strict=True)]
+        made = operator(*outer, *wanted, *_fold_operands(x, dims, info.batch_size), *o)
+        return [t.unflatten(0, (info.batch_size, -1)) for t in made], [0] * len(made)
+
+    return rule
+
+
+# ---- The operators ----
+
+attention_backward_operator = define(
+    "attention_backward",
+    "Tensor grad, Tensor o, Tensor lse, bool dbias, bool dalibi_slopes, bool dsink, "
+    + schema(_Operands, _Options),
+    "Tensor[]",
+    _real_backward,
+    _fake_backward,
+    vmap=_vmap_backward,
+    flops=_flops_backward,
+)
+
+
+def _setup(ctx: Any, inputs: Sequence[Any], output: Any) -> None:
+    x, ctx.options = _split(inputs)
+    o, lse = output
+    ctx.mark_non_differentiable(lse)
+    ctx.save_for_backward(*x, o, lse)
+
+
+def _gradients(ctx: Any, grad: torch.Tensor) -> list[Any]:
+    """One for each operand."""
+    *operands, o, lse = ctx.saved_tensors
+    x = _Operands(*operands)
+    first = len(ctx.needs_input_grad) - len(x) - len(_Options._fields) if ctx.is_operator else 1
+    need = dict(zip(_Operands._fields, ctx.needs_input_grad[first:], strict=False))
+    made: dict[str, Any] = dict.fromkeys(_Operands._fields)
+    wanted = tuple(bool(need[name]) for name in ("bias", "alibi_slopes", "sink"))
+    if is_traced(grad, x.q):
+        results = attention_backward_operator(grad, o, lse, *wanted, *x, *ctx.options)
+    else:
+        results = _run_backward(grad, o, lse, wanted, x, ctx.options)
+    results = iter(results)
+    for name in _WITH_GRADIENT:
+        if name in ("q", "k", "v") or need[name]:
+            made[name] = next(results)
+    return list(made.values())
+
+
+@first_derivative("cutplan::attention_backward")
+def _operator_backward(ctx: Any, grad: torch.Tensor, _: Any) -> tuple[Any, ...]:
+    ctx.is_operator = True
+    return (*_gradients(ctx, grad), *[None] * len(_Options._fields))
+
+
+attention_operator = define(
+    "attention",
+    schema(_Operands, _Options),
+    "(Tensor, Tensor)",
+    lambda *arguments: _run(*_split(arguments)),
+    _fake,
+    setup_context=_setup,
+    backward=_operator_backward,
+    vmap=_vmap,
+    casts=_CASTS,
+    flops=_flops,
+)
+
+
+class _Attention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, options: _Options, *operands: Any) -> Any:
+        x = _Operands(*operands)
+        o, lse = _run(x, options)
+        ctx.options, ctx.is_operator = options, False
+        ctx.mark_non_differentiable(lse)
+        ctx.save_for_backward(*x, o, lse)
+        return o, lse
+
+    @staticmethod
+    @first_derivative("cutplan::attention_backward")
+    def backward(ctx: Any, *grads: torch.Tensor) -> Any:
+        return (None, *_gradients(ctx, grads[0]))
+
+
+def _attention(x: _Operands, o: _Options, wants_lse: bool) -> Any:
+    """o, or (o, lse)."""
+    if is_traced(x.q, x.k, x.v):
+        made = attention_operator(*x, *o)
+        return made if wants_lse else made[0]
+    dtype = autocast_dtype(x.q)
+    if dtype is not None:
+        x = _Operands(
+            *(cast(t, dtype) if n in _CASTS else t for n, t in zip(_Operands._fields, x, strict=True))
+        )
+    if records(x.q, x.k, x.v, x.bias, x.alibi_slopes, x.sink):
+        made = _Attention.apply(o, *x)
+        return made if wants_lse else made[0]
+    return _run(x, o, wants_lse)
+
+
+def attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    *,
+    causal: str | None = None,
+    scale: float | None = None,
+    window: tuple[int, int] = (-1, -1),
+    softcap: float = 0.0,
+    align: str | None = None,
+    alibi_slopes: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
+    mask: torch.Tensor | None = None,
+    sink: torch.Tensor | None = None,
+    seqused_k: torch.Tensor | None = None,
+    cu_seqlens_q: torch.Tensor | None = None,
+    cu_seqlens_k: torch.Tensor | None = None,
+    dropout_p: float = 0.0,
+    rng_state: torch.Tensor | None = None,
+    return_lse: bool = False,
+    out_dtype: torch.dtype | None = None,
+    deterministic: bool = False,
+    layout: str = "bhsd",
+) -> Any:
+    """cutplan.attention() with gradients for q, k, v, `bias`, `alibi_slopes` and `sink`; lse has none.
+
+    All is as there, but for what torch's own functions do otherwise: autocast casts q, k, v and the bias,
+    operands whose strides no kernel reads are copied, and without `rng_state` dropout takes a seed from
+    torch's generator of q's device. `deterministic` is that of the gradients. They cannot be differentiated
+    again.
+    """
+    if dropout_p > 0 and rng_state is None:
+        rng_state = torch.randint(0, 2**62, (2,), dtype=torch.int64, device=q.device)
+    x = _Operands(q, k, v, bias, mask, alibi_slopes, sink, seqused_k, cu_seqlens_q, cu_seqlens_k, rng_state)
+    o = _Options(causal, scale, *window, softcap, align, dropout_p, layout, out_dtype, deterministic)
+    return _attention(x, o, return_lse)
+
+
+def scaled_dot_product_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attn_mask: torch.Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> torch.Tensor:
+    """torch.nn.functional.scaled_dot_product_attention(), argument for argument.
+
+    `query` [..., Hq, L, E], `key` [..., H, S, E], `value` [..., H, S, Ev]; `attn_mask` broadcasts to [...,
+    Hq, L, S], bool (True takes part) or floating (is added); `is_causal` aligns at the top left. A row that
+    sees no key gives 0.
+    """
+    if is_causal and attn_mask is not None:
+        raise RuntimeError("scaled_dot_product_attention: no attn_mask required with is_causal=True, got one")
+    outer = query.shape[:-2] if query.dim() != 4 or key.dim() != 4 or value.dim() != 4 else None
+    heads = query.shape[-3] if query.dim() > 2 else 1
+    if (
+        not enable_gqa
+        and query.dim() > 2
+        and key.dim() > 2
+        and key.shape[-3] not in (1, heads)
+        and heads != 1
+    ):
+        raise RuntimeError(
+            f"scaled_dot_product_attention: {heads} heads of key required, query's, got {key.shape[-3]}; "
+            "pass enable_gqa=True where query's are a multiple"
+        )
+    if (
+        outer is not None
+        or key.shape[0] != query.shape[0]
+        or value.shape[:2] != key.shape[:2]
+        or (key.shape[1] != heads and not enable_gqa)
+    ):
+        query, key, value, attn_mask, outer = _four_dimensions(query, key, value, attn_mask, enable_gqa)
+    bias = mask = None
+    if attn_mask is not None:
+        if attn_mask.dtype == torch.bool:
+            mask = attn_mask
+        else:
+            bias = attn_mask
+    if dropout_p > 0:
+        rng_state = torch.randint(0, 2**62, (2,), dtype=torch.int64, device=query.device)
+    else:
+        rng_state = None
+    x = _Operands(query, key, value, bias, mask, None, None, None, None, None, rng_state)
+    o = _Options("top_left" if is_causal else None, scale, -1, -1, 0.0, None, dropout_p)
+    result = _attention(x, o, False)
+    return result if outer is None else result.reshape(*outer, *result.shape[-2:])
+
+
+def _four_dimensions(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, gqa: bool
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None, Any]:
+    """Batches that broadcast, and all that are more or fewer than one, as one; also the result's without its
+    rows."""
+    if gqa:
+        batch = torch.broadcast_shapes(q.shape[:-3], k.shape[:-3], v.shape[:-3])
+        outer = (*batch, q.shape[-3])
+        q, k, v = (x.expand(*batch, *x.shape[-3:]) for x in (q, k, v))
+    else:
+        outer = torch.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
+        q, k, v = (x.expand(*outer, *x.shape[-2:]) for x in (q, k, v))
+    if mask is not None and len(outer) != 2:
+        rank = len(outer) + 2
+        mask = mask.reshape(*[1] * (rank - mask.dim()), *mask.shape)
+        if len(outer) < 2:
+            mask = mask.reshape(*[1] * (4 - rank), *mask.shape)
+        else:
+            of_batch = mask.shape[: len(outer) - 1]
+            if any(size != 1 for size in of_batch):
+                mask = mask.expand(*outer[:-1], *mask.shape[-3:])
+                mask = mask.reshape(-1, *mask.shape[-3:])
+            else:
+                mask = mask.reshape(1, *mask.shape[-3:])
+    if len(outer) < 2:
+        q, k, v = (x.reshape(*[1] * (4 - x.dim()), *x.shape) for x in (q, k, v))
+    elif len(outer) > 2:
+        q, k, v = (x.reshape(-1, *x.shape[-3:]) for x in (q, k, v))
+    return q, k, v, mask, outer

@@ -1,0 +1,609 @@
+"""Matrix products with gradients."""
+
+from __future__ import annotations
+
+import math as _math
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import torch
+
+from .. import _frameworks
+from ._operators import (
+    autocast_dtype,
+    cast,
+    define,
+    first_derivative,
+    is_traced,
+    one_by_one,
+    plain,
+    readable,
+    records,
+    schema,
+)
+
+_CASTS = ("a", "b", "bias", "c", "b2", "bias2", "residual")
+
+
+class _Operands(NamedTuple):
+    a: torch.Tensor
+    b: torch.Tensor
+    bias: torch.Tensor | None = None
+    c: torch.Tensor | None = None
+    b2: torch.Tensor | None = None
+    bias2: torch.Tensor | None = None
+    residual: torch.Tensor | None = None
+    row_scale: torch.Tensor | None = None
+    column_scale: torch.Tensor | None = None
+
+
+class _Options(NamedTuple):
+    activation: str = "none"
+    alpha: float = 1.0
+    beta: float | None = None
+    gate: str | None = None
+    math: str = "tf32x3"
+    deterministic: bool = False
+    out_dtype: torch.dtype | None = None
+
+
+def _run(x: _Operands, o: _Options, aux: torch.Tensor | None = None) -> torch.Tensor:
+    def call(*operands: Any) -> Any:
+        a, b, bias, c, b2, bias2, residual, row_scale, column_scale, into = operands
+        return plain.matmul(
+            a, b, bias=bias, activation=o.activation, c=c, alpha=o.alpha, beta=o.beta, b2=b2, bias2=bias2,
+            gate=o.gate, residual=residual, aux=into, row_scale=row_scale, column_scale=column_scale,
+            math=o.math, deterministic=o.deterministic, out_dtype=o.out_dtype,
+        )  # fmt: skip
+
+    return readable(call, *x, aux)
+
+
+def _result_shape(x: _Operands, o: _Options) -> list[Any]:
+    columns = x.b.shape[-1] // 2 if o.gate == "interleaved" else x.b.shape[-1]
+    return [*torch.broadcast_shapes(x.a.shape[:-2], x.b.shape[:-2]), x.a.shape[-2], columns]
+
+
+def _empty_result(x: _Operands, o: _Options, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """As matmul() makes it: column-major where residual or c is."""
+    column_major = False
+    for tensor in (x.residual, x.c):
+        if tensor is not None:
+            info: Any = SimpleNamespace(shape=tuple(tensor.shape), strides=tensor.stride())
+            column_major = _frameworks.is_column_major(info, column_major)
+    shape = _result_shape(x, o)
+    dtype = dtype or o.out_dtype or x.a.dtype
+    if not column_major:
+        return x.a.new_empty(shape, dtype=dtype)
+    return x.a.new_empty([*shape[:-2], shape[-1], shape[-2]], dtype=dtype).mT
+
+
+# ---- What the backward pass reads: the value before the activation, of a gate both ----
+
+
+def _run_saving(x: _Operands, o: _Options) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+    """The result, x and, gated apart, x2; of columns in turn x holds both."""
+    if _is_gated(x, o):
+        first, second = _before_gate(x, o)
+        h, other = (first, second) if second is not None else _columns_in_turn(first)
+        y = _activate(h, o.activation) * other
+        if x.residual is not None:
+            y = y + x.residual
+        return y.to(o.out_dtype or x.a.dtype), first, second
+    if o.activation == "none":
+        return _run(x, o), None, None
+    aux = _empty_result(x, o, x.a.dtype)
+    return _run(x, o, aux), aux, None
+
+
+def _is_gated(x: _Operands, o: _Options) -> bool:
+    return x.b2 is not None or o.gate == "interleaved"
+
+
+def _before_gate(x: _Operands, o: _Options) -> tuple[torch.Tensor, torch.Tensor | None]:
+    plain = o._replace(activation="none", gate=None, out_dtype=None)
+    first = _matmul(x._replace(b2=None, bias2=None, residual=None), plain)
+    if x.b2 is None:
+        return first, None
+    return first, _matmul(x._replace(b=x.b2, bias=x.bias2, b2=None, bias2=None, residual=None), plain)
+
+
+def _columns_in_turn(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    first, second = x.unflatten(-1, (-1, 2)).unbind(-1)
+    return first, second
+
+
+def _activate(x: torch.Tensor, activation: str) -> torch.Tensor:
+    functional = torch.nn.functional
+    match activation:
+        case "relu":
+            return functional.relu(x)
+        case "gelu_erf":
+            return functional.gelu(x)
+        case "gelu_tanh":
+            return functional.gelu(x, approximate="tanh")
+        case "silu":
+            return functional.silu(x)
+    return x
+
+
+def _activation_backward(grad: torch.Tensor, x: torch.Tensor, activation: str) -> torch.Tensor:
+    match activation:
+        case "relu":
+            return torch.ops.aten.threshold_backward(grad, x, 0)
+        case "gelu_erf":
+            return torch.ops.aten.gelu_backward(grad, x)
+        case "gelu_tanh":
+            return torch.ops.aten.gelu_backward(grad, x, approximate="tanh")
+        case "silu":
+            return torch.ops.aten.silu_backward(grad, x)
+    return grad
+
+
+# ---- Gradients ----
+
+
+def _run_backward(
+    grad: torch.Tensor, a: torch.Tensor, b: torch.Tensor, da: bool, db: bool, math: str, deterministic: bool
+) -> list[torch.Tensor]:
+    """Of a @ b: those that are asked for."""
+
+    def call(grad: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> list[torch.Tensor]:
+        if b.dim() == 2 and grad.dim() != 2 and grad.numel() > 0:  # one product with all rows
+            grad, whole = grad.reshape(-1, grad.shape[-1]), a.reshape(-1, a.shape[-1])
+        else:
+            whole = a
+        made = plain.matmul_backward(
+            grad,
+            whole,
+            b,
+            da=da,
+            db=db,
+            math=math,
+            deterministic=deterministic,
+        )
+        of_a = made.da if whole is a or made.da is None else made.da.view(a.shape)
+        return [x for x in (of_a, made.db) if x is not None]
+
+    return readable(call, grad, a, b)
+
+
+def _fake_backward(
+    grad: torch.Tensor, a: torch.Tensor, b: torch.Tensor, da: bool, db: bool, math: str, deterministic: bool
+) -> list[torch.Tensor]:
+    def like(x: torch.Tensor) -> torch.Tensor:
+        if x.dim() > 1 and x.shape[-1] > 1 and x.stride(-2) == 1 and x.stride(-1) > 1:
+            return x.new_empty([*x.shape[:-2], x.shape[-1], x.shape[-2]]).mT
+        return x.new_empty(x.shape)
+
+    return [like(x) for x, wanted in ((a, da), (b, db)) if wanted]
+
+
+def _product_backward(
+    grad: torch.Tensor, a: torch.Tensor, b: torch.Tensor, da: bool, db: bool, o: _Options
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    if not (da or db):
+        return None, None
+    call = matmul_backward_operator if is_traced(grad, a, b) else _run_backward
+    made = iter(call(grad.to(a.dtype), a, b, da, db, o.math, o.deterministic))
+    return (next(made) if da else None), (next(made) if db else None)
+
+
+def _sum_to(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    shape = like.shape
+    return x if x.shape == shape else x.sum_to_size(shape)
+
+
+def _gradients(
+    grad: torch.Tensor,
+    x: _Operands,
+    saved: Sequence[torch.Tensor | None],
+    o: _Options,
+    needs: Sequence[bool],
+) -> list[torch.Tensor | None]:
+    """One for each operand that needs one. `saved`: what _run_saving() gave beside the result; None is
+    computed again."""
+    before, before2 = saved
+    need = dict(zip(_Operands._fields, needs, strict=True))
+    made: dict[str, Any] = dict.fromkeys(_Operands._fields)
+    if need["residual"]:
+        made["residual"] = _sum_to(grad, x.residual)
+    products = [("b", "bias")]
+    if _is_gated(x, o):
+        if before is None:
+            before, before2 = _before_gate(x, o)
+        first, second = (before, before2) if before2 is not None else _columns_in_turn(before)
+        grad = grad.to(first.dtype)
+        dx, dx2 = (
+            _activation_backward(grad * second, first, o.activation),
+            grad * _activate(first, o.activation),
+        )
+        if x.b2 is None:
+            dz = [torch.stack([dx, dx2], -1).flatten(-2)]
+        else:
+            dz = [dx, dx2]
+            products.append(("b2", "bias2"))
+    elif o.activation != "none":
+        if before is None:
+            before = _matmul(x._replace(residual=None), o._replace(activation="none", out_dtype=None))
+        dz = [_activation_backward(grad.to(before.dtype), before, o.activation)]
+    else:
+        dz = [grad]
+    if need["c"]:
+        made["c"] = _sum_to(dz[0] if o.beta in (None, 1) else dz[0] * o.beta, x.c)
+    scale: Any = None if o.alpha == 1 else o.alpha
+    rows = None if x.row_scale is None else x.row_scale[:, None]
+    for vector in (rows, x.column_scale):
+        if vector is not None:
+            scale = vector if scale is None else scale * vector
+    for (b_name, bias_name), d in zip(products, dz, strict=True):
+        b, bias = getattr(x, b_name), getattr(x, bias_name)
+        if need[bias_name]:
+            made[bias_name] = _sum_to(d, bias)
+        scaled = d if scale is None else (d * scale).to(d.dtype)
+        da, db = _product_backward(scaled, x.a, b, need["a"], need[b_name], o)
+        made[b_name] = db
+        if da is not None:
+            made["a"] = da if made["a"] is None else made["a"] + da
+        if need["row_scale"] or need["column_scale"]:
+            wide = torch.float64 if x.a.dtype == torch.float64 else torch.float32
+            plain = _Options(alpha=o.alpha, math=o.math, deterministic=o.deterministic, out_dtype=wide)
+            product = d * _matmul(_Operands(x.a, b), plain)
+            name: str
+            own: Any
+            for name, own, other in (
+                ("row_scale", x.row_scale, x.column_scale),
+                ("column_scale", x.column_scale, rows),
+            ):
+                if need[name]:
+                    of_rows = product if other is None else product * other
+                    vector = own[:, None] if name == "row_scale" else own
+                    part = _sum_to(of_rows, vector).reshape(own.shape)
+                    made[name] = part if made[name] is None else made[name] + part
+    return [made[name] for name in _Operands._fields]
+
+
+# ---- The operators ----
+
+
+def _split(arguments: Sequence[Any]) -> tuple[_Operands, _Options]:
+    count = len(_Operands._fields)
+    return _Operands(*arguments[:count]), _Options(*arguments[count:])
+
+
+def _fake(*arguments: Any) -> torch.Tensor:
+    x, o = _split(arguments)
+    return _empty_result(x, o)
+
+
+def _fake_saving(*arguments: Any) -> tuple[torch.Tensor, ...]:
+    x, o = _split(arguments)
+    y = _empty_result(x, o)
+    if _is_gated(x, o):
+        first = x.a.new_empty(_result_shape(x, o._replace(gate=None)))
+        y = y.new_empty(y.shape)
+        return y, first, x.a.new_empty(first.shape if x.b2 is not None else [0])
+    nothing = x.a.new_empty([0])
+    return y, nothing if o.activation == "none" else _empty_result(x, o, x.a.dtype), nothing.clone()
+
+
+def _real_saving(*arguments: Any) -> tuple[torch.Tensor, ...]:
+    x, o = _split(arguments)
+    y, first, second = _run_saving(x, o)
+    nothing = x.a.new_empty([0])
+    y = y.contiguous() if _is_gated(x, o) else y
+    return y, nothing if first is None else first, nothing.clone() if second is None else second
+
+
+def _setup(ctx: Any, inputs: Sequence[Any], output: Any) -> None:
+    x, ctx.options = _split(inputs)
+    ctx.save_for_backward(*x)
+    ctx.saves = False
+
+
+def _setup_saving(ctx: Any, inputs: Sequence[Any], output: Any) -> None:
+    x, ctx.options = _split(inputs)
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.save_for_backward(*x, *output[1:])
+    ctx.saves = True
+
+
+@first_derivative("cutplan::matmul_backward")
+def _operator_backward(ctx: Any, grad: torch.Tensor, *_: Any) -> tuple[Any, ...]:
+    count = len(_Operands._fields)
+    saved = ctx.saved_tensors
+    x, o = _Operands(*saved[:count]), ctx.options
+    before: list[Any] = [None, None]
+    if ctx.saves:
+        before = [
+            saved[count] if _is_gated(x, o) or o.activation != "none" else None,
+            saved[count + 1] if x.b2 is not None else None,
+        ]
+    made = _gradients(grad, x, before, o, ctx.needs_input_grad[:count])
+    return (*made, *[None] * len(_Options._fields))
+
+
+def _flops(a: Any, b: Any, *rest: Any, out_shape: Any = None, **named: Any) -> int:
+    shape = out_shape[0] if isinstance(out_shape[0], (tuple, list, torch.Size)) else out_shape
+    gates = 2 if len(rest) > 2 and rest[2] is not None else b[-1] // shape[-1]
+    return 2 * gates * _math.prod(shape) * a[-1]
+
+
+def _lift(x: torch.Tensor, dim: int | None, batch: int, rank: int) -> torch.Tensor:
+    """The batch first, then as many ones as make `rank` dimensions of the rest."""
+    x = x.expand(batch, *x.shape) if dim is None else x.movedim(dim, 0)
+    return x.reshape(batch, *[1] * (rank - x.dim() + 1), *x.shape[1:])
+
+
+def _vmap(operator: Any, outputs: int) -> Any:
+    """The batch becomes the first of the kernel's batch dimensions. Vectors have none: that of a bias goes
+    the way of c."""
+    each = one_by_one(operator)
+
+    def rule(info: Any, in_dims: Sequence[Any], *arguments: Any) -> Any:
+        x, o = _split(arguments)
+        dims = _Operands(*in_dims[: len(x)])
+        bias_goes = dims.bias is not None and x.c is None and not _is_gated(x, o)
+        stays = {"row_scale", "column_scale", "bias2", *(() if bias_goes else ("bias",))}
+        if any(getattr(dims, name) is not None for name in stays):
+            return each(info, in_dims, *arguments)
+        rank = max(t.dim() - (dim is not None) for t, dim in ((x.a, dims.a), (x.b, dims.b)))
+        made = {
+            name: t if dim is None and name != "a" else _lift(t, dim, info.batch_size, rank)
+            for name, t, dim in zip(_Operands._fields, x, dims, strict=True)
+            if t is not None
+        }
+        if bias_goes:
+            made["c"], o = made.pop("bias"), o._replace(beta=1.0)
+        result = operator(*_Operands(**made), *o)
+        if outputs == 1:
+            return result, 0
+        return result, tuple(None if t.dim() == 1 else 0 for t in result)
+
+    return rule
+
+
+def _vmap_backward(info: Any, in_dims: Sequence[Any], *arguments: Any) -> Any:
+    matrices, options = arguments[:3], arguments[3:]
+    shapes = [
+        [size for i, size in enumerate(t.shape) if i != dim]
+        for t, dim in zip(matrices, in_dims, strict=False)
+    ]
+    rank = max(map(len, shapes))
+    lifted = [_lift(t, dim, info.batch_size, rank) for t, dim in zip(matrices, in_dims, strict=False)]
+    made = matmul_backward_operator(*lifted, *options)
+    wanted = [shape for shape, is_wanted in zip(shapes[1:], options[:2], strict=True) if is_wanted]
+    result = [t.reshape(info.batch_size, *shape) for t, shape in zip(made, wanted, strict=True)]
+    return result, [0] * len(result)
+
+
+matmul_backward_operator = define(
+    "matmul_backward",
+    "Tensor grad, Tensor a, Tensor b, bool da, bool db, str math, bool deterministic",
+    "Tensor[]",
+    _run_backward,
+    _fake_backward,
+    vmap=lambda _: _vmap_backward,
+    flops=lambda grad, a, b, da, db, *_, **__: (da + db) * 2 * _math.prod(grad) * a[-1],
+)
+
+matmul_operator = define(
+    "matmul",
+    schema(_Operands, _Options),
+    "Tensor",
+    lambda *arguments: _run(*_split(arguments)),
+    _fake,
+    setup_context=_setup,
+    backward=_operator_backward,
+    vmap=lambda operator: _vmap(operator, 1),
+    casts=_CASTS,
+    flops=_flops,
+)
+
+# Also the values before the activation, which the backward pass reads, so that they need not be computed
+# again.
+matmul_saving_operator = define(
+    "matmul_saving",
+    schema(_Operands, _Options),
+    "(Tensor, Tensor, Tensor)",
+    _real_saving,
+    _fake_saving,
+    setup_context=_setup_saving,
+    backward=_operator_backward,
+    vmap=lambda operator: _vmap(operator, 3),
+    casts=_CASTS,
+    flops=_flops,
+)
+
+
+# ---- The direct way ----
+
+
+class _Matmul(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, o: _Options, *operands: Any) -> torch.Tensor:
+        x = _Operands(*operands)
+        y, *before = _run_saving(x, o)
+        ctx.options = o
+        ctx.save_for_backward(*x, *before)
+        return y
+
+    @staticmethod
+    @first_derivative("cutplan::matmul_backward")
+    def backward(ctx: Any, *grads: torch.Tensor) -> Any:
+        count = len(_Operands._fields)
+        x = _Operands(*ctx.saved_tensors[:count])
+        made = _gradients(grads[0], x, ctx.saved_tensors[count:], ctx.options, ctx.needs_input_grad[1:])
+        return (None, *made)
+
+
+def _matmul(x: _Operands, o: _Options) -> torch.Tensor:
+    if is_traced(x.a, x.b):
+        saves = records(*x) and (o.activation != "none" or _is_gated(x, o))
+        return matmul_saving_operator(*x, *o)[0] if saves else matmul_operator(*x, *o)
+    dtype = autocast_dtype(x.a)
+    if dtype is not None:
+        x = _Operands(
+            *(cast(t, dtype) if n in _CASTS else t for n, t in zip(_Operands._fields, x, strict=True))
+        )
+    if records(*x):
+        return _Matmul.apply(o, *x)
+    return _run(x, o)
+
+
+def matmul(
+    a: torch.Tensor,
+    b: torch.Tensor,
+    *,
+    bias: torch.Tensor | None = None,
+    activation: str = "none",
+    c: torch.Tensor | None = None,
+    alpha: float = 1.0,
+    beta: float | None = None,
+    b2: torch.Tensor | None = None,
+    bias2: torch.Tensor | None = None,
+    gate: str | None = None,
+    residual: torch.Tensor | None = None,
+    row_scale: torch.Tensor | None = None,
+    column_scale: torch.Tensor | None = None,
+    math: str = "tf32x3",
+    deterministic: bool = False,
+    out_dtype: torch.dtype | None = None,
+) -> torch.Tensor:
+    """cutplan.matmul() with gradients, for every tensor that is an operand.
+
+    All is as there, but for what torch's own functions do otherwise: autocast casts operands (not the
+    scales), and an operand whose strides no kernel reads is copied. With an activation the value before it is
+    kept for the backward pass, with a gate both factors. Gradients have the types and the order of their
+    operands; they cannot be differentiated again.
+    """
+    column = b.dim() == 1
+    row = a.dim() == 1
+    x = _Operands(
+        a[None] if row else a,
+        b[:, None] if column else b,
+        bias,
+        c,
+        b2,
+        bias2,
+        residual,
+        row_scale,
+        column_scale,
+    )
+    y = _matmul(x, _Options(activation, alpha, beta, gate, math, deterministic, out_dtype))
+    if column:
+        y = y.squeeze(-1)
+    return y.squeeze(-1 if column else -2) if row else y
+
+
+class _Linear(torch.autograd.Function):
+    """x with its rows counted through, so that all of a step is products of two dimensions."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        activation: str,
+        math: str,
+        deterministic: bool,
+    ) -> torch.Tensor:
+        rows = x if x.dim() == 2 else x.reshape(-1, x.shape[-1])
+        before = None if activation == "none" else x.new_empty(rows.shape[0], weight.shape[0])
+        y = readable(_linear(activation, math, deterministic), rows, weight, bias, before)
+        ctx.shape, ctx.options = x.shape, (activation, math, deterministic)
+        ctx.save_for_backward(rows, weight, bias, before)
+        return y if x.dim() == 2 else y.view(*x.shape[:-1], -1)
+
+    @staticmethod
+    @first_derivative("cutplan::matmul_backward")
+    def backward(ctx: Any, *grads: torch.Tensor) -> Any:
+        rows, weight, bias, before = ctx.saved_tensors
+        activation, math, deterministic = ctx.options
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad[:3]
+        dz = (
+            grads[0].reshape(rows.shape[0], -1)
+            if rows.shape[0] > 0
+            else grads[0].new_empty(0, weight.shape[0])
+        )
+        if before is not None:
+            dz = _activation_backward(dz, before, activation)
+        product = _product(math, deterministic)
+        dx = dw = db = None
+        if needs_x:
+            dx = readable(product, dz, weight)
+            if len(ctx.shape) != 2:
+                dx = dx.view(ctx.shape)
+        if needs_weight:
+            dw = readable(product, dz.t(), rows)
+        if needs_bias:
+            db = dz.sum(0)
+        return dx, dw, db, None, None, None
+
+
+def _product(math: str, deterministic: bool) -> Any:
+    return lambda a, b: plain.matmul(a, b, math=math, deterministic=deterministic)
+
+
+def _linear(activation: str, math: str, deterministic: bool) -> Any:
+    return lambda x, weight, bias, aux: plain.matmul(
+        x,
+        weight.t(),
+        bias=bias,
+        activation=activation,
+        aux=aux,
+        math=math,
+        deterministic=deterministic,
+    )
+
+
+def linear(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    *,
+    activation: str = "none",
+    math: str = "tf32x3",
+    deterministic: bool = False,
+) -> torch.Tensor:
+    """``activation(x weight^T + bias)``: torch.nn.functional.linear() with an activation, in one kernel.
+
+    `x` [..., k], `weight` [n, k], `bias` [n]. `activation`, `math` and `deterministic` are matmul()'s.
+    """
+    if is_traced(x, weight):
+        return matmul(x, weight.t(), bias=bias, activation=activation, math=math, deterministic=deterministic)
+    dtype = autocast_dtype(x)
+    if dtype is not None:
+        x, weight, bias = cast(x, dtype), cast(weight, dtype), cast(bias, dtype)
+    if x.dim() < 2:
+        return matmul(x, weight.t(), bias=bias, activation=activation, math=math, deterministic=deterministic)
+    if records(x, weight, bias):
+        return _Linear.apply(x, weight, bias, activation, math, deterministic)
+    rows = x if x.dim() == 2 else x.reshape(-1, x.shape[-1])
+    y = readable(_linear(activation, math, deterministic), rows, weight, bias, None)
+    return y if x.dim() == 2 else y.view(*x.shape[:-1], -1)
+
+
+def gated_mlp(
+    x: torch.Tensor,
+    gate_weight: torch.Tensor,
+    up_weight: torch.Tensor,
+    down_weight: torch.Tensor,
+    *,
+    gate_bias: torch.Tensor | None = None,
+    up_bias: torch.Tensor | None = None,
+    down_bias: torch.Tensor | None = None,
+    activation: str = "silu",
+    math: str = "tf32x3",
+    deterministic: bool = False,
+) -> torch.Tensor:
+    """``(activation(x gate_weight^T) * (x up_weight^T)) down_weight^T``, weights as torch.nn.Linear has them
+    (Shazeer 2020, "GLU Variants Improve Transformer"). Without gradients the first two products and the gate
+    are one kernel."""
+    h = matmul(
+        x, gate_weight.t(), bias=gate_bias, activation=activation, b2=up_weight.t(), bias2=up_bias,
+        gate="separate", math=math, deterministic=deterministic,
+    )  # fmt: skip
+    return linear(h, down_weight, down_bias, math=math, deterministic=deterministic)

@@ -1,0 +1,250 @@
+"""The two doors to torch: registered operators, where torch traces, transforms or intercepts calls, and
+direct calls, which cost a third as much, everywhere else."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import torch
+
+import cutplan
+
+from .. import _core
+
+# Operands are torch's here, and options go on as they came.
+plain: Any = cutplan
+
+LIBRARY = torch.library.Library("cutplan", "DEF")
+DEVICES = ("CPU", "CUDA")
+
+_PLAIN = frozenset({torch.Tensor, torch.nn.Parameter})
+_is_compiling = torch.compiler.is_compiling
+_dispatch_modes = torch._C._len_torch_dispatch_stack
+_transforms = torch._C._are_functorch_transforms_active
+_any_autocast = torch._C._is_any_autocast_enabled
+
+
+def is_traced(*tensors: torch.Tensor) -> bool:
+    """Whether a call has to be one of the registered operator: under torch.compile and export, torch.func's
+    transforms, modes that see every operator (fake tensors, counting of FLOPs), and of subclasses of Tensor.
+    """
+    return bool(_is_compiling() or _dispatch_modes() or _transforms()) or any(
+        type(x) not in _PLAIN for x in tensors
+    )
+
+
+def records(*tensors: torch.Tensor | None) -> bool:
+    """Whether autograd has to hear of the call."""
+    return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
+
+
+def cast(x: Any, dtype: torch.dtype) -> Any:
+    """As autocast casts: tensors of floating types, but for float64."""
+    if isinstance(x, torch.Tensor) and x.is_floating_point() and x.dtype not in (dtype, torch.float64):
+        return x.to(dtype)
+    return x
+
+
+def autocast_dtype(x: torch.Tensor) -> torch.dtype | None:
+    """What autocast casts operands to now; None outside of it."""
+    if not _any_autocast() or not torch.is_autocast_enabled(x.device.type):
+        return None
+    return torch.get_autocast_dtype(x.device.type)
+
+
+_SCHEMA_TYPES = {
+    "torch.Tensor": "Tensor",
+    "torch.dtype": "ScalarType",
+    "int": "SymInt",
+    "float": "float",
+    "bool": "bool",
+    "str": "str",
+    "list[float]": "float[]",
+}
+
+
+def schema(*tuples: Any, writes: Sequence[str] = ()) -> str:
+    """The arguments of an operator, which are the fields of NamedTuples; it `writes` to some."""
+    arguments = []
+    for name, annotation in (item for fields in tuples for item in fields.__annotations__.items()):
+        text = annotation.__forward_arg__ if hasattr(annotation, "__forward_arg__") else annotation
+        kind, _, none = text.partition(" | ")
+        alias = f"({chr(ord('a') + writes.index(name))}!)" if name in writes else ""
+        arguments.append(f"{_SCHEMA_TYPES[kind]}{alias}{'?' if none else ''} {name}")
+    return ", ".join(arguments)
+
+
+def define(
+    name: str,
+    arguments: str,
+    results: str,
+    run: Callable[..., Any],
+    fake: Callable[..., Any],
+    *,
+    setup_context: Callable[..., None] | None = None,
+    backward: Callable[..., Any] | None = None,
+    vmap: Callable[..., Any] | None = None,
+    casts: Sequence[str] = (),
+    flops: Callable[..., int] | None = None,
+) -> Any:
+    """Registers cutplan::`name`. `casts`: the arguments that autocast casts; without `backward` a derivative
+    is refused."""
+    LIBRARY.define(f"{name}({arguments}) -> {results}", tags=(torch.Tag.pt2_compliant_tag,))
+    for device in DEVICES:
+        LIBRARY.impl(name, run, device)
+    full_name = f"cutplan::{name}"
+    torch.library.register_fake(full_name, fake, lib=LIBRARY)
+    operator = getattr(torch.ops.cutplan, name).default
+    call = operator
+    if not operator._schema.is_mutable:
+        backward = backward or _refuse_derivative(full_name)
+        rule = (vmap or one_by_one)(operator)
+        torch.library.register_autograd(full_name, backward, setup_context=setup_context, lib=LIBRARY)
+        torch.library.register_vmap(full_name, rule, lib=LIBRARY)
+        call = _with_transforms(operator, setup_context, backward, rule)
+    for device in DEVICES if casts else ():
+        LIBRARY.impl(name, _under_autocast(operator, device, frozenset(casts)), f"Autocast{device}")
+    if flops is not None:
+        from torch.utils.flop_counter import register_flop_formula
+
+        register_flop_formula(getattr(torch.ops.cutplan, name))(flops)
+    return call
+
+
+def _with_transforms(operator: Any, setup: Any, gradients: Any, rule: Any) -> Callable[..., Any]:
+    """The operator as torch.func's transforms want it, which differentiate through no operator that is
+    registered."""
+
+    class Transformed(torch.autograd.Function):
+        @staticmethod
+        def forward(*arguments: Any) -> Any:
+            made = operator(*arguments)
+            return tuple(made) if isinstance(made, list) else made
+
+        @staticmethod
+        def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+            if setup is not None:
+                setup(ctx, inputs, output)
+
+        @staticmethod
+        def backward(ctx: Any, *grads: Any) -> Any:
+            return gradients(ctx, *grads)
+
+        @staticmethod
+        def vmap(info: Any, in_dims: Any, *arguments: Any) -> Any:
+            made, dims = rule(info, in_dims, *arguments)
+            return (tuple(made), tuple(dims)) if isinstance(made, list) else (made, dims)
+
+    def call(*arguments: Any) -> Any:
+        if _transforms() and not _is_compiling():
+            return Transformed.apply(*arguments)
+        return operator(*arguments)
+
+    return call
+
+
+def _refuse_derivative(name: str) -> Callable[..., NoReturn]:
+    def refuse(*_: Any) -> NoReturn:
+        refuse_derivative(name)
+
+    return refuse
+
+
+def refuse_derivative(name: str) -> NoReturn:
+    raise RuntimeError(
+        f"{name} has no derivative"
+        + ("; gradients cannot be differentiated again" if "backward" in name else "")
+    )
+
+
+class _NoSecondDerivative(torch.autograd.Function):
+    """Of `count` gradients and what they were made from: the gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, name: str, count: int, *tensors: torch.Tensor) -> Any:
+        ctx.name = name
+        return tuple(x.view_as(x) for x in tensors[:count])
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> Any:
+        refuse_derivative(ctx.name)
+
+
+def first_derivative(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Of a backward pass: its results have no derivative, which is said by name when one is asked for.
+    (Operators that are traced say it themselves.)"""
+
+    def of(backward: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(backward)
+        def run(ctx: Any, *grads: torch.Tensor) -> Any:
+            if not torch.is_grad_enabled() or is_traced(*grads):
+                return backward(ctx, *grads)
+            with torch.no_grad():
+                made = backward(ctx, *grads)
+            there = [x for x in made if x is not None]
+            given = [x for x in (*grads, *ctx.saved_tensors) if x is not None]
+            wrapped = iter(_NoSecondDerivative.apply(name, len(there), *there, *given))
+            return tuple(None if x is None else next(wrapped) for x in made)
+
+        return run
+
+    return of
+
+
+def _under_autocast(operator: Any, device: str, casts: frozenset[str]) -> Callable[..., Any]:
+    key = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, f"Autocast{device}"))
+    names = [argument.name for argument in operator._schema.arguments]
+
+    def kernel(*arguments: Any, **named: Any) -> Any:
+        dtype = torch.get_autocast_dtype(device.lower())
+        with torch._C._ExcludeDispatchKeyGuard(key):
+            return operator(
+                *(cast(x, dtype) if name in casts else x for name, x in zip(names, arguments, strict=False)),
+                **{name: cast(x, dtype) if name in casts else x for name, x in named.items()},
+            )
+
+    return kernel
+
+
+def one_by_one(operator: Any) -> Callable[..., Any]:
+    """The rule for vmap of what kernels have no batch for."""
+
+    def rule(info: Any, in_dims: Sequence[Any], *arguments: Any) -> Any:
+        each = [
+            operator(
+                *(x if dim is None else x.select(dim, i) for x, dim in zip(arguments, in_dims, strict=True))
+            )
+            for i in range(info.batch_size)
+        ]
+        if isinstance(each[0], torch.Tensor):
+            return torch.stack(each), 0
+        stacked = [torch.stack(parts) for parts in zip(*each, strict=True)]
+        return type(each[0])(stacked), type(each[0])([0] * len(stacked))
+
+    return rule
+
+
+# ---- What kernels do not read ----
+
+_REFUSED = (_core.LayoutMismatch, _core.Misaligned, _core.Unsupported, _core.ExportRefused)
+
+
+def _is_plain(x: torch.Tensor, turned: bool) -> bool:
+    return x.is_contiguous() or (turned and x.dim() > 1 and x.mT.is_contiguous())
+
+
+def readable(call: Callable[..., Any], *tensors: Any, turned: bool = True) -> Any:
+    """call(*tensors); where cutplan refuses them, with contiguous copies of those whose strides may be why.
+    torch's own functions take any strides, and so do those that stand in for them, and only they. `turned`: a
+    transposed matrix is read as it is."""
+    try:
+        return call(*tensors)
+    except _REFUSED:
+        copies = [
+            x if not isinstance(x, torch.Tensor) or _is_plain(x, turned) else x.contiguous() for x in tensors
+        ]
+        if all(x is y for x, y in zip(copies, tensors, strict=True)):
+            raise
+        return call(*copies)
