@@ -340,9 +340,10 @@ struct Torch {
   PyObject* forward_ad;            // namespace of torch.autograd.forward_ad
   PyObject* requires_grad;         // the descriptor
   descrgetfunc get_requires_grad;  // its own function: a look-up by name takes as long again
-  PyObject* increment_version;     // None before torch 2.1
-  PyCFunction bare_increment;  // the C function in it, which the way through a vectorcall takes a quarter longer to reach
-  bool increments_many;        // since torch 2.6; before, one tensor
+  PyObject* is_grad_enabled;
+  PyObject* increment_version;  // None before torch 2.1
+  PyCFunction bare_increment;   // the C function in it, which the way through a vectorcall takes a quarter longer to reach
+  bool increments_many;         // since torch 2.6; before, one tensor
   NegativeBit negative_bit;
 };
 
@@ -369,6 +370,7 @@ const Torch& torch_parts() {
   made.forward_ad = PyModule_GetDict(nb::object(nb::module_::import_("torch.autograd.forward_ad")).release().ptr());
   made.get_requires_grad = reinterpret_cast<descrgetfunc>(PyType_GetSlot(Py_TYPE(requires_grad.ptr()), Py_tp_descr_get));
   made.requires_grad = nb::object(requires_grad).release().ptr();
+  made.is_grad_enabled = nb::object(torch.attr("is_grad_enabled")).release().ptr();
   made.negative_bit = find_negative_bit(torch);
   made.increment_version = nb::object(increment).release().ptr();
   parts = made;
@@ -422,10 +424,13 @@ bool check_gradient(nb::handle object, const char* name) {
       torch.get_requires_grad(torch.requires_grad, object.ptr(), reinterpret_cast<PyObject*>(Py_TYPE(object.ptr()))));
   if (!requires_grad.is_valid()) throw nb::python_error();
   if (requires_grad.ptr() != Py_True) return false;
-  if (nb::cast<bool>(nb::module_::import_("torch").attr("is_grad_enabled")())) {
+  const nb::object is_enabled = nb::steal(PyObject_CallNoArgs(torch.is_grad_enabled));
+  if (!is_enabled.is_valid()) throw nb::python_error();
+  if (is_enabled.ptr() == Py_True) {
     if (is_functorch_wrapper(object)) refuse_functorch_wrapper(name);
-    raise_export_refused(operand(name) + "the tensor requires grad, and a plan's result carries no gradient; pass " + name +
-                         ".detach(), or call under torch.no_grad()");
+    raise_export_refused(operand(name) +
+                         "the tensor requires grad, and a plan's result carries no gradient; call the function " +
+                         "of cutplan.torch, whose result does, pass " + name + ".detach(), or call under torch.no_grad()");
   }
   return true;
 }

@@ -8,11 +8,16 @@ from typing import Any, NamedTuple
 
 import torch
 
+from .. import _core
 from ._operators import (
+    REFUSED,
     autocast_dtype,
     cast,
+    check_shape,
+    check_type,
     define,
     first_derivative,
+    is_direct,
     is_traced,
     plain,
     readable,
@@ -60,13 +65,13 @@ _WITH_GRADIENT = ("q", "k", "v", "bias", "alibi_slopes", "sink")
 
 
 def _run(x: _Operands, o: _Options, wants_lse: bool = True) -> Any:
-    named = o.named()
-
     def call(*operands: Any) -> Any:
-        q, k, v, *rest = operands
+        q, k, v, bias, mask, slopes, sink, seqused_k, cu_seqlens_q, cu_seqlens_k, rng_state = operands
         return plain.attention(
-            q, k, v, **dict(zip(_Operands._fields[3:], rest, strict=True)), **named,
-            out_dtype=o.out_dtype, return_lse=wants_lse,
+            q, k, v, bias=bias, mask=mask, alibi_slopes=slopes, sink=sink, seqused_k=seqused_k,
+            cu_seqlens_q=cu_seqlens_q, cu_seqlens_k=cu_seqlens_k, rng_state=rng_state, causal=o.causal,
+            scale=o.scale, window=(o.left, o.right), softcap=o.softcap, align=o.align, dropout_p=o.dropout_p,
+            layout=o.layout, out_dtype=o.out_dtype, return_lse=wants_lse,
         )  # fmt: skip
 
     return readable(call, *x, turned=False)
@@ -96,6 +101,20 @@ def _run_backward(
 
 def _fake(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
     x, o = _split(arguments)
+    rank = 4 if x.cu_seqlens_q is None else 3
+    for name, t in (("q", x.q), ("k", x.k), ("v", x.v)):
+        if t.dim() != rank:
+            raise _core.ShapeMismatch(
+                f"operand {name}: rank {rank} required, got {t.dim()}, of shape {[*t.shape]}"
+            )
+        check_type(name, t, "q", x.q)
+    check_shape("k", x.k, [*x.q.shape[: rank - 3], *x.k.shape[rank - 3 : -1], x.q.shape[-1]])
+    check_shape("v", x.v, [*x.k.shape[:-1], x.v.shape[-1]])
+    heads = -2 if o.layout == "bshd" else -3
+    if x.q.shape[heads] % x.k.shape[heads] != 0:
+        raise _core.ShapeMismatch(
+            f"operand q: a multiple of k's {x.k.shape[heads]} heads required, got {x.q.shape[heads]}"
+        )
     shape = [*x.q.shape[:-1], x.v.shape[-1]]
     rows = shape[:-1]
     if o.layout == "bshd":
@@ -381,25 +400,20 @@ def scaled_dot_product_attention(
     """
     if is_causal and attn_mask is not None:
         raise RuntimeError("scaled_dot_product_attention: no attn_mask required with is_causal=True, got one")
-    outer = query.shape[:-2] if query.dim() != 4 or key.dim() != 4 or value.dim() != 4 else None
-    heads = query.shape[-3] if query.dim() > 2 else 1
-    if (
-        not enable_gqa
-        and query.dim() > 2
-        and key.dim() > 2
-        and key.shape[-3] not in (1, heads)
-        and heads != 1
-    ):
-        raise RuntimeError(
-            f"scaled_dot_product_attention: {heads} heads of key required, query's, got {key.shape[-3]}; "
-            "pass enable_gqa=True where query's are a multiple"
-        )
-    if (
-        outer is not None
-        or key.shape[0] != query.shape[0]
-        or value.shape[:2] != key.shape[:2]
-        or (key.shape[1] != heads and not enable_gqa)
-    ):
+    outer = None
+    of_query, of_key = query.shape[:-2], key.shape[:-2]
+    as_they_are = len(of_query) == 2 and of_key == value.shape[:-2]
+    if not as_they_are or (of_query[:1] != of_key[:1] if enable_gqa else of_query != of_key):
+        if (
+            not enable_gqa
+            and of_query
+            and of_key
+            and 1 not in (of_query[-1], of_key[-1], of_query[-1] // of_key[-1])
+        ):
+            raise RuntimeError(
+                f"scaled_dot_product_attention: {of_query[-1]} heads of key required, query's, "
+                f"got {of_key[-1]}; pass enable_gqa=True where query's are a multiple"
+            )
         query, key, value, attn_mask, outer = _four_dimensions(query, key, value, attn_mask, enable_gqa)
     bias = mask = None
     if attn_mask is not None:
@@ -411,9 +425,19 @@ def scaled_dot_product_attention(
         rng_state = torch.randint(0, 2**62, (2,), dtype=torch.int64, device=query.device)
     else:
         rng_state = None
-    x = _Operands(query, key, value, bias, mask, None, None, None, None, None, rng_state)
-    o = _Options("top_left" if is_causal else None, scale, -1, -1, 0.0, None, dropout_p)
-    result = _attention(x, o, False)
+    causal = "top_left" if is_causal else None
+    result = None
+    if is_direct(query, key, value) and not records(query, key, value, bias):
+        try:
+            result = plain.attention(
+                query, key, value, causal=causal, scale=scale, bias=bias, mask=mask, dropout_p=dropout_p,
+                rng_state=rng_state,
+            )  # fmt: skip
+        except REFUSED:
+            result = None
+    if result is None:
+        x = _Operands(query, key, value, bias, mask, None, None, None, None, None, rng_state)
+        result = _attention(x, _Options(causal, scale, dropout_p=dropout_p), False)
     return result if outer is None else result.reshape(*outer, *result.shape[-2:])
 
 

@@ -9,12 +9,15 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .. import _frameworks
+from .. import _frameworks, _functional
 from ._operators import (
+    REFUSED,
     autocast_dtype,
     cast,
+    check_type,
     define,
     first_derivative,
+    is_direct,
     is_traced,
     one_by_one,
     plain,
@@ -60,9 +63,9 @@ def _run(x: _Operands, o: _Options, aux: torch.Tensor | None = None) -> torch.Te
     return readable(call, *x, aux)
 
 
-def _result_shape(x: _Operands, o: _Options) -> list[Any]:
-    columns = x.b.shape[-1] // 2 if o.gate == "interleaved" else x.b.shape[-1]
-    return [*torch.broadcast_shapes(x.a.shape[:-2], x.b.shape[:-2]), x.a.shape[-2], columns]
+def _result_shape(x: _Operands, o: _Options) -> tuple[Any, ...]:
+    columns = x.b.shape[-1] // 2 if o.gate == "interleaved" else None
+    return _functional._result_shape(tuple(x.a.shape), tuple(x.b.shape), columns)
 
 
 def _empty_result(x: _Operands, o: _Options, dtype: torch.dtype | None = None) -> torch.Tensor:
@@ -73,6 +76,8 @@ def _empty_result(x: _Operands, o: _Options, dtype: torch.dtype | None = None) -
             info: Any = SimpleNamespace(shape=tuple(tensor.shape), strides=tensor.stride())
             column_major = _frameworks.is_column_major(info, column_major)
     shape = _result_shape(x, o)
+    for name in ("b", "b2"):
+        check_type(name, getattr(x, name), "a", x.a)
     dtype = dtype or o.out_dtype or x.a.dtype
     if not column_major:
         return x.a.new_empty(shape, dtype=dtype)
@@ -478,6 +483,24 @@ def matmul(
     kept for the backward pass, with a gate both factors. Gradients have the types and the order of their
     operands; they cannot be differentiated again.
     """
+    if is_direct(a, b):
+        if not records(a, b, bias, c, b2, bias2, residual, row_scale, column_scale):
+            try:
+                return plain.matmul(
+                    a, b, bias=bias, activation=activation, c=c, alpha=alpha, beta=beta, b2=b2, bias2=bias2,
+                    gate=gate, residual=residual, row_scale=row_scale, column_scale=column_scale, math=math,
+                    deterministic=deterministic, out_dtype=out_dtype,
+                )  # fmt: skip
+            except REFUSED:
+                pass
+        elif (
+            c is b2 is residual is row_scale is column_scale is gate is out_dtype is None
+            and alpha == 1
+            and a.dim() > 1
+            and b.dim() == 2
+            and (bias is None or bias.dim() == 1)
+        ):
+            return _Linear.apply(a, b, bias, False, activation, math, deterministic)
     column = b.dim() == 1
     row = a.dim() == 1
     x = _Operands(
@@ -498,65 +521,64 @@ def matmul(
 
 
 class _Linear(torch.autograd.Function):
-    """x with its rows counted through, so that all of a step is products of two dimensions."""
+    """activation(x w + bias), or with w transposed (`turned`, as torch.nn.Linear has it). Rows are counted
+    through, so that all of a step is products of two dimensions."""
 
     @staticmethod
     def forward(
         ctx: Any,
         x: torch.Tensor,
-        weight: torch.Tensor,
+        w: torch.Tensor,
         bias: torch.Tensor | None,
+        turned: bool,
         activation: str,
         math: str,
         deterministic: bool,
     ) -> torch.Tensor:
-        rows = x if x.dim() == 2 else x.reshape(-1, x.shape[-1])
-        before = None if activation == "none" else x.new_empty(rows.shape[0], weight.shape[0])
-        y = readable(_linear(activation, math, deterministic), rows, weight, bias, before)
-        ctx.shape, ctx.options = x.shape, (activation, math, deterministic)
-        ctx.save_for_backward(rows, weight, bias, before)
-        return y if x.dim() == 2 else y.view(*x.shape[:-1], -1)
+        before = None
+        if activation != "none":
+            before = x.new_empty(*x.shape[:-1], w.shape[0 if turned else 1])
+        b = w.t() if turned else w
+        try:
+            y = plain.matmul(
+                x, b, bias=bias, activation=activation, aux=before, math=math, deterministic=deterministic
+            )
+        except REFUSED:
+            o = _Options(activation=activation, math=math, deterministic=deterministic)
+            y = _run(_Operands(x, b, bias), o, before)
+        ctx.options = (turned, activation, math, deterministic)
+        ctx.save_for_backward(x, w, bias, before)
+        return y
 
     @staticmethod
     @first_derivative("cutplan::matmul_backward")
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
-        rows, weight, bias, before = ctx.saved_tensors
-        activation, math, deterministic = ctx.options
-        needs_x, needs_weight, needs_bias = ctx.needs_input_grad[:3]
-        dz = (
-            grads[0].reshape(rows.shape[0], -1)
-            if rows.shape[0] > 0
-            else grads[0].new_empty(0, weight.shape[0])
-        )
-        if before is not None:
-            dz = _activation_backward(dz, before, activation)
-        product = _product(math, deterministic)
+        x, w, _, before = ctx.saved_tensors
+        turned, activation, math, deterministic = ctx.options
+        needs_x, needs_w, needs_bias = ctx.needs_input_grad[:3]
+        dz = grads[0] if before is None else _activation_backward(grads[0], before, activation)
         dx = dw = db = None
         if needs_x:
-            dx = readable(product, dz, weight)
-            if len(ctx.shape) != 2:
-                dx = dx.view(ctx.shape)
-        if needs_weight:
-            dw = readable(product, dz.t(), rows)
-        if needs_bias:
-            db = dz.sum(0)
-        return dx, dw, db, None, None, None
+            dx = _product(dz, w if turned else w.t(), math, deterministic)
+        if needs_w or needs_bias:
+            if x.dim() > 2:
+                x, dz = x.flatten(0, -2), dz.flatten(0, -2)
+            if needs_w:  # in its order
+                if turned or (w.stride(0) == 1 and w.stride(1) > 1):
+                    dw = _product(dz.t(), x, math, deterministic)
+                    dw = dw if turned else dw.t()
+                else:
+                    dw = _product(x.t(), dz, math, deterministic)
+            if needs_bias:
+                db = dz.sum(0)
+        return dx, dw, db, None, None, None, None
 
 
-def _product(math: str, deterministic: bool) -> Any:
-    return lambda a, b: plain.matmul(a, b, math=math, deterministic=deterministic)
-
-
-def _linear(activation: str, math: str, deterministic: bool) -> Any:
-    return lambda x, weight, bias, aux: plain.matmul(
-        x,
-        weight.t(),
-        bias=bias,
-        activation=activation,
-        aux=aux,
-        math=math,
-        deterministic=deterministic,
-    )
+def _product(a: torch.Tensor, b: torch.Tensor, math: str, deterministic: bool) -> torch.Tensor:
+    try:
+        return plain.matmul(a, b, math=math, deterministic=deterministic)
+    except REFUSED:
+        return _run(_Operands(a, b), _Options(math=math, deterministic=deterministic))
 
 
 def linear(
@@ -572,18 +594,16 @@ def linear(
 
     `x` [..., k], `weight` [n, k], `bias` [n]. `activation`, `math` and `deterministic` are matmul()'s.
     """
-    if is_traced(x, weight):
-        return matmul(x, weight.t(), bias=bias, activation=activation, math=math, deterministic=deterministic)
-    dtype = autocast_dtype(x)
-    if dtype is not None:
-        x, weight, bias = cast(x, dtype), cast(weight, dtype), cast(bias, dtype)
-    if x.dim() < 2:
-        return matmul(x, weight.t(), bias=bias, activation=activation, math=math, deterministic=deterministic)
-    if records(x, weight, bias):
-        return _Linear.apply(x, weight, bias, activation, math, deterministic)
-    rows = x if x.dim() == 2 else x.reshape(-1, x.shape[-1])
-    y = readable(_linear(activation, math, deterministic), rows, weight, bias, None)
-    return y if x.dim() == 2 else y.view(*x.shape[:-1], -1)
+    if is_direct(x, weight) and x.dim() > 1:
+        if records(x, weight, bias):
+            return _Linear.apply(x, weight, bias, True, activation, math, deterministic)
+        try:
+            return plain.matmul(
+                x, weight.t(), bias=bias, activation=activation, math=math, deterministic=deterministic
+            )
+        except REFUSED:
+            pass
+    return matmul(x, weight.t(), bias=bias, activation=activation, math=math, deterministic=deterministic)
 
 
 def gated_mlp(

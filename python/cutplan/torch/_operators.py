@@ -24,20 +24,33 @@ _is_compiling = torch.compiler.is_compiling
 _dispatch_modes = torch._C._len_torch_dispatch_stack
 _transforms = torch._C._are_functorch_transforms_active
 _any_autocast = torch._C._is_any_autocast_enabled
+_is_grad_enabled = torch.is_grad_enabled
 
 
 def is_traced(*tensors: torch.Tensor) -> bool:
     """Whether a call has to be one of the registered operator: under torch.compile and export, torch.func's
     transforms, modes that see every operator (fake tensors, counting of FLOPs), and of subclasses of Tensor.
     """
-    return bool(_is_compiling() or _dispatch_modes() or _transforms()) or any(
-        type(x) not in _PLAIN for x in tensors
-    )
+    if _is_compiling() or _dispatch_modes() or _transforms():
+        return True
+    for x in tensors:  # noqa: SIM110 (a generator takes longer than all the rest)
+        if type(x) not in _PLAIN:
+            return True
+    return False
+
+
+def is_direct(*tensors: torch.Tensor) -> bool:
+    """Whether nothing stands between a call and the plan but, perhaps, gradients."""
+    return not (_any_autocast() or is_traced(*tensors))
 
 
 def records(*tensors: torch.Tensor | None) -> bool:
     """Whether autograd has to hear of the call."""
-    return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
+    if _is_grad_enabled():
+        for x in tensors:  # noqa: SIM110
+            if x is not None and x.requires_grad:
+                return True
+    return False
 
 
 def cast(x: Any, dtype: torch.dtype) -> Any:
@@ -226,9 +239,23 @@ def one_by_one(operator: Any) -> Callable[..., Any]:
     return rule
 
 
+# ---- What can be said of a call before there is memory, in cutplan's own words ----
+
+
+def check_type(name: str, x: torch.Tensor | None, like_name: str, like: torch.Tensor) -> None:
+    if x is not None and x.dtype != like.dtype:
+        required, got = (str(t.dtype).removeprefix("torch.") for t in (like, x))
+        raise _core.DTypeMismatch(f"operand {name}: {like_name}'s dtype {required} required, got {got}")
+
+
+def check_shape(name: str, x: torch.Tensor, required: Sequence[Any]) -> None:
+    if x.dim() != len(required) or any(a != b for a, b in zip(x.shape, required, strict=True)):
+        raise _core.ShapeMismatch(f"operand {name}: shape {[*required]} required, got {[*x.shape]}")
+
+
 # ---- What kernels do not read ----
 
-_REFUSED = (_core.LayoutMismatch, _core.Misaligned, _core.Unsupported, _core.ExportRefused)
+REFUSED = (_core.LayoutMismatch, _core.Misaligned, _core.Unsupported, _core.ExportRefused)
 
 
 def _is_plain(x: torch.Tensor, turned: bool) -> bool:
@@ -241,7 +268,7 @@ def readable(call: Callable[..., Any], *tensors: Any, turned: bool = True) -> An
     transposed matrix is read as it is."""
     try:
         return call(*tensors)
-    except _REFUSED:
+    except REFUSED:
         copies = [
             x if not isinstance(x, torch.Tensor) or _is_plain(x, turned) else x.contiguous() for x in tensors
         ]

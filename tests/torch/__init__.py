@@ -1,0 +1,1 @@
+"""cutplan.torch: gradients, operators, modules, and models of Hugging Face."""
