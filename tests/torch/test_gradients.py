@@ -59,6 +59,14 @@ def test_gradients_of_scales_of_groups(device: str, seed: int) -> None:
         torch.testing.assert_close(x, z, atol=2e-5, rtol=2e-5)
 
 
+def test_rows_outside_the_groups_have_gradient_0(device: str, seed: int) -> None:
+    make = Make(seed, device)
+    a, b = make.normal(9, 4), make.normal(2, 4, 6)
+    y = ct.grouped_matmul(a, b, make.integers(1, 3, 7), activation="silu")
+    (da,) = torch.autograd.grad(y, a, torch.ones_like(y))
+    assert (da[[0, 7, 8]] == 0).all() and (da[1:7] != 0).all()
+
+
 def test_gradients_of_merged_states(device: str, seed: int) -> None:
     make = Make(seed, device, torch.float32)
     o, lse = make.normal(3, 2, 4, 5, 8), make.normal(3, 2, 4, 5)

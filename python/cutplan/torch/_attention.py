@@ -11,6 +11,7 @@ import torch
 from .. import _core
 from ._operators import (
     REFUSED,
+    applied,
     autocast_dtype,
     cast,
     check_shape,
@@ -64,17 +65,34 @@ class _Options(NamedTuple):
 _WITH_GRADIENT = ("q", "k", "v", "bias", "alibi_slopes", "sink")
 
 
-def _run(x: _Operands, o: _Options, wants_lse: bool = True) -> Any:
-    def call(*operands: Any) -> Any:
-        q, k, v, bias, mask, slopes, sink, seqused_k, cu_seqlens_q, cu_seqlens_k, rng_state = operands
-        return plain.attention(
-            q, k, v, bias=bias, mask=mask, alibi_slopes=slopes, sink=sink, seqused_k=seqused_k,
-            cu_seqlens_q=cu_seqlens_q, cu_seqlens_k=cu_seqlens_k, rng_state=rng_state, causal=o.causal,
-            scale=o.scale, window=(o.left, o.right), softcap=o.softcap, align=o.align, dropout_p=o.dropout_p,
-            layout=o.layout, out_dtype=o.out_dtype, return_lse=wants_lse,
-        )  # fmt: skip
+def _call(
+    o: _Options,
+    wants_lse: bool,
+    q: Any,
+    k: Any,
+    v: Any,
+    bias: Any,
+    mask: Any,
+    slopes: Any,
+    sink: Any,
+    seqused_k: Any,
+    cu_seqlens_q: Any,
+    cu_seqlens_k: Any,
+    rng_state: Any,
+) -> Any:
+    return plain.attention(
+        q, k, v, bias=bias, mask=mask, alibi_slopes=slopes, sink=sink, seqused_k=seqused_k,
+        cu_seqlens_q=cu_seqlens_q, cu_seqlens_k=cu_seqlens_k, rng_state=rng_state, causal=o.causal,
+        scale=o.scale, window=(o.left, o.right), softcap=o.softcap, align=o.align, dropout_p=o.dropout_p,
+        layout=o.layout, out_dtype=o.out_dtype, return_lse=wants_lse,
+    )  # fmt: skip
 
-    return readable(call, *x, turned=False)
+
+def _run(x: Sequence[Any], o: _Options, wants_lse: bool = True) -> Any:
+    try:
+        return _call(o, wants_lse, *x)
+    except REFUSED:
+        return readable(lambda *operands: _call(o, wants_lse, *operands), *x, turned=False)
 
 
 def _run_backward(
@@ -315,17 +333,19 @@ attention_operator = define(
 class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, options: _Options, *operands: Any) -> Any:
-        x = _Operands(*operands)
-        o, lse = _run(x, options)
+        o, lse = made = _run(operands, options)
         ctx.options, ctx.is_operator = options, False
         ctx.mark_non_differentiable(lse)
-        ctx.save_for_backward(*x, o, lse)
-        return o, lse
+        ctx.save_for_backward(*operands, o, lse)
+        return made
 
     @staticmethod
     @first_derivative("cutplan::attention_backward")
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
         return (None, *_gradients(ctx, grads[0]))
+
+
+_apply_attention = applied(_Attention)
 
 
 def _attention(x: _Operands, o: _Options, wants_lse: bool) -> Any:
@@ -339,7 +359,7 @@ def _attention(x: _Operands, o: _Options, wants_lse: bool) -> Any:
             *(cast(t, dtype) if n in _CASTS else t for n, t in zip(_Operands._fields, x, strict=True))
         )
     if records(x.q, x.k, x.v, x.bias, x.alibi_slopes, x.sink):
-        made = _Attention.apply(o, *x)
+        made = _apply_attention(o, *x)
         return made if wants_lse else made[0]
     return _run(x, o, wants_lse)
 

@@ -10,6 +10,7 @@ import torch
 
 from .. import _core
 from ._operators import (
+    applied,
     define,
     first_derivative,
     is_traced,
@@ -26,6 +27,14 @@ _STRETCH = (
     "factor", "original_max_position", "beta_fast", "beta_slow", "attention_factor", "low_freq_factor",
     "high_freq_factor",
 )  # fmt: skip
+
+
+def _fields(scaling: _core.RopeScaling) -> tuple[str, list[float]]:
+    return str(scaling.kind), [float(getattr(scaling, name)) for name in _STRETCH]
+
+
+_UNSCALED = _fields(_core.RopeScaling("none"))
+_fields_of: Any = torch.compiler.assume_constant_result(_fields)  # torch.compile cannot look into one
 
 
 class _Rope(NamedTuple):
@@ -101,11 +110,14 @@ class _RopeFunction(torch.autograd.Function):
         return (None, None, *made, *[None] * (2 - len(made)))
 
 
+_apply_ropefunction = applied(_RopeFunction)
+
+
 def _turn(x: torch.Tensor, k: torch.Tensor | None, o: _Rope, backward: bool) -> Any:
     if is_traced(x):
         return _rope_operators[backward](x, k, *o)
     if records(x, k):
-        return _RopeFunction.apply(o, backward, x, k)
+        return _apply_ropefunction(o, backward, x, k)
     return _run_rope(x, k, o, backward)
 
 
@@ -129,10 +141,9 @@ def rope(
             raise RuntimeError(
                 f"operand {name}: no gradient required, got a tensor that requires grad; pass {name}.detach()"
             )
-    stretch = scaling or _core.RopeScaling("none")
+    kind, stretch = _UNSCALED if scaling is None else _fields_of(scaling)
     o = _Rope(
-        cos, sin, positions, offsets, cu_seqlens, base, str(stretch.kind),
-        [float(getattr(stretch, name)) for name in _STRETCH], rotary_dim, interleaved, layout,
+        cos, sin, positions, offsets, cu_seqlens, base, kind, stretch, rotary_dim, interleaved, layout,
     )  # fmt: skip
     q, k = x if isinstance(x, tuple) else (x, None)
     made = _turn(q, k, o, False)
@@ -205,6 +216,9 @@ class _Alibi(torch.autograd.Function):
         return (*_alibi_gradients(ctx, grads[0], ctx.needs_input_grad[1]), None, None)
 
 
+_apply_alibi = applied(_Alibi)
+
+
 def alibi(
     scores: torch.Tensor, slopes: torch.Tensor, *, distance: str = "signed", align: str = "top_left"
 ) -> torch.Tensor:
@@ -212,7 +226,7 @@ def alibi(
     if is_traced(scores, slopes):
         return alibi_operator(scores, slopes, distance, align)
     if records(scores, slopes):
-        return _Alibi.apply(scores, slopes, distance, align)
+        return _apply_alibi(scores, slopes, distance, align)
     return plain.alibi(scores, slopes, distance=distance, align=align)
 
 
@@ -271,6 +285,9 @@ class _Merge(torch.autograd.Function):
         return _merge_gradients(ctx, *grads)
 
 
+_apply_merge = applied(_Merge)
+
+
 def merge_states(
     o: torch.Tensor, lse: torch.Tensor, *, layout: str = "bhsd"
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -279,7 +296,7 @@ def merge_states(
     if is_traced(o, lse):
         return merge_states_operator(o, lse, layout)
     if records(o, lse):
-        return _Merge.apply(o, lse, layout)
+        return _apply_merge(o, lse, layout)
     return _run_merge(o, lse, layout)
 
 

@@ -10,6 +10,7 @@ import torch
 
 from ._matmul import _activate, _activation_backward, _columns_in_turn
 from ._operators import (
+    applied,
     autocast_dtype,
     cast,
     define,
@@ -73,7 +74,7 @@ def _grouped(x: _Operands, o: _Options) -> torch.Tensor:
             *(cast(t, dtype) if n in _CASTS else t for n, t in zip(_Operands._fields, x, strict=True))
         )
     if records(*x):
-        return _Grouped.apply(o, *x)
+        return _apply_grouped(o, *x)
     return _run(x, o)
 
 
@@ -208,6 +209,9 @@ class _Grouped(torch.autograd.Function):
         x = _Operands(*ctx.saved_tensors)
         made = _gradients(grads[0], x, ctx.options, ctx.needs_input_grad[1:])
         return (None, *made)
+
+
+_apply_grouped = applied(_Grouped)
 
 
 def grouped_matmul(

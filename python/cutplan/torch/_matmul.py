@@ -12,6 +12,7 @@ import torch
 from .. import _frameworks, _functional
 from ._operators import (
     REFUSED,
+    applied,
     autocast_dtype,
     cast,
     check_type,
@@ -149,40 +150,64 @@ def _activation_backward(grad: torch.Tensor, x: torch.Tensor, activation: str) -
 # ---- Gradients ----
 
 
+def _is_turned(x: torch.Tensor) -> bool:
+    """Column-major, as a transposed weight is."""
+    return x.dim() > 1 and x.shape[-1] > 1 and x.stride(-2) == 1 and x.stride(-1) > 1
+
+
+def _product(a: torch.Tensor, b: torch.Tensor, math: str, deterministic: bool) -> torch.Tensor:
+    try:
+        return plain.matmul(a, b, math=math, deterministic=deterministic)
+    except REFUSED:
+        return _run(_Operands(a, b), _Options(math=math, deterministic=deterministic))
+
+
+def _rows_backward(
+    grad: torch.Tensor, a: torch.Tensor, b: torch.Tensor, da: bool, db: bool, math: str, deterministic: bool
+) -> tuple[Any, Any]:
+    """Of a @ b with b of two dimensions: all rows of a are one matrix's."""
+    of_a = _product(grad, b.t(), math, deterministic) if da else None
+    of_b = None
+    if db:
+        if a.dim() > 2:
+            a, grad = a.flatten(0, -2), grad.flatten(0, -2)
+        if _is_turned(b):
+            of_b = _product(grad.t(), a, math, deterministic).t()
+        else:
+            of_b = _product(a.t(), grad, math, deterministic)
+    return of_a, of_b
+
+
 def _run_backward(
     grad: torch.Tensor, a: torch.Tensor, b: torch.Tensor, da: bool, db: bool, math: str, deterministic: bool
 ) -> list[torch.Tensor]:
     """Of a @ b: those that are asked for."""
-
-    def call(grad: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> list[torch.Tensor]:
-        if b.dim() == 2 and grad.dim() != 2 and grad.numel() > 0:  # one product with all rows
-            grad, whole = grad.reshape(-1, grad.shape[-1]), a.reshape(-1, a.shape[-1])
-        else:
-            whole = a
-        made = plain.matmul_backward(
-            grad,
-            whole,
-            b,
-            da=da,
-            db=db,
-            math=math,
-            deterministic=deterministic,
-        )
-        of_a = made.da if whole is a or made.da is None else made.da.view(a.shape)
-        return [x for x in (of_a, made.db) if x is not None]
-
-    return readable(call, grad, a, b)
+    if b.dim() == 2:
+        made = _rows_backward(grad, a, b, da, db, math, deterministic)
+    else:
+        made = readable(
+            lambda grad, a, b: plain.matmul_backward(
+                grad, a, b, da=da, db=db, math=math, deterministic=deterministic
+            )[:2],
+            grad, a, b,
+        )  # fmt: skip
+    return [x for x in made if x is not None]
 
 
 def _fake_backward(
     grad: torch.Tensor, a: torch.Tensor, b: torch.Tensor, da: bool, db: bool, math: str, deterministic: bool
 ) -> list[torch.Tensor]:
-    def like(x: torch.Tensor) -> torch.Tensor:
-        if x.dim() > 1 and x.shape[-1] > 1 and x.stride(-2) == 1 and x.stride(-1) > 1:
+    def like(x: torch.Tensor, turned: bool) -> torch.Tensor:
+        if turned:
             return x.new_empty([*x.shape[:-2], x.shape[-1], x.shape[-2]]).mT
         return x.new_empty(x.shape)
 
-    return [like(x) for x, wanted in ((a, da), (b, db)) if wanted]
+    made = []
+    if da:
+        made.append(like(a, b.dim() > 2 and _is_turned(a)))
+    if db:
+        made.append(like(b, _is_turned(b)))
+    return made
 
 
 def _product_backward(
@@ -443,6 +468,9 @@ class _Matmul(torch.autograd.Function):
         return (None, *made)
 
 
+_apply_matmul = applied(_Matmul)
+
+
 def _matmul(x: _Operands, o: _Options) -> torch.Tensor:
     if is_traced(x.a, x.b):
         saves = records(*x) and (o.activation != "none" or _is_gated(x, o))
@@ -453,7 +481,7 @@ def _matmul(x: _Operands, o: _Options) -> torch.Tensor:
             *(cast(t, dtype) if n in _CASTS else t for n, t in zip(_Operands._fields, x, strict=True))
         )
     if records(*x):
-        return _Matmul.apply(o, *x)
+        return _apply_matmul(o, *x)
     return _run(x, o)
 
 
@@ -500,7 +528,7 @@ def matmul(
             and b.dim() == 2
             and (bias is None or bias.dim() == 1)
         ):
-            return _Linear.apply(a, b, bias, False, activation, math, deterministic)
+            return _apply_linear(a, b, bias, False, activation, math, deterministic)
     column = b.dim() == 1
     row = a.dim() == 1
     x = _Operands(
@@ -557,28 +585,15 @@ class _Linear(torch.autograd.Function):
         turned, activation, math, deterministic = ctx.options
         needs_x, needs_w, needs_bias = ctx.needs_input_grad[:3]
         dz = grads[0] if before is None else _activation_backward(grads[0], before, activation)
-        dx = dw = db = None
-        if needs_x:
-            dx = _product(dz, w if turned else w.t(), math, deterministic)
-        if needs_w or needs_bias:
-            if x.dim() > 2:
-                x, dz = x.flatten(0, -2), dz.flatten(0, -2)
-            if needs_w:  # in its order
-                if turned or (w.stride(0) == 1 and w.stride(1) > 1):
-                    dw = _product(dz.t(), x, math, deterministic)
-                    dw = dw if turned else dw.t()
-                else:
-                    dw = _product(x.t(), dz, math, deterministic)
-            if needs_bias:
-                db = dz.sum(0)
+        b = w.t() if turned else w
+        dx, dw = _rows_backward(dz, x, b, needs_x, needs_w, math, deterministic)
+        if turned and dw is not None:
+            dw = dw.t()
+        db = (dz.flatten(0, -2) if dz.dim() > 2 else dz).sum(0) if needs_bias else None
         return dx, dw, db, None, None, None, None
 
 
-def _product(a: torch.Tensor, b: torch.Tensor, math: str, deterministic: bool) -> torch.Tensor:
-    try:
-        return plain.matmul(a, b, math=math, deterministic=deterministic)
-    except REFUSED:
-        return _run(_Operands(a, b), _Options(math=math, deterministic=deterministic))
+_apply_linear = applied(_Linear)
 
 
 def linear(
@@ -596,7 +611,7 @@ def linear(
     """
     if is_direct(x, weight) and x.dim() > 1:
         if records(x, weight, bias):
-            return _Linear.apply(x, weight, bias, True, activation, math, deterministic)
+            return _apply_linear(x, weight, bias, True, activation, math, deterministic)
         try:
             return plain.matmul(
                 x, weight.t(), bias=bias, activation=activation, math=math, deterministic=deterministic

@@ -53,6 +53,12 @@ def records(*tensors: torch.Tensor | None) -> bool:
     return False
 
 
+def applied(function: Any) -> Callable[..., Any]:
+    """function.apply without the part of it that is Python, which looks for torch.func's wrappers as
+    is_traced() has done, and takes as long as the rest."""
+    return super(torch.autograd.Function, function).apply
+
+
 def cast(x: Any, dtype: torch.dtype) -> Any:
     """As autocast casts: tensors of floating types, but for float64."""
     if isinstance(x, torch.Tensor) and x.is_floating_point() and x.dtype not in (dtype, torch.float64):
