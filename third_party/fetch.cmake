@@ -3,7 +3,8 @@
 # which is how a source distribution builds without a network.
 find_package(Python 3.10 REQUIRED COMPONENTS Interpreter)
 
-# Further arguments go to pip: for which Python and platform the wheels are, where that is not those at hand.
+# Further arguments go to pip: for which Python and platform the wheels are, where that is not those at hand. Of wheels of which
+# little is needed, cutplan_<name>_files are patterns of the files that are unpacked.
 function(cutplan_fetch name)
   set(requirements ${PROJECT_SOURCE_DIR}/third_party/${name}.txt)
   set(destination ${PROJECT_BINARY_DIR}/third_party/${name})
@@ -31,8 +32,12 @@ function(cutplan_fetch name)
   endif()
 
   file(GLOB wheels ${download}/*.whl)
+  set(only "")
+  if(DEFINED cutplan_${name}_files)
+    set(only PATTERNS ${cutplan_${name}_files})
+  endif()
   foreach(wheel IN LISTS wheels)
-    file(ARCHIVE_EXTRACT INPUT ${wheel} DESTINATION ${destination})
+    file(ARCHIVE_EXTRACT INPUT ${wheel} DESTINATION ${destination} ${only})
   endforeach()
   file(REMOVE_RECURSE ${download})
   file(TOUCH ${stamp})

@@ -181,6 +181,31 @@ def _places(axes: Sequence[_Axis]) -> Iterator[tuple[int, ...]]:
     return itertools.product(*(range(axis.size) for axis in axes))
 
 
+def lay_out(
+    matrices: Sequence[Matrix],
+    extents: dict[str, int],
+    batch: tuple[int, ...],
+    *,
+    rows_are_fixed: bool = False,
+    sums: bool = False,
+) -> tuple[_Run, list[_Axis], list[_Axis]]:
+    """One run, and the dimensions that are left to loop over: of the result, and of what is summed."""
+    run = _Run(matrices, extents)
+    d = next(i for i, matrix in enumerate(matrices) if matrix.operand == "d")
+    kept: list[_Axis] = []
+    summed: list[_Axis] = []
+    for axis in reversed(_batch_axes(matrices, batch)):
+        is_summed = sums and axis.strides[d] == 0
+        if (is_summed or not rows_are_fixed) and run.absorb(axis, "k" if is_summed else "m"):
+            continue
+        (summed if is_summed else kept).insert(0, axis)
+    if any(axis.size == 0 for axis in summed):  # a sum of nothing, which is written nevertheless
+        run.sizes["k"] = 0
+        summed.clear()
+    run.take_batch(kept)
+    return run, kept, summed
+
+
 def pieces(
     matrices: Sequence[Matrix],
     extents: dict[str, int],
@@ -196,20 +221,7 @@ def pieces(
     which makes k longer where the strides allow. Of what is left, the longest dimension is the batch of a
     run, and the others are looped over.
     """
-    run = _Run(matrices, extents)
-    d = next(i for i, matrix in enumerate(matrices) if matrix.operand == "d")
-    kept: list[_Axis] = []
-    summed: list[_Axis] = []
-    for axis in reversed(_batch_axes(matrices, batch)):
-        is_summed = sums and axis.strides[d] == 0
-        if (is_summed or not rows_are_fixed) and run.absorb(axis, "k" if is_summed else "m"):
-            continue
-        (summed if is_summed else kept).insert(0, axis)
-    if any(axis.size == 0 for axis in summed):  # a sum of nothing, which is written nevertheless
-        run.sizes["k"] = 0
-        summed.clear()
-    run.take_batch(kept)
-
+    run, kept, summed = lay_out(matrices, extents, batch, rows_are_fixed=rows_are_fixed, sums=sums)
     terms = list(_places(summed))
     whole = {x.operand: x.whole(extents, batch) for x in matrices} if kept and not sums else None
     for place in _places(kept):

@@ -1,0 +1,15 @@
+"""cutplan's kernels in JAX programs.
+
+    import cutplan.jax
+
+    y = jax.jit(lambda x, w: cutplan.jax.matmul(x, w, transpose_b=True, activation="silu"))(x, w)
+
+The functions take and return jax.Arrays inside and outside of jit, grad, vmap, shard_map and jax.export.
+Importing this package registers its targets with XLA, for CPUs and for NVIDIA's GPUs.
+"""
+
+from __future__ import annotations
+
+from ._matmul import matmul
+
+__all__ = ["matmul"]

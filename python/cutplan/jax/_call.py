@@ -1,0 +1,271 @@
+"""The one primitive behind every function: a call of a plan, whose problem its operands and a text describe."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import itertools
+import operator
+import pathlib
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+from jax.extend import core
+from jax.interpreters import ad, batching, mlir, xla
+from jax.sharding import PartitionSpec
+
+from .. import _core
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+
+class View(NamedTuple):
+    """How an operand lies in its buffer. Strides count elements."""
+
+    name: str
+    dtype: Any
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+class Problem:
+    """What a call computes, without its arrays. Frozen dataclasses: programs are kept by their values."""
+
+    target: str
+    aliases: tuple[tuple[int, int], ...] = ()  # inputs whose memory a result has
+
+    def results(self, avals: Sequence[Any]) -> list[tuple[tuple[int, ...], Any]]:
+        """Shapes and types."""
+        raise NotImplementedError
+
+    def words(self, avals: Sequence[Any]) -> Iterable[View | str]:
+        """A view of each argument and result, or "-=" for what no operand is; then options, name=value."""
+        raise NotImplementedError
+
+    def batched(self, size: int, arrays: Sequence[Any], dims: Sequence[int | None]) -> Sequence[Any]:
+        """The results for `size` problems at once, along a new first dimension of each. `dims`: where each
+        array has the dimension."""
+        raise NotImplementedError
+
+
+def row_major(shape: Sequence[int]) -> tuple[int, ...]:
+    steps = itertools.accumulate((max(size, 1) for size in shape[:0:-1]), operator.mul, initial=1)
+    return tuple(steps)[::-1] if shape else ()
+
+
+def whole(name: str, aval: Any) -> View:
+    """An operand that is its buffer."""
+    return View(name, aval.dtype, tuple(aval.shape), row_major(aval.shape))
+
+
+def options_of(**options: Any) -> tuple[str, ...]:
+    """Words for those that are not None."""
+    return tuple(f"{name}={_spelled(value)}" for name, value in options.items() if value is not None)
+
+
+def preference_words(preference: _core.PlanPreference) -> tuple[str, ...]:
+    return options_of(**{name: value for name, value in preference.__getstate__().items() if value != ""})
+
+
+def _spelled(value: Any) -> str:
+    text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    if ";" in text or "=" in text:
+        raise _core.InvalidProblem(f"kernel: the name of a kernel required, got {text!r}")
+    return text
+
+
+def to_preference(
+    math: Any, deterministic: Any, preference: _core.PlanPreference | None
+) -> _core.PlanPreference:
+    """The caller's preference, or the one that `math` and `deterministic` make."""
+    if preference is None:
+        return _core.PlanPreference(math=math, deterministic=deterministic)
+    for name, given, default in (("math", math, "tf32x3"), ("deterministic", deterministic, False)):
+        if given is not None and str(given) != str(default):
+            raise _core.InvalidProblem(
+                f"{name}: not beside preference, which has its own; pass PlanPreference({name}=...)"
+            )
+    return preference
+
+
+def for_gradients(preference: _core.PlanPreference, **changes: Any) -> _core.PlanPreference:
+    """The forward's, without its kernel."""
+    return _core.PlanPreference(**{**preference.__getstate__(), "kernel": None, **changes})  # type: ignore[arg-type]
+
+
+# ---- the library ----
+
+_ERRORS = (
+    _core.InvalidProblem, _core.Unsupported, _core.MissingOperand, _core.DTypeMismatch, _core.ShapeMismatch,
+    _core.LayoutMismatch, _core.DeviceMismatch, _core.Misaligned, _core.ReadOnly, _core.Overlap,
+    _core.WorkspaceTooSmall, _core.DeviceError,
+)  # fmt: skip
+_HOST = -1
+
+
+def _load() -> tuple[ctypes.CDLL, dict[str, int]]:
+    """Registers the targets; the number of each."""
+    path = pathlib.Path(__file__).parent.parent / "lib" / "libcutplan_jax.so"
+    if not path.exists():
+        raise ImportError(f"cutplan.jax: this build of cutplan is without it (CUTPLAN_JAX=OFF): no {path}")
+    library = ctypes.CDLL(str(path))
+    library.cutplan_jax_target.restype = ctypes.c_char_p
+    library.cutplan_jax_workspace.restype = ctypes.c_longlong
+    targets: dict[str, int] = {}
+    cpu, cuda = ctypes.c_void_p(), ctypes.c_void_p()
+    while name := library.cutplan_jax_target(len(targets), ctypes.byref(cpu), ctypes.byref(cuda)):
+        for platform, handler in (("cpu", cpu), ("CUDA", cuda)):
+            jax.ffi.register_ffi_target(name.decode(), jax.ffi.pycapsule(handler.value), platform=platform)
+        targets[name.decode()] = len(targets)
+    return library, targets
+
+
+_library, _targets = _load()
+
+
+def _workspace(problem: Problem, text: str, device: int) -> int:
+    """Scratch that the problem needs there, in bytes. Raises what selecting its plan does."""
+    said, code = ctypes.create_string_buffer(4096), ctypes.c_int()
+    size: int = _library.cutplan_jax_workspace(
+        _targets[problem.target], text.encode(), device, ctypes.byref(code), said, len(said)
+    )
+    if size < 0:
+        message = said.value.decode()
+        raise _ERRORS[code.value](message) if code.value >= 0 else ValueError(message)
+    return size
+
+
+def _text(problem: Problem, avals: Sequence[Any]) -> str:
+    words = []
+    for word in problem.words(avals):
+        if isinstance(word, View):
+            shape, strides = (",".join(map(str, x)) for x in (word.shape, word.strides))
+            word = f"{word.name}={_core.DType(word.dtype)}:{shape}:{strides}"
+        words.append(word)
+    return ";".join(words)
+
+
+# ---- the primitive ----
+
+_call_p = core.Primitive("cutplan")
+_call_p.multiple_results = True
+_call_p.def_impl(functools.partial(xla.apply_primitive, _call_p))
+
+
+def call(problem: Problem, arrays: Sequence[Any]) -> list[Any]:
+    results: list[Any] = _call_p.bind(*alike(arrays), problem=problem)
+    return results
+
+
+def alike(arrays: Sequence[Any]) -> list[Any]:
+    """Arrays that vary along the same axes of a mesh, where shard_map tells them apart: before a function
+    that has gradients, so that those of what is the same everywhere are summed."""
+    manual = [getattr(getattr(jax.typeof(x), "mat", None), "varying", frozenset()) for x in arrays]
+    varying = frozenset().union(*manual)
+    made = []
+    for x, own in zip(arrays, manual, strict=True):
+        missing = tuple(sorted(varying - own, key=str))
+        made.append(jax.lax.pcast(x, missing, to="varying") if missing else x)
+    return made
+
+
+def _results(*avals: Any, problem: Problem) -> list[Any]:
+    if not all(isinstance(size, int) for aval in avals for size in aval.shape):
+        raise _core.InvalidProblem(
+            f"extents: integers required, got {[tuple(map(str, aval.shape)) for aval in avals]}; a program is "
+            "traced for one shape at a time"
+        )
+    text = _text(problem, avals)
+    refusal: _core.Error | None = None
+    for device in (_HOST, *range(min(_core.cuda_device_count(), 1))):  # what the program may be lowered for
+        try:
+            _workspace(problem, text, device)
+            break
+        except _core.Error as error:
+            refusal = refusal or error
+    else:
+        assert refusal is not None
+        raise refusal
+    like = avals[0]
+    return [
+        like.update(
+            shape=shape,
+            dtype=jax.numpy.dtype(dtype),
+            weak_type=False,
+            sharding=like.sharding.update(spec=PartitionSpec(*(None,) * len(shape))),
+        )
+        for shape, dtype in problem.results(avals)
+    ]
+
+
+_call_p.def_abstract_eval(_results)
+
+
+def _lower(ctx: Any, *operands: Any, problem: Problem, is_cuda: bool) -> Any:
+    text = _text(problem, ctx.avals_in)
+    size = 0
+    # A program for GPUs can be exported where there is none. What it finds then, it has no scratch for.
+    if not is_cuda or _core.cuda_device_count() > 0:
+        size = _workspace(problem, text, 0 if is_cuda else _HOST)
+    scratch: list[Any] = []
+    if size > 0:
+        size += 256  # to align it
+        scratch = [jax.core.ShapedArray((size,), jax.numpy.uint8)]
+    results = list(ctx.avals_out)
+    words = text + (";workspace=" if scratch else "") + f";max_workspace_bytes={max(size - 256, 0)}"
+    lower = jax.ffi.ffi_lowering(problem.target, operand_output_aliases=dict(problem.aliases))
+    made = lower(ctx.replace(avals_out=[*results, *scratch]), *operands, problem=words)
+    return made[: len(results)]
+
+
+for _platform, _is_cuda in (("cpu", False), ("cuda", True)):
+    mlir.register_lowering(_call_p, functools.partial(_lower, is_cuda=_is_cuda), platform=_platform)
+
+
+def _batch(arrays: Sequence[Any], dims: Sequence[Any], *, problem: Problem) -> tuple[list[Any], list[int]]:
+    (size,) = {x.shape[dim] for x, dim in zip(arrays, dims, strict=True) if dim is not None}
+    results = list(problem.batched(size, arrays, dims))
+    return results, [0] * len(results)
+
+
+batching.primitive_batchers[_call_p] = _batch
+
+
+def _refuse_gradient(primals: Any, tangents: Any, *, problem: Problem) -> Any:
+    name = problem.target.removeprefix("cutplan_")
+    raise NotImplementedError(f"{name}: no gradient; use jax.lax.stop_gradient, or what has one")
+
+
+ad.primitive_jvps[_call_p] = _refuse_gradient
+
+
+def _constant(name: str, x: Any) -> Any:
+    def refuse(primals: Any, tangents: Any) -> Any:
+        raise NotImplementedError(f"operand {name}: no gradient; pass jax.lax.stop_gradient({name})")
+
+    same: Callable[[Any], Any] = jax.custom_jvp(lambda x: x)
+    same.defjvp(refuse)  # type: ignore[attr-defined]
+    return same(x)
+
+
+def constants(arrays: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """`arrays`, of which these raise by name where they are differentiated."""
+    found = {name: _constant(name, arrays[name]) for name in names if name in arrays}
+    return {**arrays, **found}
+
+
+# ---- batching ----
+
+
+def front(x: Any, dim: int | None, size: int | None = None) -> Any:
+    """`x` with the dimension of a vmap first: of extent 1 where it has none, or repeated `size` times."""
+    if dim is not None:
+        return jax.numpy.moveaxis(x, dim, 0)
+    return x[None] if size is None else jax.numpy.broadcast_to(x, (size, *x.shape))
+
+
+def refuse_batch(names: Sequence[str], dims: Sequence[int | None], refused: Sequence[str], why: str) -> None:
+    for name, dim in zip(names, dims, strict=True):
+        if dim is not None and name in refused:
+            raise NotImplementedError(f"operand {name}: no vmap over it: {why}")
