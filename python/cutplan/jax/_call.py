@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import functools
 import itertools
+import math
 import operator
 import pathlib
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -255,17 +257,149 @@ def constants(arrays: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
     return {**arrays, **found}
 
 
-# ---- batching ----
+# ---- vmap ----
 
 
-def front(x: Any, dim: int | None, size: int | None = None) -> Any:
-    """`x` with the dimension of a vmap first: of extent 1 where it has none, or repeated `size` times."""
+@dataclasses.dataclass(frozen=True)
+class _Repeated(Problem):
+    """A problem for each of `size` lanes, one run after the other in one call: of what no kernel has a batch
+    for. `lanes`: which arrays have a leading dimension of their own for it; the others are shared."""
+
+    problem: Problem
+    size: int
+    lanes: tuple[bool, ...]
+
+    @property
+    def target(self) -> str:  # type: ignore[override]
+        return self.problem.target
+
+    @property
+    def aliases(self) -> tuple[tuple[int, int], ...]:  # type: ignore[override]
+        return self.problem.aliases
+
+    def _one(self, avals: Sequence[Any]) -> list[Any]:
+        return [
+            jax.ShapeDtypeStruct(x.shape[has:], x.dtype) for x, has in zip(avals, self.lanes, strict=True)
+        ]
+
+    def results(self, avals: Sequence[Any]) -> list[tuple[tuple[int, ...], Any]]:
+        return [((self.size, *shape), dtype) for shape, dtype in self.problem.results(self._one(avals))]
+
+    def words(self, avals: Sequence[Any]) -> Iterable[View | str]:
+        one = self._one(avals)
+        buffers = [(x.shape, x.dtype) for x in one] + self.problem.results(one)
+        has = [*self.lanes, *(True for _ in buffers[len(one) :])]
+        place, loops = 0, 1
+        for word in self.problem.words(one):
+            if isinstance(word, View):
+                shape, dtype = buffers[place]
+                bytes_apart = math.prod(shape) * jax.numpy.dtype(dtype).itemsize if has[place] else 0
+                apart = bytes_apart // jax.numpy.dtype(word.dtype).itemsize
+                yield word._replace(shape=(self.size, *word.shape), strides=(apart, *word.strides))
+            elif word.startswith("loops="):
+                loops += int(word.removeprefix("loops="))
+                continue
+            else:
+                yield word
+            place += 1
+        yield f"loops={loops}"
+
+    def batched(self, size: int, arrays: Sequence[Any], dims: Sequence[int | None]) -> Sequence[Any]:
+        return repeated(self, size, arrays, dims)
+
+
+def repeated(problem: Problem, size: int, arrays: Sequence[Any], dims: Sequence[int | None]) -> list[Any]:
+    updated = {argument for argument, _ in problem.aliases}
+    made, lanes = [], []
+    for i, (x, dim) in enumerate(zip(arrays, dims, strict=True)):
+        lanes.append(dim is not None or i in updated)
+        made.append(front(x, dim, size) if lanes[-1] else x)
+    return call(_Repeated(problem, size, tuple(lanes)), made)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plain(Problem):
+    """Operands that are whole arrays. `outs`: name, shape and type of each result.
+
+    `batch_at`: where operands and results have the kernel's batch, if it has one. What vmap adds becomes part
+    of it, where every array that it is in has one.
+    """
+
+    target: str
+    names: tuple[str, ...]
+    outs: tuple[tuple[str, tuple[int, ...], Any], ...]
+    options: tuple[str, ...]
+    batch_at: tuple[tuple[str, int], ...] = ()
+    updates: tuple[tuple[str, str], ...] = ()  # inputs whose memory a result has, and that result
+    shared: tuple[tuple[str, int], ...] = ()  # operands that are one for the whole batch, and its extent
+    turned: tuple[str, ...] = ()  # arrays that are an operand's transpose
+
+    @property
+    def aliases(self) -> tuple[tuple[int, int], ...]:  # type: ignore[override]
+        places = [name for name, _, _ in self.outs]
+        return tuple((self.names.index(x), places.index(y)) for x, y in self.updates)
+
+    def results(self, avals: Sequence[Any]) -> list[tuple[tuple[int, ...], Any]]:
+        return [(shape, dtype) for _, shape, dtype in self.outs]
+
+    def words(self, avals: Sequence[Any]) -> Iterable[View | str]:
+        updated, shared, at = dict(self.updates), dict(self.shared), dict(self.batch_at)
+        for name, aval in zip(self.names, avals, strict=True):
+            view = whole(name, aval)
+            shape, strides = list(view.shape), list(view.strides)
+            if name in shared:
+                shape[at[name]], strides[at[name]] = shared[name], 0
+            if name in self.turned:
+                shape[-2:], strides[-2:] = shape[:-3:-1], strides[:-3:-1]
+            view = view._replace(shape=tuple(shape), strides=tuple(strides))
+            if name == "rng_state" and view.dtype == jax.numpy.uint32:
+                view = View(name, jax.numpy.dtype("int64"), (math.prod(view.shape) // 2,), (1,))
+            yield "-=" if updated.get(name) == name else view
+        for name, shape, dtype in self.outs:
+            yield View(name, dtype, shape, row_major(shape))
+        yield from self.options
+
+    def batched(self, size: int, arrays: Sequence[Any], dims: Sequence[int | None]) -> Sequence[Any]:
+        at = dict(self.batch_at)
+        merges = all(name in at for name, _, _ in self.outs) and all(
+            dim is None or name in at for name, dim in zip(self.names, dims, strict=True)
+        )
+        if not merges:
+            return repeated(self, size, arrays, dims)
+        name, shape, _ = self.outs[0]
+        batch = shape[at[name]]
+        made, shared = [], dict(self.shared)
+        for name, x, dim in zip(self.names, arrays, dims, strict=True):
+            if name not in at:
+                made.append(x)
+                continue
+            place = at[name]
+            if dim is None and x.shape[place] == 1 and name not in dict(self.updates):
+                shared[name] = size * batch
+                made.append(x)
+                continue
+            shared.pop(name, None)
+            x = front(x, dim, size)
+            own = x.shape[1:]
+            x = jax.numpy.broadcast_to(x, (size, *own[:place], batch, *own[place + 1 :]))
+            x = jax.numpy.moveaxis(x, 0, place)
+            made.append(x.reshape(*own[:place], size * batch, *own[place + 1 :]))
+
+        def grown(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+            return tuple(x * size if i == at[name] else x for i, x in enumerate(shape))
+
+        outs = tuple((name, grown(name, shape), dtype) for name, shape, dtype in self.outs)
+        results = call(dataclasses.replace(self, outs=outs, shared=tuple(shared.items())), made)
+        apart = []
+        for (name, shape, _), x in zip(self.outs, results, strict=True):
+            place = at[name]
+            x = x.reshape(*shape[:place], size, *shape[place:])
+            apart.append(jax.numpy.moveaxis(x, place, 0))
+        return apart
+
+
+def front(x: Any, dim: int | None, size: int) -> Any:
+    """`x` with the dimension of a vmap first."""
     if dim is not None:
         return jax.numpy.moveaxis(x, dim, 0)
-    return x[None] if size is None else jax.numpy.broadcast_to(x, (size, *x.shape))
-
-
-def refuse_batch(names: Sequence[str], dims: Sequence[int | None], refused: Sequence[str], why: str) -> None:
-    for name, dim in zip(names, dims, strict=True):
-        if dim is not None and name in refused:
-            raise NotImplementedError(f"operand {name}: no vmap over it: {why}")
+    return jax.numpy.broadcast_to(x, (size, *x.shape))

@@ -17,10 +17,9 @@ from ._call import (
     call,
     constants,
     for_gradients,
-    front,
     options_of,
     preference_words,
-    refuse_batch,
+    repeated,
     row_major,
     to_preference,
 )
@@ -141,11 +140,10 @@ class _Gemm(Problem):
     def batched(self, size: int, arrays: Sequence[Any], dims: Sequence[int | None]) -> Sequence[Any]:
         given = dict(zip(self.names, zip(arrays, self.axes, dims, strict=True), strict=True))
         problem = self
-        refuse_batch(self.names, dims, ["column_scale", "bias2"], "no kernel reads one for each matrix")
-        if self.gate is not None:
-            refuse_batch(self.names, dims, ["bias"], "no kernel with a gate reads one for each matrix")
-        refuse_batch(self.names, dims, ["row_scale"], "no kernel reads one for each matrix; scale a")
-        if "bias" in given and given["bias"][2] is not None:
+        vectors = {name for name, (_, _, dim) in given.items() if dim is not None and name not in _MATRICES}
+        if vectors - {"bias"} or (vectors and self.gate is not None):
+            return repeated(self, size, arrays, dims)
+        if vectors:
             problem = _bias_as_c(self, given)
         made, axes = [], []
         for name, (x, own, dim) in given.items():
@@ -329,7 +327,7 @@ def _activation_gradient(
     return product.run({**nothing, "c": grad, "aux": aux}, aux_mode="gradient")[0]
 
 
-_ACTIVATIONS = {
+ACTIVATIONS = {
     "none": lambda x: x,
     "relu": jax.nn.relu,
     "gelu_erf": lambda x: jax.nn.gelu(x, approximate=False),
@@ -356,7 +354,7 @@ def _gate_gradients(static: _Product, arrays: dict[str, Any], wanted: Any, grad:
             differentiable(one, {"a": operands["a"], "b": b, **({} if bias is None else {"bias": bias}), **scales})
             for b, bias in factors
         )
-        h = _ACTIVATIONS[static.activation](x) * x2
+        h = ACTIVATIONS[static.activation](x) * x2
         return h + operands["residual"] if "residual" in operands else h
 
     operands = {name: arrays[name] for name in arrays if name not in scales}
