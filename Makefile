@@ -61,11 +61,16 @@ wheel: $(VENV)/.wheel
 	@build/check/bin/python .ci/smoke.py
 	@ls -lh dist/*.whl
 
+xla_headers = $(addprefix jaxlib/include/xla/ffi/api/,api.h c_api.h ffi.h)  # of a wheel of 85 MB, all that is needed
 sdist: $(VENV)/.wheel
-	$(say) "building a source distribution that carries the headers of CUTLASS and DLPack"
+	$(say) "building a source distribution that carries the headers of CUTLASS, DLPack and XLA"
 	@rm -f dist/*.tar.gz
 	@$(pip) download --no-deps --only-binary :all: --require-hashes --python-version 3.12 --platform manylinux_2_28_x86_64 \
 	  --dest third_party --requirement third_party/cutlass.txt --requirement third_party/dlpack.txt
+	@$(pip) download --no-deps --only-binary :all: --require-hashes --python-version 3.12 --platform manylinux_2_27_x86_64 \
+	  --dest build/xla_ffi --requirement third_party/xla_ffi.txt
+	@cd build/xla_ffi && $(bin)/cmake -E tar xf jaxlib-*.whl $(xla_headers) \
+	  && $(bin)/cmake -E tar cf $(CURDIR)/third_party/xla_ffi.zip --format=zip $(xla_headers)
 	@$(bin)/python -m build --sdist --no-isolation --outdir dist . > build/sdist.log 2>&1 || { cat build/sdist.log; exit 1; }
 	@$(bin)/python -m twine check --strict dist/*.tar.gz
 	@ls -lh dist/*.tar.gz
@@ -132,7 +137,7 @@ asan: $(VENV)/.test
 	  $(bin)/python -m pytest -q $(asan_tests) $(PYTEST_FLAGS)
 
 clean:
-	rm -rf build dist $(VENV) third_party/*.whl
+	rm -rf build dist $(VENV) third_party/*.whl third_party/*.zip
 
 # ---- environments: one, to which each target adds its dependency group of pyproject.toml ----
 

@@ -15,10 +15,10 @@
 #include <utility>
 #include <vector>
 
-#include "problem.hpp"
-#include "xla/ffi/api/ffi.h"
+#include <xla/ffi/api/ffi.h>
 
 #include "cutplan/tuning.hpp"
+#include "problem.hpp"
 
 namespace cutplan::jax {
 namespace {

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from ._attention import attention, dot_product_attention
 from ._attention_ops import KvCache, alibi, kv_cache_append, merge_states, rope
+from ._call import export_checks
 from ._grouped import grouped_matmul
 from ._matmul import matmul
 
@@ -20,6 +21,7 @@ __all__ = [
     "alibi",
     "attention",
     "dot_product_attention",
+    "export_checks",
     "grouped_matmul",
     "kv_cache_append",
     "matmul",

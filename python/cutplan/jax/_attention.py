@@ -17,7 +17,18 @@ if TYPE_CHECKING:
 
     from .._typing import AlignLike, CausalLike, DTypeLike, FmhaLayoutLike
 
-_OPERANDS = ("q", "k", "v", "bias", "mask", "alibi_slopes", "sink", "seqused_k", "cu_seqlens_q", "cu_seqlens_k")
+_OPERANDS = (
+    "q",
+    "k",
+    "v",
+    "bias",
+    "mask",
+    "alibi_slopes",
+    "sink",
+    "seqused_k",
+    "cu_seqlens_q",
+    "cu_seqlens_k",
+)
 # Gradients that the kernels make where they are asked to.
 _ASKED_FOR = ("bias", "alibi_slopes", "sink")
 
@@ -36,7 +47,18 @@ class _Attention:
         """Packed sequences have no batch, and dropout draws by the place in it."""
         if "cu_seqlens_q" in arrays or "rng_state" in arrays:
             return ()
-        names = {"q", "k", "v", "bias", "mask", "alibi_slopes", "seqused_k", "o", "lse", "grad"} & arrays.keys()
+        names = {
+            "q",
+            "k",
+            "v",
+            "bias",
+            "mask",
+            "alibi_slopes",
+            "seqused_k",
+            "o",
+            "lse",
+            "grad",
+        } & arrays.keys()
         if "alibi_slopes" in names and arrays["alibi_slopes"].ndim == 1:
             names.remove("alibi_slopes")
             results = tuple(name for name in results if name != "dalibi_slopes")
@@ -79,9 +101,7 @@ def _backward(static: _Attention, saved: Any, grads: Any) -> tuple[dict[str, Any
     named = {"grad": grads[0].astype(q.dtype), "q": q, "k": arrays["k"], "v": arrays["v"], "o": o, "lse": lse}
     named |= {name: x for name, x in arrays.items() if name not in named}
     further = [name for name in _ASKED_FOR if name in wanted]
-    outs = [
-        (f"d{name}", tuple(arrays[name].shape), arrays[name].dtype) for name in ("q", "k", "v", *further)
-    ]
+    outs = [(f"d{name}", tuple(arrays[name].shape), arrays[name].dtype) for name in ("q", "k", "v", *further)]
     problem = _Fmha(
         "cutplan_fmha_backward", tuple(named), tuple(outs),
         static.options + preference_words(for_gradients(static.preference)),
@@ -107,12 +127,13 @@ class _Fmha(Plain):
             i = self.names.index(name) if name in self.names else -1
             if i < 0 or (f"d{name}" not in outs and (name == "bias" or dims[i] is None)):
                 continue
-            x = made[i] if dims[i] is None else jnp.moveaxis(made[i], dims[i], 0)
-            lead, own = ((), x.shape) if dims[i] is None else ((size,), x.shape[1:])
+            dim = dims[i]
+            x = made[i] if dim is None else jnp.moveaxis(made[i], dim, 0)
+            lead, own = ((), x.shape) if dim is None else ((size,), x.shape[1:])
             rest = own if (name == "alibi_slopes" and len(own) == 1) else own[1:]
             x = x.reshape(*lead, *((1,) if len(own) == len(rest) else own[:1]), *rest)
             made[i] = jnp.broadcast_to(x, (*lead, batch, *rest))
-            new_dims[i] = None if dims[i] is None else 0
+            new_dims[i] = None if dim is None else 0
             at[name] = 0
             if f"d{name}" in outs:
                 at[f"d{name}"] = 0
@@ -121,9 +142,7 @@ class _Fmha(Plain):
             self, outs=tuple((name, *out) for name, out in outs.items()), batch_at=tuple(sorted(at.items()))
         )
         results = Plain.batched(of_each, size, made, new_dims)
-        return [
-            _summed(x, (size, *shape)) for (_, shape, _), x in zip(self.outs, results, strict=True)
-        ]
+        return [_summed(x, (size, *shape)) for (_, shape, _), x in zip(self.outs, results, strict=True)]
 
 
 def _summed(x: Any, shape: tuple[int, ...]) -> Any:
@@ -173,9 +192,12 @@ def attention(
     """
     _check(causal, dropout_p, rng_state)
     given = dict(
-        zip(_OPERANDS, (q, k, v, bias, mask, alibi_slopes, sink, seqused_k, cu_seqlens_q, cu_seqlens_k), strict=True)
+        zip(
+            _OPERANDS,
+            (q, k, v, bias, mask, alibi_slopes, sink, seqused_k, cu_seqlens_q, cu_seqlens_k),
+            strict=True,
+        )
     )
-    # rng_state means dropout, whatever dropout_p is; both without dropout are what they are to cutplan.attention().
     given["rng_state"] = rng_state
     arrays = {name: jnp.asarray(x) for name, x in given.items() if x is not None}
     for name in {"bias", "mask"} & arrays.keys():

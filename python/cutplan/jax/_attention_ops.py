@@ -35,8 +35,9 @@ class _RopeProblem(Plain):
         """Positions that all sequences share are each sequence's own where vmap has some for each."""
         problem, arrays, dims = self, list(arrays), list(dims)
         i = self.names.index("positions") if "positions" in self.names else -1
-        if i >= 0 and dims[i] is not None and arrays[i].ndim == 2 and self.batch_at:
-            x = jnp.moveaxis(arrays[i], dims[i], 0)
+        dim = dims[i] if i >= 0 else None
+        if dim is not None and arrays[i].ndim == 2 and self.batch_at:
+            x = jnp.moveaxis(arrays[i], dim, 0)
             arrays[i] = jnp.broadcast_to(x[:, None], (size, self.outs[0][1][0], x.shape[-1]))
             dims[i] = 0
             problem = dataclasses.replace(self, batch_at=(*self.batch_at, ("positions", 0)))
@@ -71,7 +72,7 @@ def _turn(static: _Rope, turned: tuple[Any, ...], others: dict[str, Any]) -> tup
 
 
 def _rope_forward(static: _Rope, turned: Any, others: dict[str, Any]) -> tuple[Any, Any]:
-    return _turn(static, turned, others), others
+    return _differentiable_rope(static, turned, others), others
 
 
 def _rope_backward(static: _Rope, others: dict[str, Any], grads: tuple[Any, ...]) -> tuple[Any, Any]:
@@ -262,7 +263,13 @@ def kv_cache_append(
         v_scale=v_scale, rejected=jnp.zeros(1, jnp.int32) if count_rejected else None,
     )  # fmt: skip
     d = _core.KvCacheAppendDescriptor(
-        heads=1, seq=1, dim=2, dtype="float32", layout=layout, page_layout=page_layout, interleaved=interleaved
+        heads=1,
+        seq=1,
+        dim=2,
+        dtype="float32",
+        layout=layout,
+        page_layout=page_layout,
+        interleaved=interleaved,
     )
     made = {"k_cache": "k_cache", "v_cache": "v_cache"}
     if q is not None:
@@ -282,4 +289,6 @@ def kv_cache_append(
         at, updates=tuple((like, out) for out, like in made.items() if out != "lengths_out"),
     )  # fmt: skip
     results = dict(zip(made, call(problem, list(arrays.values())), strict=True))
-    return KvCache(*(results.get(name) for name in ("k_cache", "v_cache", "q_out", "lengths_out", "rejected")))
+    return KvCache(
+        *(results.get(name) for name in ("k_cache", "v_cache", "q_out", "lengths_out", "rejected"))
+    )

@@ -1,4 +1,4 @@
-"""The one primitive behind every function: a call of a plan, whose problem its operands and a text describe."""
+"""The one primitive behind every function: a call of a plan, whose problem a text describes."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def to_preference(
 
 def for_gradients(preference: _core.PlanPreference, **changes: Any) -> _core.PlanPreference:
     """The forward's, without its kernel."""
-    return _core.PlanPreference(**{**preference.__getstate__(), "kernel": None, **changes})  # type: ignore[arg-type]
+    return _core.PlanPreference(**{**preference.__getstate__(), "kernel": None, **changes})
 
 
 # ---- the library ----
@@ -148,6 +148,13 @@ def _text(problem: Problem, avals: Sequence[Any]) -> str:
     return ";".join(words)
 
 
+def export_checks() -> list[Any]:
+    """For ``jax.export.export(..., disabled_checks=...)``, which asks of every target that is not JAX's own
+    whether its programs may be kept. These run where this version of cutplan is: another one may refuse
+    them, but does not take them for something else."""
+    return [jax.export.DisabledSafetyCheck.custom_call(target) for target in _targets]
+
+
 # ---- the primitive ----
 
 _call_p = core.Primitive("cutplan")
@@ -163,8 +170,10 @@ def call(problem: Problem, arrays: Sequence[Any]) -> list[Any]:
 def alike(arrays: Sequence[Any]) -> list[Any]:
     """Arrays that vary along the same axes of a mesh, where shard_map tells them apart: before a function
     that has gradients, so that those of what is the same everywhere are summed."""
-    manual = [getattr(getattr(jax.typeof(x), "mat", None), "varying", frozenset()) for x in arrays]
-    varying = frozenset().union(*manual)
+    manual: list[frozenset[Any]] = [
+        getattr(getattr(jax.typeof(x), "mat", None), "varying", frozenset()) for x in arrays
+    ]
+    varying = frozenset[Any]().union(*manual)
     made = []
     for x, own in zip(arrays, manual, strict=True):
         missing = tuple(sorted(varying - own, key=str))
@@ -175,8 +184,8 @@ def alike(arrays: Sequence[Any]) -> list[Any]:
 def _results(*avals: Any, problem: Problem) -> list[Any]:
     if not all(isinstance(size, int) for aval in avals for size in aval.shape):
         raise _core.InvalidProblem(
-            f"extents: integers required, got {[tuple(map(str, aval.shape)) for aval in avals]}; a program is "
-            "traced for one shape at a time"
+            f"extents: integers required, got {[tuple(map(str, aval.shape)) for aval in avals]}; "
+            "a program is traced for one shape at a time"
         )
     text = _text(problem, avals)
     refusal: _core.Error | None = None
@@ -355,8 +364,8 @@ class Plain(Problem):
             if name == "rng_state" and view.dtype == jax.numpy.uint32:
                 view = View(name, jax.numpy.dtype("int64"), (math.prod(view.shape) // 2,), (1,))
             yield "-=" if updated.get(name) == name else view
-        for name, shape, dtype in self.outs:
-            yield View(name, dtype, shape, row_major(shape))
+        for name, extents, dtype in self.outs:
+            yield View(name, dtype, extents, row_major(extents))
         yield from self.options
 
     def batched(self, size: int, arrays: Sequence[Any], dims: Sequence[int | None]) -> Sequence[Any]:
@@ -374,7 +383,8 @@ class Plain(Problem):
                 made.append(x)
                 continue
             place = at[name]
-            if dim is None and x.shape[place] == 1 and name not in dict(self.updates):
+            # A stride of 0: but vectors have to be contiguous, and what is written has to be there.
+            if dim is None and x.shape[place] == 1 and x.ndim > 1 and name not in dict(self.updates):
                 shared[name] = size * batch
                 made.append(x)
                 continue

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class _Grouped:
-    """What a grouped product is told beside its arrays. `turned`: those of a, b and b2 that are transposes."""
+    """What a product is told beside its arrays. `turned`: those of a, b and b2 that are transposes."""
 
     out: Any
     preference: _core.PlanPreference
@@ -36,11 +36,11 @@ class _Grouped:
         (m, _), (*groups, _, n) = self.shape("a", arrays), self.shape("b", arrays)
         n = n // 2 if self.gate == "interleaved" else n
         arrays = dict(arrays)
+        shape: tuple[int, ...] = (arrays["offsets"].shape[0] - 1, m, n)
+        updates: tuple[tuple[str, str], ...] = ()
         if groups:  # rows outside of the groups are not written, and are 0 here
             arrays["d"] = jnp.zeros((m, n), self.out)
             shape, updates = (m, n), (("d", "d"),)
-        else:
-            shape, updates = (arrays["offsets"].shape[0] - 1, m, n), ()
         options = options_of(activation=self.activation, gate=self.gate, alpha=self.alpha)
         problem = Plain(
             "cutplan_grouped_gemm", tuple(arrays), (("d", shape, self.out),),
@@ -56,7 +56,7 @@ def _grouped(static: _Grouped, arrays: dict[str, Any]) -> Any:
 def _forward(static: _Grouped, primals: dict[str, Any]) -> tuple[Any, Any]:
     arrays = {name: primal.value for name, primal in primals.items()}
     wanted = [name for name, primal in primals.items() if primal.perturbed]
-    return static.run(arrays), (arrays, dict.fromkeys(wanted))
+    return differentiable(static, arrays), (arrays, dict.fromkeys(wanted))
 
 
 def _backward(static: _Grouped, saved: Any, grad: Any) -> tuple[dict[str, Any]]:
@@ -173,7 +173,8 @@ def grouped_matmul(
     for name, ranks in (("a", (2,)), ("b", (2, 3)), ("offsets", (1,))):
         if arrays[name].ndim not in ranks:
             raise _core.ShapeMismatch(
-                f"operand {name}: rank {' or '.join(map(str, ranks))} required, got shape {[*arrays[name].shape]}"
+                f"operand {name}: rank {' or '.join(map(str, ranks))} required, "
+                f"got shape {[*arrays[name].shape]}"
             )
     epilogue = _core.Epilogue(activation=activation, gate=gate)
     over_k = arrays["b"].ndim == 2

@@ -89,13 +89,15 @@ class _Gemm(Problem):
                     for i, (size, axis) in enumerate(zip(shape, axes, strict=True))
                 ]
                 matrices.append(
-                    _batches.Matrix(name, aval, _MATRICES[name], tuple(strides[:-2]), (strides[-2], strides[-1]))
+                    _batches.Matrix(
+                        name, aval, _MATRICES[name], tuple(strides[:-2]), (strides[-2], strides[-1])
+                    )
                 )
         shape = self.result(avals)
         steps = row_major(shape)
         outer = tuple(0 if size == 1 else step for size, step in zip(shape[:-2], steps, strict=False))
         for name in ("d", *(["stored"] if self.stores is not None else [])):
-            matrices.append(_batches.Matrix(name, None, "mn", outer, (steps[-2], steps[-1])))
+            matrices.append(_batches.Matrix(name, avals[0], "mn", outer, (steps[-2], steps[-1])))
         fixed = "row_scale" in self.names or any(
             name == "bias" and len(aval.shape) > 1 for name, aval in zip(self.names, avals, strict=True)
         )
@@ -154,13 +156,20 @@ class _Gemm(Problem):
                 made.append(x[None])
                 axes.append((0, *(axis + 1 for axis in own)))
             else:
+                if dim == x.ndim - 1:  # no kernel reads a matrix without neighbours
+                    x, dim = jnp.moveaxis(x, dim, 0), 0
                 made.append(x)
                 axes.append((dim, *(axis + (axis >= dim) for axis in own)))
         problem = dataclasses.replace(problem, names=tuple(given), axes=tuple(axes))
         if self.d_batch is not None:
             problem = dataclasses.replace(problem, d_batch=(size, *self.d_batch))
         results = _run(problem, made)
-        shape = (size, *self.result([jax.ShapeDtypeStruct(_without(x, dim), x.dtype) for x, dim in zip(arrays, dims, strict=True)]))
+        shape = (
+            size,
+            *self.result(
+                [jax.ShapeDtypeStruct(_without(x, dim), x.dtype) for x, dim in zip(arrays, dims, strict=True)]
+            ),
+        )
         return [jnp.broadcast_to(x, shape) for x in results]
 
 
@@ -248,7 +257,8 @@ def _forward(static: _Product, primals: dict[str, Any]) -> tuple[Any, Any]:
     arrays = {name: primal.value for name, primal in primals.items()}
     wanted = [name for name, primal in primals.items() if primal.perturbed]
     stores = static.activation != "none" and static.gate is None and wanted != ["residual"]
-    d, *aux = static.run(arrays, static.out if stores else None, "store" if stores else None)
+    # What is differentiated again is this pass and the next: both are of products that can be.
+    d, *aux = static.run(arrays, static.out, "store") if stores else [differentiable(static, arrays)]
     return d, (arrays, aux, dict.fromkeys(wanted, None))
 
 
@@ -261,7 +271,9 @@ def _backward(static: _Product, saved: Any, grad: Any) -> tuple[dict[str, Any]]:
     a, b = arrays["a"], arrays["b"]
     gradients = dict.fromkeys(arrays)
     preference = for_gradients(static.preference)
-    of_rows = for_gradients(preference, batch_invariant=False)  # what sums over rows cannot be alike in any company of rows
+    of_rows = for_gradients(
+        preference, batch_invariant=False
+    )  # what sums over rows cannot be alike in any company of rows
     dz = grad
     if aux:
         dz = _activation_gradient(static, preference, aux[0], grad, a.dtype)
@@ -311,7 +323,11 @@ def _summed(grad: Any, x: Any) -> Any:
         shape = (*(1,) * (grad.ndim - 1), *shape)
     elif x.ndim < grad.ndim:
         shape = (*(1,) * (grad.ndim - x.ndim), *shape)
-    return _fitted(grad.astype(jnp.promote_types(grad.dtype, jnp.float32)), shape).astype(x.dtype).reshape(x.shape)
+    return (
+        _fitted(grad.astype(jnp.promote_types(grad.dtype, jnp.float32)), shape)
+        .astype(x.dtype)
+        .reshape(x.shape)
+    )
 
 
 def _activation_gradient(
@@ -348,10 +364,12 @@ def _gate_gradients(static: _Product, arrays: dict[str, Any], wanted: Any, grad:
             factors = [(operands["b"], operands.get("bias")), (operands["b2"], operands.get("bias2"))]
         else:
             b, bias = operands["b"], operands.get("bias")
-            columns = (lambda x, i: x[..., i::2, :]) if static.transpose_b else (lambda x, i: x[..., i::2])
-            factors = [(columns(b, i), None if bias is None else bias[i::2]) for i in (0, 1)]
+            halves = [b[..., i::2, :] if static.transpose_b else b[..., i::2] for i in (0, 1)]
+            factors = [(half, None if bias is None else bias[i::2]) for i, half in enumerate(halves)]
         x, x2 = (
-            differentiable(one, {"a": operands["a"], "b": b, **({} if bias is None else {"bias": bias}), **scales})
+            differentiable(
+                one, {"a": operands["a"], "b": b, **({} if bias is None else {"bias": bias}), **scales}
+            )
             for b, bias in factors
         )
         h = ACTIVATIONS[static.activation](x) * x2
@@ -393,19 +411,24 @@ def matmul(
     transpose_a: bool = False,
     transpose_b: bool = False,
 ) -> Any:
-    """``activation(x) + residual``, where ``x = alpha * a @ b + beta * c + bias``, as cutplan.matmul() has it.
+    """``activation(alpha * a @ b + beta * c + bias) + residual``, as cutplan.matmul() has it.
 
     Shapes are numpy.matmul's: `a` [..., m, k] and `b` [..., k, n], whose leading dimensions broadcast; `c`
-    and `residual` broadcast to the result. ``transpose_a=True`` takes `a` [..., k, m] and ``transpose_b=True``
-    `b` (and `b2`) [..., n, k], read as they lie: XLA would copy ``b.mT`` before a kernel sees it.
+    and `residual` broadcast to the result. With `transpose_a` `a` is [..., k, m], and with `transpose_b` `b`
+    (and `b2`) [..., n, k], read as they lie: XLA would copy ``b.mT`` before a kernel sees it.
 
-    Under vmap the new dimension is the kernel's batch, or more rows where b has none. Gradients are those of
-    a, b, c, bias, residual, b2 and bias2, by products of this package; `preference` holds for both passes, but
-    for its kernel, and for batch_invariant in sums over rows. row_scale and column_scale have none.
+    What vmap adds is the kernel's batch, or more rows where b has none; with scales for each, or with biases
+    for each beside a gate, the kernel runs once for each, in one call.
 
-    Everything else, and the errors, are cutplan.matmul()'s; they come when the function is traced.
+    Gradients are those of a, b, c, bias, residual, b2 and bias2, by products of this package; row_scale and
+    column_scale have none. `preference` holds for both passes, but for its kernel, and, in sums over rows,
+    for batch_invariant. With a gate the two products are computed again for them.
+
+    All else, and the errors, which come when the function is traced, are cutplan.matmul()'s.
     """
-    epilogue = _core.Epilogue(activation=activation, gate="separate" if b2 is not None and gate is None else gate)
+    epilogue = _core.Epilogue(
+        activation=activation, gate="separate" if b2 is not None and gate is None else gate
+    )
     if gate is None and b2 is not None:
         gate = "separate"
     given = {
@@ -441,7 +464,11 @@ def matmul(
             x = x[..., None] if is_column else x
         elif name in ("a", "b", "b2"):
             if x.ndim == 1:
-                x = x[None, :] if (name == "a") != (transpose_a if name == "a" else transpose_b) else x[:, None]
+                x = (
+                    x[None, :]
+                    if (name == "a") != (transpose_a if name == "a" else transpose_b)
+                    else x[:, None]
+                )
             x = x.reshape(*(1,) * (len(batch) + 2 - x.ndim), *x.shape)
         arrays[name] = x
 
@@ -463,9 +490,7 @@ def matmul(
 def _beside(name: str, x: Any, shape: tuple[int, ...]) -> Any:
     """What broadcasts to the result, with all of its dimensions."""
     missing = len(shape) - x.ndim
-    if missing < 0 or any(
-        have not in (1, want) for have, want in zip(x.shape, shape[missing:], strict=True)
-    ):
+    if missing < 0 or any(have not in (1, want) for have, want in zip(x.shape, shape[missing:], strict=True)):
         raise _core.ShapeMismatch(
             f"operand {name}: a shape that broadcasts to {[*shape]} required, got {[*x.shape]}"
         )
