@@ -25,6 +25,15 @@ def has_cuda() -> bool:
     return HAS_TORCH and torch.cuda.is_available() and cutplan.cuda_device_count() > 0
 
 
+def why_no_cutplan_jax() -> str | None:
+    """None: it can be imported."""
+    try:
+        import cutplan.jax  # noqa: F401
+    except ImportError as error:
+        return str(error)
+    return None
+
+
 def allocates(work: Callable[[], None]) -> bool:
     """Whether the work takes GPU memory each time it is done. What other processes take meanwhile shows too,
     so that one time without is enough."""

@@ -16,11 +16,11 @@ import pytest
 
 import cutplan
 from benchmarks import readme
-from tests.environment import HAS_TORCH, has_cuda, note_not_run, why_no_cuda
+from tests.environment import HAS_TORCH, has_cuda, note_not_run, why_no_cuda, why_no_cutplan_jax
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = ROOT / "README.md"
-PAGES = ("README.md", "docs/libraries.md", "docs/attention_ops.md", "docs/torch.md")
+PAGES = ("README.md", "docs/libraries.md", "docs/attention_ops.md", "docs/torch.md", "docs/jax.md")
 PROGRAMS = ("docs/torch.md",)  # whole ones
 PACKAGE = pathlib.Path(cutplan.__file__).parent
 
@@ -58,6 +58,8 @@ def _obstacle(code: str) -> str | None:
     for package in re.findall(r"^import (\w+)", code, re.MULTILINE):
         if importlib.util.find_spec(package) is None:
             return f"{package} is not installed"
+    if "cutplan.jax" in code and why_no_cutplan_jax() is not None:
+        return why_no_cutplan_jax()
     if ("cupy" in code or 'devices("cuda")' in code) and not has_cuda():
         return why_no_cuda()
     if 'devices("cuda")' in code and not _jax_has_gpu():
