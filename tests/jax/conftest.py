@@ -10,4 +10,6 @@ from tests.environment import note_not_run, why_no_cutplan_jax
 collect_ignore_glob: list[str] = []
 if importlib.util.find_spec("jax") is not None and (why := why_no_cutplan_jax()) is not None:
     collect_ignore_glob.append("test_*.py")
-    note_not_run(f"files of tests of cutplan.jax ({why})", len(list(pathlib.Path(__file__).parent.glob("test_*.py"))))
+    note_not_run(
+        f"files of tests of cutplan.jax ({why})", len(list(pathlib.Path(__file__).parent.glob("test_*.py")))
+    )
