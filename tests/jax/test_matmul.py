@@ -256,6 +256,13 @@ def test_vmap(axes: dict[str, int], seed: int) -> None:
     close(mean(*arrays), jax.grad(lambda *x: one_by_one(loss, tuple(order), *x).sum(), (0, 1))(*arrays), 1e-5)
 
 
+def test_vmap_of_a_bias_beside_a_c_that_is_not_read(seed: int) -> None:
+    source = Source(seed)
+    a, b, bias, c = source(7, 8), source(8, 6), source(5, 6), jnp.full((7, 6), jnp.nan)
+    ours = jax.vmap(lambda bias: cutplan.jax.matmul(a, b, bias=bias, c=c, beta=0.0))(bias)
+    close([ours], [jnp.matmul(a, b, precision="highest") + bias[:, None]], 1e-6)
+
+
 def test_vmap_is_the_kernels_batch(seed: int) -> None:
     source = Source(seed)
     a, b = source(5, 7, 8), source(5, 8, 6)

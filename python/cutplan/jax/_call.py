@@ -21,8 +21,8 @@ from .. import _core
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-if jax.__version_info__ < (0, 10):
-    raise ImportError(f"cutplan.jax: jax 0.10 or newer required, got {jax.__version__}")
+if jax.__version_info__ < (0, 10, 2):
+    raise ImportError(f"cutplan.jax: jax 0.10.2 or newer required, got {jax.__version__}")
 
 
 class View(NamedTuple):

@@ -39,14 +39,14 @@ _MATRICES = {"a": "mk", "b": "kj", "b2": "kj", "c": "mn", "residual": "mn", "aux
 class _Gemm(Problem):
     """`axes`: of each matrix, the dimension of its array that each of [*batch, rows, columns] is.
 
-    The extents of a batch are 1 where it is broadcast; `batch` has those of the result, 1 where it is summed
-    over, or is empty: as its operands are.
+    Batches are of one rank, and of extent 1 where they are broadcast. `d_batch` is the result's, 1 where it
+    is summed over; None: nothing is.
     """
 
     names: tuple[str, ...]
     axes: tuple[tuple[int, ...], ...]
     out: Any
-    words_: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
     gate: str | None = None
     stores: Any = None  # the type of a stored aux
     d_batch: tuple[int, ...] | None = None
@@ -111,7 +111,6 @@ class _Gemm(Problem):
 
     def words(self, avals: Sequence[Any]) -> Iterable[View | str]:
         run, loops, _ = self._lay_out(avals)
-        # A dimension of extent 0 is nothing to loop over.
         places = {matrix.operand: i for i, matrix in enumerate(run.matrices)}
         types = {**{name: aval.dtype for name, aval in zip(self.names, avals, strict=True)}, "d": self.out}
         types["stored"] = self.stores
@@ -137,7 +136,7 @@ class _Gemm(Problem):
             yield view("stored")
         if loops:
             yield f"loops={len(loops)}"
-        yield from self.words_
+        yield from self.options
 
     def batched(self, size: int, arrays: Sequence[Any], dims: Sequence[int | None]) -> Sequence[Any]:
         given = dict(zip(self.names, zip(arrays, self.axes, dims, strict=True), strict=True))
@@ -184,8 +183,8 @@ def _bias_as_c(problem: _Gemm, given: dict[str, Any]) -> _Gemm:
     bias = jnp.moveaxis(bias, dim, 0)
     bias = bias[:, None, :] if bias.ndim == 2 else bias
     bias = bias.reshape(bias.shape[0], *(1,) * batch_rank, *bias.shape[1:])
-    words = dict(word.split("=", 1) for word in problem.words_)
-    if "c" in given:
+    words = dict(word.split("=", 1) for word in problem.options)
+    if "c" in given and float(words.get("beta", 1)) != 0:  # what beta = 0 does not read may be anything
         c, axes, dim = given["c"]
         rest = c.ndim - len(axes)
         order = [dim, *(axis + (axis >= dim) for axis in axes)] if rest else list(axes)
@@ -194,7 +193,7 @@ def _bias_as_c(problem: _Gemm, given: dict[str, Any]) -> _Gemm:
         bias = c.astype(wide) * float(words.get("beta", 1)) + bias.astype(wide)
     words["beta"] = "1.0"
     given["c"] = (bias, tuple(range(bias.ndim - 1)), 0)
-    return dataclasses.replace(problem, words_=tuple(f"{x}={y}" for x, y in words.items()))
+    return dataclasses.replace(problem, options=tuple(f"{x}={y}" for x, y in words.items()))
 
 
 def _run(problem: _Gemm, arrays: Sequence[Any]) -> list[Any]:
@@ -271,9 +270,8 @@ def _backward(static: _Product, saved: Any, grad: Any) -> tuple[dict[str, Any]]:
     a, b = arrays["a"], arrays["b"]
     gradients = dict.fromkeys(arrays)
     preference = for_gradients(static.preference)
-    of_rows = for_gradients(
-        preference, batch_invariant=False
-    )  # what sums over rows cannot be alike in any company of rows
+    # What sums over rows cannot be alike in any company of rows.
+    of_rows = for_gradients(preference, batch_invariant=False)
     dz = grad
     if aux:
         dz = _activation_gradient(static, preference, aux[0], grad, a.dtype)
@@ -312,22 +310,15 @@ def _backward(static: _Product, saved: Any, grad: Any) -> tuple[dict[str, Any]]:
 def _sum_of(target: tuple[int, ...], x: tuple[int, ...], y: tuple[int, ...]) -> tuple[int, ...] | None:
     """The batch of a gradient: 1 where the operand's is. None where nothing is summed over."""
     batch = _batches.broadcast(x, y)
-    summed = tuple(min(size, have) if size == 1 else have for size, have in zip(target, batch, strict=True))
+    summed = tuple(1 if size == 1 else have for size, have in zip(target, batch, strict=True))
     return None if summed == batch else summed
 
 
 def _summed(grad: Any, x: Any) -> Any:
     """Of what is added to every element: the sum to its shape, in the accumulator's type."""
-    shape = x.shape
-    if x.ndim < 2:
-        shape = (*(1,) * (grad.ndim - 1), *shape)
-    elif x.ndim < grad.ndim:
-        shape = (*(1,) * (grad.ndim - x.ndim), *shape)
-    return (
-        _fitted(grad.astype(jnp.promote_types(grad.dtype, jnp.float32)), shape)
-        .astype(x.dtype)
-        .reshape(x.shape)
-    )
+    wide = grad.astype(jnp.promote_types(grad.dtype, jnp.float32))
+    shape = (*(1,) * (grad.ndim - x.ndim), *x.shape)
+    return _fitted(wide, shape).astype(x.dtype).reshape(x.shape)
 
 
 def _activation_gradient(
