@@ -187,6 +187,14 @@ def test_vmap_with_dropout_draws_as_each_alone(seed: int) -> None:
         assert same(jax.vmap(attend, axes)(q, state), one_by_one(attend, axes, q, state))
 
 
+def test_a_state_of_64_bits(seed: int) -> None:
+    with types("int64"):
+        q = Source(seed)(2, 4, 7, 16)
+        states = jnp.array([7, 2**40 + 5], jnp.int64), jnp.array([[7, 0], [5, 256]], jnp.uint32)
+        o, o2 = (cutplan.jax.attention(q, q, q, dropout_p=0.5, rng_state=state) for state in states)
+        assert same(o, o2)
+
+
 def test_only_what_is_wanted_is_computed(seed: int) -> None:
     source = Source(seed)
     q, bias = source(2, 4, 7, 16), source(2, 4, 7, 7)

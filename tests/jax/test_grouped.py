@@ -155,6 +155,19 @@ def test_vmap(seed: int) -> None:
     close(jax.vmap(each, (0, None))(x, w), one_by_one(each, (0, None), x, w), 1e-6)
 
 
+def test_empty_extents(seed: int) -> None:
+    source, none = Source(seed), jnp.zeros(4, jnp.int32)
+    x, w = source(0, 8), source(3, 8, 12)
+
+    def loss(x: Any, w: Any) -> Any:
+        return cutplan.jax.grouped_matmul(x, w, none, activation="silu").sum()
+
+    dx, dw = jax.grad(loss, (0, 1))(x, w)
+    assert dx.shape == x.shape and dw.shape == w.shape and not np.asarray(dw).any()
+    assert not np.asarray(cutplan.jax.grouped_matmul(x.T, source(0, 12), none)).any()
+    assert not np.asarray(cutplan.jax.grouped_matmul(source(10, 8), w, none)).any()  # rows of no group
+
+
 @pytest.mark.parametrize("device", DEVICES)
 def test_integers_are_exact(device: str, seed: int) -> None:
     with types():

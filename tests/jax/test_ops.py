@@ -267,3 +267,17 @@ def test_decoding_in_a_loop(seed: int) -> None:
     _, o = jax.jit(lambda *x: jax.lax.scan(step, *x))(start, tokens)
     right = cutplan.jax.attention(q, k, v, causal="top_left")
     close([jnp.moveaxis(o, 0, 2)], [right], 1e-6)
+
+
+def test_empty_extents() -> None:
+    zeros = jnp.zeros
+    lengths = zeros(2, jnp.int32)
+    x, k, cache = zeros((2, 4, 0, 16)), zeros((2, 4, 0, 16)), jnp.ones((2, 4, 8, 16))
+    assert cutplan.jax.rope((x, k))[1].shape == k.shape
+    assert jax.grad(lambda x: cutplan.jax.rope(x).sum())(zeros((0, 4, 3, 16))).shape == (0, 4, 3, 16)
+    grads = jax.grad(lambda *x: cutplan.jax.alibi(*x).sum(), (0, 1))(zeros((2, 4, 0, 3)), zeros(4))
+    assert grads[0].shape == (2, 4, 0, 3) and not np.asarray(grads[1]).any()
+    o, lse = cutplan.jax.merge_states(zeros((3, 0, 4, 5, 16)), zeros((3, 0, 4, 5)))
+    assert o.shape == (0, 4, 5, 16) and lse.shape == (0, 4, 5)
+    new = cutplan.jax.kv_cache_append(k, k, cache, cache, lengths, return_lengths=True)
+    assert same(new.k_cache, cache) and same(new.lengths, lengths)

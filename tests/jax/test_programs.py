@@ -171,6 +171,16 @@ def test_scratch_is_a_result_that_nobody_sees(seed: int) -> None:
     assert same(d, cutplan.matmul(numpy(a), numpy(b)))
 
 
+def test_programs_have_the_scratch_that_plans_ask_for(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No plan of the host does: this one is told that it needs some."""
+    monkeypatch.setattr("cutplan.jax._call._workspace", lambda *problem: 1000)
+    source = Source(seed)
+    a, b = source(5, 11), source(11, 13)
+    program = jax.jit(lambda a, b: cutplan.jax.matmul(a, b, activation="relu")).lower(a, b).compile()
+    assert "u8[1256]" in program.as_text() and "max_workspace_bytes=1000" in program.as_text()
+    assert same(program(a, b), cutplan.matmul(numpy(a), numpy(b), activation="relu"))
+
+
 @pytest.mark.parametrize("device", DEVICES)
 def test_few_tiles_and_a_long_k(device: str, seed: int) -> None:
     """On a GPU slices of k are summed in scratch, in a command buffer too."""
