@@ -64,7 +64,7 @@ wheel: $(VENV)/.wheel
 xla_headers = $(addprefix jaxlib/include/xla/ffi/api/,api.h c_api.h ffi.h)  # of a wheel of 85 MB, all that is needed
 sdist: $(VENV)/.wheel
 	$(say) "building a source distribution that carries the headers of CUTLASS, DLPack and XLA"
-	@rm -f dist/*.tar.gz
+	@rm -rf dist/*.tar.gz build/xla_ffi
 	@$(pip) download --no-deps --only-binary :all: --require-hashes --python-version 3.12 --platform manylinux_2_28_x86_64 \
 	  --dest third_party --requirement third_party/cutlass.txt --requirement third_party/dlpack.txt
 	@$(pip) download --no-deps --only-binary :all: --require-hashes --python-version 3.12 --platform manylinux_2_27_x86_64 \
