@@ -101,6 +101,7 @@ def for_gradients(preference: _core.PlanPreference, **changes: Any) -> _core.Pla
 
 # ---- the library ----
 
+# In the order of the library's ErrorCode.
 _ERRORS = (
     _core.InvalidProblem, _core.Unsupported, _core.MissingOperand, _core.DTypeMismatch, _core.ShapeMismatch,
     _core.LayoutMismatch, _core.DeviceMismatch, _core.Misaligned, _core.ReadOnly, _core.Overlap,
@@ -219,15 +220,15 @@ _call_p.def_abstract_eval(_results)
 def _lower(ctx: Any, *operands: Any, problem: Problem, is_cuda: bool) -> Any:
     text = _text(problem, ctx.avals_in)
     size = 0
-    # A program for GPUs can be exported where there is none. What it finds then, it has no scratch for.
+    # Programs for GPUs can be exported where there are none: these choose kernels that need no scratch.
     if not is_cuda or _core.cuda_device_count() > 0:
         size = _workspace(problem, text, 0 if is_cuda else _HOST)
-    scratch: list[Any] = []
-    if size > 0:
-        size += 256  # to align it
-        scratch = [jax.core.ShapedArray((size,), jax.numpy.uint8)]
     results = list(ctx.avals_out)
-    words = text + (";workspace=" if scratch else "") + f";max_workspace_bytes={max(size - 256, 0)}"
+    words, scratch = text, []
+    if size > 0:
+        words += ";workspace="
+        scratch = [jax.core.ShapedArray((size + 256,), jax.numpy.uint8)]  # more, to align it
+    words += f";max_workspace_bytes={size}"
     lower = jax.ffi.ffi_lowering(problem.target, operand_output_aliases=dict(problem.aliases))
     made = lower(ctx.replace(avals_out=[*results, *scratch]), *operands, problem=words)
     return made[: len(results)]
