@@ -185,6 +185,14 @@ def alike(arrays: Sequence[Any]) -> list[Any]:
     return made
 
 
+def _devices() -> tuple[int, ...]:
+    """What a program may be lowered for, the likeliest first: where that can serve a problem, no other is
+    asked, which might measure."""
+    if _core.cuda_device_count() == 0:
+        return (_HOST,)
+    return (0, _HOST) if jax.default_backend() == "gpu" else (_HOST, 0)
+
+
 def _results(*avals: Any, problem: Problem) -> list[Any]:
     if not all(isinstance(size, int) for aval in avals for size in aval.shape):
         raise _core.InvalidProblem(
@@ -193,7 +201,7 @@ def _results(*avals: Any, problem: Problem) -> list[Any]:
         )
     text = _text(problem, avals)
     refusal: _core.Error | None = None
-    for device in (_HOST, *range(min(_core.cuda_device_count(), 1))):  # what the program may be lowered for
+    for device in _devices():
         try:
             _workspace(problem, text, device)
             break
