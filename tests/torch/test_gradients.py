@@ -169,22 +169,59 @@ def test_what_the_backward_pass_keeps(seed: int) -> None:
     with_activation = _kept(lambda: ct.linear(x, w, activation="silu"))
     assert len(_addresses(with_activation) - _addresses([x, w])) == 1
     assert max(t.numel() for t in with_activation) == max(x.numel(), w.numel(), 30)
+    frozen = make.normal(6, 8, grad=False)
+    assert _addresses(_kept(lambda: ct.linear(x, frozen))) == _addresses([frozen])
+    assert _addresses(_kept(lambda: ct.matmul(x, frozen.t(), residual=make.normal(5, 6)))) == _addresses(
+        [frozen]
+    )
+    assert _kept(lambda: ct.linear(x.detach(), frozen, make.normal(6))) == []
     q, k, v = make.normal(2, 4, 5, 8), make.normal(2, 2, 7, 8), make.normal(2, 2, 7, 8)
-    o = []
+    o: list[Any] = []
     kept = _kept(lambda: o.append(ct.attention(q, k, v, return_lse=True)))
     assert _addresses(kept) == _addresses([q, k, v, *o[0]])
 
 
-def test_checkpoints_compute_again(seed: int) -> None:
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_checkpoints_compute_again(use_reentrant: bool, seed: int) -> None:
     make = Make(seed, "cpu")
     x, w, w2 = make.normal(5, 8), make.normal(8, 8), make.normal(8, 8)
 
     def block(x: torch.Tensor) -> torch.Tensor:
-        return ct.linear(ct.linear(x, w, activation="gelu_erf"), w2)
+        return ct.gated_mlp(ct.linear(x, w, activation="gelu_erf"), w, w2, w2)
 
     expected = torch.autograd.grad(block(x).sum(), (x, w, w2))
-    got = torch.autograd.grad(checkpoint(block, x, use_reentrant=False).sum(), (x, w, w2))
-    assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
+    checkpoint(block, x, use_reentrant=use_reentrant).sum().backward()
+    assert all(torch.equal(t.grad, e) for t, e in zip((x, w, w2), expected, strict=True))
+    if not use_reentrant:
+        (grad,) = torch.autograd.grad(
+            checkpoint(ct.linear, x, w, use_reentrant=False).sum(), x, create_graph=True
+        )
+        torch.testing.assert_close(grad, w.sum(0).expand(5, 8))
+
+
+def test_gates_mean_the_same_with_gradients_and_without(device: str, seed: int) -> None:
+    make = Make(seed, device)
+    x, b, b2 = make.normal(3, 4), make.normal(4, 5), make.normal(5, 4).t()
+    bias, c = make.normal(5), make.normal(3, 5)
+    for options in ({}, {"bias": bias, "bias2": bias}, {"residual": c}, {"residual": make.normal(5, 3).t()}):
+        y = ct.matmul(x, b, b2=b2, activation="silu", **options)
+        with torch.no_grad():
+            torch.testing.assert_close(ct.matmul(x, b, b2=b2, activation="silu", **options), y)
+    refused: list[tuple[dict[str, Any], str]] = [
+        ({"b2": b2, "c": c}, "operand c"),
+        ({"b2": b2, "bias": bias}, "operand bias2"),
+        ({"b2": b2, "residual": make.normal(2, 3, 5)}, "operand residual"),
+        ({"b2": b2, "gate": "interleaved"}, "operand b2"),
+        ({"gate": "interleaved"}, "operand b: .*gate='interleaved'"),
+        ({"b2": make.normal(4, 6)}, "operand b2"),
+    ]
+    for options, text in refused:
+        for mode in (torch.enable_grad(), torch.no_grad()):
+            with mode, pytest.raises(cutplan.Error, match=text):
+                ct.matmul(x, b, activation="silu", **options)
+    w, up = make.normal(5, 4), make.normal(4, 5).t()
+    y = ct.gated_mlp(x, w, up, make.normal(6, 5), gate_bias=bias)
+    assert y.shape == (3, 6) and y.requires_grad
 
 
 def test_dropout_by_the_generator_of_torch(device: str, seed: int) -> None:
@@ -196,6 +233,46 @@ def test_dropout_by_the_generator_of_torch(device: str, seed: int) -> None:
     assert torch.equal(made[0], made[1]) and not torch.equal(made[0], made[2])
     (grad,) = torch.autograd.grad(made[0], q, torch.ones_like(q))
     assert grad.isfinite().all() and grad.abs().sum() > 0
+
+
+def test_strides_of_everything_else(device: str, seed: int) -> None:
+    """Vectors, tables, the second matrix of a gate, and matrices beside a result of another order."""
+    make = Make(seed, device)
+
+    def apart(x: torch.Tensor) -> torch.Tensor:
+        return x.detach().repeat_interleave(2, -1)[..., ::2].requires_grad_()
+
+    a, b, offsets = make.normal(7, 4), make.normal(3, 4, 6), make.integers(0, 3, 3, 7)
+    bias, rows, columns = make.normal(3, 6), make.normal(7), make.normal(3, 6)
+    other = b.detach().mT.contiguous().mT.requires_grad_()
+    expected = ct.grouped_matmul(a, b, offsets, bias=bias, b2=b, bias2=bias, activation="silu")
+    turned = a.detach().t().contiguous().t().requires_grad_()
+    got = ct.grouped_matmul(
+        turned, b, offsets, bias=apart(bias), b2=other, bias2=apart(bias), activation="silu"
+    )
+    torch.testing.assert_close(got, expected)
+    torch.testing.assert_close(
+        ct.grouped_matmul(a.t(), make.normal(7, 6), offsets).shape, torch.Size([3, 4, 6])
+    )
+    low = make.dtype
+    make.dtype = torch.float32
+    scaled = [x.detach().float() for x in (a, b)]
+    torch.testing.assert_close(
+        ct.grouped_matmul(
+            *scaled, offsets, row_scale=apart(rows.float()), column_scale=apart(columns.float())
+        ),
+        ct.grouped_matmul(
+            *scaled, offsets, row_scale=rows.detach().float(), column_scale=columns.detach().float()
+        ),
+    )
+    make.dtype = low
+    x, w = make.normal(5, 4), make.normal(4, 6)
+    residual, c = make.normal(6, 5).t(), make.normal(5, 6)
+    torch.testing.assert_close(ct.matmul(x, w, residual=residual, c=c), x @ w + c + residual)
+    q, table = make.normal(1, 2, 3, 8), make.normal(4, 3, dtype=torch.float32, grad=False).t()
+    torch.testing.assert_close(
+        ct.rope(q, cos=table, sin=table), ct.rope(q, cos=table.contiguous(), sin=table.contiguous())
+    )
 
 
 def test_strides_that_no_kernel_reads(device: str, seed: int) -> None:

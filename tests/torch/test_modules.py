@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from torch.nn.functional import silu
+from torch.nn.utils import prune
 
 import cutplan.torch as ct
 
@@ -105,15 +106,105 @@ def test_modules_of_their_own(device: str, seed: int) -> None:
 
 
 def test_replaced_modules_keep_their_hooks() -> None:
-    layer = torch.nn.Linear(4, 4)
-    seen = []
-    layer.register_forward_hook(lambda *_: seen.append(1))
-    model = torch.nn.Sequential(layer, _Mlp(torch.float32))
-    model[1].register_forward_hook(lambda *_: seen.append(2))
+    model = torch.nn.Sequential(torch.nn.Linear(4, 16), _Mlp(torch.float64).float())
+    seen: list[str] = []
+    for name in ("0", "1", "1.up_proj"):
+        model.get_submodule(name).register_forward_hook(lambda *_, name=name: seen.append(name))
+    x = torch.ones(2, 4)
+    expected = model(x)
+    assert sorted(seen) == ["0", "1", "1.up_proj"]
     done = ct.replace_modules(model)
-    assert done.left["1"] == "it has hooks"
-    model[0](torch.ones(2, 4))
-    assert seen == [1]
+    assert done.left == {} and done.replaced["1"] == "GatedMLP"
+    seen.clear()
+    torch.testing.assert_close(model(x), expected)
+    assert sorted(seen) == ["0", "1", "1.up_proj"]
+
+
+def test_a_gated_mlp_serves_layers_that_are_more_than_a_product(seed: int) -> None:
+    torch.manual_seed(seed)
+    x = torch.randn(3, 16, dtype=torch.float64)
+
+    class Adapted(torch.nn.Module):
+        def __init__(self, base: torch.nn.Linear) -> None:
+            super().__init__()
+            self.base, self.added = base, torch.nn.Linear(16, 24, dtype=torch.float64)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.base(x) + self.added(x)
+
+    model = torch.nn.Sequential(_Mlp(torch.float64))
+    ct.replace_modules(model)
+    plain = model(x)
+    model[0].up_proj = Adapted(model[0].up_proj)
+    mlp = model[0]
+    torch.testing.assert_close(model(x), mlp.down_proj(silu(mlp.gate_proj(x)) * mlp.up_proj(x)))
+    assert not torch.allclose(model(x), plain)
+
+    pruned = torch.nn.Sequential(_Mlp(torch.float64))
+    prune.l1_unstructured(pruned[0].up_proj, "weight", 0.3)
+    ct.replace_modules(pruned)
+    pruned(x).sum().backward()
+    assert pruned[0].up_proj.weight_orig.grad is not None
+
+
+def test_what_is_no_gated_mlp_is_left(seed: int) -> None:
+    torch.manual_seed(seed)
+
+    class Scaled(_Mlp):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) * 1.001
+
+    class Dropping(_Mlp):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.dropout(super().forward(x), 0.5, self.training)
+
+    class Gained(_Mlp):
+        def __init__(self, dtype: torch.dtype) -> None:
+            super().__init__(dtype)
+            self.gain = torch.nn.Parameter(torch.ones(16, dtype=dtype))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) * self.gain
+
+    class Two(_Mlp):
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) + y
+
+    for kind, why in ((Scaled, "else"), (Dropping, "else"), (Gained, "of its own"), (Two, "TypeError")):
+        model = torch.nn.Sequential(kind(torch.bfloat16)).eval()
+        model[0].gate_proj.train()
+        state = torch.get_rng_state()
+        done = ct.replace_modules(model)
+        assert why in done.left["0"] and type(model[0]) is kind
+        assert not model[0].training and model[0].gate_proj.training
+        assert torch.equal(torch.get_rng_state(), state)
+        assert done.replaced.keys() == {f"0.{name}_proj" for name in ("gate", "up", "down")}
+
+
+def test_a_gated_mlp_that_is_the_model_and_one_that_is_shared() -> None:
+    model = _Mlp(torch.float32)
+    names = model.state_dict().keys()
+    done = ct.replace_modules(model)
+    assert done.replaced[""] == "GatedMLP" and isinstance(model, ct.GatedMLP)
+    assert model.state_dict().keys() == names
+    shared = _Mlp(torch.float32)
+    both = torch.nn.Sequential(shared, shared)
+    ct.replace_modules(both)
+    assert both[0] is both[1] and isinstance(shared, ct.GatedMLP)
+
+
+def test_an_activation_that_is_none_of_cutplan_s_is_refused() -> None:
+    with pytest.raises(ValueError, match="activation: must be one of"):
+        ct.GatedMLP(4, 6, activation="gelu")
+    x, w = torch.ones(2, 4, requires_grad=True), torch.ones(4, 3)
+    for call in (
+        lambda: ct.matmul(x, w, b2=w, activation="gelu"),
+        lambda: ct.matmul(x, w, activation="gelu"),
+        lambda: ct.linear(x, w.t(), activation="gelu"),
+        lambda: torch.compile(lambda: ct.matmul(x, w, b2=w, activation="gelu"), backend="eager")(),
+    ):
+        with pytest.raises(Exception, match="activation"):
+            call()
 
 
 def test_data_parallel_training(seed: int) -> None:

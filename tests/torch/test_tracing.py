@@ -223,6 +223,67 @@ def test_gradients_by_torch_func(device: str, seed: int) -> None:
     torch.testing.assert_close(per_sample, expected)
 
 
+def test_gradients_of_vmap(seed: int) -> None:
+    """grad of vmap, not only vmap of grad."""
+    make = Make(seed, "cpu")
+    xs, w = make.normal(7, 5, 4, grad=False), make.normal(6, 4, grad=False)
+    for ours, theirs in (
+        (lambda x, w: ct.linear(x, w), lambda x, w: x @ w.t()),
+        (lambda x, w: ct.matmul(x, w.t(), activation="silu"), lambda x, w: silu(x @ w.t())),
+    ):
+        got, expected = (
+            grad(lambda w, f=f: vmap(lambda x: f(x, w))(xs).square().sum())(w) for f in (ours, theirs)
+        )
+        torch.testing.assert_close(got, expected)
+    q = make.normal(3, 2, 4, 5, 8, grad=False)
+    got, expected = (
+        grad(lambda q, f=f: vmap(lambda q: f(q, q, q))(q).square().sum())(q)
+        for f in (ct.scaled_dot_product_attention, sdpa_of_torch)
+    )
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_the_order_of_results_is_foretold(seed: int) -> None:
+    """inductor asserts the strides that the fake implementation promises, also where operands were copied."""
+    make = Make(seed, "cpu")
+    a, b = make.normal(4, 2, 3), make.normal(4, 5, 2)
+
+    def f(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return ct.matmul(a.permute(1, 2, 0), b.permute(2, 0, 1))
+
+    y = f(a, b)
+    expected = torch.autograd.grad(y.square().sum(), (a, b))
+    with _Recorder() as recorder:
+        torch.autograd.grad(f(a, b).square().sum(), (a, b))
+    for operator, arguments in recorder.calls:
+        detached = [x.detach() if isinstance(x, torch.Tensor) else x for x in arguments]
+        torch.library.opcheck(operator, tuple(detached), test_utils="test_faketensor")
+    compiled = torch.compile(f, backend="aot_eager", fullgraph=True)
+    got = torch.autograd.grad(compiled(a, b).square().sum(), (a, b))
+    for x, z in zip(got, expected, strict=True):
+        torch.testing.assert_close(x, z)
+
+
+def test_attention_of_three_dimensions_traces(seed: int) -> None:
+    q = Make(seed, "cpu").normal(3, 5, 8, grad=False)
+    for shape in ((3, 5, 8), (2, 2, 3, 5, 8), (0, 5, 8), (2, 0, 3, 5, 8)):
+        x = q.new_ones(shape)
+        assert ct.scaled_dot_product_attention(x, x, x).shape == shape
+    compiled = torch.compile(ct.scaled_dot_product_attention, backend="eager", dynamic=True, fullgraph=True)
+    for batch in (3, 4, 6):
+        x = torch.randn(batch, 5, 8, dtype=torch.float64)
+        torch.testing.assert_close(compiled(x, x, x), sdpa_of_torch(x, x, x))
+
+
+def test_meta_tensors(seed: int) -> None:
+    with torch.device("meta"):
+        layer = ct.Linear(4, 5)
+        x, q = torch.empty(3, 4), torch.empty(2, 4, 5, 8)
+    assert layer(x).shape == (3, 5) and layer(x).is_meta
+    assert ct.scaled_dot_product_attention(q, q, q).is_meta
+    assert ct.matmul(x, x.t()).is_meta
+
+
 def test_attention_by_torch_func(device: str, seed: int) -> None:
     make = Make(seed, device)
     q, k, v = (make.normal(3, 2, 4, n, 8, grad=False) for n in (5, 7, 7))

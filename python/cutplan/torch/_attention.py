@@ -92,7 +92,7 @@ def _run(x: Sequence[Any], o: _Options, wants_lse: bool = True) -> Any:
     try:
         return _call(o, wants_lse, *x)
     except REFUSED:
-        return readable(lambda *operands: _call(o, wants_lse, *operands), *x, turned=False)
+        return readable(lambda *operands: _call(o, wants_lse, *operands), *x)
 
 
 def _run_backward(
@@ -114,7 +114,7 @@ def _run_backward(
         )  # fmt: skip
         return [t for t in made if t is not None]
 
-    return readable(call, grad.to(x.q.dtype), o, *x, turned=False)
+    return readable(call, grad.to(x.q.dtype), o, *x)
 
 
 def _fake(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -291,9 +291,9 @@ def _setup(ctx: Any, inputs: Sequence[Any], output: Any) -> None:
     ctx.save_for_backward(*x, o, lse)
 
 
-def _gradients(ctx: Any, grad: torch.Tensor) -> list[Any]:
+def _gradients(ctx: Any, saved: Sequence[Any], grad: torch.Tensor) -> list[Any]:
     """One for each operand."""
-    *operands, o, lse = ctx.saved_tensors
+    *operands, o, lse = saved
     x = _Operands(*operands)
     first = len(ctx.needs_input_grad) - len(x) - len(_Options._fields) if ctx.is_operator else 1
     need = dict(zip(_Operands._fields, ctx.needs_input_grad[first:], strict=False))
@@ -311,9 +311,9 @@ def _gradients(ctx: Any, grad: torch.Tensor) -> list[Any]:
 
 
 @first_derivative("cutplan::attention_backward")
-def _operator_backward(ctx: Any, grad: torch.Tensor, _: Any) -> tuple[Any, ...]:
+def _operator_backward(ctx: Any, saved: Sequence[Any], grad: torch.Tensor, _: Any) -> tuple[Any, ...]:
     ctx.is_operator = True
-    return (*_gradients(ctx, grad), *[None] * len(_Options._fields))
+    return (*_gradients(ctx, saved, grad), *[None] * len(_Options._fields))
 
 
 attention_operator = define(
@@ -341,8 +341,8 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     @first_derivative("cutplan::attention_backward")
-    def backward(ctx: Any, *grads: torch.Tensor) -> Any:
-        return (None, *_gradients(ctx, grads[0]))
+    def backward(ctx: Any, saved: Sequence[Any], *grads: torch.Tensor) -> Any:
+        return (None, *_gradients(ctx, saved, grads[0]))
 
 
 _apply_attention = applied(_Attention)
@@ -371,7 +371,7 @@ def attention(
     *,
     causal: str | None = None,
     scale: float | None = None,
-    window: tuple[int, int] = (-1, -1),
+    window: tuple[int, int] | None = (-1, -1),
     softcap: float = 0.0,
     align: str | None = None,
     alibi_slopes: torch.Tensor | None = None,
@@ -398,7 +398,8 @@ def attention(
     if dropout_p > 0 and rng_state is None:
         rng_state = torch.randint(0, 2**62, (2,), dtype=torch.int64, device=q.device)
     x = _Operands(q, k, v, bias, mask, alibi_slopes, sink, seqused_k, cu_seqlens_q, cu_seqlens_k, rng_state)
-    o = _Options(causal, scale, *window, softcap, align, dropout_p, layout, out_dtype, deterministic)
+    left, right = (-1, -1) if window is None else window
+    o = _Options(causal, scale, left, right, softcap, align, dropout_p, layout, out_dtype, deterministic)
     return _attention(x, o, return_lse)
 
 
@@ -424,15 +425,11 @@ def scaled_dot_product_attention(
     of_query, of_key = query.shape[:-2], key.shape[:-2]
     as_they_are = len(of_query) == 2 and of_key == value.shape[:-2]
     if not as_they_are or (of_query[:1] != of_key[:1] if enable_gqa else of_query != of_key):
-        if (
-            not enable_gqa
-            and of_query
-            and of_key
-            and 1 not in (of_query[-1], of_key[-1], of_query[-1] // of_key[-1])
-        ):
+        heads, of_keys = (x[-1] if x else 1 for x in (of_query, of_key))
+        if not enable_gqa and heads != of_keys and heads != 1 and of_keys != 1:
             raise RuntimeError(
-                f"scaled_dot_product_attention: {of_query[-1]} heads of key required, query's, "
-                f"got {of_key[-1]}; pass enable_gqa=True where query's are a multiple"
+                f"scaled_dot_product_attention: {heads} heads of key required, query's, got {of_keys}; "
+                "pass enable_gqa=True where query's are a multiple"
             )
         query, key, value, attn_mask, outer = _four_dimensions(query, key, value, attn_mask, enable_gqa)
     bias = mask = None
@@ -482,11 +479,11 @@ def _four_dimensions(
             of_batch = mask.shape[: len(outer) - 1]
             if any(size != 1 for size in of_batch):
                 mask = mask.expand(*outer[:-1], *mask.shape[-3:])
-                mask = mask.reshape(-1, *mask.shape[-3:])
+                mask = mask.flatten(0, -4)
             else:
                 mask = mask.reshape(1, *mask.shape[-3:])
     if len(outer) < 2:
         q, k, v = (x.reshape(*[1] * (4 - x.dim()), *x.shape) for x in (q, k, v))
     elif len(outer) > 2:
-        q, k, v = (x.reshape(-1, *x.shape[-3:]) for x in (q, k, v))
+        q, k, v = (x.flatten(0, -4) for x in (q, k, v))
     return q, k, v, mask, outer

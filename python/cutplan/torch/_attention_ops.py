@@ -52,14 +52,20 @@ class _Rope(NamedTuple):
 
 
 def _run_rope(x: torch.Tensor, k: torch.Tensor | None, o: _Rope, backward: bool) -> list[torch.Tensor]:
-    named = o._asdict()
-    stretch = dict(zip(_STRETCH, named.pop("stretch"), strict=True))
+    stretch: Any = dict(zip(_STRETCH, o.stretch, strict=True))
     stretch["original_max_position"] = int(stretch["original_max_position"])
-    named["scaling"] = _core.RopeScaling(named["scaling"], **stretch)
+    scaling = _core.RopeScaling(o.scaling, **stretch)  # type: ignore[arg-type]
     function = plain.rope_backward if backward else plain.rope
-    if k is None:
-        return [readable(lambda x: function(x, **named), x, turned=False)]
-    return list(readable(lambda x, k: function((x, k), **named), x, k, turned=False))
+
+    def call(x: Any, k: Any, cos: Any, sin: Any, positions: Any, offsets: Any, cu_seqlens: Any) -> Any:
+        made = function(
+            x if k is None else (x, k), cos=cos, sin=sin, positions=positions, offsets=offsets,
+            cu_seqlens=cu_seqlens, base=o.base, scaling=scaling, rotary_dim=o.rotary_dim,
+            interleaved=o.interleaved, layout=o.layout,
+        )  # fmt: skip
+        return [made] if k is None else list(made)
+
+    return readable(call, x, k, *o[:5])
 
 
 def _fake_rope(x: torch.Tensor, k: torch.Tensor | None, *_: Any) -> list[torch.Tensor]:
@@ -145,7 +151,7 @@ def rope(
     o = _Rope(
         cos, sin, positions, offsets, cu_seqlens, base, kind, stretch, rotary_dim, interleaved, layout,
     )  # fmt: skip
-    q, k = x if isinstance(x, tuple) else (x, None)
+    q, k = x if isinstance(x, (tuple, list)) else (x, None)
     made = _turn(q, k, o, False)
     return made[0] if k is None else tuple(made)
 
@@ -175,9 +181,9 @@ def _setup_alibi(ctx: Any, inputs: Sequence[Any], output: Any) -> None:
     ctx.save_for_backward(slopes)
 
 
-def _alibi_gradients(ctx: Any, grad: torch.Tensor, needs_slopes: bool) -> tuple[Any, Any]:
+def _alibi_gradients(ctx: Any, saved: Any, grad: torch.Tensor, needs_slopes: bool) -> tuple[Any, Any]:
     """That of scores is the result's, itself."""
-    (slopes,) = ctx.saved_tensors
+    (slopes,) = saved
     dslopes = None
     if needs_slopes:
         call = (
@@ -188,8 +194,8 @@ def _alibi_gradients(ctx: Any, grad: torch.Tensor, needs_slopes: bool) -> tuple[
 
 
 @first_derivative("cutplan::alibi_backward")
-def _alibi_operator_backward(ctx: Any, grad: torch.Tensor) -> Any:
-    return (*_alibi_gradients(ctx, grad, ctx.needs_input_grad[1]), None, None)
+def _alibi_operator_backward(ctx: Any, saved: Any, grad: torch.Tensor) -> Any:
+    return (*_alibi_gradients(ctx, saved, grad, ctx.needs_input_grad[1]), None, None)
 
 
 alibi_operator = define(
@@ -212,8 +218,8 @@ class _Alibi(torch.autograd.Function):
 
     @staticmethod
     @first_derivative("cutplan::alibi_backward")
-    def backward(ctx: Any, *grads: torch.Tensor) -> Any:
-        return (*_alibi_gradients(ctx, grads[0], ctx.needs_input_grad[1]), None, None)
+    def backward(ctx: Any, saved: Any, *grads: torch.Tensor) -> Any:
+        return (*_alibi_gradients(ctx, saved, grads[0], ctx.needs_input_grad[1]), None, None)
 
 
 _apply_alibi = applied(_Alibi)
@@ -236,7 +242,7 @@ def alibi(
 def _run_merge(o: torch.Tensor, lse: torch.Tensor, layout: str) -> tuple[torch.Tensor, torch.Tensor]:
     merged, merged_lse = readable(
         lambda o, lse: plain.merge_states(o, lse, layout=layout),
-        o, lse, turned=False,
+        o, lse,
     )  # fmt: skip
     return merged, merged_lse
 

@@ -10,14 +10,16 @@ import torch
 
 from ._matmul import _activate, _activation_backward, _columns_in_turn
 from ._operators import (
+    REFUSED,
     applied,
     autocast_dtype,
     cast,
     define,
     first_derivative,
+    in_order,
     is_traced,
+    is_turned,
     plain,
-    readable,
     records,
     schema,
 )
@@ -53,16 +55,31 @@ def _empty_result(x: _Operands, o: _Options) -> torch.Tensor:
     return x.a.new_empty([*groups, x.a.shape[0], columns], dtype=dtype)
 
 
-def _run(x: _Operands, o: _Options) -> torch.Tensor:
-    def call(a: Any, b: Any, b2: Any) -> Any:
-        return plain.grouped_matmul(
-            a, b, x.offsets, bias=x.bias, activation=o.activation, b2=b2, bias2=x.bias2, gate=o.gate,
-            row_scale=x.row_scale, column_scale=x.column_scale, alpha=o.alpha, math=o.math,
-            deterministic=o.deterministic, out_dtype=o.out_dtype,
-            out=_empty_result(x, o).zero_() if o.zeros else None,
-        )  # fmt: skip
+def _call(x: _Operands, o: _Options) -> torch.Tensor:
+    return plain.grouped_matmul(
+        x.a, x.b, x.offsets, bias=x.bias, activation=o.activation, b2=x.b2, bias2=x.bias2, gate=o.gate,
+        row_scale=x.row_scale, column_scale=x.column_scale, alpha=o.alpha, math=o.math,
+        deterministic=o.deterministic, out_dtype=o.out_dtype,
+        out=_empty_result(x, o).zero_() if o.zeros else None,
+    )  # fmt: skip
 
-    return readable(call, x.a, x.b, x.b2)
+
+def _run(x: _Operands, o: _Options) -> torch.Tensor:
+    """As matmul() does it: where a plan refuses the operands, copies in the order that kernels read."""
+    try:
+        return _call(x, o)
+    except REFUSED:
+        turned = {"a": x.b.dim() == 2, "b": x.b.dim() > 2 and is_turned(x.b)}
+        turned["b2"] = turned["b"]
+        copies = _Operands(
+            *(
+                None if t is None else in_order(t, turned.get(name, False))
+                for name, t in zip(_Operands._fields, x, strict=True)
+            )
+        )
+        if all(t is y for t, y in zip(copies, x, strict=True)):
+            raise
+        return _call(copies, o)
 
 
 def _grouped(x: _Operands, o: _Options) -> torch.Tensor:
@@ -171,8 +188,8 @@ def _setup(ctx: Any, inputs: Sequence[Any], output: Any) -> None:
 
 
 @first_derivative("cutplan::grouped_matmul_backward")
-def _backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
-    x = _Operands(*ctx.saved_tensors)
+def _backward(ctx: Any, saved: Sequence[Any], grad: torch.Tensor) -> tuple[Any, ...]:
+    x = _Operands(*saved)
     made = _gradients(grad, x, ctx.options, ctx.needs_input_grad[: len(x)])
     return (*made, *[None] * len(_Options._fields))
 
@@ -205,8 +222,8 @@ class _Grouped(torch.autograd.Function):
 
     @staticmethod
     @first_derivative("cutplan::grouped_matmul_backward")
-    def backward(ctx: Any, *grads: torch.Tensor) -> Any:
-        x = _Operands(*ctx.saved_tensors)
+    def backward(ctx: Any, saved: Sequence[Any], *grads: torch.Tensor) -> Any:
+        x = _Operands(*saved)
         made = _gradients(grads[0], x, ctx.options, ctx.needs_input_grad[1:])
         return (None, *made)
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .. import _frameworks, _functional
+from .. import _core, _frameworks, _functional
 from ._operators import (
     REFUSED,
     applied,
@@ -18,11 +18,12 @@ from ._operators import (
     check_type,
     define,
     first_derivative,
+    in_order,
     is_direct,
     is_traced,
+    is_turned,
     one_by_one,
     plain,
-    readable,
     records,
     schema,
 )
@@ -52,16 +53,70 @@ class _Options(NamedTuple):
     out_dtype: torch.dtype | None = None
 
 
-def _run(x: _Operands, o: _Options, aux: torch.Tensor | None = None) -> torch.Tensor:
-    def call(*operands: Any) -> Any:
-        a, b, bias, c, b2, bias2, residual, row_scale, column_scale, into = operands
-        return plain.matmul(
-            a, b, bias=bias, activation=o.activation, c=c, alpha=o.alpha, beta=o.beta, b2=b2, bias2=bias2,
-            gate=o.gate, residual=residual, aux=into, row_scale=row_scale, column_scale=column_scale,
-            math=o.math, deterministic=o.deterministic, out_dtype=o.out_dtype,
-        )  # fmt: skip
+ACTIVATIONS = ("none", "relu", "gelu_erf", "gelu_tanh", "silu")
 
-    return readable(call, *x, aux)
+
+def _check(x: _Operands, o: _Options) -> None:
+    """What a gate goes with, in training as elsewhere: then it is two products and no kernel's matter."""
+    if o.activation not in ACTIVATIONS:
+        names = ", ".join(map(repr, ACTIVATIONS))
+        raise ValueError(f"activation: must be one of {names}; got {o.activation!r}")
+    if not _is_gated(x, o):
+        return
+    if x.b2 is not None:
+        if o.gate == "interleaved":
+            raise _core.InvalidProblem("operand b2: none required by gate='interleaved', got one")
+        if x.b2.shape != x.b.shape:
+            raise _core.ShapeMismatch(f"operand b2: b's shape {[*x.b.shape]} required, got {[*x.b2.shape]}")
+        if (x.bias is None) != (x.bias2 is None):
+            missing, given = ("bias", "bias2") if x.bias is None else ("bias2", "bias")
+            raise _core.MissingOperand(f"operand {missing}: required beside {given}, not given")
+    elif x.b.shape[-1] % 2 != 0:
+        raise _core.ShapeMismatch(
+            f"operand b: shape [..., k, 2 n] required with gate='interleaved', got {[*x.b.shape]}"
+        )
+    for name in ("c", "column_scale"):
+        if getattr(x, name) is not None:
+            raise _core.Unsupported(f"operand {name}: none required with a gate, got one")
+    if x.bias is not None and x.bias.dim() != 1:
+        raise _core.Unsupported(f"operand bias: shape [n] required with a gate, got {[*x.bias.shape]}")
+    if x.residual is not None:
+        shape = _result_shape(x, o)
+        if torch.broadcast_shapes(x.residual.shape, shape) != torch.Size(shape):
+            raise _core.ShapeMismatch(
+                f"operand residual: a shape that broadcasts to {[*shape]} required, got {[*x.residual.shape]}"
+            )
+
+
+def _call(x: _Operands, o: _Options, aux: torch.Tensor | None) -> torch.Tensor:
+    return plain.matmul(
+        x.a, x.b, bias=x.bias, activation=o.activation, c=x.c, alpha=o.alpha, beta=o.beta, b2=x.b2,
+        bias2=x.bias2, gate=o.gate, residual=x.residual, aux=aux, row_scale=x.row_scale,
+        column_scale=x.column_scale, math=o.math, deterministic=o.deterministic, out_dtype=o.out_dtype,
+    )  # fmt: skip
+
+
+def _run(x: _Operands, o: _Options, aux: torch.Tensor | None = None) -> torch.Tensor:
+    """torch's own functions take any strides, and so does this: where a plan refuses the operands, copies."""
+    try:
+        return _call(x, o, aux)
+    except REFUSED:
+        copies = _copies(x)
+        if all(t is y for t, y in zip(copies, x, strict=True)):
+            raise
+        return _call(copies, o, aux)
+
+
+def _copies(x: _Operands) -> _Operands:
+    """Matrices in an order that is read, b2 in b's, c and residual in the result's; vectors contiguous."""
+    turned = {"a": is_turned(x.a), "b": is_turned(x.b), "b2": is_turned(x.b)}
+    turned |= dict.fromkeys(("c", "residual"), _is_column_major(x))
+    return _Operands(
+        *(
+            None if t is None else in_order(t, turned.get(name, False) and t.dim() > 1)
+            for name, t in zip(_Operands._fields, x, strict=True)
+        )
+    )
 
 
 def _result_shape(x: _Operands, o: _Options) -> tuple[Any, ...]:
@@ -69,18 +124,21 @@ def _result_shape(x: _Operands, o: _Options) -> tuple[Any, ...]:
     return _functional._result_shape(tuple(x.a.shape), tuple(x.b.shape), columns)
 
 
-def _empty_result(x: _Operands, o: _Options, dtype: torch.dtype | None = None) -> torch.Tensor:
-    """As matmul() makes it: column-major where residual or c is."""
+def _is_column_major(x: _Operands) -> bool:
+    """Whether the result is: where residual or c is."""
     column_major = False
     for tensor in (x.residual, x.c):
         if tensor is not None:
             info: Any = SimpleNamespace(shape=tuple(tensor.shape), strides=tensor.stride())
             column_major = _frameworks.is_column_major(info, column_major)
+    return column_major
+
+
+def _empty_result(x: _Operands, o: _Options, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """As matmul() makes it."""
     shape = _result_shape(x, o)
-    for name in ("b", "b2"):
-        check_type(name, getattr(x, name), "a", x.a)
     dtype = dtype or o.out_dtype or x.a.dtype
-    if not column_major:
+    if not _is_column_major(x):
         return x.a.new_empty(shape, dtype=dtype)
     return x.a.new_empty([*shape[:-2], shape[-1], shape[-2]], dtype=dtype).mT
 
@@ -131,7 +189,8 @@ def _activate(x: torch.Tensor, activation: str) -> torch.Tensor:
             return functional.gelu(x, approximate="tanh")
         case "silu":
             return functional.silu(x)
-    return x
+        case _:
+            return x
 
 
 def _activation_backward(grad: torch.Tensor, x: torch.Tensor, activation: str) -> torch.Tensor:
@@ -144,15 +203,11 @@ def _activation_backward(grad: torch.Tensor, x: torch.Tensor, activation: str) -
             return torch.ops.aten.gelu_backward(grad, x, approximate="tanh")
         case "silu":
             return torch.ops.aten.silu_backward(grad, x)
-    return grad
+        case _:
+            return grad
 
 
 # ---- Gradients ----
-
-
-def _is_turned(x: torch.Tensor) -> bool:
-    """Column-major, as a transposed weight is."""
-    return x.dim() > 1 and x.shape[-1] > 1 and x.stride(-2) == 1 and x.stride(-1) > 1
 
 
 def _product(a: torch.Tensor, b: torch.Tensor, math: str, deterministic: bool) -> torch.Tensor:
@@ -163,7 +218,7 @@ def _product(a: torch.Tensor, b: torch.Tensor, math: str, deterministic: bool) -
 
 
 def _rows_backward(
-    grad: torch.Tensor, a: torch.Tensor, b: torch.Tensor, da: bool, db: bool, math: str, deterministic: bool
+    grad: torch.Tensor, a: Any, b: Any, da: bool, db: bool, turned: bool, math: str, deterministic: bool
 ) -> tuple[Any, Any]:
     """Of a @ b with b of two dimensions: all rows of a are one matrix's."""
     of_a = _product(grad, b.t(), math, deterministic) if da else None
@@ -171,7 +226,7 @@ def _rows_backward(
     if db:
         if a.dim() > 2:
             a, grad = a.flatten(0, -2), grad.flatten(0, -2)
-        if _is_turned(b):
+        if turned:
             of_b = _product(grad.t(), a, math, deterministic).t()
         else:
             of_b = _product(a.t(), grad, math, deterministic)
@@ -179,68 +234,102 @@ def _rows_backward(
 
 
 def _run_backward(
-    grad: torch.Tensor, a: torch.Tensor, b: torch.Tensor, da: bool, db: bool, math: str, deterministic: bool
+    grad: torch.Tensor,
+    a: torch.Tensor | None,
+    b: torch.Tensor | None,
+    da: bool,
+    db: bool,
+    of_rows: bool,
+    turned: bool,
+    math: str,
+    deterministic: bool,
 ) -> list[torch.Tensor]:
-    """Of a @ b: those that are asked for."""
-    if b.dim() == 2:
-        made = _rows_backward(grad, a, b, da, db, math, deterministic)
-    else:
-        made = readable(
-            lambda grad, a, b: plain.matmul_backward(
-                grad, a, b, da=da, db=db, math=math, deterministic=deterministic
-            )[:2],
-            grad, a, b,
-        )  # fmt: skip
-    return [x for x in made if x is not None]
+    """Of a @ b those that are asked for. `of_rows`: b has two dimensions, and what is not read is None;
+    `turned`: b is column-major, and so is db."""
+    made: Any
+    if of_rows:
+        made = _rows_backward(grad, a, b, da, db, turned, math, deterministic)
+        return [x for x in made if x is not None]
+
+    def call(grad: Any, a: Any, b: Any) -> list[torch.Tensor]:
+        made = plain.matmul_backward(grad, a, b, da=da, db=db, math=math, deterministic=deterministic)
+        return [x for x in made if x is not None]
+
+    try:
+        return call(grad, a, b)
+    except REFUSED:
+        matrices: Any = (grad, a, b)
+        copies = [in_order(x, is_turned(x)) for x in matrices]
+        if all(x is y for x, y in zip(copies, matrices, strict=True)):
+            raise
+        return call(*copies)
 
 
 def _fake_backward(
-    grad: torch.Tensor, a: torch.Tensor, b: torch.Tensor, da: bool, db: bool, math: str, deterministic: bool
+    grad: torch.Tensor, a: Any, b: Any, da: bool, db: bool, of_rows: bool, turned: bool, *_: Any
 ) -> list[torch.Tensor]:
-    def like(x: torch.Tensor, turned: bool) -> torch.Tensor:
+    def empty(shape: Sequence[Any], turned: bool) -> torch.Tensor:
         if turned:
-            return x.new_empty([*x.shape[:-2], x.shape[-1], x.shape[-2]]).mT
-        return x.new_empty(x.shape)
+            return grad.new_empty([*shape[:-2], shape[-1], shape[-2]]).mT
+        return grad.new_empty(shape)
 
     made = []
     if da:
-        made.append(like(a, b.dim() > 2 and _is_turned(a)))
+        made.append(
+            empty([*grad.shape[:-1], b.shape[-2]], False) if of_rows else empty(a.shape, is_turned(a))
+        )
     if db:
-        made.append(like(b, _is_turned(b)))
+        made.append(empty([a.shape[-1], grad.shape[-1]] if of_rows else b.shape, turned))
     return made
 
 
 def _product_backward(
-    grad: torch.Tensor, a: torch.Tensor, b: torch.Tensor, da: bool, db: bool, o: _Options
+    grad: torch.Tensor, a: Any, b: Any, shape: Sequence[Any], turned: bool, da: bool, db: bool, o: _Options
 ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """`shape` and `turned`: of b, which may be None where it is not read."""
     if not (da or db):
         return None, None
-    call = matmul_backward_operator if is_traced(grad, a, b) else _run_backward
-    made = iter(call(grad.to(a.dtype), a, b, da, db, o.math, o.deterministic))
+    call = matmul_backward_operator if is_traced(grad) else _run_backward
+    dtype = (b if a is None else a).dtype
+    made = iter(call(grad.to(dtype), a, b, da, db, len(shape) == 2, turned, o.math, o.deterministic))
     return (next(made) if da else None), (next(made) if db else None)
 
 
-def _sum_to(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    shape = like.shape
+class _About(NamedTuple):
+    """What the backward pass has to know of operands that are not kept."""
+
+    shapes: _Operands
+    turned: dict[str, bool]  # of b and b2: column-major
+
+
+def _about(x: _Operands) -> _About:
+    shapes: Any = (None if t is None else t.shape for t in x)
+    return _About(_Operands(*shapes), {"b": is_turned(x.b), "b2": x.b2 is not None and is_turned(x.b2)})
+
+
+def _sum_to(x: torch.Tensor, shape: Any) -> torch.Tensor:
     return x if x.shape == shape else x.sum_to_size(shape)
 
 
 def _gradients(
     grad: torch.Tensor,
-    x: _Operands,
     saved: Sequence[torch.Tensor | None],
+    about: _About,
     o: _Options,
     needs: Sequence[bool],
 ) -> list[torch.Tensor | None]:
-    """One for each operand that needs one. `saved`: what _run_saving() gave beside the result; None is
-    computed again."""
-    before, before2 = saved
+    """One for each operand that needs one. `saved`: operands, as far as _kept() keeps them, and what
+    _run_saving() gave beside the result; None is computed again."""
+    x = _Operands(*saved[: len(_Operands._fields)])
+    shape_of, turned = about
+    gate = o.gate or ("separate" if shape_of.b2 is not None else None)
+    before, before2 = saved[len(x) :] if len(saved) > len(x) else (None, None)
     need = dict(zip(_Operands._fields, needs, strict=True))
     made: dict[str, Any] = dict.fromkeys(_Operands._fields)
     if need["residual"]:
-        made["residual"] = _sum_to(grad, x.residual)
+        made["residual"] = _sum_to(grad, shape_of.residual)
     products = [("b", "bias")]
-    if _is_gated(x, o):
+    if gate is not None:
         if before is None:
             before, before2 = _before_gate(x, o)
         first, second = (before, before2) if before2 is not None else _columns_in_turn(before)
@@ -249,7 +338,7 @@ def _gradients(
             _activation_backward(grad * second, first, o.activation),
             grad * _activate(first, o.activation),
         )
-        if x.b2 is None:
+        if gate == "interleaved":
             dz = [torch.stack([dx, dx2], -1).flatten(-2)]
         else:
             dz = [dx, dx2]
@@ -261,18 +350,20 @@ def _gradients(
     else:
         dz = [grad]
     if need["c"]:
-        made["c"] = _sum_to(dz[0] if o.beta in (None, 1) else dz[0] * o.beta, x.c)
+        made["c"] = _sum_to(dz[0] if o.beta in (None, 1) else dz[0] * o.beta, shape_of.c)
     scale: Any = None if o.alpha == 1 else o.alpha
-    rows = None if x.row_scale is None else x.row_scale[:, None]
+    rows: Any = None if x.row_scale is None else x.row_scale[:, None]
     for vector in (rows, x.column_scale):
         if vector is not None:
             scale = vector if scale is None else scale * vector
     for (b_name, bias_name), d in zip(products, dz, strict=True):
-        b, bias = getattr(x, b_name), getattr(x, bias_name)
+        b = getattr(x, b_name)
         if need[bias_name]:
-            made[bias_name] = _sum_to(d, bias)
+            made[bias_name] = _sum_to(d, getattr(shape_of, bias_name))
         scaled = d if scale is None else (d * scale).to(d.dtype)
-        da, db = _product_backward(scaled, x.a, b, need["a"], need[b_name], o)
+        da, db = _product_backward(
+            scaled, x.a, b, getattr(shape_of, b_name), turned[b_name], need["a"], need[b_name], o
+        )
         made[b_name] = db
         if da is not None:
             made["a"] = da if made["a"] is None else made["a"] + da
@@ -289,9 +380,23 @@ def _gradients(
                 if need[name]:
                     of_rows = product if other is None else product * other
                     vector = own[:, None] if name == "row_scale" else own
-                    part = _sum_to(of_rows, vector).reshape(own.shape)
+                    part = _sum_to(of_rows, vector.shape).reshape(own.shape)
                     made[name] = part if made[name] is None else made[name] + part
     return [made[name] for name in _Operands._fields]
+
+
+def _kept(x: _Operands, o: _Options, needs: Sequence[bool], saves: bool) -> tuple[Any, ...]:
+    """The operands that the backward pass reads. `saves`: it is given the values before the activation."""
+    need = _Operands(*needs)
+    scales = need.row_scale or need.column_scale
+    again = not saves and (o.activation != "none" or _is_gated(x, o))
+    both = again or scales or (x.b.dim() > 2 and (need.a or need.b or need.b2))
+    a = both or need.b or need.b2
+    b = both or need.a
+    return _Operands(
+        x.a if a else None, x.b if b else None, x.bias if again else None, x.c if again else None,
+        x.b2 if b else None, x.bias2 if again else None, None, x.row_scale, x.column_scale,
+    )  # fmt: skip
 
 
 # ---- The operators ----
@@ -302,13 +407,22 @@ def _split(arguments: Sequence[Any]) -> tuple[_Operands, _Options]:
     return _Operands(*arguments[:count]), _Options(*arguments[count:])
 
 
-def _fake(*arguments: Any) -> torch.Tensor:
+def _checked(arguments: Sequence[Any]) -> tuple[_Operands, _Options]:
+    """What can be said of a call without memory."""
     x, o = _split(arguments)
+    for name in ("b", "b2"):
+        check_type(name, getattr(x, name), "a", x.a)
+    _check(x, o)
+    return x, o
+
+
+def _fake(*arguments: Any) -> torch.Tensor:
+    x, o = _checked(arguments)
     return _empty_result(x, o)
 
 
 def _fake_saving(*arguments: Any) -> tuple[torch.Tensor, ...]:
-    x, o = _split(arguments)
+    x, o = _checked(arguments)
     y = _empty_result(x, o)
     if _is_gated(x, o):
         first = x.a.new_empty(_result_shape(x, o._replace(gate=None)))
@@ -328,29 +442,22 @@ def _real_saving(*arguments: Any) -> tuple[torch.Tensor, ...]:
 
 def _setup(ctx: Any, inputs: Sequence[Any], output: Any) -> None:
     x, ctx.options = _split(inputs)
-    ctx.save_for_backward(*x)
-    ctx.saves = False
+    ctx.about = _about(x)
+    ctx.save_for_backward(*_kept(x, ctx.options, ctx.needs_input_grad[: len(x)], False))
 
 
 def _setup_saving(ctx: Any, inputs: Sequence[Any], output: Any) -> None:
     x, ctx.options = _split(inputs)
+    ctx.about = _about(x)
     ctx.mark_non_differentiable(*output[1:])
-    ctx.save_for_backward(*x, *output[1:])
-    ctx.saves = True
+    kept = _kept(x, ctx.options, ctx.needs_input_grad[: len(x)], True)
+    before = output[1] if _is_gated(x, ctx.options) or ctx.options.activation != "none" else None
+    ctx.save_for_backward(*kept, before, None if x.b2 is None else output[2])
 
 
 @first_derivative("cutplan::matmul_backward")
-def _operator_backward(ctx: Any, grad: torch.Tensor, *_: Any) -> tuple[Any, ...]:
-    count = len(_Operands._fields)
-    saved = ctx.saved_tensors
-    x, o = _Operands(*saved[:count]), ctx.options
-    before: list[Any] = [None, None]
-    if ctx.saves:
-        before = [
-            saved[count] if _is_gated(x, o) or o.activation != "none" else None,
-            saved[count + 1] if x.b2 is not None else None,
-        ]
-    made = _gradients(grad, x, before, o, ctx.needs_input_grad[:count])
+def _operator_backward(ctx: Any, saved: Sequence[Any], grad: torch.Tensor, *_: Any) -> tuple[Any, ...]:
+    made = _gradients(grad, saved, ctx.about, ctx.options, ctx.needs_input_grad[: len(_Operands._fields)])
     return (*made, *[None] * len(_Options._fields))
 
 
@@ -394,28 +501,52 @@ def _vmap(operator: Any, outputs: int) -> Any:
     return rule
 
 
-def _vmap_backward(info: Any, in_dims: Sequence[Any], *arguments: Any) -> Any:
-    matrices, options = arguments[:3], arguments[3:]
-    shapes = [
-        [size for i, size in enumerate(t.shape) if i != dim]
-        for t, dim in zip(matrices, in_dims, strict=False)
-    ]
-    rank = max(map(len, shapes))
-    lifted = [_lift(t, dim, info.batch_size, rank) for t, dim in zip(matrices, in_dims, strict=False)]
-    made = matmul_backward_operator(*lifted, *options)
-    wanted = [shape for shape, is_wanted in zip(shapes[1:], options[:2], strict=True) if is_wanted]
-    result = [t.reshape(info.batch_size, *shape) for t, shape in zip(made, wanted, strict=True)]
-    return result, [0] * len(result)
+def _vmap_backward(operator: Any) -> Any:
+    def rule(info: Any, in_dims: Sequence[Any], *arguments: Any) -> Any:
+        grad, a, b, da, db, of_rows, _, math, deterministic = arguments
+        size, dims = info.batch_size, in_dims[:3]
+        made: list[torch.Tensor] = []
+        shapes: list[Any] = []
+        if of_rows:
+            options = _Options(math=math, deterministic=deterministic)
+            grad = _lift(grad, dims[0], size, grad.dim() - (dims[0] is not None))
+            rows = grad.shape[1:-1]
+            grad = grad.flatten(1, -2)
+            if da:
+                b = _lift(b, dims[2], size, 2)
+                made.append(matmul_operator(*_Operands(grad, b.mT), *options))
+                shapes.append((*rows, b.shape[-2]))
+            if db:
+                a = _lift(a, dims[1], size, a.dim() - (dims[1] is not None)).flatten(1, -2)
+                made.append(matmul_operator(*_Operands(a.mT, grad), *options))
+                shapes.append((a.shape[-1], grad.shape[-1]))
+        else:
+            matrices = (grad, a, b)
+            own = [
+                [n for i, n in enumerate(t.shape) if i != dim] for t, dim in zip(matrices, dims, strict=True)
+            ]
+            rank = max(map(len, own))
+            lifted = [_lift(t, dim, size, rank) for t, dim in zip(matrices, dims, strict=True)]
+            turned = is_turned(lifted[2])
+            made = operator(*lifted, da, db, False, turned, math, deterministic)
+            shapes = [shape for shape, wanted in zip(own[1:], (da, db), strict=True) if wanted]
+        result = [t.reshape(size, *shape) for t, shape in zip(made, shapes, strict=True)]
+        return result, [0] * len(result)
+
+    return rule
 
 
 matmul_backward_operator = define(
     "matmul_backward",
-    "Tensor grad, Tensor a, Tensor b, bool da, bool db, str math, bool deterministic",
+    "Tensor grad, Tensor? a, Tensor? b, bool da, bool db, bool of_rows, bool turned, str math, "
+    "bool deterministic",
     "Tensor[]",
     _run_backward,
     _fake_backward,
-    vmap=lambda _: _vmap_backward,
-    flops=lambda grad, a, b, da, db, *_, **__: (da + db) * 2 * _math.prod(grad) * a[-1],
+    vmap=_vmap_backward,
+    flops=lambda grad, a, b, da, db, *_, **__: (
+        (da + db) * 2 * _math.prod(grad) * (a[-1] if a is not None else b[-2])
+    ),
 )
 
 matmul_operator = define(
@@ -455,23 +586,21 @@ class _Matmul(torch.autograd.Function):
     def forward(ctx: Any, o: _Options, *operands: Any) -> torch.Tensor:
         x = _Operands(*operands)
         y, *before = _run_saving(x, o)
-        ctx.options = o
-        ctx.save_for_backward(*x, *before)
+        ctx.options, ctx.about = o, _about(x)
+        ctx.save_for_backward(*_kept(x, o, ctx.needs_input_grad[1:], True), *before)
         return y
 
     @staticmethod
     @first_derivative("cutplan::matmul_backward")
-    def backward(ctx: Any, *grads: torch.Tensor) -> Any:
-        count = len(_Operands._fields)
-        x = _Operands(*ctx.saved_tensors[:count])
-        made = _gradients(grads[0], x, ctx.saved_tensors[count:], ctx.options, ctx.needs_input_grad[1:])
-        return (None, *made)
+    def backward(ctx: Any, saved: Sequence[Any], *grads: torch.Tensor) -> Any:
+        return (None, *_gradients(grads[0], saved, ctx.about, ctx.options, ctx.needs_input_grad[1:]))
 
 
 _apply_matmul = applied(_Matmul)
 
 
 def _matmul(x: _Operands, o: _Options) -> torch.Tensor:
+    _check(x, o)
     if is_traced(x.a, x.b):
         saves = records(*x) and (o.activation != "none" or _is_gated(x, o))
         return matmul_saving_operator(*x, *o)[0] if saves else matmul_operator(*x, *o)
@@ -482,7 +611,12 @@ def _matmul(x: _Operands, o: _Options) -> torch.Tensor:
         )
     if records(*x):
         return _apply_matmul(o, *x)
-    return _run(x, o)
+    try:
+        return _run(x, o)
+    except REFUSED:  # a gate that no one kernel serves
+        if not _is_gated(x, o):
+            raise
+        return _run_saving(x, o)[0]
 
 
 def matmul(
@@ -574,19 +708,20 @@ class _Linear(torch.autograd.Function):
         except REFUSED:
             o = _Options(activation=activation, math=math, deterministic=deterministic)
             y = _run(_Operands(x, b, bias), o, before)
-        ctx.options = (turned, activation, math, deterministic)
-        ctx.save_for_backward(x, w, bias, before)
+        needs = ctx.needs_input_grad
+        ctx.options = (turned, is_turned(b), activation, math, deterministic)
+        ctx.save_for_backward(x if needs[1] else None, w if needs[0] else None, before)
         return y
 
     @staticmethod
     @first_derivative("cutplan::matmul_backward")
-    def backward(ctx: Any, *grads: torch.Tensor) -> Any:
-        x, w, _, before = ctx.saved_tensors
-        turned, activation, math, deterministic = ctx.options
+    def backward(ctx: Any, saved: Sequence[Any], *grads: torch.Tensor) -> Any:
+        x, w, before = saved
+        turned, in_columns, activation, math, deterministic = ctx.options
         needs_x, needs_w, needs_bias = ctx.needs_input_grad[:3]
         dz = grads[0] if before is None else _activation_backward(grads[0], before, activation)
-        b = w.t() if turned else w
-        dx, dw = _rows_backward(dz, x, b, needs_x, needs_w, math, deterministic)
+        b = w.t() if turned and w is not None else w
+        dx, dw = _rows_backward(dz, x, b, needs_x, needs_w, in_columns, math, deterministic)
         if turned and dw is not None:
             dw = dw.t()
         db = (dz.flatten(0, -2) if dz.dim() > 2 else dz).sum(0) if needs_bias else None
@@ -609,7 +744,7 @@ def linear(
 
     `x` [..., k], `weight` [n, k], `bias` [n]. `activation`, `math` and `deterministic` are matmul()'s.
     """
-    if is_direct(x, weight) and x.dim() > 1:
+    if is_direct(x, weight) and x.dim() > 1 and weight.dim() == 2:
         if records(x, weight, bias):
             return _apply_linear(x, weight, bias, True, activation, math, deterministic)
         try:
@@ -618,7 +753,8 @@ def linear(
             )
         except REFUSED:
             pass
-    return matmul(x, weight.t(), bias=bias, activation=activation, math=math, deterministic=deterministic)
+    w = weight.t() if weight.dim() == 2 else weight
+    return matmul(x, w, bias=bias, activation=activation, math=math, deterministic=deterministic)
 
 
 def gated_mlp(
@@ -637,6 +773,10 @@ def gated_mlp(
     """``(activation(x gate_weight^T) * (x up_weight^T)) down_weight^T``, weights as torch.nn.Linear has them
     (Shazeer 2020, "GLU Variants Improve Transformer"). Without gradients the first two products and the gate
     are one kernel."""
+    if (gate_bias is None) != (up_bias is None):
+        weight = gate_weight if gate_bias is None else up_weight
+        nothing = weight.new_zeros(weight.shape[0])
+        gate_bias, up_bias = (nothing if t is None else t for t in (gate_bias, up_bias))
     h = matmul(
         x, gate_weight.t(), bias=gate_bias, activation=activation, b2=up_weight.t(), bias2=up_bias,
         gate="separate", math=math, deterministic=deterministic,

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ._matmul import gated_mlp, linear
+from ._matmul import ACTIVATIONS, _activate, gated_mlp, linear
 
 # What torch and Hugging Face call the activations that a product can end in.
 _ACTIVATIONS: dict[Any, str] = {
@@ -54,7 +54,10 @@ class Linear(torch.nn.Linear):
 
 
 class GatedMLP(torch.nn.Module):
-    """``down_proj(activation(gate_proj(x)) * up_proj(x))``, by gated_mlp(). The three are torch.nn.Linear."""
+    """``down_proj(activation(gate_proj(x)) * up_proj(x))``, by gated_mlp() where the three are plain Linear
+    layers; where they are more (hooks, parametrizations, adapters), by what they are."""
+
+    activation: str
 
     def __init__(
         self,
@@ -67,6 +70,9 @@ class GatedMLP(torch.nn.Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
+        if activation not in ACTIVATIONS:
+            names = ", ".join(map(repr, ACTIVATIONS))
+            raise ValueError(f"activation: must be one of {names}; got {activation!r}")
         self.gate_proj = Linear(hidden_size, intermediate_size, bias, device=device, dtype=dtype)
         self.up_proj = Linear(hidden_size, intermediate_size, bias, device=device, dtype=dtype)
         self.down_proj = Linear(intermediate_size, hidden_size, bias, device=device, dtype=dtype)
@@ -74,13 +80,34 @@ class GatedMLP(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         gate, up, down = self.gate_proj, self.up_proj, self.down_proj
-        return gated_mlp(
-            x, gate.weight, up.weight, down.weight, gate_bias=gate.bias, up_bias=up.bias, down_bias=down.bias,
-            activation=self.activation,
-        )  # fmt: skip
+        if _is_plain(gate) and _is_plain(up) and _is_plain(down):
+            return gated_mlp(
+                x, gate.weight, up.weight, down.weight, gate_bias=gate.bias, up_bias=up.bias,
+                down_bias=down.bias, activation=self.activation,
+            )  # fmt: skip
+        return down(_activate(gate(x), self.activation) * up(x))
 
     def extra_repr(self) -> str:
         return f"activation={self.activation}"
+
+
+def _is_plain(layer: torch.nn.Module) -> bool:
+    """Whether calling it is its product and nothing else."""
+    return (
+        type(layer) is Linear
+        and layer.activation == "none"
+        and "forward" not in layer.__dict__
+        and not _hooks(layer)
+    )
+
+
+def _hooks(module: torch.nn.Module) -> bool:
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+    )
 
 
 class Replacement(NamedTuple):
@@ -93,24 +120,22 @@ class Replacement(NamedTuple):
 def replace_modules(model: torch.nn.Module) -> Replacement:
     """Puts cutplan's modules in the place of torch.nn.Linear and of gated MLPs made of three of these.
 
-    Parameters, buffers, hooks and the names in state_dict() stay as they are: a Linear changes its class and
-    nothing else. A gated MLP is a module whose children are gate_proj, up_proj, down_proj and an activation
-    (those of Hugging Face's Llama and its kin); its result for random rows must be that of GatedMLP, or it is
-    left as it is, but for its three projections.
+    In place: a module changes its class, and its parameters, buffers, hooks, attributes and the names in
+    state_dict() stay. A gated MLP is a module whose children are gate_proj, up_proj, down_proj and an
+    activation (those of Hugging Face's Llama and its kin) and that has no parameters of its own; its result
+    for random rows, training or not, must be that of GatedMLP, or it is left, but for its projections.
     """
     done = Replacement({}, {})
     for name, module in list(model.named_modules()):
-        if isinstance(module, (Linear, GatedMLP)) or any(
-            name.startswith(f"{mlp}.") for mlp, kind in done.replaced.items() if kind == "GatedMLP"
-        ):
+        if isinstance(module, (Linear, GatedMLP)):
             continue
         if {"gate_proj", "up_proj", "down_proj"} <= dict(module.named_children()).keys():
-            mlp = _gated(module)
-            if isinstance(mlp, str):
-                done.left[name] = mlp
+            activation, why_not = _as_gated(module)
+            if why_not is not None:
+                done.left[name] = why_not
             else:
-                parent, _, own = name.rpartition(".")
-                setattr(model.get_submodule(parent), own, mlp)
+                module.__class__ = GatedMLP
+                module.activation = activation
                 done.replaced[name] = "GatedMLP"
         elif type(module) is torch.nn.Linear:
             module.__class__ = Linear
@@ -126,32 +151,57 @@ def replace_modules(model: torch.nn.Module) -> Replacement:
     return done
 
 
-def _gated(module: torch.nn.Module) -> GatedMLP | str:
-    """The same as a GatedMLP, or why there is none."""
+def _as_gated(module: torch.nn.Module) -> tuple[str, str | None]:
+    """The activation of a gated MLP, or why the module is none."""
     children = dict(module.named_children())
-    projections = [children[name] for name in ("gate_proj", "up_proj", "down_proj")]
-    others = {name: child for name, child in children.items() if child not in projections}
+    projections = [children.pop(name) for name in ("gate_proj", "up_proj", "down_proj")]
     if any(type(x) is not torch.nn.Linear for x in projections):
-        return "a projection is no torch.nn.Linear"
-    activations = [activation_of(x) for x in others.values()]
+        return "", "a projection is no torch.nn.Linear"
+    activations = [activation_of(x) for x in children.values()]
     if len(activations) != 1 or activations[0] is None:
-        names = ", ".join(type(x).__qualname__ for x in others.values()) or "none"
-        return f"one activation of {', '.join(sorted(set(_ACTIVATIONS.values())))} required, got {names}"
-    if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks:
-        return "it has hooks"
-    made = GatedMLP(1, 1, activation=activations[0], device="meta")
+        names = ", ".join(type(x).__qualname__ for x in children.values()) or "none"
+        return "", f"one activation of {', '.join(ACTIVATIONS[1:])} required, got {names}"
+    if any(True for _ in module.parameters(recurse=False)) or any(
+        True for _ in module.buffers(recurse=False)
+    ):
+        return "", "it has parameters or buffers of its own"
+    if "forward" in module.__dict__:
+        return "", "its forward was replaced"
     weight = projections[0].weight
-    for name, projection in zip(("gate_proj", "up_proj", "down_proj"), projections, strict=True):
-        setattr(made, name, projection)
-    made.train(module.training)
-    if weight.device.type != "meta":
-        with torch.no_grad():
-            x = torch.randn(4, weight.shape[1], dtype=weight.dtype, device=weight.device)
-            expected, got = module.eval()(x), made(x)
-            module.train(made.training)
-        tolerance = 16 * torch.finfo(weight.dtype).eps * expected.abs().max().item()
-        if expected.shape != got.shape or not (expected - got).abs().max().item() <= tolerance:
-            return "it computes something else than a gated MLP"
-    for projection in projections:
-        projection.__class__ = Linear
-    return made
+    if weight.device.type == "meta":
+        return "", "its weights are not there yet (they are on the meta device)"
+    try:
+        is_one = _computes_as_gated(module, weight, activations[0])
+    except Exception as error:
+        return "", f"called with rows of its input it raises {type(error).__name__}: {error}"
+    return activations[0], None if is_one else "it computes something else than a gated MLP"
+
+
+def _computes_as_gated(module: torch.nn.Module, weight: Any, activation: str) -> bool:
+    """In float64, so that a factor near 1 shows, and with nothing of the module or of torch's generators
+    changed."""
+    tensors = {
+        name: x.detach().double() if x.is_floating_point() else x
+        for name, x in (*module.named_parameters(), *module.named_buffers())
+    }
+    source = torch.Generator().manual_seed(0)
+    x = torch.randn(4, weight.shape[1], generator=source, dtype=torch.float64).to(weight.device)
+    devices = [weight.device] if weight.is_cuda else []
+
+    def project(name: str, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.linear(x, tensors[f"{name}.weight"], tensors.get(f"{name}.bias"))
+
+    flags = {part: part.training for part in module.modules()}
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices):
+            gate, up = project("gate_proj", x), project("up_proj", x)
+            expected = project("down_proj", _activate(gate, activation) * up)
+            for training in (False, True):
+                module.train(training)
+                got = torch.func.functional_call(module, tensors, (x,))
+                if got.shape != expected.shape or not torch.allclose(got, expected, rtol=1e-9, atol=1e-9):
+                    return False
+    finally:
+        for part, flag in flags.items():
+            part.training = flag
+    return True

@@ -34,7 +34,7 @@ def is_traced(*tensors: torch.Tensor) -> bool:
     if _is_compiling() or _dispatch_modes() or _transforms():
         return True
     for x in tensors:  # noqa: SIM110 (a generator takes longer than all the rest)
-        if type(x) not in _PLAIN:
+        if type(x) not in _PLAIN or x.is_meta:
             return True
     return False
 
@@ -118,11 +118,9 @@ def define(
     operator = getattr(torch.ops.cutplan, name).default
     call = operator
     if not operator._schema.is_mutable:
-        backward = backward or _refuse_derivative(full_name)
-        rule = (vmap or one_by_one)(operator)
-        torch.library.register_autograd(full_name, backward, setup_context=setup_context, lib=LIBRARY)
-        torch.library.register_vmap(full_name, rule, lib=LIBRARY)
-        call = _with_transforms(operator, setup_context, backward, rule)
+        call = _with_transforms(
+            operator, setup_context, backward or _refuse_derivative(full_name), vmap or one_by_one
+        )
     for device in DEVICES if casts else ():
         LIBRARY.impl(name, _under_autocast(operator, device, frozenset(casts)), f"Autocast{device}")
     if flops is not None:
@@ -132,9 +130,9 @@ def define(
     return call
 
 
-def _with_transforms(operator: Any, setup: Any, gradients: Any, rule: Any) -> Callable[..., Any]:
-    """The operator as torch.func's transforms want it, which differentiate through no operator that is
-    registered."""
+def _with_transforms(operator: Any, setup: Any, gradients: Any, vmap: Any) -> Callable[..., Any]:
+    """The operator with its rules, and as torch.func's transforms want it, which differentiate through no
+    operator that is registered."""
 
     class Transformed(torch.autograd.Function):
         @staticmethod
@@ -161,6 +159,10 @@ def _with_transforms(operator: Any, setup: Any, gradients: Any, rule: Any) -> Ca
             return Transformed.apply(*arguments)
         return operator(*arguments)
 
+    rule = vmap(call)  # under further transforms it calls what these want
+    name = operator._schema.name
+    torch.library.register_autograd(name, gradients, setup_context=setup, lib=LIBRARY)
+    torch.library.register_vmap(name, rule, lib=LIBRARY)
     return call
 
 
@@ -192,18 +194,19 @@ class _NoSecondDerivative(torch.autograd.Function):
 
 
 def first_derivative(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Of a backward pass: its results have no derivative, which is said by name when one is asked for.
-    (Operators that are traced say it themselves.)"""
+    """Of a backward pass, which is called with the saved tensors: its results have no derivative, which is
+    said by name when one is asked for. (Operators that are traced say it themselves.)"""
 
     def of(backward: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(backward)
         def run(ctx: Any, *grads: torch.Tensor) -> Any:
+            saved = ctx.saved_tensors  # once: checkpoints hand them out no second time
             if not torch.is_grad_enabled() or is_traced(*grads):
-                return backward(ctx, *grads)
+                return backward(ctx, saved, *grads)
             with torch.no_grad():
-                made = backward(ctx, *grads)
+                made = backward(ctx, saved, *grads)
             there = [x for x in made if x is not None]
-            given = [x for x in (*grads, *ctx.saved_tensors) if x is not None]
+            given = [x for x in (*grads, *saved) if x is not None]
             wrapped = iter(_NoSecondDerivative.apply(name, len(there), *there, *given))
             return tuple(None if x is None else next(wrapped) for x in made)
 
@@ -264,20 +267,25 @@ def check_shape(name: str, x: torch.Tensor, required: Sequence[Any]) -> None:
 REFUSED = (_core.LayoutMismatch, _core.Misaligned, _core.Unsupported, _core.ExportRefused)
 
 
-def _is_plain(x: torch.Tensor, turned: bool) -> bool:
-    return x.is_contiguous() or (turned and x.dim() > 1 and x.mT.is_contiguous())
+def in_order(x: torch.Tensor, turned: bool) -> torch.Tensor:
+    """`x`, or a copy of it: with contiguous rows, or columns."""
+    if turned and x.dim() > 1:
+        return x if x.mT.is_contiguous() else x.mT.contiguous().mT
+    return x.contiguous()
 
 
-def readable(call: Callable[..., Any], *tensors: Any, turned: bool = True) -> Any:
+def is_turned(x: torch.Tensor) -> bool:
+    """Column-major, as a transposed weight is."""
+    return x.dim() > 1 and x.shape[-1] > 1 and x.stride(-2) == 1 and x.stride(-1) > 1
+
+
+def readable(call: Callable[..., Any], *tensors: Any) -> Any:
     """call(*tensors); where cutplan refuses them, with contiguous copies of those whose strides may be why.
-    torch's own functions take any strides, and so do those that stand in for them, and only they. `turned`: a
-    transposed matrix is read as it is."""
+    torch's own functions take any strides, and so do those that stand in for them, and only they."""
     try:
         return call(*tensors)
     except REFUSED:
-        copies = [
-            x if not isinstance(x, torch.Tensor) or _is_plain(x, turned) else x.contiguous() for x in tensors
-        ]
+        copies = [x.contiguous() if isinstance(x, torch.Tensor) else x for x in tensors]
         if all(x is y for x, y in zip(copies, tensors, strict=True)):
             raise
         return call(*copies)
