@@ -68,7 +68,7 @@ def test_replaced_modules(dtype: torch.dtype, device: str, seed: int) -> None:
     assert done.replaced["first"] == "Linear" and isinstance(other["first"], ct.Linear)
     assert done.replaced["mlp"] == done.replaced["biased"] == "GatedMLP"
     assert "something else" in done.left["swapped"] and "Tanh" in done.left["strange"]
-    assert "subclass" in done.left["own"] and "MultiheadAttention" in done.left["heads"]
+    assert "subclass" in done.left["own"] and done.replaced["heads"] == "MultiheadAttention"
     assert {n for n in done.replaced if n.startswith(("swapped.", "strange."))} == {
         f"{mlp}.{projection}_proj" for mlp in ("swapped", "strange") for projection in ("gate", "up", "down")
     }
@@ -87,6 +87,46 @@ def test_replaced_modules(dtype: torch.dtype, device: str, seed: int) -> None:
         for (name, p), q in zip(model.named_parameters(), other.parameters(), strict=True):
             if not name.startswith("heads"):
                 torch.testing.assert_close(q.grad, p.grad)
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("other", [False, True])
+def test_multihead_attention(batch_first: bool, other: bool, device: str, seed: int) -> None:
+    torch.manual_seed(seed)
+    options = {"batch_first": batch_first, "dtype": torch.float64, "device": device}
+    sizes = {"kdim": 12, "vdim": 10} if other else {}
+    theirs = torch.nn.MultiheadAttention(16, 4, **sizes, **options)
+    ours = copy.deepcopy(theirs)
+    assert ct.replace_modules(ours).replaced[""] == "MultiheadAttention"
+
+    def normal(rows: int, width: int) -> torch.Tensor:
+        shape = (2, rows, width) if batch_first else (rows, 2, width)
+        return torch.randn(shape, dtype=torch.float64, device=device, requires_grad=True)
+
+    q = normal(5, 16)
+    k, v = (normal(7, 12), normal(7, 10)) if other else (q, q)
+    keys = 7 if other else 5
+    padding = torch.zeros(2, keys, dtype=torch.bool, device=device)
+    padding[1, -2:] = True
+    causal = torch.ones(5, keys, dtype=torch.bool, device=device).triu(1)
+    per_head = torch.randn(8, 5, keys, dtype=torch.float64, device=device)
+    for masks in (
+        {},
+        {"key_padding_mask": padding},
+        {"attn_mask": causal},
+        {"attn_mask": per_head, "key_padding_mask": padding},
+        {"attn_mask": causal, "key_padding_mask": padding, "is_causal": True},
+        {"need_weights": True},
+    ):
+        made = [m(q, k, v, **{"need_weights": False, **masks}) for m in (ours, theirs)]
+        torch.testing.assert_close(made[0][0], made[1][0])
+        assert (made[0][1] is None) == (made[1][1] is None)
+        grad = torch.randn_like(made[0][0])
+        leaves = [q, ours.out_proj.weight], [q, theirs.out_proj.weight]
+        for x, y in zip(
+            *(torch.autograd.grad(m[0], xs, grad) for m, xs in zip(made, leaves, strict=True)), strict=True
+        ):
+            torch.testing.assert_close(x, y, atol=1e-5, rtol=1e-4)
 
 
 def test_modules_of_their_own(device: str, seed: int) -> None:

@@ -11,12 +11,13 @@ from ._attention import attention, scaled_dot_product_attention
 from ._attention_ops import alibi, kv_cache_append, merge_states, rope
 from ._grouped import grouped_matmul
 from ._matmul import gated_mlp, linear, matmul
-from ._modules import GatedMLP, Linear, Replacement, replace_modules
+from ._modules import GatedMLP, Linear, MultiheadAttention, Replacement, replace_modules
 from ._transformers import register_transformers
 
 __all__ = [
     "GatedMLP",
     "Linear",
+    "MultiheadAttention",
     "Replacement",
     "alibi",
     "attention",

@@ -398,6 +398,16 @@ def attention(
     if dropout_p > 0 and rng_state is None:
         rng_state = torch.randint(0, 2**62, (2,), dtype=torch.int64, device=q.device)
     x = _Operands(q, k, v, bias, mask, alibi_slopes, sink, seqused_k, cu_seqlens_q, cu_seqlens_k, rng_state)
+    if is_direct(q, k, v) and not records(q, k, v, bias, alibi_slopes, sink):
+        try:
+            return plain.attention(
+                q, k, v, causal=causal, scale=scale, window=window, softcap=softcap, align=align,
+                alibi_slopes=alibi_slopes, bias=bias, mask=mask, sink=sink, seqused_k=seqused_k,
+                cu_seqlens_q=cu_seqlens_q, cu_seqlens_k=cu_seqlens_k, dropout_p=dropout_p,
+                rng_state=rng_state, return_lse=return_lse, out_dtype=out_dtype, layout=layout,
+            )  # fmt: skip
+        except REFUSED:
+            pass
     left, right = (-1, -1) if window is None else window
     o = _Options(causal, scale, left, right, softcap, align, dropout_p, layout, out_dtype, deterministic)
     return _attention(x, o, return_lse)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 
+from ._attention import scaled_dot_product_attention
 from ._matmul import ACTIVATIONS, _activate, gated_mlp, linear
 
 # What torch and Hugging Face call the activations that a product can end in.
@@ -110,6 +112,70 @@ def _hooks(module: torch.nn.Module) -> bool:
     )
 
 
+class MultiheadAttention(torch.nn.MultiheadAttention):
+    """torch.nn.MultiheadAttention whose products and attention are cutplan's wherever nobody asks for the
+    weights.
+
+    With need_weights, bias_k, add_zero_attn, or an input without a batch it is torch's own.
+    """
+
+    def forward(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        key_padding_mask: torch.Tensor | None = None,
+        need_weights: bool = True,
+        attn_mask: torch.Tensor | None = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        if need_weights or self.bias_k is not None or self.add_zero_attn or query.dim() != 3:
+            made: tuple[torch.Tensor, torch.Tensor | None] = super().forward(
+                query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
+            )
+            return made
+        if is_causal and attn_mask is None:
+            raise RuntimeError("attn_mask: required with is_causal=True, which is a hint about it; got None")
+        projected = (x if self.batch_first else x.transpose(0, 1) for x in self._project(query, key, value))
+        q, k, v = (x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in projected)
+        o = scaled_dot_product_attention(
+            q, k, v, _as_mask(key_padding_mask, attn_mask, q), self.dropout if self.training else 0.0
+        )
+        o = o.transpose(1, 2).flatten(-2)
+        o = linear(o, self.out_proj.weight, self.out_proj.bias)
+        return (o if self.batch_first else o.transpose(0, 1)), None
+
+    def _project(self, *inputs: torch.Tensor) -> Sequence[torch.Tensor]:
+        biases: Any = (None,) * 3 if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
+        if not self._qkv_same_embed_dim:
+            weights: Any = (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
+        elif all(x is inputs[0] for x in inputs):
+            return linear(inputs[0], self.in_proj_weight, self.in_proj_bias).chunk(3, -1)
+        else:
+            weights = self.in_proj_weight.chunk(3)
+        return [linear(x, w, bias) for x, w, bias in zip(inputs, weights, biases, strict=True)]
+
+
+def _as_mask(padding: torch.Tensor | None, mask: torch.Tensor | None, q: torch.Tensor) -> torch.Tensor | None:
+    """Of torch.nn.MultiheadAttention's two masks, whose True leaves a key out, one whose True takes it in."""
+    masks = []
+    if padding is not None:
+        masks.append(padding[:, None, None, :])
+    if mask is not None:
+        masks.append(mask if mask.dim() == 2 else mask.unflatten(0, (q.shape[0], -1)))
+    if all(x.dtype == torch.bool for x in masks):
+        masks = [~x for x in masks]
+        return None if not masks else masks[0] if len(masks) == 1 else masks[0] & masks[1]
+    floats = [
+        torch.zeros_like(x, dtype=q.dtype).masked_fill(x, -torch.inf)
+        if x.dtype == torch.bool
+        else x.to(q.dtype)
+        for x in masks
+    ]
+    return floats[0] if len(floats) == 1 else floats[0] + floats[1]
+
+
 class Replacement(NamedTuple):
     """What replace_modules() did: by the module's name, what it is now, or why it was left."""
 
@@ -118,7 +184,8 @@ class Replacement(NamedTuple):
 
 
 def replace_modules(model: torch.nn.Module) -> Replacement:
-    """Puts cutplan's modules in the place of torch.nn.Linear and of gated MLPs made of three of these.
+    """Puts cutplan's modules in the place of torch.nn.Linear, of gated MLPs made of three of these, and of
+    torch.nn.MultiheadAttention.
 
     In place: a module changes its class, and its parameters, buffers, hooks, attributes and the names in
     state_dict() stay. A gated MLP is a module whose children are gate_proj, up_proj, down_proj and an
@@ -127,7 +194,7 @@ def replace_modules(model: torch.nn.Module) -> Replacement:
     """
     done = Replacement({}, {})
     for name, module in list(model.named_modules()):
-        if isinstance(module, (Linear, GatedMLP)):
+        if isinstance(module, (Linear, GatedMLP, MultiheadAttention)):
             continue
         if {"gate_proj", "up_proj", "down_proj"} <= dict(module.named_children()).keys():
             activation, why_not = _as_gated(module)
@@ -144,10 +211,9 @@ def replace_modules(model: torch.nn.Module) -> Replacement:
             done.left[name] = (
                 f"a subclass of torch.nn.Linear, {type(module).__qualname__}, may compute otherwise"
             )
-        elif isinstance(module, torch.nn.MultiheadAttention):
-            done.left[name] = (
-                "torch.nn.MultiheadAttention calls torch's attention; call cutplan.torch.attention instead"
-            )
+        elif type(module) is torch.nn.MultiheadAttention:
+            module.__class__ = MultiheadAttention
+            done.replaced[name] = "MultiheadAttention"
     return done
 
 
