@@ -62,6 +62,31 @@ def test_operators(name: str, device: str, seed: int) -> None:
     )
 
 
+def test_operators_have_defaults(device: str, seed: int) -> None:
+    """So that a new option breaks no program that was kept."""
+    make = Make(seed, device)
+    a, b, q = make.normal(3, 4), make.normal(4, 5), make.normal(1, 2, 3, 8)
+    ops, offsets = torch.ops.cutplan, make.integers(0, 1, 3)
+    weights = make.normal(2, 4, 5)
+    for made, expected, leaves in (
+        (ops.matmul(a, b), ct.matmul(a, b), (a, b)),
+        (ops.matmul(a, b, activation="silu"), ct.matmul(a, b, activation="silu"), (a, b)),
+        (ops.attention(q, q, q)[0], ct.attention(q, q, q), (q,)),
+        (ops.grouped_matmul(a, weights, offsets), ct.grouped_matmul(a, weights, offsets), (a, weights)),
+    ):
+        assert torch.equal(made, expected)
+        grad = torch.randn_like(made)
+        for x, y in zip(
+            torch.autograd.grad(made, leaves, grad), torch.autograd.grad(expected, leaves, grad), strict=True
+        ):
+            torch.testing.assert_close(x, y)
+    with FlopCounterMode(display=False) as counter:
+        ops.matmul(a, b)
+        ops.grouped_matmul(a, weights, offsets)
+        ops.attention(q, q, q)
+    assert counter.get_total_flops() == 2 * 2 * 3 * 4 * 5 + 2 * 2 * 2 * 3 * 3 * 8
+
+
 def test_an_append_as_an_operator(device: str, seed: int) -> None:
     make = Make(seed, device, torch.float32)
     k, v = make.normal(2, 2, 3, 8, grad=False), make.normal(2, 2, 3, 8, grad=False)

@@ -20,6 +20,7 @@ from ._operators import (
     first_derivative,
     is_direct,
     is_traced,
+    needed,
     plain,
     readable,
     records,
@@ -295,8 +296,8 @@ def _gradients(ctx: Any, saved: Sequence[Any], grad: torch.Tensor) -> list[Any]:
     """One for each operand."""
     *operands, o, lse = saved
     x = _Operands(*operands)
-    first = len(ctx.needs_input_grad) - len(x) - len(_Options._fields) if ctx.is_operator else 1
-    need = dict(zip(_Operands._fields, ctx.needs_input_grad[first:], strict=False))
+    needs = needed(ctx, x._fields) if ctx.is_operator else ctx.needs_input_grad[1:]
+    need = dict(zip(_Operands._fields, needs, strict=True))
     made: dict[str, Any] = dict.fromkeys(_Operands._fields)
     wanted = tuple(bool(need[name]) for name in ("bias", "alibi_slopes", "sink"))
     if is_traced(grad, x.q):

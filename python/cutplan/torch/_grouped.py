@@ -19,6 +19,7 @@ from ._operators import (
     in_order,
     is_traced,
     is_turned,
+    needed,
     plain,
     records,
     schema,
@@ -190,11 +191,11 @@ def _setup(ctx: Any, inputs: Sequence[Any], output: Any) -> None:
 @first_derivative("cutplan::grouped_matmul_backward")
 def _backward(ctx: Any, saved: Sequence[Any], grad: torch.Tensor) -> tuple[Any, ...]:
     x = _Operands(*saved)
-    made = _gradients(grad, x, ctx.options, ctx.needs_input_grad[: len(x)])
+    made = _gradients(grad, x, ctx.options, needed(ctx, x._fields))
     return (*made, *[None] * len(_Options._fields))
 
 
-def _flops(a: Any, b: Any, offsets: Any, bias: Any, b2: Any, *_: Any, **__: Any) -> int:
+def _flops(a: Any, b: Any, offsets: Any, bias: Any = None, b2: Any = None, *_: Any, **__: Any) -> int:
     gates = 1 if b2 is None else 2
     return 2 * gates * _math.prod(a) * b[-1]
 

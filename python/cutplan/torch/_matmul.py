@@ -22,6 +22,7 @@ from ._operators import (
     is_direct,
     is_traced,
     is_turned,
+    needed,
     one_by_one,
     plain,
     records,
@@ -443,21 +444,21 @@ def _real_saving(*arguments: Any) -> tuple[torch.Tensor, ...]:
 def _setup(ctx: Any, inputs: Sequence[Any], output: Any) -> None:
     x, ctx.options = _split(inputs)
     ctx.about = _about(x)
-    ctx.save_for_backward(*_kept(x, ctx.options, ctx.needs_input_grad[: len(x)], False))
+    ctx.save_for_backward(*_kept(x, ctx.options, needed(ctx, x._fields), False))
 
 
 def _setup_saving(ctx: Any, inputs: Sequence[Any], output: Any) -> None:
     x, ctx.options = _split(inputs)
     ctx.about = _about(x)
     ctx.mark_non_differentiable(*output[1:])
-    kept = _kept(x, ctx.options, ctx.needs_input_grad[: len(x)], True)
+    kept = _kept(x, ctx.options, needed(ctx, x._fields), True)
     before = output[1] if _is_gated(x, ctx.options) or ctx.options.activation != "none" else None
     ctx.save_for_backward(*kept, before, None if x.b2 is None else output[2])
 
 
 @first_derivative("cutplan::matmul_backward")
 def _operator_backward(ctx: Any, saved: Sequence[Any], grad: torch.Tensor, *_: Any) -> tuple[Any, ...]:
-    made = _gradients(grad, saved, ctx.about, ctx.options, ctx.needs_input_grad[: len(_Operands._fields)])
+    made = _gradients(grad, saved, ctx.about, ctx.options, needed(ctx, _Operands._fields))
     return (*made, *[None] * len(_Options._fields))
 
 

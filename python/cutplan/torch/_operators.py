@@ -85,14 +85,20 @@ _SCHEMA_TYPES = {
 
 
 def schema(*tuples: Any, writes: Sequence[str] = ()) -> str:
-    """The arguments of an operator, which are the fields of NamedTuples; it `writes` to some."""
+    """The arguments of an operator, which are the fields of NamedTuples, with their defaults; it `writes` to
+    some."""
     arguments = []
     for name, annotation in (item for fields in tuples for item in fields.__annotations__.items()):
         text = annotation.__forward_arg__ if hasattr(annotation, "__forward_arg__") else annotation
         kind, _, none = text.partition(" | ")
         alias = f"({chr(ord('a') + writes.index(name))}!)" if name in writes else ""
-        arguments.append(f"{_SCHEMA_TYPES[kind]}{alias}{'?' if none else ''} {name}")
+        default = next((_default(t._field_defaults[name]) for t in tuples if name in t._field_defaults), "")
+        arguments.append(f"{_SCHEMA_TYPES[kind]}{alias}{'?' if none else ''} {name}{default}")
     return ", ".join(arguments)
+
+
+def _default(value: Any) -> str:
+    return f"='{value}'" if isinstance(value, str) else f"={value}"
 
 
 def define(
@@ -134,6 +140,14 @@ def _with_transforms(operator: Any, setup: Any, gradients: Any, vmap: Any) -> Ca
     """The operator with its rules, and as torch.func's transforms want it, which differentiate through no
     operator that is registered."""
 
+    def set_up(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.given = len(inputs)  # torch leaves the last ones out where they are the schema's defaults
+        if setup is not None:
+            setup(ctx, inputs, output)
+
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return gradients(ctx, *grads)[: ctx.given]
+
     class Transformed(torch.autograd.Function):
         @staticmethod
         def forward(*arguments: Any) -> Any:
@@ -142,12 +156,11 @@ def _with_transforms(operator: Any, setup: Any, gradients: Any, vmap: Any) -> Ca
 
         @staticmethod
         def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-            if setup is not None:
-                setup(ctx, inputs, output)
+            set_up(ctx, inputs, output)
 
         @staticmethod
         def backward(ctx: Any, *grads: Any) -> Any:
-            return gradients(ctx, *grads)
+            return backward(ctx, *grads)
 
         @staticmethod
         def vmap(info: Any, in_dims: Any, *arguments: Any) -> Any:
@@ -161,7 +174,7 @@ def _with_transforms(operator: Any, setup: Any, gradients: Any, vmap: Any) -> Ca
 
     rule = vmap(call)  # under further transforms it calls what these want
     name = operator._schema.name
-    torch.library.register_autograd(name, gradients, setup_context=setup, lib=LIBRARY)
+    torch.library.register_autograd(name, backward, setup_context=set_up, lib=LIBRARY)
     torch.library.register_vmap(name, rule, lib=LIBRARY)
     return call
 
@@ -178,6 +191,12 @@ def refuse_derivative(name: str) -> NoReturn:
         f"{name} has no derivative"
         + ("; gradients cannot be differentiated again" if "backward" in name else "")
     )
+
+
+def needed(ctx: Any, fields: Sequence[str]) -> list[bool]:
+    """Which of an operator's first arguments need gradients."""
+    of_given = ctx.needs_input_grad[: len(fields)]
+    return [*of_given, *[False] * (len(fields) - len(of_given))]
 
 
 class _NoSecondDerivative(torch.autograd.Function):
