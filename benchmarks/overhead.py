@@ -1,10 +1,11 @@
 """Host time of a call: what checks, imports and Python add to a bare kernel launch.
 
-    python -m benchmarks.overhead [--json FILE]
+python -m benchmarks.overhead [--json FILE]
 
 The problems are tiny, and calls are timed in batches that fit the launch queue: a longer loop without
 synchronisation would measure the GPU. The GPU is waited for outside the timing. "launch floor" is the same
-kernel enqueued from C++ over and over, its operands imported and checked once.
+kernel enqueued from C++ over and over, its operands imported and checked once. `g` and `w` require grad:
+their calls are recorded.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 import cutplan
+import cutplan.torch
 from benchmarks import _report
 
 PROBLEMS = ((64, 64, 64), (128, 256, 64))
@@ -41,10 +43,14 @@ STATEMENTS = (
     "cutplan.matmul(a, b)",
     "torch.mm(a, b, out=d)",
     "torch.mm(a, b)",
+    "cutplan.torch.matmul(a, b)",
+    "torch.nn.functional.linear(g, w)",
+    "cutplan.torch.linear(g, w)",
     "cutplan.matmul(x, y)",
     "torch.bmm(x, y)",
     "cutplan.attention(q, q, q)",
     "scaled_dot_product_attention(q, q, q)",
+    "cutplan.torch.scaled_dot_product_attention(q, q, q)",
     "cutplan.inspect(a)",
     "cutplan.describe(a, b, d)",
     "cutplan.GemmPlan.select(descriptor, device)",
@@ -91,6 +97,8 @@ def _measure(extents: tuple[int, int, int], device: str, arch: str | None) -> _r
         "x": a.expand(4, m, k).contiguous(),
         "y": b.expand(4, k, n).contiguous(),
         "q": a.expand(1, 4, m, k).contiguous(),
+        "g": a.clone().requires_grad_(),  # recorded, so that the backward pass could run
+        "w": b.t().contiguous().requires_grad_(),
         "scaled_dot_product_attention": torch.nn.functional.scaled_dot_product_attention,
         "cutplan": cutplan,
         "torch": torch,
@@ -147,7 +155,7 @@ def _print(problem: _report.Record) -> None:
         median = statistics.median(samples[name])
         row = [name, f"{median:.2f}", f"{min(samples[name]):.2f}"]
         if floor:
-            enqueues = name.startswith(("plan.run", "cutplan.matmul", "torch.mm"))
+            enqueues = name.startswith(("plan.run", "cutplan.matmul", "torch.mm", "cutplan.torch.matmul"))
             row.append(f"{median - statistics.median(floor):.2f}" if enqueues else "")
         rows.append(row)
     print(f"\n{_report.extents(problem)} {problem['dtype']}, {problem['sku']}: microseconds a call")
