@@ -117,6 +117,32 @@ def test_alibi_vmap(seed: int) -> None:
 # ---- merging of states ----
 
 
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("layout", ["bhsd", "bshd"])
+def test_gradients_of_merge_states(layout: str, apart: bool, seed: int) -> None:
+    keys = jax.random.split(jax.random.key(seed), 4)
+    heads_first = layout == "bhsd"
+    o = jax.random.normal(keys[0], (2, 2, 4, 5, 8) if heads_first else (2, 2, 5, 4, 8))
+    lse = jax.random.normal(keys[1], (2, 2, 4, 5)).at[0, 0, 0, 0].set(-jnp.inf)
+    weights = jax.random.normal(keys[2], o.shape[1:]), jax.random.normal(keys[3], lse.shape[1:])
+
+    def ours(o: Any, lse: Any) -> Any:
+        parts = ([o[0], o[1]], [lse[0], lse[1]]) if apart else (o, lse)
+        merged = cutplan.jax.merge_states(*parts, layout=layout)
+        return sum((w * x).sum() for w, x in zip(weights, merged, strict=True))
+
+    def theirs(o: Any, lse: Any) -> Any:
+        whole = jax.nn.logsumexp(lse, 0)
+        share = jnp.exp(lse - whole)
+        share = share if heads_first else jnp.swapaxes(share, -1, -2)
+        return (weights[0] * (share[..., None] * o).sum(0)).sum() + (weights[1] * whole).sum()
+
+    for got, expected in zip(
+        jax.jit(jax.grad(ours, (0, 1)))(o, lse), jax.grad(theirs, (0, 1))(o, lse), strict=True
+    ):
+        np.testing.assert_allclose(got, expected, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("layout", ["bhsd", "bshd"])
 def test_merge_states(layout: str, seed: int) -> None:
     source = Source(seed)
@@ -137,8 +163,6 @@ def test_merge_states(layout: str, seed: int) -> None:
     several = jnp.stack([o, 2 * o], 1)
     ours = jax.vmap(merge, (1, None))(several, lse)
     assert all(same(x, y) for x, y in zip(ours, one_by_one(merge, (1, None), several, lse), strict=True))
-    with pytest.raises(NotImplementedError, match="merge_states: no gradient"):
-        jax.grad(lambda o: merge(o, lse)[0].sum().astype("float32"))(o)
 
 
 # ---- caches ----

@@ -1,4 +1,4 @@
-"""The ops around attention, with the gradients of rope() and alibi()."""
+"""The ops around attention, with the gradients of rope(), alibi() and merge_states()."""
 
 from __future__ import annotations
 
@@ -182,6 +182,46 @@ def alibi(
 # ---- merging of states ----
 
 
+@dataclasses.dataclass(frozen=True)
+class _Merge:
+    problem: Plain
+    apart: bool  # two parts, and no stack of parts
+    rows_first: bool  # of o; lse has its heads first
+
+
+def _merged(static: _Merge, arrays: dict[str, Any]) -> tuple[Any, Any]:
+    o, lse = call(static.problem, [arrays[name] for name in static.problem.names])
+    return o, lse
+
+
+def _merge_forward(static: _Merge, arrays: dict[str, Any]) -> Any:
+    results = _merged(static, arrays)
+    return results, (arrays, results)
+
+
+def _merge_backward(static: _Merge, kept: Any, grads: Any) -> Any:
+    """With w_p = exp(lse_p - lse): do_p = w_p do, dlse_p = w_p (do . (o_p - o) + dlse)."""
+    arrays, (merged, merged_lse) = kept
+    grad, grad_lse = (g.astype("float32") for g in grads)
+
+    def of_rows(x: Any) -> Any:
+        return jnp.swapaxes(x, -1, -2) if static.rows_first else x
+
+    made = {}
+    for o_name, lse_name in (("o", "lse"), ("o2", "lse2")) if static.apart else (("o", "lse"),):
+        o, lse = arrays[o_name], arrays[lse_name]
+        weights = jnp.where(lse == -jnp.inf, 0, jnp.exp(lse - merged_lse))
+        w = of_rows(weights)[..., None]
+        made[o_name] = jnp.where(w > 0, w * grad, 0).astype(o.dtype)
+        beyond = jnp.where(w > 0, grad * (o.astype("float32") - merged.astype("float32")), 0).sum(-1)
+        made[lse_name] = weights * (of_rows(beyond) + grad_lse)
+    return ({name: made[name] for name in arrays},)
+
+
+_differentiable_merge = jax.custom_vjp(_merged, nondiff_argnums=(0,))
+_differentiable_merge.defvjp(_merge_forward, _merge_backward)
+
+
 def merge_states(
     o: Any,
     lse: Any,
@@ -190,10 +230,8 @@ def merge_states(
     layout: FmhaLayoutLike | None = "bhsd",
     preference: _core.PlanPreference | None = None,
 ) -> tuple[Any, Any]:
-    """Results of attention over disjoint keys, put together, as cutplan.merge_states() has it: (o, lse).
-
-    It has no gradient.
-    """
+    """Results of attention over disjoint keys, put together, as cutplan.merge_states() has it: (o, lse), with
+    gradients for both."""
     o2 = lse2 = None
     apart = isinstance(o, (list, tuple)) or isinstance(lse, (list, tuple))
     if apart:
@@ -211,7 +249,7 @@ def merge_states(
         (("out", tuple(shape), out), ("out_lse", tuple(of_lse), jnp.dtype("float32"))),
         options_of(layout=d.layout) + preference_words(preference or _core.PlanPreference()), at,
     )  # fmt: skip
-    merged, merged_lse = call(problem, list(arrays.values()))
+    merged, merged_lse = _differentiable_merge(_Merge(problem, apart, str(d.layout) == "bshd"), arrays)
     return merged, merged_lse
 
 
