@@ -193,17 +193,31 @@ def test_gradients_in_16_bits_are_those_of_matmul_backward(dtype: str, seed: int
     assert all(same(x, y) for x, y in zip(pull(g), right[:2], strict=True))
 
 
-def test_gradients_that_there_are_none_of(seed: int) -> None:
+@pytest.mark.parametrize("activation", ["none", "silu"])
+@pytest.mark.parametrize("gated", [False, True])
+def test_gradients_of_scales(gated: bool, activation: str, seed: int) -> None:
     source = Source(seed)
-    a, b, scale = source(7, 8), source(8, 6), source(7)
+    a, b, b2, bias = source(2, 7, 8), source(8, 6), source(8, 6), source(6)
+    rows, columns, weight = source(7), source(6), source(2, 7, 6)
+    act = (lambda x: x) if activation == "none" else jax.nn.silu
 
-    def scaled(a: Any, scale: Any) -> Any:
-        return cutplan.jax.matmul(a, b, row_scale=scale).sum()
+    def ours(a: Any, b: Any, rows: Any, columns: Any) -> Any:
+        more = {"b2": b2, "bias2": bias} if gated else {"column_scale": columns, "alpha": 0.5}
+        y = cutplan.jax.matmul(a, b, bias=bias, row_scale=rows, activation=activation, math="strict", **more)
+        return (y * weight).sum()
 
-    with pytest.raises(NotImplementedError, match="operand row_scale: no gradient"):
-        jax.grad(scaled, 1)(a, scale)
-    right = jax.grad(lambda a: (a @ b * scale[:, None]).sum())(a)
-    close([jax.jit(jax.grad(scaled))(a, scale)], [right], 1e-6)
+    def theirs(a: Any, b: Any, rows: Any, columns: Any) -> Any:
+        def product(b: Any) -> Any:
+            return jnp.matmul(a, b, precision="highest") * rows[:, None]
+
+        if gated:
+            return (act(product(b) + bias) * (product(b2) + bias) * weight).sum()
+        return (act(0.5 * product(b) * columns + bias) * weight).sum()
+
+    wanted = (0, 1, 2) if gated else (0, 1, 2, 3)
+    got = jax.jit(jax.grad(ours, wanted))(a, b, rows, columns)
+    close(got, jax.grad(theirs, wanted)(a, b, rows, columns), 1e-5)
+    close([jax.grad(ours, 2)(a, b, rows, columns)], [got[2]], 1e-6)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ from ._call import (
     View,
     alike,
     call,
-    constants,
     for_gradients,
     options_of,
     preference_words,
@@ -286,6 +285,7 @@ def _backward(static: _Product, saved: Any, grad: Any) -> tuple[dict[str, Any]]:
     gradient("residual")
     gradient("c", 1.0 if static.beta is None else static.beta)
     gradient("bias")
+    gradients.update(_scale_gradients(static, of_rows, arrays, wanted, dz))
     dz = dz.astype(a.dtype)
     scales = [arrays[name] for name in ("row_scale", "column_scale") if name in arrays]
     if scales:
@@ -305,6 +305,28 @@ def _backward(static: _Product, saved: Any, grad: Any) -> tuple[dict[str, Any]]:
             )  # fmt: skip
             gradients[name] = _fitted(differentiable(product, {"a": x, "b": y}), like.shape)
     return (gradients,)
+
+
+def _scale_gradients(
+    static: _Product, preference: _core.PlanPreference, arrays: dict[str, Any], wanted: Any, dz: Any
+) -> dict[str, Any]:
+    """Of factors per row and per column: sums of the product, which is computed again, times dz."""
+    of_scales = [name for name in ("row_scale", "column_scale") if name in wanted]
+    if not of_scales:
+        return {}
+    product = _Product(
+        jnp.dtype("float32"), preference, alpha=static.alpha, transpose_a=static.transpose_a,
+        transpose_b=static.transpose_b,
+    )  # fmt: skip
+    terms = dz.astype(jnp.float32) * differentiable(product, {"a": arrays["a"], "b": arrays["b"]})
+    rows: Any = arrays.get("row_scale")
+    columns: Any = arrays.get("column_scale")
+    made = {}
+    if "row_scale" in of_scales:
+        made["row_scale"] = _summed(terms if columns is None else terms * columns, rows[:, None])[:, 0]
+    if "column_scale" in of_scales:
+        made["column_scale"] = _summed(terms if rows is None else terms * rows[:, None], columns)
+    return made
 
 
 def _sum_of(target: tuple[int, ...], x: tuple[int, ...], y: tuple[int, ...]) -> tuple[int, ...] | None:
@@ -348,7 +370,6 @@ def _gate_gradients(static: _Product, arrays: dict[str, Any], wanted: Any, grad:
     preference = for_gradients(static.preference)
     wide = jnp.promote_types(static.out, jnp.float32)
     one = dataclasses.replace(static, out=wide, preference=preference, activation="none", gate=None)
-    scales = {name: arrays[name] for name in ("row_scale",) if name in arrays}
 
     def gated(operands: dict[str, Any]) -> Any:
         if static.gate == "separate":
@@ -357,18 +378,18 @@ def _gate_gradients(static: _Product, arrays: dict[str, Any], wanted: Any, grad:
             b, bias = operands["b"], operands.get("bias")
             halves = [b[..., i::2, :] if static.transpose_b else b[..., i::2] for i in (0, 1)]
             factors = [(half, None if bias is None else bias[i::2]) for i, half in enumerate(halves)]
+        rows = {name: operands[name] for name in ("row_scale",) if name in operands}
         x, x2 = (
             differentiable(
-                one, {"a": operands["a"], "b": b, **({} if bias is None else {"bias": bias}), **scales}
+                one, {"a": operands["a"], "b": b, **({} if bias is None else {"bias": bias}), **rows}
             )
             for b, bias in factors
         )
         h = ACTIVATIONS[static.activation](x) * x2
         return h + operands["residual"] if "residual" in operands else h
 
-    operands = {name: arrays[name] for name in arrays if name not in scales}
-    varied = {name: operands[name] for name in wanted}
-    _, pull = jax.vjp(lambda varied: gated({**operands, **varied}), varied)
+    varied = {name: arrays[name] for name in wanted}
+    _, pull = jax.vjp(lambda varied: gated({**arrays, **varied}), varied)
     (gradients,) = pull(grad.astype(wide))
     return {**dict.fromkeys(arrays), **gradients}
 
@@ -411,9 +432,9 @@ def matmul(
     What vmap adds is the kernel's batch, or more rows where b has none; with scales for each, or with biases
     for each beside a gate, the kernel runs once for each, in one call.
 
-    Gradients are those of a, b, c, bias, residual, b2 and bias2, by products of this package; row_scale and
-    column_scale have none. `preference` holds for both passes, but for its kernel, and, in sums over rows,
-    for batch_invariant. With a gate the two products are computed again for them.
+    Gradients are those of every operand, by products of this package. `preference` holds for both passes, but
+    for its kernel, and, in sums over rows, for batch_invariant. With a gate the two products are computed
+    again for them.
 
     All else, and the errors, which come when the function is traced, are cutplan.matmul()'s.
     """
@@ -463,7 +484,6 @@ def matmul(
             x = x.reshape(*(1,) * (len(batch) + 2 - x.ndim), *x.shape)
         arrays[name] = x
 
-    arrays = constants(arrays, ("row_scale", "column_scale"))
     chosen = to_preference(math, deterministic, preference)
     out = arrays["a"].dtype if out_dtype is None else _numpy(out_dtype)
     static = _Product(
