@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import library
 from torch.func import grad, vmap
 from torch.nn.functional import scaled_dot_product_attention as sdpa_of_torch
 from torch.nn.functional import silu
@@ -50,10 +51,10 @@ def test_operators(name: str, device: str, seed: int) -> None:
     assert len(recorder.calls) >= 2
     for operator, arguments in recorder.calls:
         detached = [x.detach().clone() if isinstance(x, torch.Tensor) else x for x in arguments]
-        torch.library.opcheck(operator, tuple(detached))
+        library.opcheck(operator, tuple(detached))
     # The forward operator also with gradients.
     operator, arguments = recorder.calls[0]
-    torch.library.opcheck(
+    library.opcheck(
         operator,
         tuple(
             x.detach().clone().requires_grad_(x.requires_grad) if isinstance(x, torch.Tensor) else x
@@ -95,7 +96,7 @@ def test_an_append_as_an_operator(device: str, seed: int) -> None:
     with _Recorder() as recorder:
         ct.kv_cache_append(k, v, *caches, offsets)
     ((operator, arguments),) = recorder.calls
-    torch.library.opcheck(operator, tuple(arguments))
+    library.opcheck(operator, tuple(arguments))
     expected = [torch.zeros_like(x) for x in caches]
     cutplan.kv_cache_append(k, v, *expected, offsets)
     for cache, x in zip(caches, expected, strict=True):
@@ -282,7 +283,7 @@ def test_the_order_of_results_is_foretold(seed: int) -> None:
         torch.autograd.grad(f(a, b).square().sum(), (a, b))
     for operator, arguments in recorder.calls:
         detached = [x.detach() if isinstance(x, torch.Tensor) else x for x in arguments]
-        torch.library.opcheck(operator, tuple(detached), test_utils="test_faketensor")
+        library.opcheck(operator, tuple(detached), test_utils="test_faketensor")
     compiled = torch.compile(f, backend="aot_eager", fullgraph=True)
     got = torch.autograd.grad(compiled(a, b).square().sum(), (a, b))
     for x, z in zip(got, expected, strict=True):

@@ -94,7 +94,9 @@ def _backward(static: _Attention, saved: Any, grads: Any) -> tuple[dict[str, Any
     arrays, o, lse, wanted = saved
     gradients = dict.fromkeys(arrays)
     if static.lse and not isinstance(grads[1], jax.custom_derivatives.SymbolicZero):
-        raise NotImplementedError("lse: no gradient; pass jax.lax.stop_gradient(lse)")
+        raise _core.Unsupported(
+            "lse: it has no gradient, and is differentiated; pass jax.lax.stop_gradient(lse)"
+        )
     if isinstance(grads[0], jax.custom_derivatives.SymbolicZero):
         return (gradients,)
     q = arrays["q"]

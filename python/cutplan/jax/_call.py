@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import ctypes
 import dataclasses
 import functools
@@ -34,24 +35,24 @@ class View(NamedTuple):
     strides: tuple[int, ...]
 
 
-class Problem:
+class Problem(abc.ABC):
     """What a call computes, without its arrays. Frozen dataclasses: programs are kept by their values."""
 
     target: str
     aliases: tuple[tuple[int, int], ...] = ()  # inputs whose memory a result has
 
+    @abc.abstractmethod
     def results(self, avals: Sequence[Any]) -> list[tuple[tuple[int, ...], Any]]:
         """Shapes and types."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def words(self, avals: Sequence[Any]) -> Iterable[View | str]:
         """A view of each argument and result, or "-=" for what no operand is; then options, name=value."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def batched(self, size: int, arrays: Sequence[Any], dims: Sequence[int | None]) -> Sequence[Any]:
         """The results for `size` problems at once, along a new first dimension of each. `dims`: where each
         array has the dimension."""
-        raise NotImplementedError
 
 
 def row_major(shape: Sequence[int]) -> tuple[int, ...]:
@@ -257,7 +258,9 @@ batching.primitive_batchers[_call_p] = _batch
 
 def _refuse_gradient(primals: Any, tangents: Any, *, problem: Problem) -> Any:
     name = problem.target.removeprefix("cutplan_")
-    raise NotImplementedError(f"{name}: no gradient; use jax.lax.stop_gradient, or what has one")
+    raise _core.Unsupported(
+        f"{name}: it has no gradient, and an operand is differentiated; pass jax.lax.stop_gradient of it"
+    )
 
 
 ad.primitive_jvps[_call_p] = _refuse_gradient
@@ -265,7 +268,9 @@ ad.primitive_jvps[_call_p] = _refuse_gradient
 
 def _constant(name: str, x: Any) -> Any:
     def refuse(primals: Any, tangents: Any) -> Any:
-        raise NotImplementedError(f"operand {name}: no gradient; pass jax.lax.stop_gradient({name})")
+        raise _core.Unsupported(
+            f"operand {name}: it has no gradient, and is differentiated; pass jax.lax.stop_gradient({name})"
+        )
 
     same: Callable[[Any], Any] = jax.custom_jvp(lambda x: x)
     same.defjvp(refuse)  # type: ignore[attr-defined]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import torch
+from torch import library
 
 import cutplan
 
@@ -16,7 +17,7 @@ from .. import _core
 # Operands are torch's here, and options go on as they came.
 plain: Any = cutplan
 
-LIBRARY = torch.library.Library("cutplan", "DEF")
+LIBRARY = library.Library("cutplan", "DEF")
 DEVICES = ("CPU", "CUDA")
 
 _PLAIN = frozenset({torch.Tensor, torch.nn.Parameter})
@@ -120,7 +121,7 @@ def define(
     for device in DEVICES:
         LIBRARY.impl(name, run, device)
     full_name = f"cutplan::{name}"
-    torch.library.register_fake(full_name, fake, lib=LIBRARY)
+    library.register_fake(full_name, fake, lib=LIBRARY)
     operator = getattr(torch.ops.cutplan, name).default
     call = operator
     if not operator._schema.is_mutable:
@@ -174,8 +175,8 @@ def _with_transforms(operator: Any, setup: Any, gradients: Any, vmap: Any) -> Ca
 
     rule = vmap(call)  # under further transforms it calls what these want
     name = operator._schema.name
-    torch.library.register_autograd(name, backward, setup_context=set_up, lib=LIBRARY)
-    torch.library.register_vmap(name, rule, lib=LIBRARY)
+    library.register_autograd(name, backward, setup_context=set_up, lib=LIBRARY)
+    library.register_vmap(name, rule, lib=LIBRARY)
     return call
 
 
