@@ -21,6 +21,7 @@ from ._operators import (
     is_direct,
     is_traced,
     needed,
+    one_by_one,
     plain,
     readable,
     records,
@@ -235,8 +236,6 @@ def _fold_operands(x: _Operands, dims: _Operands, batch: int) -> _Operands:
 
 
 def _vmap(operator: Any) -> Any:
-    from ._operators import one_by_one
-
     each = one_by_one(operator)
 
     def rule(info: Any, in_dims: Sequence[Any], *arguments: Any) -> Any:
@@ -251,8 +250,6 @@ def _vmap(operator: Any) -> Any:
 
 
 def _vmap_backward(operator: Any) -> Any:
-    from ._operators import one_by_one
-
     each = one_by_one(operator)
 
     def rule(info: Any, in_dims: Sequence[Any], *arguments: Any) -> Any:
