@@ -70,7 +70,7 @@ struct AlibiProblem {
 /// what is left is exact at any position.
 inline constexpr int most_pairs_by_base = 256;
 struct Turns {
-  std::uint64_t of_pair[most_pairs_by_base];
+  alignas(16) std::uint64_t of_pair[most_pairs_by_base];
   double factor;  // of cosine and sine
 };
 

@@ -70,61 +70,68 @@ __device__ __forceinline__ void store_cached(Output* to, const Piece<Element, kW
   }
 }
 
+using ThreeTensors = Shares<AppendProblem::tensors>;
+
 template <typename Element, typename CacheElement, int kWidth, Turn kTurn>
-__global__ __launch_bounds__(threads,
-                             kTurn == Turn::none ? 4 : 3) void sm80_kv_cache_append(const __grid_constant__ AppendProblem p,
-                                                                                    const __grid_constant__ Shares shares) {
-  const std::int64_t thread = static_cast<std::int64_t>(blockIdx.x) * threads + threadIdx.x, index = thread >> shares.team;
-  if (index < shares.count) {
+__global__ __launch_bounds__(threads, kTurn == Turn::none ? 4 : 3) void sm80_kv_cache_append(
+    const __grid_constant__ ThreeTensors shares, const __grid_constant__ AppendProblem p) {
+  const int tensor = shares.tensor();
+  const ThreeTensors::Tensor& mine = shares.of[tensor];
+  const ThreeTensors::Place place = shares.place(tensor);
+  if (place.heads > 0) {
     const int lanes = 1 << shares.team, lane = threadIdx.x & (lanes - 1);
-    const Shares::Place mine = shares.at(index, p.heads);
-    const Heads &x = p.from[mine.tensor], &y = p.to[mine.tensor];
-    const HeadRows<Element> rows{static_cast<const Element*>(x.data) + at(x.strides, mine.batch, mine.first_head, mine.row),
-                                 x.strides.head, mine.heads, static_cast<int>(p.pairs[mine.tensor]),
-                                 static_cast<int>(p.dim[mine.tensor])};
+    const HeadRows<Element> rows{
+        static_cast<const Element*>(mine.from.data) + at(mine.from.strides, place.batch, place.first_head, place.row),
+        mine.from.strides.head, place.heads, mine.pairs, mine.dim};
     const auto angles = [&](std::int64_t at, int pair, auto& sine, auto& cosine) {
       sincos_of_table(p.tables, at, pair, sine, cosine);
     };
-    if (mine.tensor == p.q) {
+    if (tensor == p.q) {
       if constexpr (kTurn != Turn::none) {
         const auto find = [&]() -> Target<Element> {
           std::int64_t sequence, position;
-          find_position(p, mine.batch, mine.row, sequence, position);
-          return {static_cast<Element*>(y.data) + at(y.strides, mine.batch, mine.first_head, mine.row), y.strides.head,
-                  position};
+          find_position(p, place.batch, place.row, sequence, position);
+          return {static_cast<Element*>(mine.to.data) + at(mine.to.strides, place.batch, place.first_head, place.row),
+                  mine.to.strides.head, position};
         };
         move_rows<kWidth, kTurn>(rows, lane, lanes, find, angles,
                                  [](Element* to, const auto& piece, int) { store<Element, kWidth>(to, piece); });
       }
     } else {
-      const float* scale = p.scale[mine.tensor];
-      const std::int64_t scale_step = p.scale_stride[mine.tensor];
+      const float* scale = p.scale[tensor];
+      const std::int64_t scale_step = p.scale_stride[tensor];
       bool fits = false;
       const auto find = [&]() -> Target<CacheElement> {
         std::int64_t sequence, position, outer = 0, inner = 0;
-        fits = find_position(p, mine.batch, mine.row, sequence, position) && find_row(p, sequence, position, outer, inner);
-        return {static_cast<CacheElement*>(y.data) + at(y.strides, outer, mine.first_head, inner), y.strides.head, position};
+        fits = find_position(p, place.batch, place.row, sequence, position) && find_row(p, sequence, position, outer, inner);
+        return {static_cast<CacheElement*>(mine.to.data) + at(mine.to.strides, outer, place.first_head, inner),
+                mine.to.strides.head, position};
       };
       move_rows<kWidth, kTurn>(rows, lane, lanes, find, angles, [&](CacheElement* to, const auto& piece, int head) {
-        if (fits) store_cached<Element, kWidth>(to, piece, scale + (mine.first_head + head) * scale_step);
+        if (fits) store_cached<Element, kWidth>(to, piece, scale + (place.first_head + head) * scale_step);
       });
       // Lane 0 has elements of every row.
-      if (!fits && lane == 0 && mine.tensor == p.k && mine.first_head == 0 && p.rejected != nullptr)
-        atomicAdd(p.rejected, 1);
+      if (!fits && lane == 0 && tensor == p.k && place.first_head == 0 && p.rejected != nullptr) atomicAdd(p.rejected, 1);
     }
   }
-  for (std::int64_t i = thread; p.lengths_out.data != nullptr && i < p.batch; i += std::int64_t{gridDim.x} * threads)
+  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * threads + threadIdx.x;
+       p.lengths_out.data != nullptr && i < p.batch; i += std::int64_t{gridDim.x} * threads)
     set(p.lengths_out, i, length(p, i));
 }
 
 template <typename Element, typename CacheElement>
 void enqueue(const AppendProblem& p, const Launch& launch) {
   const auto start = [&](auto kernel, std::int64_t of_lane) {
-    const Shares shares = Shares::of(p.packed ? 1 : p.batch, p.rows, p.heads, p.from[p.k],
-                                     ceil_div(std::max(p.dim[p.k], p.dim[p.v]), of_lane), launch.sm_count);
+    ThreeTensors::Tensor tensors[p.tensors] = {};
+    for (int i = 0; i < p.tensors; ++i)
+      tensors[i] = {
+          p.from[i], p.to[i], static_cast<int>(p.heads[i]), static_cast<int>(p.dim[i]), static_cast<int>(p.pairs[i]),
+          {},        {}};
+    const ThreeTensors shares(p.packed ? 1 : p.batch, p.rows, ceil_div(std::max(p.dim[p.k], p.dim[p.v]), of_lane),
+                              launch.sm_count, tensors);
     // One block at least: lengths are written also where there are no rows.
-    const std::int64_t blocks = std::max<std::int64_t>(ceil_div(shares.count << shares.team, threads), 1);
-    launch_kernel("launch of the kernel that appends to caches", launch.stream, {blocks, threads}, kernel, p, shares);
+    launch_kernel("launch of the kernel that appends to caches", launch.stream,
+                  {std::max<std::int64_t>(shares.blocks, 1), threads}, kernel, shares, p);
   };
   if (p.pairs[p.k] == 0) {
     constexpr int kWidth = width<Element, true>;

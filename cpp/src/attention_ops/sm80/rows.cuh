@@ -158,61 +158,71 @@ inline int team_bits(std::int64_t pieces, int most_bits = 8) {
   return bits;
 }
 
-/// Teams that share out the rows of several tensors: each has, of one of them, some heads at one position.
+/// How the rows of several tensors are shared out. A block has rows of one tensor, and a team in it some heads at one position. What
+/// a kernel reads before its first row comes lies side by side, tensor by tensor: the first to ask for a line of parameters waits.
+template <int kTensors>
 struct Shares {
-  static constexpr int most_tensors = 3;
-  int team;                  // lanes, as a power of two
-  int heads_of_team;         // at most
-  int shares[most_tensors];  // of each tensor's heads
-  bool rows_first;           // teams side by side have positions side by side, and else other heads of one
-  cutlass::FastDivmod inner, middle;
-  std::int64_t count;  // of teams
+  struct Tensor {
+    Heads from, to;
+    int heads, dim, pairs;
+    cutlass::FastDivmod inner, middle;
+  };
+  int team;                   // lanes, as a power of two
+  int heads_of_team;          // at most
+  int batch;                  // entries that have rows
+  bool rows_first;            // teams side by side have positions side by side, and else other heads of one
+  int first_block[kTensors];  // of each tensor
+  Tensor of[kTensors];
+  std::int64_t blocks;
 
-  /// Up to 32 heads a team, whose angles are the same, as long as there are teams for two waves. `lanes`: that a row has work
-  /// for.
-  template <int kTensors>
-  static Shares of(std::int64_t batch, std::int64_t rows, const std::int64_t (&heads)[kTensors], const Heads& layout,
-                   std::int64_t lanes, int sm_count) {
-    Shares s{};
-    s.team = team_bits(std::max<std::int64_t>(lanes, 1), 5);
-    std::int64_t all_heads = 0, all_shares = 0;
-    for (const std::int64_t of_tensor : heads) all_heads += of_tensor;
-    const std::int64_t wanted = std::max<std::int64_t>(std::int64_t{sm_count} * 4096 >> s.team, 1),
+  /// Up to 32 heads a team, whose angles are the same, as long as there are teams for two waves. `lanes`: that a row has work for.
+  Shares(std::int64_t batch, std::int64_t rows, std::int64_t lanes, int sm_count, const Tensor (&tensors)[kTensors])
+      : team(team_bits(std::max<std::int64_t>(lanes, 1), 5)),
+        heads_of_team(1),
+        batch(rows > 0 ? static_cast<int>(batch) : 0),
+        rows_first(tensors[0].from.strides.row < tensors[0].from.strides.head),
+        first_block{},
+        of{},
+        blocks(0) {
+    std::int64_t all_heads = 0;
+    for (const Tensor& tensor : tensors) all_heads += tensor.heads;
+    const std::int64_t wanted = std::max<std::int64_t>(std::int64_t{sm_count} * 4096 >> team, 1),
                        of_team = batch * rows * all_heads / wanted;
-    s.heads_of_team = 1;
-    while (s.heads_of_team < 32 && s.heads_of_team * 2 <= of_team) s.heads_of_team *= 2;
+    while (heads_of_team < 32 && heads_of_team * 2 <= of_team) heads_of_team *= 2;
     for (int i = 0; i < kTensors; ++i) {
-      s.shares[i] = static_cast<int>(ceil_div(heads[i], std::int64_t{s.heads_of_team}));
-      all_shares += s.shares[i];
+      of[i] = tensors[i];
+      const std::int64_t shares = ceil_div(std::int64_t{of[i].heads}, std::int64_t{heads_of_team});
+      const auto divisor = [](std::int64_t n) {
+        return cutlass::FastDivmod(static_cast<int>(std::max<std::int64_t>(n, 1)));
+      };
+      of[i].inner = divisor(rows_first ? rows : shares);
+      of[i].middle = divisor(rows_first ? shares : rows);
+      first_block[i] = static_cast<int>(blocks);
+      blocks += ceil_div(batch * rows * shares << team, std::int64_t{threads});
     }
-    s.rows_first = layout.strides.row < layout.strides.head;
-    const auto divisor = [](std::int64_t n) { return cutlass::FastDivmod(static_cast<int>(std::max<std::int64_t>(n, 1))); };
-    s.inner = divisor(s.rows_first ? rows : all_shares);
-    s.middle = divisor(s.rows_first ? all_shares : rows);
-    s.count = batch * rows * all_shares;
-    return s;
   }
 
+  __device__ __forceinline__ int tensor() const {
+    int tensor = 0;
+#pragma unroll
+    for (int i = 1; i < kTensors; ++i)
+      if (static_cast<int>(blockIdx.x) >= first_block[i]) tensor = i;
+    return tensor;
+  }
+
+  /// heads 0: none is left for this team.
   struct Place {
     unsigned batch, row, first_head;
-    int tensor, heads;
+    int heads;
   };
-  template <int kTensors>
-  __device__ __forceinline__ Place at(std::int64_t index, const std::int64_t (&all_heads)[kTensors]) const {
-    int rest, batch, near, far;
-    inner(rest, near, static_cast<int>(index));
-    middle(batch, far, rest);
-    int share = rows_first ? far : near, tensor = 0;
-#pragma unroll
-    for (int i = 0; i < kTensors - 1; ++i) {
-      if (tensor == i && share >= shares[i]) {
-        share -= shares[i];
-        ++tensor;
-      }
-    }
-    const int first = share * heads_of_team;
-    return {static_cast<unsigned>(batch), static_cast<unsigned>(rows_first ? near : far), static_cast<unsigned>(first),
-            tensor, min(heads_of_team, static_cast<int>(all_heads[tensor]) - first)};
+  __device__ __forceinline__ Place place(int tensor) const {
+    const Tensor& mine = of[tensor];
+    int rest, at_batch, near, far;
+    mine.inner(rest, near, static_cast<int>(((blockIdx.x - first_block[tensor]) * threads + threadIdx.x) >> team));
+    mine.middle(at_batch, far, rest);
+    const int first = (rows_first ? far : near) * heads_of_team;
+    return {static_cast<unsigned>(at_batch), static_cast<unsigned>(rows_first ? near : far), static_cast<unsigned>(first),
+            at_batch < batch ? min(heads_of_team, mine.heads - first) : 0};
   }
 };
 

@@ -3,17 +3,22 @@
 
 namespace cutplan::sm80 {
 
+/// sums += weight x. With a weight of 0, which a part without keys has, x may hold anything.
+template <int kWidth>
+__device__ __forceinline__ void add_weighted(float (&sums)[kWidth], float weight, const float (&x)[kWidth]) {
+#pragma unroll
+  for (int e = 0; e < kWidth; ++e)
+    if (weight != 0) sums[e] = fmaf(weight, x[e], sums[e]);
+}
+
 /// sum_p w_p x_p and sum_p w_p, which divided by each other are the row.
 template <int kWidth>
 struct WeightedSum {
   float weights = 0, values[kWidth] = {};
 
-  /// With a weight of 0, which a part without keys has, x may hold anything.
   __device__ __forceinline__ void add(float weight, const float (&x)[kWidth]) {
     weights += weight;
-#pragma unroll
-    for (int e = 0; e < kWidth; ++e)
-      if (weight != 0) values[e] = fmaf(weight, x[e], values[e]);
+    add_weighted(values, weight, x);
   }
 
   /// A row without weights is 0.
