@@ -80,9 +80,10 @@ def _generate(model: Any, tokens: torch.Tensor, new: int) -> Callable[[], None]:
 def _check(pair: dict[str, Any], tokens: torch.Tensor) -> None:
     with torch.no_grad():
         ours, theirs = (pair[name].eval()(tokens).logits.float() for name in (OURS, THEIRS))
-    error = (ours - theirs).abs().max().item()
-    if error > 0.1 * theirs.abs().max().item():
-        sys.exit(f"benchmarks.models: logits differ by {error}")
+    # Of the median token: where two experts are nearly alike, rounding decides which a token goes to.
+    error = ((ours - theirs).norm(dim=-1) / theirs.norm(dim=-1)).median().item()
+    if not error < 0.04:
+        sys.exit(f"benchmarks.models: a relative error of {error:.3f} in the median token's logits")
 
 
 def measure(problem: str, runs: dict[str, Callable[[], None]], rounds: int, device: str) -> _report.Record:

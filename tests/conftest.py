@@ -20,7 +20,7 @@ if HAS_TORCH:
     import torch
 
 # Packages that are not everywhere. A test file that imports one of them is left out where it is missing.
-_OPTIONAL = {"expecttest", "hypothesis", "jax", "torch", "transformers"}
+_OPTIONAL = {"cupy", "expecttest", "hypothesis", "jax", "ml_dtypes", "torch", "transformers"}
 
 
 class _Module(pytest.Module):

@@ -1,8 +1,8 @@
 """Runs every CUDA kernel of the build at small, ragged sizes: what compute-sanitizer can watch.
 
-    compute-sanitizer --tool memcheck python tests/sanitize.py
-    compute-sanitizer --tool racecheck python tests/sanitize.py "gemm.*f16.*rcr"    # slower: a part at a time
-    compute-sanitizer --tool initcheck python tests/sanitize.py "fmha_backward.*d64"
+    compute-sanitizer --tool memcheck python -m tests.sanitize
+    compute-sanitizer --tool racecheck python -m tests.sanitize "gemm.*f16.*rcr"    # slower: a part at a time
+    compute-sanitizer --tool initcheck python -m tests.sanitize "fmha_backward.*d64"
 
 Needs torch with a GPU, and pytest. Results are checked too, against float64 and each plan's own bound.
 """
@@ -10,7 +10,6 @@ Needs torch with a GPU, and pytest. Results are checked too, against float64 and
 from __future__ import annotations
 
 import itertools
-import pathlib
 import re
 import sys
 from collections.abc import Callable
@@ -19,13 +18,10 @@ from typing import Any
 import torch
 
 import cutplan
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # run as a file, not as a module
-
-from tests.fmha.problems import Case, Problem, described, is_backward  # noqa: E402
-from tests.gemm.groups import GROUPED_LAYOUTS, GroupedProblem, Groups  # noqa: E402
-from tests.gemm.problems import GATES, TORCH, Options, Shape, generator, transposed  # noqa: E402
-from tests.gemm.problems import Problem as GemmProblem  # noqa: E402
+from tests.fmha.problems import Case, Problem, described, is_backward
+from tests.gemm.groups import GROUPED_LAYOUTS, GroupedProblem, Groups
+from tests.gemm.problems import GATES, TORCH, Options, Shape, generator, transposed
+from tests.gemm.problems import Problem as GemmProblem
 
 NOT_SERVED = "not served"
 

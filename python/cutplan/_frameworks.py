@@ -103,8 +103,8 @@ def empty(
     if info.framework == "jax":
         raise _core.Unsupported(
             "operand out: JAX arrays are immutable and cutplan allocates no GPU memory, so there is nothing "
-            "to write to; pass out=, a tensor of a library that lends its memory for writing (torch, CuPy), "
-            "and import it into JAX"
+            "to write to; call cutplan.jax, where XLA allocates results, or pass out=, a tensor of a library "
+            "that lends its memory for writing (torch, CuPy)"
         )
     raise _core.MissingOperand(
         f"operand out: required, because cutplan does not know how to allocate a {type(tensor).__module__}."

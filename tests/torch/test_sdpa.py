@@ -82,6 +82,19 @@ def test_rows_without_keys_give_0(device: str, seed: int) -> None:
     assert grad.isfinite().all()
 
 
+@pytest.mark.parametrize("grad", [False, True])
+def test_heads_beside_each_other_stay_so(grad: bool, device: str, seed: int) -> None:
+    """Then the next product takes a row's heads without a copy."""
+    make = Make(seed, device, torch.float32)
+    q, k, v = make.normal(2, 9, 3 * 4 * 8, grad=grad).unflatten(-1, (3, 4, 8)).permute(2, 0, 3, 1, 4)
+    o = ct.scaled_dot_product_attention(q, k, v, is_causal=True)
+    assert o.transpose(1, 2).is_contiguous()
+    torch.testing.assert_close(o, of_torch(q, k, v, is_causal=True))
+    compiled = torch.compile(ct.scaled_dot_product_attention, backend="aot_eager", fullgraph=True)
+    assert compiled(q, k, v).stride() == ct.scaled_dot_product_attention(q, k, v).stride()
+    assert ct.scaled_dot_product_attention(q.contiguous(), k, v).is_contiguous()
+
+
 def test_what_is_refused() -> None:
     q, k = torch.ones(1, 4, 3, 8), torch.ones(1, 2, 3, 8)
     with pytest.raises(RuntimeError, match="is_causal"):

@@ -57,15 +57,6 @@ class _Options(NamedTuple):
     out_dtype: torch.dtype | None = None
     deterministic: bool = False  # of the gradients
 
-    def named(self) -> dict[str, Any]:
-        return {
-            "causal": self.causal, "scale": self.scale, "window": (self.left, self.right),
-            "softcap": self.softcap, "align": self.align, "dropout_p": self.dropout_p, "layout": self.layout,
-        }  # fmt: skip
-
-
-_WITH_GRADIENT = ("q", "k", "v", "bias", "alibi_slopes", "sink")
-
 
 def _call(
     o: _Options,
@@ -97,26 +88,48 @@ def _run(x: Sequence[Any], o: _Options, wants_lse: bool = True) -> Any:
         return readable(lambda *operands: _call(o, wants_lse, *operands), *x)
 
 
+def _call_backward(
+    options: _Options,
+    wanted: Sequence[bool],
+    lse: torch.Tensor,
+    grad: Any,
+    o: Any,
+    q: Any,
+    k: Any,
+    v: Any,
+    bias: Any,
+    mask: Any,
+    slopes: Any,
+    sink: Any,
+    seqused_k: Any,
+    cu_seqlens_q: Any,
+    cu_seqlens_k: Any,
+    rng_state: Any,
+) -> Any:
+    return plain.attention_backward(
+        grad, q, k, v, o, lse, bias=bias, mask=mask, alibi_slopes=slopes, sink=sink, seqused_k=seqused_k,
+        cu_seqlens_q=cu_seqlens_q, cu_seqlens_k=cu_seqlens_k, rng_state=rng_state, causal=options.causal,
+        scale=options.scale, window=(options.left, options.right), softcap=options.softcap,
+        align=options.align, dropout_p=options.dropout_p, layout=options.layout, dbias=wanted[0],
+        dalibi_slopes=wanted[1], dsink=wanted[2], deterministic=options.deterministic,
+    )  # fmt: skip
+
+
 def _run_backward(
     grad: torch.Tensor,
     o: torch.Tensor,
     lse: torch.Tensor,
     wanted: Sequence[bool],
-    x: _Operands,
+    x: Sequence[Any],
     options: _Options,
-) -> list[torch.Tensor]:
-    """dq, dk, dv, and those of bias, slopes and sink that are wanted."""
-    named = options.named()
-
-    def call(grad: Any, o: Any, *operands: Any) -> Any:
-        q, k, v, *rest = operands
-        made = plain.attention_backward(
-            grad, q, k, v, o, lse, **dict(zip(_Operands._fields[3:], rest, strict=True)), **named,
-            dbias=wanted[0], dalibi_slopes=wanted[1], dsink=wanted[2], deterministic=options.deterministic,
-        )  # fmt: skip
-        return [t for t in made if t is not None]
-
-    return readable(call, grad.to(x.q.dtype), o, *x)
+) -> Any:
+    """dq, dk, dv, dbias, dalibi_slopes and dsink, of these three None where they are not wanted."""
+    if grad.dtype != x[0].dtype:
+        grad = grad.to(x[0].dtype)
+    try:
+        return _call_backward(options, wanted, lse, grad, o, *x)
+    except REFUSED:
+        return readable(lambda *tensors: _call_backward(options, wanted, lse, *tensors), grad, o, *x)
 
 
 def _fake(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -156,7 +169,8 @@ def _real_backward(
     dsink: bool,
     *rest: Any,
 ) -> list[torch.Tensor]:
-    return _run_backward(grad, o, lse, (dbias, dalibi_slopes, dsink), *_split(rest))
+    made = _run_backward(grad, o, lse, (dbias, dalibi_slopes, dsink), *_split(rest))
+    return [t for t in made if t is not None]
 
 
 def _fake_backward(
@@ -289,29 +303,30 @@ def _setup(ctx: Any, inputs: Sequence[Any], output: Any) -> None:
     ctx.save_for_backward(*x, o, lse)
 
 
-def _gradients(ctx: Any, saved: Sequence[Any], grad: torch.Tensor) -> list[Any]:
+def _wanted(needs: Sequence[bool]) -> tuple[bool, ...]:
+    """Whether gradients of bias, slopes and sink are, by what is of the operands."""
+    return tuple(needs[_Operands._fields.index(name)] for name in ("bias", "alibi_slopes", "sink"))
+
+
+def _gradients(
+    saved: Sequence[Any], grad: torch.Tensor, needs: Sequence[bool], options: _Options
+) -> tuple[Any, ...]:
     """One for each operand."""
-    *operands, o, lse = saved
-    x = _Operands(*operands)
-    needs = needed(ctx, x._fields) if ctx.is_operator else ctx.needs_input_grad[1:]
-    need = dict(zip(_Operands._fields, needs, strict=True))
-    made: dict[str, Any] = dict.fromkeys(_Operands._fields)
-    wanted = tuple(bool(need[name]) for name in ("bias", "alibi_slopes", "sink"))
-    if is_traced(grad, x.q):
-        results = attention_backward_operator(grad, o, lse, *wanted, *x, *ctx.options)
+    *x, o, lse = saved
+    wanted = _wanted(needs)
+    if is_traced(grad, x[0]):
+        made = iter(attention_backward_operator(grad, o, lse, *wanted, *x, *options))
+        of_all = [next(made), next(made), next(made), *(next(made) if w else None for w in wanted)]
     else:
-        results = _run_backward(grad, o, lse, wanted, x, ctx.options)
-    results = iter(results)
-    for name in _WITH_GRADIENT:
-        if name in ("q", "k", "v") or need[name]:
-            made[name] = next(results)
-    return list(made.values())
+        of_all = _run_backward(grad, o, lse, wanted, x, options)
+    dq, dk, dv, dbias, dalibi_slopes, dsink = of_all
+    return (dq, dk, dv, dbias, None, dalibi_slopes, dsink, None, None, None, None)
 
 
 @first_derivative("cutplan::attention_backward")
 def _operator_backward(ctx: Any, saved: Sequence[Any], grad: torch.Tensor, _: Any) -> tuple[Any, ...]:
-    ctx.is_operator = True
-    return (*_gradients(ctx, saved, grad), *[None] * len(_Options._fields))
+    made = _gradients(saved, grad, needed(ctx, _Operands._fields), ctx.options)
+    return (*made, *[None] * len(_Options._fields))
 
 
 attention_operator = define(
@@ -332,7 +347,7 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, options: _Options, *operands: Any) -> Any:
         o, lse = made = _run(operands, options)
-        ctx.options, ctx.is_operator = options, False
+        ctx.options = options
         ctx.mark_non_differentiable(lse)
         ctx.save_for_backward(*operands, o, lse)
         return made
@@ -340,7 +355,7 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     @first_derivative("cutplan::attention_backward")
     def backward(ctx: Any, saved: Sequence[Any], *grads: torch.Tensor) -> Any:
-        return (None, *_gradients(ctx, saved, grads[0]))
+        return (None, *_gradients(saved, grads[0], ctx.needs_input_grad[1:], ctx.options))
 
 
 _apply_attention = applied(_Attention)
@@ -425,7 +440,7 @@ def scaled_dot_product_attention(
 
     `query` [..., Hq, L, E], `key` [..., H, S, E], `value` [..., H, S, Ev]; `attn_mask` broadcasts to [...,
     Hq, L, S], bool (True takes part) or floating (is added); `is_causal` aligns at the top left. A row that
-    sees no key gives 0.
+    sees no key gives 0. Where the heads of a row of `query` lie side by side, so do those of the result.
     """
     if is_causal and attn_mask is not None:
         raise RuntimeError("scaled_dot_product_attention: no attn_mask required with is_causal=True, got one")
@@ -451,18 +466,30 @@ def scaled_dot_product_attention(
     else:
         rng_state = None
     causal = "top_left" if is_causal else None
+    # Of a projection's result, whose heads lie side by side, the result is ordered so too: torch's is, and
+    # what comes after takes the heads of a row together.
+    rows_first = (
+        query.stride(1) < query.stride(2)
+        and query.shape[3] == key.shape[3]
+        and key.shape[:3] == value.shape[:3]
+    )
+    layout = "bhsd"
+    if rows_first:
+        query, key, value, layout = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), "bshd"
     result = None
     if is_direct(query, key, value) and not records(query, key, value, bias):
         try:
             result = plain.attention(
                 query, key, value, causal=causal, scale=scale, bias=bias, mask=mask, dropout_p=dropout_p,
-                rng_state=rng_state,
+                rng_state=rng_state, layout=layout,
             )  # fmt: skip
         except REFUSED:
             result = None
     if result is None:
         x = _Operands(query, key, value, bias, mask, None, None, None, None, None, rng_state)
-        result = _attention(x, _Options(causal, scale, dropout_p=dropout_p), False)
+        result = _attention(x, _Options(causal, scale, dropout_p=dropout_p, layout=layout), False)
+    if rows_first:
+        result = result.transpose(1, 2)
     return result if outer is None else result.reshape(*outer, *result.shape[-2:])
 
 

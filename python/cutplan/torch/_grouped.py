@@ -66,7 +66,8 @@ def _call(x: _Operands, o: _Options) -> torch.Tensor:
 
 
 def _run(x: _Operands, o: _Options) -> torch.Tensor:
-    """As matmul() does it: where a plan refuses the operands, copies in the order that kernels read."""
+    """As matmul() does it: where a plan refuses the operands, copies in the order that kernels read; a gate
+    that no one kernel serves is two products."""
     try:
         return _call(x, o)
     except REFUSED:
@@ -78,9 +79,24 @@ def _run(x: _Operands, o: _Options) -> torch.Tensor:
                 for name, t in zip(_Operands._fields, x, strict=True)
             )
         )
-        if all(t is y for t, y in zip(copies, x, strict=True)):
+        if any(t is not y for t, y in zip(copies, x, strict=True)):
+            return _run(copies, o)
+        if not _is_gated(x, o):
             raise
-        return _call(copies, o)
+        first, second = _before_gate(x, o)
+        return (_activate(first, o.activation) * second).to(o.out_dtype or x.a.dtype)
+
+
+def _is_gated(x: _Operands, o: _Options) -> bool:
+    return x.b2 is not None or o.gate == "interleaved"
+
+
+def _before_gate(x: _Operands, o: _Options) -> tuple[torch.Tensor, torch.Tensor]:
+    before = o._replace(activation="none", gate=None, out_dtype=None)
+    first = _grouped(x._replace(b2=None, bias2=None), before)
+    if x.b2 is None:
+        return _columns_in_turn(first)
+    return first, _grouped(x._replace(b=x.b2, bias=x.bias2, b2=None, bias2=None), before)
 
 
 def _grouped(x: _Operands, o: _Options) -> torch.Tensor:
@@ -114,27 +130,19 @@ def _gradients(grad: torch.Tensor, x: _Operands, o: _Options, needs: Sequence[bo
             made["b"] = product(x.a.t(), grad, zeros=True)
         return list(made.values())
 
-    before = o._replace(activation="none", gate=None, out_dtype=None)
-    first = None
-    if x.b2 is not None or o.gate is not None or o.activation != "none":
-        first = _grouped(x._replace(b2=None, bias2=None), before)
     products = [("b", "bias")]
-    if x.b2 is not None:
-        assert first is not None
-        second = _grouped(x._replace(b=x.b2, bias=x.bias2, b2=None, bias2=None), before)
+    if _is_gated(x, o):
+        first, second = _before_gate(x, o)
         dz = [_activation_backward(grad * second, first, o.activation), grad * _activate(first, o.activation)]
-        products.append(("b2", "bias2"))
-    elif o.gate is not None:
-        assert first is not None
-        h, second = _columns_in_turn(first)
-        dz = [
-            torch.stack(
-                [_activation_backward(grad * second, h, o.activation), grad * _activate(h, o.activation)], -1
-            )
-        ]
-        dz = [dz[0].flatten(-2)]
+        if x.b2 is None:
+            dz = [torch.stack(dz, -1).flatten(-2)]
+        else:
+            products.append(("b2", "bias2"))
+    elif o.activation != "none":
+        first = _grouped(x, o._replace(activation="none", out_dtype=None))
+        dz = [_activation_backward(grad, first, o.activation)]
     else:
-        dz = [grad if first is None else _activation_backward(grad, first, o.activation)]
+        dz = [grad]
 
     rows = x.a.shape[0]
     group = columns = None

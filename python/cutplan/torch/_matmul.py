@@ -98,14 +98,17 @@ def _call(x: _Operands, o: _Options, aux: torch.Tensor | None) -> torch.Tensor:
 
 
 def _run(x: _Operands, o: _Options, aux: torch.Tensor | None = None) -> torch.Tensor:
-    """torch's own functions take any strides, and so does this: where a plan refuses the operands, copies."""
+    """torch's own functions take any strides, and so does this: where a plan refuses the operands, copies. A
+    gate that no one kernel serves is two products and what is between them."""
     try:
         return _call(x, o, aux)
     except REFUSED:
         copies = _copies(x)
-        if all(t is y for t, y in zip(copies, x, strict=True)):
+        if any(t is not y for t, y in zip(copies, x, strict=True)):
+            return _run(copies, o, aux)
+        if not _is_gated(x, o):
             raise
-        return _call(copies, o, aux)
+        return _run_saving(x, o)[0]
 
 
 def _copies(x: _Operands) -> _Operands:
@@ -218,20 +221,15 @@ def _product(a: torch.Tensor, b: torch.Tensor, math: str, deterministic: bool) -
         return _run(_Operands(a, b), _Options(math=math, deterministic=deterministic))
 
 
-def _rows_backward(
-    grad: torch.Tensor, a: Any, b: Any, da: bool, db: bool, turned: bool, math: str, deterministic: bool
-) -> tuple[Any, Any]:
-    """Of a @ b with b of two dimensions: all rows of a are one matrix's."""
-    of_a = _product(grad, b.t(), math, deterministic) if da else None
-    of_b = None
-    if db:
-        if a.dim() > 2:
-            a, grad = a.flatten(0, -2), grad.flatten(0, -2)
-        if turned:
-            of_b = _product(grad.t(), a, math, deterministic).t()
-        else:
-            of_b = _product(a.t(), grad, math, deterministic)
-    return of_a, of_b
+def _of_weight(
+    left: torch.Tensor, right: torch.Tensor, turned: bool, math: str, deterministic: bool
+) -> torch.Tensor:
+    """left^T right over all rows; column-major where the weight is."""
+    if left.dim() > 2:
+        left, right = left.flatten(0, -2), right.flatten(0, -2)
+    if turned:
+        return _product(right.t(), left, math, deterministic).t()
+    return _product(left.t(), right, math, deterministic)
 
 
 def _run_backward(
@@ -247,10 +245,15 @@ def _run_backward(
 ) -> list[torch.Tensor]:
     """Of a @ b those that are asked for. `of_rows`: b has two dimensions, and what is not read is None;
     `turned`: b is column-major, and so is db."""
-    made: Any
     if of_rows:
-        made = _rows_backward(grad, a, b, da, db, turned, math, deterministic)
-        return [x for x in made if x is not None]
+        made = []
+        if da:
+            assert b is not None
+            made.append(_product(grad, b.t(), math, deterministic))
+        if db:
+            assert a is not None
+            made.append(_of_weight(a, grad, turned, math, deterministic))
+        return made
 
     def call(grad: Any, a: Any, b: Any) -> list[torch.Tensor]:
         made = plain.matmul_backward(grad, a, b, da=da, db=db, math=math, deterministic=deterministic)
@@ -612,12 +615,7 @@ def _matmul(x: _Operands, o: _Options) -> torch.Tensor:
         )
     if records(*x):
         return _apply_matmul(o, *x)
-    try:
-        return _run(x, o)
-    except REFUSED:  # a gate that no one kernel serves
-        if not _is_gated(x, o):
-            raise
-        return _run_saving(x, o)[0]
+    return _run(x, o)
 
 
 def matmul(
@@ -664,6 +662,18 @@ def matmul(
             and (bias is None or bias.dim() == 1)
         ):
             return _apply_linear(a, b, bias, False, activation, math, deterministic)
+        elif (
+            b2 is not None
+            and c is residual is row_scale is column_scale is out_dtype is None
+            and gate in (None, "separate")
+            and alpha == 1
+            and activation in ACTIVATIONS
+            and a.dim() > 1
+            and b.dim() == 2
+            and b.shape == b2.shape
+            and (bias is None if bias2 is None else bias is not None and bias.dim() == 1)
+        ):
+            return _apply_gated(a, b, b2, bias, bias2, activation, math, deterministic)
     column = b.dim() == 1
     row = a.dim() == 1
     x = _Operands(
@@ -710,7 +720,7 @@ class _Linear(torch.autograd.Function):
             o = _Options(activation=activation, math=math, deterministic=deterministic)
             y = _run(_Operands(x, b, bias), o, before)
         needs = ctx.needs_input_grad
-        ctx.options = (turned, is_turned(b), activation, math, deterministic)
+        ctx.options = (turned, is_turned(w), activation, math, deterministic)
         ctx.save_for_backward(x if needs[1] else None, w if needs[0] else None, before)
         return y
 
@@ -718,18 +728,65 @@ class _Linear(torch.autograd.Function):
     @first_derivative("cutplan::matmul_backward")
     def backward(ctx: Any, saved: Sequence[Any], *grads: torch.Tensor) -> Any:
         x, w, before = saved
-        turned, in_columns, activation, math, deterministic = ctx.options
+        turned, in_columns, activation, *how = ctx.options
         needs_x, needs_w, needs_bias = ctx.needs_input_grad[:3]
         dz = grads[0] if before is None else _activation_backward(grads[0], before, activation)
-        b = w.t() if turned and w is not None else w
-        dx, dw = _rows_backward(dz, x, b, needs_x, needs_w, in_columns, math, deterministic)
-        if turned and dw is not None:
-            dw = dw.t()
+        dx = _product(dz, w if turned else w.t(), *how) if needs_x else None
+        dw = None
+        if needs_w:
+            left, right = (dz, x) if turned else (x, dz)
+            dw = _of_weight(left, right, in_columns, *how)
         db = (dz.flatten(0, -2) if dz.dim() > 2 else dz).sum(0) if needs_bias else None
         return dx, dw, db, None, None, None, None
 
 
 _apply_linear = applied(_Linear)
+
+
+class _Gated(torch.autograd.Function):
+    """activation(x a + bias) (x b + bias2), a and b of two dimensions. The two products are kept, and what is
+    between them is computed again."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        a: torch.Tensor,
+        b: torch.Tensor,
+        bias: torch.Tensor | None,
+        bias2: torch.Tensor | None,
+        activation: str,
+        math: str,
+        deterministic: bool,
+    ) -> torch.Tensor:
+        plain = _Options(math=math, deterministic=deterministic)
+        first, second = _run(_Operands(x, a, bias), plain), _run(_Operands(x, b, bias2), plain)
+        needs = ctx.needs_input_grad
+        ctx.options = (is_turned(a), is_turned(b), activation, math, deterministic)
+        kept = x if needs[1] or needs[2] else None
+        ctx.save_for_backward(kept, *((a, b) if needs[0] else (None, None)), first, second)
+        return _activate(first, activation) * second
+
+    @staticmethod
+    @first_derivative("cutplan::matmul_backward")
+    def backward(ctx: Any, saved: Sequence[Any], *grads: torch.Tensor) -> Any:
+        x, a, b, first, second = saved
+        a_in_columns, b_in_columns, activation, *how = ctx.options
+        needs = ctx.needs_input_grad
+        grad = grads[0]
+        dz = _activation_backward(grad * second, first, activation)
+        dz2 = grad * _activate(first, activation)
+        dx = _product(dz, a.t(), *how).add_(_product(dz2, b.t(), *how)) if needs[0] else None
+        da = _of_weight(x, dz, a_in_columns, *how) if needs[1] else None
+        db = _of_weight(x, dz2, b_in_columns, *how) if needs[2] else None
+        bias, bias2 = (
+            d.flatten(0, -2).sum(0) if needed else None
+            for d, needed in zip((dz, dz2), needs[3:5], strict=True)
+        )
+        return dx, da, db, bias, bias2, None, None, None
+
+
+_apply_gated = applied(_Gated)
 
 
 def linear(
