@@ -221,6 +221,16 @@ def _product(a: torch.Tensor, b: torch.Tensor, math: str, deterministic: bool) -
         return _run(_Operands(a, b), _Options(math=math, deterministic=deterministic))
 
 
+def _add_product(
+    to: torch.Tensor, a: torch.Tensor, b: torch.Tensor, math: str, deterministic: bool
+) -> torch.Tensor:
+    """In place."""
+    try:
+        return plain.matmul(a, b, c=to, out=to, math=math, deterministic=deterministic)
+    except REFUSED:
+        return to.add_(_product(a, b, math, deterministic))
+
+
 def _of_weight(
     left: torch.Tensor, right: torch.Tensor, turned: bool, math: str, deterministic: bool
 ) -> torch.Tensor:
@@ -425,23 +435,25 @@ def _fake(*arguments: Any) -> torch.Tensor:
     return _empty_result(x, o)
 
 
-def _fake_saving(*arguments: Any) -> tuple[torch.Tensor, ...]:
+def _fake_saving(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
     x, o = _checked(arguments)
-    y = _empty_result(x, o)
-    if _is_gated(x, o):
-        first = x.a.new_empty(_result_shape(x, o._replace(gate=None)))
-        y = y.new_empty(y.shape)
-        return y, first, x.a.new_empty(first.shape if x.b2 is not None else [0])
-    nothing = x.a.new_empty([0])
-    return y, nothing if o.activation == "none" else _empty_result(x, o, x.a.dtype), nothing.clone()
+    _check_saving(x, o)
+    return _empty_result(x, o), _empty_result(x, o, x.a.dtype)
 
 
-def _real_saving(*arguments: Any) -> tuple[torch.Tensor, ...]:
+def _real_saving(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
     x, o = _split(arguments)
-    y, first, second = _run_saving(x, o)
-    nothing = x.a.new_empty([0])
-    y = y.contiguous() if _is_gated(x, o) else y
-    return y, nothing if first is None else first, nothing.clone() if second is None else second
+    _check_saving(x, o)
+    y, before, _ = _run_saving(x, o)
+    assert before is not None
+    return y, before
+
+
+def _check_saving(x: _Operands, o: _Options) -> None:
+    if _is_gated(x, o):
+        raise _core.Unsupported("operand b2, gate: none required by matmul_saving, got one; use matmul")
+    if o.activation == "none":
+        raise _core.InvalidProblem("activation: one required by matmul_saving, got 'none'; use matmul")
 
 
 def _setup(ctx: Any, inputs: Sequence[Any], output: Any) -> None:
@@ -453,10 +465,8 @@ def _setup(ctx: Any, inputs: Sequence[Any], output: Any) -> None:
 def _setup_saving(ctx: Any, inputs: Sequence[Any], output: Any) -> None:
     x, ctx.options = _split(inputs)
     ctx.about = _about(x)
-    ctx.mark_non_differentiable(*output[1:])
-    kept = _kept(x, ctx.options, needed(ctx, x._fields), True)
-    before = output[1] if _is_gated(x, ctx.options) or ctx.options.activation != "none" else None
-    ctx.save_for_backward(*kept, before, None if x.b2 is None else output[2])
+    ctx.mark_non_differentiable(output[1])
+    ctx.save_for_backward(*_kept(x, ctx.options, needed(ctx, x._fields), True), output[1], None)
 
 
 @first_derivative("cutplan::matmul_backward")
@@ -500,7 +510,7 @@ def _vmap(operator: Any, outputs: int) -> Any:
         result = operator(*_Operands(**made), *o)
         if outputs == 1:
             return result, 0
-        return result, tuple(None if t.dim() == 1 else 0 for t in result)
+        return result, (0,) * outputs
 
     return rule
 
@@ -566,17 +576,17 @@ matmul_operator = define(
     flops=_flops,
 )
 
-# Also the values before the activation, which the backward pass reads, so that they need not be computed
+# Also the values before an activation, which the backward pass reads, so that they need not be computed
 # again.
 matmul_saving_operator = define(
     "matmul_saving",
     schema(_Operands, _Options),
-    "(Tensor, Tensor, Tensor)",
+    "(Tensor, Tensor)",
     _real_saving,
     _fake_saving,
     setup_context=_setup_saving,
     backward=_operator_backward,
-    vmap=lambda operator: _vmap(operator, 3),
+    vmap=lambda operator: _vmap(operator, 2),
     casts=_CASTS,
     flops=_flops,
 )
@@ -606,8 +616,11 @@ _apply_matmul = applied(_Matmul)
 def _matmul(x: _Operands, o: _Options) -> torch.Tensor:
     _check(x, o)
     if is_traced(x.a, x.b):
-        saves = records(*x) and (o.activation != "none" or _is_gated(x, o))
-        return matmul_saving_operator(*x, *o)[0] if saves else matmul_operator(*x, *o)
+        if records(*x) and _is_gated(x, o):
+            return _run_saving(x, o)[0]  # in operators that a compiler can join
+        if records(*x) and o.activation != "none":
+            return matmul_saving_operator(*x, *o)[0]
+        return matmul_operator(*x, *o)
     dtype = autocast_dtype(x.a)
     if dtype is not None:
         x = _Operands(
@@ -776,7 +789,7 @@ class _Gated(torch.autograd.Function):
         grad = grads[0]
         dz = _activation_backward(grad * second, first, activation)
         dz2 = grad * _activate(first, activation)
-        dx = _product(dz, a.t(), *how).add_(_product(dz2, b.t(), *how)) if needs[0] else None
+        dx = _add_product(_product(dz, a.t(), *how), dz2, b.t(), *how) if needs[0] else None
         da = _of_weight(x, dz, a_in_columns, *how) if needs[1] else None
         db = _of_weight(x, dz2, b_in_columns, *how) if needs[2] else None
         bias, bias2 = (
