@@ -24,9 +24,9 @@ import transformers
 
 import cutplan.torch as ct
 from benchmarks import _report
+from benchmarks._programs import OURS, THEIRS, model_rows
 
 ROUNDS, QUICK_ROUNDS, WARM_UP_ROUNDS = 12, 2, 2
-OURS, THEIRS = "cutplan", "torch"
 
 _COMMON = {"vocab_size": 32000, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": None}
 _SIZES = {
@@ -104,15 +104,6 @@ def measure(problem: str, runs: dict[str, Callable[[], None]], rounds: int, devi
     }
 
 
-def rows(record: _report.Record) -> tuple[list[str], list[list[str]]]:
-    table = []
-    for entry in record["entries"]:
-        time_of = {c["name"]: _report.median(c) for c in entry["contenders"]}
-        ours, theirs = time_of[OURS], time_of[THEIRS]
-        table.append([entry["problem"], f"{ours / 1e3:.1f}", f"{theirs / 1e3:.1f}", f"{theirs / ours:.2f}"])
-    return ["", "cutplan, ms", "torch, ms", "torch over cutplan"], table
-
-
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.models")
     parser.add_argument("--device", help="default: the first GPU")
@@ -149,7 +140,7 @@ def main(arguments: Sequence[str]) -> None:
         record["entries"].append(measure(generation, texts, rounds, device))
         print(".", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
-    _report.finish(record, device, start, options.json, lambda made: _report.print_table(*rows(made)))
+    _report.finish(record, device, start, options.json, lambda made: _report.print_table(*model_rows(made)))
 
 
 if __name__ == "__main__":

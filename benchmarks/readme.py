@@ -21,7 +21,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import _attention, _attention_ops, _report, plots
+from benchmarks import _attention, _attention_ops, _programs, _report, plots
 
 if TYPE_CHECKING:
     from benchmarks import _selection
@@ -30,7 +30,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 MAKE_RESULTS = ", ".join(
     f"`python -m benchmarks.{name} --json benchmarks/results/{name}-<device>.json`"
-    for name in ("gemm", "fmha", "attention_ops", "overhead")
+    for name in ("gemm", "fmha", "attention_ops", "models", "traced", "overhead")
 )
 
 
@@ -204,6 +204,9 @@ def speed() -> str:
             ]
             if means:
                 lines.append(f"- Attention, {group}, {len(members)} problems: {_words(means)} speed.")
+    for record in _newest("models"):
+        means = [f"{problem}, {speed}" for problem, _, _, speed in _programs.model_rows(record)[1]]
+        lines.append(f"- Models of Hugging Face, eager, times torch's speed: {'; '.join(means)}.")
     return "\n".join(lines)
 
 
@@ -471,6 +474,29 @@ def _around_attention(record: _report.Record) -> str:
     )
 
 
+def _models(record: _report.Record) -> str:
+    return "\n\n".join(
+        [
+            f"## Models of Hugging Face, {_circumstances(record)}",
+            f"`{record['command']}`: wall time, medians of {record['rounds']} rounds, interleaved. cutplan "
+            "is `register_transformers()` and `replace_modules()`; torch is nn.Linear and "
+            "scaled_dot_product_attention, or, for GPT-OSS, eager attention, there being no other.",
+            _table(*_programs.model_rows(record)),
+        ]
+    )
+
+
+def _traced(record: _report.Record) -> str:
+    return "\n\n".join(
+        [
+            f"## Device time of traced programs, {_circumstances(record)}, jax {record['versions']['jax']}",
+            f"`{record['command']}`: the time of all kernels and copies of one run of a chain of calls, "
+            f"medians of {record['rounds']} runs; a CUDA graph copies what it is given first.",
+            _table(*_programs.traced_rows(record)),
+        ]
+    )
+
+
 def _mma_sync(record: _report.Record) -> str:
     rows = []
     for entry in record["entries"]:
@@ -501,6 +527,8 @@ def results() -> str:
     parts = [_gemm(record) for record in _newest("gemm")]
     parts += [_fmha(record) for record in _newest("fmha")]
     parts += [_around_attention(record) for record in _newest("attention_ops")]
+    parts += [_models(record) for record in _newest("models")]
+    parts += [_traced(record) for record in _newest("traced")]
     parts += [_mma_sync(record) for record in _newest("mma_sync")]
     parts += [_overhead(record) for record in _newest("overhead")]
     return (

@@ -29,9 +29,9 @@ import cutplan
 import cutplan.jax as cj
 import cutplan.torch as ct
 from benchmarks import _report
+from benchmarks._programs import PLAN, traced_rows
 
 ROUNDS, QUICK_ROUNDS, WARM_UP_ROUNDS = 12, 3, 2
-PLAN = "plan.run"
 
 
 @dataclass(frozen=True)
@@ -152,17 +152,6 @@ def measure(problem: Problem, rounds: int) -> _report.Record:
     }
 
 
-def rows(record: _report.Record) -> tuple[list[str], list[list[str]]]:
-    table = []
-    for entry in record["entries"]:
-        time_of = {c["name"]: _report.median(c) for c in entry["contenders"]}
-        for name, microseconds in time_of.items():
-            table.append(
-                [entry["problem"], name, f"{microseconds / 1e3:.3f}", f"{microseconds / time_of[PLAN]:.3f}"]
-            )
-    return ["program", "", "ms", f"x {PLAN}"], table
-
-
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.traced")
     parser.add_argument("--device", help="default: the first GPU")
@@ -185,7 +174,7 @@ def main(arguments: Sequence[str]) -> None:
     record["versions"]["jax"] = jax.__version__
     random.seed(options.seed)
     record["entries"] = [measure(p, rounds) for p in problems(device, options.seed, options.quick)]
-    _report.finish(record, device, begun, options.json, lambda made: _report.print_table(*rows(made)))
+    _report.finish(record, device, begun, options.json, lambda made: _report.print_table(*traced_rows(made)))
 
 
 if __name__ == "__main__":
