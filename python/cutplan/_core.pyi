@@ -2256,6 +2256,302 @@ def call_rope_backward(*args: Any, **kwargs: Any) -> Any:
     of them: what outputs share memory with is refused before any.
     """
 
+class QuantizeDescriptor:
+    """
+    Elements narrowed to int8, int4, float8_e4m3fn or float8_e5m2, and their scales.
+    """
+
+    def __init__(self, *, batch: int | None = 1, rows: int, columns: int, x: cutplan._typing.DTypeLike, dtype: cutplan._typing.DTypeLike, granularity: cutplan._typing.GranularityLike | None = 'tensor', group_size: int | None = 0, axis: int | None = -1, symmetric: bool | None = True, static_scale: bool | None = False, amax: bool | None = False) -> None:
+        """
+        granularity 'tensor', 'row', 'column', 'group' (of group_size elements along axis) or 'block' (of group_size x
+        group_size): which elements share a scale. symmetric: scale = amax / 127, 7, 448 or 57344; else, of int8 and int4,
+        scale = range / 255 or 15 and zero, with x ~= (data - zero) scale.
+        """
+
+    def __getstate__(self) -> dict[str, object]: ...
+
+    def __setstate__(self, state: dict[str, object], /) -> None: ...
+
+    def __repr__(self) -> str: ...
+
+    @property
+    def batch(self) -> int: ...
+
+    @property
+    def rows(self) -> int: ...
+
+    @property
+    def columns(self) -> int: ...
+
+    @property
+    def x(self) -> DType:
+        """Of x."""
+
+    @property
+    def dtype(self) -> DType:
+        """Of data."""
+
+    @property
+    def granularity(self) -> Literal['tensor', 'row', 'column', 'group', 'block']: ...
+
+    @property
+    def group_size(self) -> int:
+        """Of blocks 0 is 128."""
+
+    @property
+    def axis(self) -> int:
+        """Of groups: -1, along rows, or -2, along columns."""
+
+    @property
+    def symmetric(self) -> bool:
+        """Without a zero point."""
+
+    @property
+    def static_scale(self) -> bool:
+        """scale, and zero, are inputs."""
+
+    @property
+    def amax(self) -> bool:
+        """Whether run() writes it."""
+
+class DequantizeDescriptor:
+    """Narrow elements times their scales."""
+
+    def __init__(self, *, batch: int | None = 1, rows: int, columns: int, dtype: cutplan._typing.DTypeLike, out: cutplan._typing.DTypeLike, granularity: cutplan._typing.GranularityLike | None = 'tensor', group_size: int | None = 0, axis: int | None = -1, symmetric: bool | None = True) -> None:
+        """
+        As QuantizeDescriptor; `dtype` is the type of data, `out` that of the result.
+        """
+
+    def __getstate__(self) -> dict[str, object]: ...
+
+    def __setstate__(self, state: dict[str, object], /) -> None: ...
+
+    def __repr__(self) -> str: ...
+
+    @property
+    def batch(self) -> int: ...
+
+    @property
+    def rows(self) -> int: ...
+
+    @property
+    def columns(self) -> int:
+        """Of out."""
+
+    @property
+    def dtype(self) -> DType:
+        """Of data."""
+
+    @property
+    def out(self) -> DType:
+        """Of out."""
+
+    @property
+    def granularity(self) -> Literal['tensor', 'row', 'column', 'group', 'block']: ...
+
+    @property
+    def group_size(self) -> int:
+        """Of blocks 0 is 128."""
+
+    @property
+    def axis(self) -> int:
+        """Of groups: -1, along rows, or -2, along columns."""
+
+    @property
+    def symmetric(self) -> bool:
+        """Without a zero point."""
+
+def quantize_registry() -> list[KernelSku]:
+    """Every kernel of quantisation in this build."""
+
+class QuantizePlan:
+    """A kernel that quantises, chosen for one descriptor and device."""
+
+    @staticmethod
+    def select(descriptor: QuantizeDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None) -> QuantizePlan:
+        """
+        Chooses a kernel for `descriptor` on `device` ("cpu", "cuda:0", a DLPack pair, or a tensor on it).
+
+        Raises InvalidProblem or Unsupported with the reason; succeeds only if run() can.
+        """
+
+    def run(self, x: cutplan._typing.Tensor, data: cutplan._typing.Tensor, scale: cutplan._typing.Tensor, *, zero: cutplan._typing.Tensor | None = None, amax: cutplan._typing.Tensor | None = None, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> None:
+        """
+        x [B, M, N]; data [B, M, N], of int4 uint8 [B, M, N / 2], the first of two in the low half. scale float32, zero int32 and
+        amax float32: [1], [B, M], [B, N], for groups [B, M, ceil(N / g)] or [B, ceil(M / g), N], for blocks [B, ceil(M / g),
+        ceil(N / g)]. A batch of one may be left out of all. scale and zero are written, with static_scale they are read.
+        """
+
+    def can_implement(self, x: cutplan._typing.Tensor, data: cutplan._typing.Tensor, scale: cutplan._typing.Tensor, *, zero: cutplan._typing.Tensor | None = None, amax: cutplan._typing.Tensor | None = None) -> None:
+        """
+        Raises what run() would raise for these operands; touches no device. A TensorInfo stands for a tensor: lengths and
+        offsets in host memory, which run() reads, are not read where one of the operands is one.
+        """
+
+    def measure_launch(self, x: cutplan._typing.Tensor, data: cutplan._typing.Tensor, scale: cutplan._typing.Tensor, *, zero: cutplan._typing.Tensor | None = None, amax: cutplan._typing.Tensor | None = None, launches: int, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> float:
+        """
+        Host seconds that one bare launch of the plan's kernels takes: the operands are imported and checked once, the
+        kernels are enqueued `launches` times. What run() costs beyond this is cutplan's own.
+        """
+
+    @property
+    def workspace_size(self) -> int:
+        """Bytes of scratch that run() needs, 256-byte aligned."""
+
+    @property
+    def sku(self) -> KernelSku:
+        """The kernel that runs."""
+
+    @property
+    def precision_guarantee(self) -> PrecisionGuarantee:
+        """How exact the results are."""
+
+    @property
+    def descriptor(self) -> QuantizeDescriptor: ...
+
+    @property
+    def device(self) -> str:
+        """"cpu" or "cuda:N"."""
+
+    @property
+    def preference(self) -> PlanPreference:
+        """What it was selected with."""
+
+    def __repr__(self) -> str: ...
+
+    def __getstate__(self) -> tuple[object, ...]: ...
+
+    def __setstate__(self, state: tuple[object, ...], /) -> None: ...
+
+def quantize_kernels(descriptor: QuantizeDescriptor, properties: DeviceProperties, preference: PlanPreference | None = None) -> list[KernelSku]:
+    """
+    The kernels that can serve `descriptor` on a device of these properties, best first. No device is touched.
+    """
+
+def measure_quantize(descriptor: QuantizeDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None, *, candidates: int = 0, progress: Callable[[int, int], object] | None = None) -> list[KernelMeasurement]:
+    """
+    Times the kernels that can serve `descriptor` on operands of its own; fastest first. With `candidates` only that
+    many, of which the cost model expects most. Groups and packed sequences are of one size. progress(done, total) is
+    called as it goes. Allocates device memory, waits for the device, keeps nothing.
+
+    Raises what the plan's select() does, InvalidProblem for an extent of 0, and Unsupported where the device has too
+    little memory.
+    """
+
+def tune_quantize(descriptor: QuantizeDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None, *, progress: Callable[[int, int], object] | None = None) -> list[KernelMeasurement]:
+    """
+    Measures the most promising kernels for `descriptor`, whatever is known already, and keeps the fastest for the
+    plan's select() to find, in this process and in others. Returns and raises what measuring does.
+    """
+
+def tuned_quantize(descriptor: QuantizeDescriptor, properties: DeviceProperties, preference: PlanPreference | None = None) -> TuningEntry | None:
+    """
+    The measurement that the plan's select() follows on a device of these properties, if the build has its kernel;
+    None: the cost model decides.
+    """
+
+def call_quantize(*args: Any, **kwargs: Any) -> Any:
+    """
+    What the functions of the package run: describes the operands, finds the plan, makes the results that are not
+    given (of optional ones those that a bool in their place asks for), and runs. Returns the plan and the results;
+    None where one run cannot compute what is asked for. `names` is what the caller calls operands, for errors: who
+    gives them has laid the operands out for one run. `whole`, of the first of several runs, has the operands of all
+    of them: what outputs share memory with is refused before any.
+    """
+
+class DequantizePlan:
+    """
+    A kernel that undoes quantisation, chosen for one descriptor and device.
+    """
+
+    @staticmethod
+    def select(descriptor: DequantizeDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None) -> DequantizePlan:
+        """
+        Chooses a kernel for `descriptor` on `device` ("cpu", "cuda:0", a DLPack pair, or a tensor on it).
+
+        Raises InvalidProblem or Unsupported with the reason; succeeds only if run() can.
+        """
+
+    def run(self, data: cutplan._typing.Tensor, scale: cutplan._typing.Tensor, out: cutplan._typing.Tensor, *, zero: cutplan._typing.Tensor | None = None, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> None:
+        """out = (data - zero) scale, of the shapes that QuantizePlan.run has."""
+
+    def can_implement(self, data: cutplan._typing.Tensor, scale: cutplan._typing.Tensor, out: cutplan._typing.Tensor, *, zero: cutplan._typing.Tensor | None = None) -> None:
+        """
+        Raises what run() would raise for these operands; touches no device. A TensorInfo stands for a tensor: lengths and
+        offsets in host memory, which run() reads, are not read where one of the operands is one.
+        """
+
+    def measure_launch(self, data: cutplan._typing.Tensor, scale: cutplan._typing.Tensor, out: cutplan._typing.Tensor, *, zero: cutplan._typing.Tensor | None = None, launches: int, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> float:
+        """
+        Host seconds that one bare launch of the plan's kernels takes: the operands are imported and checked once, the
+        kernels are enqueued `launches` times. What run() costs beyond this is cutplan's own.
+        """
+
+    @property
+    def workspace_size(self) -> int:
+        """Bytes of scratch that run() needs, 256-byte aligned."""
+
+    @property
+    def sku(self) -> KernelSku:
+        """The kernel that runs."""
+
+    @property
+    def precision_guarantee(self) -> PrecisionGuarantee:
+        """How exact the results are."""
+
+    @property
+    def descriptor(self) -> DequantizeDescriptor: ...
+
+    @property
+    def device(self) -> str:
+        """"cpu" or "cuda:N"."""
+
+    @property
+    def preference(self) -> PlanPreference:
+        """What it was selected with."""
+
+    def __repr__(self) -> str: ...
+
+    def __getstate__(self) -> tuple[object, ...]: ...
+
+    def __setstate__(self, state: tuple[object, ...], /) -> None: ...
+
+def dequantize_kernels(descriptor: DequantizeDescriptor, properties: DeviceProperties, preference: PlanPreference | None = None) -> list[KernelSku]:
+    """
+    The kernels that can serve `descriptor` on a device of these properties, best first. No device is touched.
+    """
+
+def measure_dequantize(descriptor: DequantizeDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None, *, candidates: int = 0, progress: Callable[[int, int], object] | None = None) -> list[KernelMeasurement]:
+    """
+    Times the kernels that can serve `descriptor` on operands of its own; fastest first. With `candidates` only that
+    many, of which the cost model expects most. Groups and packed sequences are of one size. progress(done, total) is
+    called as it goes. Allocates device memory, waits for the device, keeps nothing.
+
+    Raises what the plan's select() does, InvalidProblem for an extent of 0, and Unsupported where the device has too
+    little memory.
+    """
+
+def tune_dequantize(descriptor: DequantizeDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None, *, progress: Callable[[int, int], object] | None = None) -> list[KernelMeasurement]:
+    """
+    Measures the most promising kernels for `descriptor`, whatever is known already, and keeps the fastest for the
+    plan's select() to find, in this process and in others. Returns and raises what measuring does.
+    """
+
+def tuned_dequantize(descriptor: DequantizeDescriptor, properties: DeviceProperties, preference: PlanPreference | None = None) -> TuningEntry | None:
+    """
+    The measurement that the plan's select() follows on a device of these properties, if the build has its kernel;
+    None: the cost model decides.
+    """
+
+def call_dequantize(*args: Any, **kwargs: Any) -> Any:
+    """
+    What the functions of the package run: describes the operands, finds the plan, makes the results that are not
+    given (of optional ones those that a bool in their place asks for), and runs. Returns the plan and the results;
+    None where one run cannot compute what is asked for. `names` is what the caller calls operands, for errors: who
+    gives them has laid the operands out for one run. `whole`, of the first of several runs, has the operands of all
+    of them: what outputs share memory with is refused before any.
+    """
+
 class TuningEntry:
     """The kernel that was fastest for one problem on one kind of device."""
 

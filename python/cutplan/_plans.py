@@ -21,6 +21,8 @@ if TYPE_CHECKING:
         | _core.RopePlan
         | _core.RopeBackwardPlan
         | _core.KvCacheAppendPlan
+        | _core.QuantizePlan
+        | _core.DequantizePlan
     )
 
 

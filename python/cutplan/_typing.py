@@ -66,6 +66,7 @@ TuneLike = Union["Tune", Literal["off", "cached", "measure"]]
 # Options that have names alone.
 AuxLike = Literal["store", "gradient"]
 DistanceLike = Literal["signed", "absolute"]
+GranularityLike = Literal["tensor", "row", "column", "group", "block"]
 PageLayoutLike = Literal["nhd", "hnd"]
 RopeScalingLike = Literal["none", "linear", "ntk", "yarn", "llama3"]
 BiasLike = bool | Literal["n", "m"]

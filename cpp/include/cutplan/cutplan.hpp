@@ -10,6 +10,7 @@
 #include "cutplan/gemm.hpp"
 #include "cutplan/grouped_gemm.hpp"
 #include "cutplan/plan.hpp"
+#include "cutplan/quantize.hpp"
 #include "cutplan/tensor.hpp"
 #include "cutplan/tuning.hpp"
 #include "cutplan/version.hpp"
