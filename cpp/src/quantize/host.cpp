@@ -231,8 +231,8 @@ void encode_piece(const Problem& p, const Piece& piece, Scratch& s) {
 
 template <typename T>
 void quantize(const Problem& p, const Launch& launch) {
-  const bool by_piece = !p.is_shared() && (!p.given || p.amax);
-  if (p.is_shared() && (!p.given || p.amax)) find_shared<T>(p, launch.sm_count);
+  const bool by_piece = !p.shared && (!p.given || p.amax);
+  if (p.shared && (!p.given || p.amax)) find_shared<T>(p, launch.sm_count);
   for_pieces<Scratch>(p, by_piece, launch.sm_count, [&](const Piece& piece, Scratch& s) {
     if (by_piece) {
       const int64_t groups = p.scales_across == 1 ? 1 : groups_of(p, piece);  // a row without columns has a scale too

@@ -23,7 +23,7 @@ struct PerScale {
   T* data;
   std::int64_t batch, row, column;  // strides; row and column count groups
 
-  explicit operator bool() const { return data != nullptr; }
+  constexpr explicit operator bool() const { return data != nullptr; }
 };
 
 /// Both ways: `x` is what is quantised, or what is written.
@@ -37,12 +37,10 @@ struct Problem {
   bool given;       // the scale is an input
   bool whole;       // one scale for all of the batch
   bool by_columns;  // columns have scales of their own
+  bool shared;      // many blocks of threads have elements of one scale: that of all, or of a whole column
   bool wide;        // both matrices in pieces of 16 bytes of x, and so are groups
   PerScale<float> scale, amax;
   PerScale<std::int32_t> zero;
-
-  /// Blocks that share the elements of one scale have to meet before it is known.
-  bool is_shared() const { return whole || (by_columns && scales_down == 1); }
 };
 
 /// Where and how one launch runs.

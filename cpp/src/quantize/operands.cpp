@@ -64,6 +64,7 @@ Problem problem_of(const G& g, DType x_type, const Placed& x, const Placed& data
   p.group_rows = p.whole ? std::max<int64_t>(p.rows, 1) : rows;
   p.group_columns = p.whole ? std::max<int64_t>(p.columns, 1) : columns;
   p.by_columns = g.granularity == Granularity::column || (g.granularity == Granularity::group && g.axis == -2);
+  p.shared = p.whole || g.granularity == Granularity::column;
   p.wide = in_pieces(p.x, bits(x_type) / 8, 16) && in_pieces(p.data, 1, width / packed) &&
            (p.by_columns || p.scales_across == 1 || p.group_columns % width == 0);
   return p;

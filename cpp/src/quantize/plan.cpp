@@ -82,7 +82,7 @@ PrecisionGuarantee Quantize::precision(const Kernel&, int, const Q& g) {
 void Quantize::run(const Selection<Kernel>& s, const Problem& p, const QA& args, const CallSite& site) {
   for (int i = 0; i < site.repeats; ++i) {
     // Blocks of threads meet there.
-    if (p.amax && p.given && p.is_shared() && s.kernel->arch != Arch::host) fill_zero(args.amax, site.stream);
+    if (p.amax && p.given && p.shared && s.kernel->arch != Arch::host) fill_zero(args.amax, site.stream);
     s.kernel->run(p, {site.stream, site.workspace, s.sm_count});
   }
 }

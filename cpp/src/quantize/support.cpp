@@ -1,4 +1,5 @@
 // What is refused, and why: descriptors that no kernel could ever serve, and types that those of a device do not.
+#include <algorithm>
 #include <string>
 
 #include "core/text.hpp"
@@ -85,7 +86,10 @@ std::string Common<F, G>::obstacle(const Kernel& k, const G& g, const Setting&, 
     return "2^31 scales or more";
   if (count(g.batch) * count(g.rows) >= most) return "2^31 rows or more";
   if (g.granularity != Granularity::tensor && g.columns >= std::int64_t{1} << 30) return "rows of 2^30 elements or more";
-  if (count(g.batch) * count(g.rows) * count(g.columns) >= 0x1p42) return "2^42 elements or more";
+  if (g.granularity == Granularity::block &&
+      count(std::min(g.group_size, g.rows)) * count(std::min(g.group_size, g.columns)) >= most)
+    return "blocks of 2^31 elements or more";
+  if (count(g.batch) * count(g.rows) * count(g.columns) >= 0x1p40) return "2^40 elements or more";
   return "";
 }
 
