@@ -78,7 +78,7 @@ def quantize(
         if not symmetric:
             zero = _unfolded(rest[1], batch) if kept else rest[1]
     d = plan.descriptor
-    return Quantized(_unfolded(data, batch), scale, zero, str(d.dtype), granularity, d.group_size, axis)
+    return Quantized(_unfolded(data, batch), scale, zero, str(d.dtype), d.granularity, d.group_size, d.axis)
 
 
 def dequantize(

@@ -31,20 +31,21 @@ constexpr std::int64_t group_columns(const G& g) {
   }
 }
 
-/// A batch of one may be left out.
+/// A batch of one may be left out, and nobody speaks of it. `words`, of the shape, begin with it.
 template <typename G>
-constexpr Rule of_batch(const G& g, const Rule& rule) {
-  return rule.may_drop(g.batch == 1 ? 1 : 0);
+constexpr Rule of_batch(const G& g, const Rule& rule, const char* words) {
+  constexpr char batch[] = "batch, ";
+  return rule.may_drop(g.batch == 1 ? 1 : 0).means(g.batch == 1 ? words + sizeof batch - 1 : words);
 }
 
 template <typename G>
 constexpr Rule elements(const G& g, DType type) {
-  return of_batch(g, tensor(type, -1, g.batch, g.rows, g.columns).means("batch, rows, columns"));
+  return of_batch(g, tensor(type, -1, g.batch, g.rows, g.columns), "batch, rows, columns");
 }
 template <typename G>
 constexpr Rule codes(const G& g) {
   if (g.dtype != DType::i4) return elements(g, g.dtype);
-  return of_batch(g, tensor(DType::u8, -1, g.batch, g.rows, g.columns / 2).means("batch, rows, pairs of columns"));
+  return of_batch(g, tensor(DType::u8, -1, g.batch, g.rows, g.columns / 2).fixed(), "batch, rows, pairs of columns");
 }
 
 /// One for each scale.
@@ -53,18 +54,15 @@ constexpr Rule for_each_scale(const G& g, DType type) {
   const auto groups = [](std::int64_t n, std::int64_t size) { return (n + size - 1) / size; };
   const std::int64_t rows = groups(g.rows, group_rows(g)), columns = groups(g.columns, group_columns(g));
   switch (g.granularity) {
-    case Granularity::tensor: return tensor(type, any_strides, 1).fixed().means("one");
-    case Granularity::row: return of_batch(g, tensor(type, any_strides, g.batch, rows).fixed().means("batch, rows"));
-    case Granularity::column:
-      return of_batch(g, tensor(type, any_strides, g.batch, columns).fixed().means("batch, columns"));
+    case Granularity::tensor: return tensor(type, any_strides, 1).fixed().means("one of all");
+    case Granularity::row: return of_batch(g, tensor(type, any_strides, g.batch, rows).fixed(), "batch, rows");
+    case Granularity::column: return of_batch(g, tensor(type, any_strides, g.batch, columns).fixed(), "batch, columns");
     default: break;
   }
-  const bool of_blocks = g.granularity == Granularity::block;
-  return of_batch(g, tensor(type, any_strides, g.batch, rows, columns)
-                         .fixed()
-                         .means(of_blocks      ? "batch, blocks of rows, blocks of columns"
-                                : g.axis == -1 ? "batch, rows, groups of columns"
-                                               : "batch, groups of rows, columns"));
+  return of_batch(g, tensor(type, any_strides, g.batch, rows, columns).fixed(),
+                  g.granularity == Granularity::block ? "batch, blocks of rows, blocks of columns"
+                  : g.axis == -1                      ? "batch, rows, groups of columns"
+                                                      : "batch, groups of rows, columns");
 }
 
 inline constexpr Operand<Q, QA> quantize_operands[] = {

@@ -131,7 +131,7 @@ __global__ __launch_bounds__(most_threads, 2) void sm80_quantize(const __grid_co
 
 /// Regions whose columns have a scale each.
 template <typename Element, typename Code, int kWidth, int kPieces, bool kComplete>
-__global__ __launch_bounds__(threads, 3) void sm80_quantize_columns(const __grid_constant__ Problem p,
+__global__ __launch_bounds__(threads) void sm80_quantize_columns(const __grid_constant__ Problem p,
                                                                     const __grid_constant__ Regions regions, Step step,
                                                                     void* workspace) {
   constexpr int kColumns = lanes_across * kWidth, kMostRows = threads / lanes_across;
