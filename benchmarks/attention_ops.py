@@ -218,8 +218,14 @@ def _check(problem: Problem) -> None:
         sys.exit(f"benchmarks.attention_ops: {problem.name} {problem.shape}: off by {worst}")
 
 
-def measure(problem: Problem, stopwatch: Stopwatch, rounds: int, device: str) -> _report.Record:
-    _check(problem)
+def measure(
+    problem: Problem,
+    stopwatch: Stopwatch,
+    rounds: int,
+    device: str,
+    check: Callable[[Problem], None] = _check,
+) -> _report.Record:
+    check(problem)
     half = max(problem.bytes // 2, 16)
     source, target = (torch.zeros(half, dtype=torch.uint8, device=device) for _ in range(2))
     one = torch.zeros(1, device=device)
