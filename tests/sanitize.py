@@ -257,12 +257,43 @@ def sanitize_attention_ops(pattern: str) -> tuple[int, int]:
     return runs, failures
 
 
+def sanitize_quantize(pattern: str) -> tuple[int, int]:
+    """Runs and failures of quantisation there and back: the host's bits are required."""
+    runs = failures = 0
+    kinds = [("int8", True), ("int8", False), ("int4", True), ("int4", False)]
+    kinds += [("float8_e4m3fn", True), ("float8_e5m2", True)]
+    scales = [("tensor", None, -1), ("row", None, -1), ("column", None, -1)]
+    scales += [("group", 32, -1), ("group", 6, -1), ("group", 9, -2), ("block", 64, -1)]
+    names = {sku.name for sku in cutplan.quantize_registry() if str(sku.arch) != "host"}
+    for x_type in (torch.float16, torch.bfloat16, torch.float32):
+        short = {torch.float16: "f16", torch.bfloat16: "bf16", torch.float32: "f32"}[x_type]
+        if not any(re.search(pattern, name) for name in names if name.endswith(f".{short}")):
+            continue
+        for odd in (False, True):
+            wide = torch.randn(2, 70, 271 if odd else 272, generator=torch.Generator().manual_seed(5))
+            x = wide.to(x_type)[..., 1:] if odd else wide.to(x_type)
+            for (dtype, symmetric), (granularity, size, axis) in itertools.product(kinds, scales):
+                options = {"granularity": granularity, "group_size": size, "axis": axis}
+                found = []
+                for device in ("cuda", "cpu"):
+                    q = cutplan.quantize(x.to(device), dtype, symmetric=symmetric, **options)  # type: ignore[arg-type]
+                    back = cutplan.dequantize(q, x_type)
+                    tensors = (q.data.view(torch.uint8), q.scale, back, *([] if symmetric else [q.zero]))
+                    found.append([tensor.cpu() for tensor in tensors])
+                runs += 1
+                if not all(torch.equal(got, expected) for got, expected in zip(*found, strict=True)):
+                    failures += 1
+                    print(f"quantize {x_type} {dtype} {options}: not what the host computes")
+    return runs, failures
+
+
 def main(pattern: str) -> int:
     families = [
         sanitize_gemm(pattern),
         sanitize_grouped(pattern),
         sanitize_attention(pattern),
         sanitize_attention_ops(pattern),
+        sanitize_quantize(pattern),
     ]
     runs, failures = (sum(counts) for counts in zip(*families, strict=True))
     torch.cuda.synchronize()

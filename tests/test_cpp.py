@@ -44,8 +44,16 @@ _APPEND = """
   float *k_cache = result.data(), *v_cache = k_cache + batch * capacity;
   std::int32_t grown[batch];
 """
+_ROWS = """
+  constexpr std::int64_t rows = 2, columns = 3;
+  const float x[rows * columns] = {-2, 1, 2, 4, -1, 0};
+  std::vector<signed char> result(rows * columns);
+  signed char* data = result.data();
+  float scale[rows];
+"""
 EXAMPLES = {
     "cpp.md": (_LAYER, "8 " * 15),  # 7 products of ones, and a bias of one
+    "quantize.md": (_ROWS, "-127 64 127 127 -32 0 "),
     "attention_ops.md": (_APPEND, "1 0 0 0 0 2 3 0 0 0 0 4 "),
 }
 

@@ -20,7 +20,14 @@ from tests.environment import HAS_TORCH, has_cuda, note_not_run, why_no_cuda, wh
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = ROOT / "README.md"
-PAGES = ("README.md", "docs/libraries.md", "docs/attention_ops.md", "docs/torch.md", "docs/jax.md")
+PAGES = (
+    "README.md",
+    "docs/libraries.md",
+    "docs/attention_ops.md",
+    "docs/quantize.md",
+    "docs/torch.md",
+    "docs/jax.md",
+)
 PROGRAMS = ("docs/torch.md",)  # whole ones
 PACKAGE = pathlib.Path(cutplan.__file__).parent
 

@@ -9,6 +9,7 @@
 #include <iterator>
 #include <limits>
 #include <mutex>
+#include <type_traits>
 #include <vector>
 
 #include "core/fp8.hpp"
@@ -108,10 +109,8 @@ void extend(const Problem& p, const Piece& piece, Ranges& ranges) {
   for (int64_t row = piece.row; row < piece.row_end; ++row) {
     const T* const x = row_of<const T>(p.x, piece.batch, row, 0);
     if (p.group_columns == 1) {
-      for (int64_t c = piece.column; c < piece.column_end; ++c) {
-        const auto i = static_cast<std::size_t>(c - piece.column);
-        take(x[c], ranges.below[i], ranges.above[i]);
-      }
+      int32_t *const below = ranges.below.data(), *const above = ranges.above.data();
+      for (int64_t c = piece.column; c < piece.column_end; ++c) take(x[c], below[c - piece.column], above[c - piece.column]);
       continue;
     }
     for_groups(p, piece, [&](int64_t first, int64_t end, int64_t group) {
@@ -168,19 +167,13 @@ struct Scratch {
   std::vector<uint8_t> unpacked;
 };
 
-/// Calls use(column, scale, zero) for the columns of a row of a piece.
+/// Calls use(first column, columns, scales, zeros, each) for all columns of a row of a piece: one of each for a column, or for all.
 template <typename Use>
-void for_columns(const Problem& p, const Piece& piece, const Scratch& s, const Use& use) {
-  if (p.group_columns == 1) {
-    const float* const scales = s.scales.data();
-    const int32_t* const zeros = s.zeros.data();
-    for (int64_t c = piece.column; c < piece.column_end; ++c) use(c, scales[c - piece.column], zeros[c - piece.column]);
-    return;
-  }
+void for_runs(const Problem& p, const Piece& piece, const Scratch& s, const Use& use) {
+  if (p.group_columns == 1)
+    return use(piece.column, piece.column_end - piece.column, s.scales.data(), s.zeros.data(), std::true_type());
   for_groups(p, piece, [&](int64_t first, int64_t end, int64_t group) {
-    const float scale = s.scales[static_cast<std::size_t>(group)];
-    const int32_t zero = s.zeros[static_cast<std::size_t>(group)];
-    for (int64_t c = first; c < end; ++c) use(c, scale, zero);
+    use(first, end - first, s.scales.data() + group, s.zeros.data() + group, std::false_type());
   });
 }
 
@@ -197,17 +190,26 @@ void read_scales(const Problem& p, const Piece& piece, bool inverse, Scratch& s)
   }
 }
 
+template <bool kEach, typename T, typename Encode>
+void encode_run(const T* __restrict x, int64_t count, const float* __restrict inverses, const int32_t* __restrict zeros,
+                uint8_t* __restrict codes, const Encode& encode) {
+  const float inverse = *inverses;
+  const int32_t zero = *zeros;
+  for (int64_t i = 0; i < count; ++i)
+    codes[i] = encode(static_cast<float>(x[i]), kEach ? inverses[i] : inverse, kEach ? zeros[i] : zero);
+}
+
 template <typename T, typename Encode>
 void encode_piece(const Problem& p, const Piece& piece, Scratch& s, const Encode& encode) {
   const bool packed = p.type == DType::i4;
   const int64_t columns = piece.column_end - piece.column;
   if (packed) s.unpacked.resize(static_cast<std::size_t>(columns));
-  for (int64_t row = piece.row; row < piece.row_end; ++row) {
+  for (int64_t row = piece.row; row < piece.row_end && columns > 0; ++row) {
     const T* const x = row_of<const T>(p.x, piece.batch, row, 0);
     uint8_t* const data = row_of<uint8_t>(p.data, piece.batch, row, packed ? piece.column / 2 : piece.column);
     uint8_t* const codes = packed ? s.unpacked.data() : data;
-    for_columns(p, piece, s, [&](int64_t c, float inverse, int32_t zero) {
-      codes[c - piece.column] = encode(static_cast<float>(x[c]), inverse, zero);
+    for_runs(p, piece, s, [&](int64_t first, int64_t count, const float* inverses, const int32_t* zeros, auto each) {
+      encode_run<decltype(each)::value>(x + first, count, inverses, zeros, codes + first - piece.column, encode);
     });
     for (int64_t i = 0; packed && i < columns / 2; ++i)
       data[i] = static_cast<uint8_t>((codes[2 * i] & 15) | codes[2 * i + 1] << 4);
@@ -284,6 +286,15 @@ Values values_of(DType type, bool symmetric) {
   return values;
 }
 
+template <bool kEach, typename T>
+void decode_run(const uint8_t* __restrict codes, int64_t count, const float* __restrict scales,
+                const int32_t* __restrict zeros, const Values& values, T* __restrict out) {
+  const float scale = *scales;
+  const int32_t zero = *zeros;
+  for (int64_t i = 0; i < count; ++i)
+    out[i] = T((values.of[codes[i]] - static_cast<float>(kEach ? zeros[i] : zero)) * (kEach ? scales[i] : scale));
+}
+
 template <typename T>
 void dequantize(const Problem& p, const Launch& launch) {
   const Values values = values_of(p.type, p.symmetric);
@@ -300,8 +311,8 @@ void dequantize(const Problem& p, const Launch& launch) {
       }
       const uint8_t* const codes = packed ? s.unpacked.data() : data;
       T* const out = row_of<T>(p.x, piece.batch, row, 0);
-      for_columns(p, piece, s, [&](int64_t c, float scale, int32_t zero) {
-        out[c] = T((values.of[codes[c - piece.column]] - static_cast<float>(zero)) * scale);
+      for_runs(p, piece, s, [&](int64_t first, int64_t count, const float* scales, const int32_t* zeros, auto each) {
+        decode_run<decltype(each)::value>(codes + first - piece.column, count, scales, zeros, values, out + first);
       });
     }
   });
