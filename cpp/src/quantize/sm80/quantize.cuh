@@ -10,9 +10,13 @@
 
 namespace cutplan::quantize::sm80 {
 
-/// What is one launch of several: ranges, that go to where blocks meet; data, by a scale that is given or met at. A kernel that is
-/// complete does both.
+/// What is one launch of several: ranges, that go to where blocks meet; data, by a scale that is given or met at, from the last
+/// region to the first, of which L2 has the last. A kernel that is complete does both.
 enum class Step : std::uint8_t { range, data };
+
+/// Of small regions, whose blocks an SM has more of; of those that a block keeps with four pieces a lane; of larger ones, kept up to
+/// 2^14 float32 elements. Of columns: rows of a lane.
+inline constexpr int few_pieces_of_lane = 2, pieces_of_lane = 4, most_pieces_of_lane = 8, rows_of_lane = 8;
 
 /// The scale of a range: its coder, and what the caller gets to see.
 __device__ __forceinline__ Coder found_scale(const Problem& p, DType type, const Range& range, int batch, int row,
@@ -48,20 +52,18 @@ __device__ __forceinline__ void leave_range(const Problem& p, Step step, void* w
 
 /// Regions that have one scale.
 template <typename Element, typename Code, int kWidth, int kPieces, bool kComplete>
-__global__ __launch_bounds__(most_threads, 2) void sm80_quantize(const __grid_constant__ Problem p,
-                                                                 const __grid_constant__ Regions regions, Step step,
-                                                                 void* workspace) {
+__global__ __launch_bounds__(most_threads, kPieces <= few_pieces_of_lane ? 3 : 2) void sm80_quantize(
+    const __grid_constant__ Problem p, const __grid_constant__ Regions regions, Step step, void* workspace) {
   __shared__ Range of_warps[most_threads / 32];
   constexpr DType kType = type_of<Code>;
   const std::int64_t index = (static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) >> regions.team;
   const int lanes = 1 << regions.team, lane = threadIdx.x & (lanes - 1);
-  const bool there = index < regions.count;
-  const Regions::Place place = regions.at(p, there ? index : 0);
+  const bool there = index < regions.count, by_data = !kComplete && step == Step::data;
+  const Regions::Place place = regions.at(p, !there ? 0 : by_data ? regions.count - 1 - index : index);
   const Element* const x = place.in<const Element>(p.x);
   std::uint8_t* const data = place.in<std::uint8_t>(p.data, per_byte<Code>);
   const int pieces = there && place.columns > 0 ? place.rows * regions.pieces_of_row.divisor : 0, at_once = lanes * kPieces;
   const Encoder encoder(kType, p.symmetric);
-  const bool by_data = !kComplete && step == Step::data;
 
   Coder coder{};
   if (by_data) {
@@ -132,13 +134,14 @@ __global__ __launch_bounds__(most_threads, 2) void sm80_quantize(const __grid_co
 /// Regions whose columns have a scale each.
 template <typename Element, typename Code, int kWidth, int kPieces, bool kComplete>
 __global__ __launch_bounds__(threads) void sm80_quantize_columns(const __grid_constant__ Problem p,
-                                                                    const __grid_constant__ Regions regions, Step step,
-                                                                    void* workspace) {
+                                                                 const __grid_constant__ Regions regions, Step step,
+                                                                 void* workspace) {
   constexpr int kColumns = lanes_across * kWidth, kMostRows = threads / lanes_across;
   __shared__ Range of_rows[kMostRows][kColumns];
   __shared__ Coder of_columns[kColumns];
   constexpr DType kType = type_of<Code>;
-  const Regions::Place place = regions.at(p, blockIdx.x);
+  const bool by_data = !kComplete && step == Step::data;
+  const Regions::Place place = regions.at(p, by_data ? regions.count - 1 - blockIdx.x : blockIdx.x);
   const int column = static_cast<int>(threadIdx.x) % lanes_across * kWidth, count = place.columns - column,
             row = static_cast<int>(threadIdx.x) / lanes_across, rows_at_once = static_cast<int>(blockDim.x) / lanes_across,
             at_once = rows_at_once * kPieces;
@@ -146,7 +149,6 @@ __global__ __launch_bounds__(threads) void sm80_quantize_columns(const __grid_co
   std::uint8_t* const data = place.in<std::uint8_t>(p.data, per_byte<Code>) + column / per_byte<Code>;
   const int first_column = static_cast<int>(place.first_column);
   const Encoder encoder(kType, p.symmetric);
-  const bool by_data = !kComplete && step == Step::data;
 
   float inverse[kWidth], zero[kWidth];
   const auto read_coders = [&] {
@@ -236,10 +238,6 @@ __global__ __launch_bounds__(threads) void sm80_quantize_columns(const __grid_co
   }
 }
 
-/// Of regions that a lane shares with a block at most, and of larger ones, which are kept whole up to 2^14 float32 elements; of
-/// columns: rows of a lane.
-inline constexpr int pieces_of_lane = 4, most_pieces_of_lane = 8, rows_of_lane = 8;
-
 template <typename Element, typename Code, bool kWide>
 void enqueue(const Problem& p, const Launch& launch) {
   constexpr int kWidth = width<Element, Code, kWide>;
@@ -273,7 +271,9 @@ void enqueue(const Problem& p, const Launch& launch) {
   const int of_block = std::max(threads, 1 << r.team);
   if (parts) return start_parts(r, of_block, sm80_quantize<Element, Code, kWidth, pieces_of_lane, false>);
   const std::int64_t of_region = std::min(r.height, p.rows) * r.pieces_of_row.divisor;
-  of_region <= std::int64_t{most_threads} * pieces_of_lane
+  of_region <= std::int64_t{few_pieces_of_lane} << r.team
+      ? start(r, of_block, sm80_quantize<Element, Code, kWidth, few_pieces_of_lane, true>, Step::data)
+  : of_region <= std::int64_t{most_threads} * pieces_of_lane
       ? start(r, of_block, sm80_quantize<Element, Code, kWidth, pieces_of_lane, true>, Step::data)
       : start(r, of_block, sm80_quantize<Element, Code, kWidth, most_pieces_of_lane, true>, Step::data);
 }
