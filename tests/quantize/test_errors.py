@@ -237,7 +237,7 @@ def test_extents_beyond_those_of_kernels() -> None:
         ("2.31 rows or more", {"rows": 2**31, "columns": 2}),
         ("rows of 2.30 elements or more", {"rows": 1, "columns": 2**30, "granularity": "row"}),
         (
-            "blocks of 2.31 elements or more",
+            "blocks of 2.30 elements or more",
             {"rows": 2**20, "columns": 2**20, "granularity": "block", "group_size": 2**20},
         ),
     ):

@@ -87,8 +87,8 @@ std::string Common<F, G>::obstacle(const Kernel& k, const G& g, const Setting&, 
   if (count(g.batch) * count(g.rows) >= most) return "2^31 rows or more";
   if (g.granularity != Granularity::tensor && g.columns >= std::int64_t{1} << 30) return "rows of 2^30 elements or more";
   if (g.granularity == Granularity::block &&
-      count(std::min(g.group_size, g.rows)) * count(std::min(g.group_size, g.columns)) >= most)
-    return "blocks of 2^31 elements or more";
+      count(std::min(g.group_size, g.rows)) * count(std::min(g.group_size, g.columns)) >= 0x1p30)
+    return "blocks of 2^30 elements or more";
   if (count(g.batch) * count(g.rows) * count(g.columns) >= 0x1p40) return "2^40 elements or more";
   return "";
 }
