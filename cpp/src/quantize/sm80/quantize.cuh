@@ -52,8 +52,11 @@ __device__ __forceinline__ void leave_range(const Problem& p, Step step, void* w
 
 /// Regions that have one scale.
 template <typename Element, typename Code, int kWidth, int kPieces, bool kComplete>
-__global__ __launch_bounds__(most_threads, kPieces <= few_pieces_of_lane ? 3 : 2) void sm80_quantize(
-    const __grid_constant__ Problem p, const __grid_constant__ Regions regions, Step step, void* workspace) {
+__global__ __launch_bounds__(kPieces <= few_pieces_of_lane ? threads : most_threads,
+                             kPieces <= few_pieces_of_lane ? 5
+                                                           : 2) void sm80_quantize(const __grid_constant__ Problem p,
+                                                                                   const __grid_constant__ Regions regions,
+                                                                                   Step step, void* workspace) {
   __shared__ Range of_warps[most_threads / 32];
   constexpr DType kType = type_of<Code>;
   const std::int64_t index = (static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) >> regions.team;
