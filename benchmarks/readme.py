@@ -30,7 +30,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 MAKE_RESULTS = ", ".join(
     f"`python -m benchmarks.{name} --json benchmarks/results/{name}-<device>.json`"
-    for name in ("gemm", "fmha", "attention_ops", "models", "traced", "overhead")
+    for name in ("gemm", "fmha", "attention_ops", "quantize", "models", "traced", "overhead")
 )
 
 
@@ -460,10 +460,11 @@ def _overhead(record: _report.Record) -> str:
     )
 
 
-def _around_attention(record: _report.Record) -> str:
+def _moving(title: str, record: _report.Record) -> str:
+    """What is bound by the bytes that it moves."""
     return "\n\n".join(
         [
-            f"## Around attention, {_circumstances(record)}",
+            f"## {title}, {_circumstances(record)}",
             f"`{record['command']}`: medians of {record['rounds']} runs of a plan, interleaved with a copy "
             "that moves as many bytes, and with torch, eager and compiled; before each, "
             f"{record['flush_bytes'] >> 20} MiB are written to empty L2. The last columns but one are the "
@@ -526,7 +527,8 @@ def _mma_sync(record: _report.Record) -> str:
 def results() -> str:
     parts = [_gemm(record) for record in _newest("gemm")]
     parts += [_fmha(record) for record in _newest("fmha")]
-    parts += [_around_attention(record) for record in _newest("attention_ops")]
+    parts += [_moving("Around attention", record) for record in _newest("attention_ops")]
+    parts += [_moving("Quantisation", record) for record in _newest("quantize")]
     parts += [_models(record) for record in _newest("models")]
     parts += [_traced(record) for record in _newest("traced")]
     parts += [_mma_sync(record) for record in _newest("mma_sync")]

@@ -74,6 +74,8 @@ def test_gradients_of_merged_states(device: str, seed: int) -> None:
         lse[0, 0, 0, 0] = -torch.inf
         o[0, 0, 0, 0] = torch.nan
     got = ct.merge_states(o, lse)
+    for x, y in zip(got, ct.merge_states([*o], [*lse]), strict=True):
+        assert torch.equal(x, y)
     whole = torch.logsumexp(lse.double(), 0)
     weights = torch.exp(lse.double() - whole)[..., None]
     expected = ((weights * o.double().nan_to_num(0)).sum(0), whole)

@@ -9,6 +9,7 @@ import torch
 from torch.nn.functional import silu
 from torch.nn.utils import prune
 
+import cutplan
 import cutplan.torch as ct
 
 
@@ -263,3 +264,22 @@ def test_data_parallel_training(seed: int) -> None:
             torch.testing.assert_close(p.grad, q.grad)
     finally:
         torch.distributed.destroy_process_group()
+
+
+def test_what_modules_refuse() -> None:
+    """In terms of what their users gave."""
+    with pytest.raises(ValueError, match="activation: must be one of 'none', 'relu'"):
+        ct.Linear(4, 4, activation="gelu")
+    with pytest.raises(TypeError, match="model: a torch.nn.Module required"):
+        ct.replace_modules(torch.nn.Linear)  # type: ignore[arg-type]
+    x = torch.ones(3, 4)
+    with pytest.raises(cutplan.ShapeMismatch, match=r"operand weight: the last dimension of x \[3, 4\]"):
+        ct.Linear(5, 6)(x)
+    with pytest.raises(cutplan.ShapeMismatch, match=r"operand up_weight: shape \[8, 4\] of gate_weight"):
+        ct.gated_mlp(x, torch.ones(8, 4), torch.ones(7, 4), torch.ones(4, 8))
+    with torch.no_grad(), pytest.raises(cutplan.DeviceMismatch, match="operand b: a's device cpu .* load it"):
+        ct.Linear(4, 5, device="meta")(x)
+    with pytest.raises(cutplan.DeviceMismatch, match="operand k_cache: k's device meta required, got cpu"):
+        cache = torch.zeros(1, 1, 4, 8)
+        new = torch.empty(1, 1, 1, 8, device="meta")
+        ct.kv_cache_append(new, new, cache, cache.clone(), torch.zeros(1, dtype=torch.int32))

@@ -101,6 +101,13 @@ def test_what_is_refused() -> None:
         ct.scaled_dot_product_attention(q, q, q, torch.ones(3, 3), is_causal=True)
     with pytest.raises(RuntimeError, match="enable_gqa=True"):
         ct.scaled_dot_product_attention(q, k, k)
+    with pytest.raises(RuntimeError, match="at least 2 dimensions"):
+        ct.scaled_dot_product_attention(q[0, 0, 0], q, q)
+    with pytest.raises(RuntimeError, match="dropout_p from 0 to below 1"):
+        ct.scaled_dot_product_attention(q, q, q, dropout_p=-0.1)
+    for dtype in (torch.int64, torch.float64):
+        with pytest.raises(RuntimeError, match="attn_mask of torch.bool or torch.float32, query's type"):
+            ct.scaled_dot_product_attention(q, q, q, torch.ones(3, 3, dtype=dtype))
 
 
 @pytest.mark.parametrize("grad", [False, True])

@@ -258,8 +258,10 @@ batching.primitive_batchers[_call_p] = _batch
 
 def _refuse_gradient(primals: Any, tangents: Any, *, problem: Problem) -> Any:
     name = problem.target.removeprefix("cutplan_")
+    what = "a cache that is written" if "append" in name else "a gradient of cutplan.jax"
     raise _core.Unsupported(
-        f"{name}: it has no gradient, and an operand is differentiated; pass jax.lax.stop_gradient of it"
+        f"{name}: {what} is differentiated, and has no derivative; jax.lax.stop_gradient makes a constant of "
+        "what need not be differentiated"
     )
 
 

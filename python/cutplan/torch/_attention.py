@@ -442,6 +442,15 @@ def scaled_dot_product_attention(
     Hq, L, S], bool (True takes part) or floating (is added); `is_causal` aligns at the top left. A row that
     sees no key gives 0. Where the heads of a row of `query` lie side by side, so do those of the result.
     """
+    if min(query.dim(), key.dim(), value.dim()) < 2:
+        raise RuntimeError(
+            "scaled_dot_product_attention: at least 2 dimensions of query, key and value required, got "
+            f"{query.dim()}, {key.dim()} and {value.dim()}"
+        )
+    if not 0 <= dropout_p < 1:
+        raise RuntimeError(
+            f"scaled_dot_product_attention: dropout_p from 0 to below 1 required, got {dropout_p}"
+        )
     if is_causal and attn_mask is not None:
         raise RuntimeError("scaled_dot_product_attention: no attn_mask required with is_causal=True, got one")
     outer = None
@@ -459,8 +468,13 @@ def scaled_dot_product_attention(
     if attn_mask is not None:
         if attn_mask.dtype == torch.bool:
             mask = attn_mask
-        else:
+        elif attn_mask.dtype in (query.dtype, torch.float32) or autocast_dtype(query) is not None:
             bias = attn_mask
+        else:
+            raise RuntimeError(
+                f"scaled_dot_product_attention: attn_mask of torch.bool or {query.dtype}, query's type, "
+                f"required, got {attn_mask.dtype}"
+            )
     if dropout_p > 0:
         rng_state = torch.randint(0, 2**62, (2,), dtype=torch.int64, device=query.device)
     else:

@@ -295,10 +295,14 @@ _apply_merge = applied(_Merge)
 
 
 def merge_states(
-    o: torch.Tensor, lse: torch.Tensor, *, layout: str = "bhsd"
+    o: torch.Tensor | Sequence[torch.Tensor],
+    lse: torch.Tensor | Sequence[torch.Tensor],
+    *,
+    layout: str = "bhsd",
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """cutplan.merge_states() of stacked parts, `o` [P, B, H, S, D] and `lse` [P, B, H, S], with gradients for
-    both."""
+    both; or of lists of them, which are stacked first."""
+    o, lse = (x if isinstance(x, torch.Tensor) else torch.stack(tuple(x)) for x in (o, lse))
     if is_traced(o, lse):
         return merge_states_operator(o, lse, layout)
     if records(o, lse):

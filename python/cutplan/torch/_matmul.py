@@ -802,6 +802,14 @@ class _Gated(torch.autograd.Function):
 _apply_gated = applied(_Gated)
 
 
+def _check_weight(name: str, weight: torch.Tensor, x: torch.Tensor) -> None:
+    """Before it is turned: matmul() would speak of what it is then."""
+    if x.shape[-1:] != weight.shape[-1:]:
+        raise _core.ShapeMismatch(
+            f"operand {name}: the last dimension of x {[*x.shape]} required, got shape {[*weight.shape]}"
+        )
+
+
 def linear(
     x: torch.Tensor,
     weight: torch.Tensor,
@@ -815,6 +823,7 @@ def linear(
 
     `x` [..., k], `weight` [n, k], `bias` [n]. `activation`, `math` and `deterministic` are matmul()'s.
     """
+    _check_weight("weight", weight, x)
     if is_direct(x, weight) and x.dim() > 1 and weight.dim() == 2:
         if records(x, weight, bias):
             return _apply_linear(x, weight, bias, True, activation, math, deterministic)
@@ -844,6 +853,12 @@ def gated_mlp(
     """``(activation(x gate_weight^T) * (x up_weight^T)) down_weight^T``, weights as torch.nn.Linear has them
     (Shazeer 2020, "GLU Variants Improve Transformer"). Without gradients the first two products and the gate
     are one kernel."""
+    _check_weight("gate_weight", gate_weight, x)
+    if up_weight.shape != gate_weight.shape:
+        raise _core.ShapeMismatch(
+            f"operand up_weight: shape {[*gate_weight.shape]} of gate_weight required, "
+            f"got {[*up_weight.shape]}"
+        )
     if (gate_bias is None) != (up_bias is None):
         weight = gate_weight if gate_bias is None else up_weight
         nothing = weight.new_zeros(weight.shape[0])

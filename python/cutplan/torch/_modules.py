@@ -29,6 +29,12 @@ def activation_of(module: Any) -> str | None:
     return _ACTIVATIONS.get(type(module)) or _ACTIVATIONS.get(type(module).__name__)
 
 
+def _check_activation(activation: str) -> None:
+    if activation not in ACTIVATIONS:
+        names = ", ".join(map(repr, ACTIVATIONS))
+        raise ValueError(f"activation: must be one of {names}; got {activation!r}")
+
+
 class Linear(torch.nn.Linear):
     """torch.nn.Linear, followed by an activation, in one kernel."""
 
@@ -45,6 +51,7 @@ class Linear(torch.nn.Linear):
         dtype: Any = None,
     ) -> None:
         super().__init__(in_features, out_features, bias, device=device, dtype=dtype)
+        _check_activation(activation)
         self.activation = activation
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
@@ -72,9 +79,7 @@ class GatedMLP(torch.nn.Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        if activation not in ACTIVATIONS:
-            names = ", ".join(map(repr, ACTIVATIONS))
-            raise ValueError(f"activation: must be one of {names}; got {activation!r}")
+        _check_activation(activation)
         self.gate_proj = Linear(hidden_size, intermediate_size, bias, device=device, dtype=dtype)
         self.up_proj = Linear(hidden_size, intermediate_size, bias, device=device, dtype=dtype)
         self.down_proj = Linear(intermediate_size, hidden_size, bias, device=device, dtype=dtype)
@@ -192,6 +197,8 @@ def replace_modules(model: torch.nn.Module) -> Replacement:
     activation (those of Hugging Face's Llama and its kin) and that has no parameters of its own; its result
     for random rows, training or not, must be that of GatedMLP, or it is left, but for its projections.
     """
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(f"model: a torch.nn.Module required, got {model!r}")
     done = Replacement({}, {})
     for name, module in list(model.named_modules()):
         if isinstance(module, (Linear, GatedMLP, MultiheadAttention)):

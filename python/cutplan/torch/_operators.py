@@ -121,8 +121,8 @@ def define(
     for device in DEVICES:
         LIBRARY.impl(name, run, device)
     full_name = f"cutplan::{name}"
-    library.register_fake(full_name, fake, lib=LIBRARY)
     operator = getattr(torch.ops.cutplan, name).default
+    library.register_fake(full_name, _of_one_device(operator, fake), lib=LIBRARY)
     call = operator
     if not operator._schema.is_mutable:
         call = _with_transforms(
@@ -135,6 +135,31 @@ def define(
 
         register_flop_formula(getattr(torch.ops.cutplan, name))(flops)
     return call
+
+
+def _of_one_device(operator: Any, fake: Callable[..., Any]) -> Callable[..., Any]:
+    """Nothing is computed where memory is missing, so that nothing is said of other operands' devices but
+    here."""
+    names = [argument.name for argument in operator._schema.arguments]
+
+    def checked(*arguments: Any) -> Any:
+        first = None
+        for name, x in zip(names, arguments, strict=False):
+            if not isinstance(x, torch.Tensor):
+                continue
+            if first is None:
+                first, device = name, x.device
+            elif x.device != device:
+                where = name if x.device.type == "meta" else first
+                hint = (
+                    f"; {where} has no memory yet: load it" if "meta" in (x.device.type, device.type) else ""
+                )
+                raise _core.DeviceMismatch(
+                    f"operand {name}: {first}'s device {device} required, got {x.device}{hint}"
+                )
+        return fake(*arguments)
+
+    return checked
 
 
 def _with_transforms(operator: Any, setup: Any, gradients: Any, vmap: Any) -> Callable[..., Any]:
