@@ -823,16 +823,19 @@ def linear(
 
     `x` [..., k], `weight` [n, k], `bias` [n]. `activation`, `math` and `deterministic` are matmul()'s.
     """
-    _check_weight("weight", weight, x)
     if is_direct(x, weight) and x.dim() > 1 and weight.dim() == 2:
-        if records(x, weight, bias):
-            return _apply_linear(x, weight, bias, True, activation, math, deterministic)
         try:
+            if records(x, weight, bias):
+                return _apply_linear(x, weight, bias, True, activation, math, deterministic)
             return plain.matmul(
                 x, weight.t(), bias=bias, activation=activation, math=math, deterministic=deterministic
             )
         except REFUSED:
             pass
+        except _core.ShapeMismatch:
+            _check_weight("weight", weight, x)
+            raise
+    _check_weight("weight", weight, x)
     w = weight.t() if weight.dim() == 2 else weight
     return matmul(x, w, bias=bias, activation=activation, math=math, deterministic=deterministic)
 
