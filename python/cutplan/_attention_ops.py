@@ -131,8 +131,8 @@ def alibi_backward(
     *,
     distance: DistanceLike = "signed",
     align: AlignLike | None = "top_left",
-    dscores: bool = True,
-    dslopes: bool = True,
+    dscores: bool | None = True,
+    dslopes: bool | None = True,
     preference: _core.PlanPreference | None = None,
     stream: StreamLike | None = None,
 ) -> AlibiGradients:
@@ -143,6 +143,7 @@ def alibi_backward(
     `dscores`: nothing is copied then.) Errors are those of AlibiBackwardPlan.select and
     AlibiBackwardPlan.run.
     """
+    dscores, dslopes = (True if wanted is None else wanted for wanted in (dscores, dslopes))
     plan, *results = _core.call_alibi_backward(
         grad, dscores, dslopes, distance, align, None, None, preference, stream
     )

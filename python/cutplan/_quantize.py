@@ -34,7 +34,7 @@ def quantize(
     granularity: GranularityLike = "tensor",
     group_size: int | None = None,
     axis: int = -1,
-    symmetric: bool = True,
+    symmetric: bool | None = True,
     scale: Tensor | None = None,
     zero: Tensor | None = None,
     amax: Tensor | None = None,
@@ -63,11 +63,12 @@ def quantize(
     """
     if scale is None and zero is not None:
         raise _core.MissingOperand("operand scale: required with zero, not given")
+    symmetric = True if symmetric is None else symmetric
     kept = _dimensions_of_scale(granularity)
     x, batch = _folded("x", x, 2)
     given = {"scale": scale, "zero": zero, "amax": amax}
     if len(batch) > 1 and kept:
-        given = {n: t if t is None else _folded(n, t, kept)[0] for n, t in given.items()}
+        given = {n: t if t is None else _folded_like(batch, "x", n, t, kept) for n, t in given.items()}
     plan, data, *rest = _core.call_quantize(
         x, None, given["scale"], given["zero"], given["amax"], dtype, granularity, group_size, axis,
         symmetric, scale is not None, None, None, preference, stream,
@@ -103,8 +104,8 @@ def dequantize(
     data, batch = _folded("data", q.data, 2)
     scale, zero = q.scale, q.zero
     if len(batch) > 1 and kept:
-        scale = _folded("scale", scale, kept)[0]
-        zero = zero if zero is None else _folded("zero", zero, kept)[0]
+        scale = _folded_like(batch, "data", "scale", scale, kept)
+        zero = zero if zero is None else _folded_like(batch, "data", "zero", zero, kept)
     plan, out = _core.call_dequantize(
         data, scale, None, zero, q.dtype, granularity, q.group_size if group_size is None else group_size,
         q.axis if axis is None else axis, q.zero is None, out_dtype, None, preference, stream,
@@ -114,8 +115,9 @@ def dequantize(
 
 
 def _dimensions_of_scale(granularity: GranularityLike) -> int:
-    """Beside those of the batch; of one for all there are none."""
-    return {"tensor": 0, "row": 1, "column": 1}.get(granularity, 2)
+    """Beside those of the batch; of one for all there are none. What is no granularity, the plan refuses."""
+    kept = {"tensor": 0, "None": 0, "row": 1, "column": 1}
+    return kept.get(str(granularity), 2)
 
 
 def _folded(operand: str, tensor: Tensor, kept: int) -> tuple[Tensor, tuple[int, ...]]:
@@ -124,19 +126,30 @@ def _folded(operand: str, tensor: Tensor, kept: int) -> tuple[Tensor, tuple[int,
     batch, strides = info.shape[:-kept], info.strides[:-kept]
     if len(batch) < 2:
         return tensor, batch
-    stride, reach = 0, 0
+    stride, reach = 0, None
     for size, step in zip(reversed(batch), reversed(strides), strict=True):
         if size == 1:
             continue
-        if reach and step != reach and 0 not in info.shape:
+        if reach is None:
+            stride = step
+        elif step != reach and 0 not in info.shape:
             raise _core.LayoutMismatch(
                 f"operand {operand}: leading dimensions that one stride steps through required, got strides "
                 f"{[*info.strides]} of {[*info.shape]}; pass a contiguous copy, or one of three dimensions"
             )
-        stride = stride or step
-        reach = step * size
+        reach = step * size if reach is None else reach * size
     shape = (math.prod(batch), *info.shape[-kept:])
     return _core.TensorView(tensor, shape=shape, strides=(stride, *info.strides[-kept:])), batch
+
+
+def _folded_like(batch: tuple[int, ...], like: str, operand: str, tensor: Tensor, kept: int) -> Tensor:
+    """_folded() of what has these leading dimensions, `like`'s."""
+    folded, own = _folded(operand, tensor, kept)
+    if own != batch:
+        raise _core.ShapeMismatch(
+            f"operand {operand}: the leading dimensions {[*batch]} of {like} required, got {[*own]}"
+        )
+    return folded
 
 
 def _unfolded(result: Any, batch: tuple[int, ...]) -> Any:

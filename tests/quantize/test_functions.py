@@ -124,3 +124,48 @@ def test_nibbles() -> None:
 def test_ties_go_to_even() -> None:
     x = torch.tensor([[0.5, 1.5, 2.5, -0.5, -1.5, -2.5, 126.5, 127.5]])
     assert cutplan.quantize(x, "int8", scale=torch.ones(1)).data.tolist() == [[0, 2, 2, 0, -2, -2, 126, 127]]
+
+
+def test_leading_dimensions_that_repeat() -> None:
+    """Where no stride steps through them all, they are refused, and not read as what lies elsewhere."""
+    x = torch.arange(64.0).reshape(2, 1, 4, 8)
+    with pytest.raises(cutplan.LayoutMismatch, match="operand x: leading dimensions that one stride"):
+        cutplan.quantize(x.expand(2, 3, 4, 8), "int8", granularity="row")
+    repeated = cutplan.quantize(x[:1].expand(2, 3, 4, 8), "int8", granularity="row")  # stride 0 in both
+    assert torch.equal(
+        repeated.scale, cutplan.quantize(x[0], "int8", granularity="row").scale.expand(2, 3, 4)
+    )
+    data = torch.ones(2, 1, 1, 3, dtype=torch.int8).expand(2, 2, 1, 3)
+    with pytest.raises(cutplan.LayoutMismatch, match="operand data: leading dimensions"):
+        cutplan.dequantize(cutplan.Quantized(data, torch.ones(1)), "float32")
+    memory = torch.full((64,), -7.0)
+    with pytest.raises(cutplan.LayoutMismatch, match="operand amax: leading dimensions"):
+        cutplan.quantize(
+            torch.ones(2, 3, 1, 2),
+            "int8",
+            granularity="row",
+            amax=memory[:2].reshape(2, 1, 1).expand(2, 3, 1),
+        )
+    assert (memory == -7).all()
+
+
+def test_leading_dimensions_of_scales_are_those_of_x() -> None:
+    x = torch.ones(2, 3, 1, 4)
+    for shape in ((3, 2, 1), (6, 1)):
+        with pytest.raises(
+            cutplan.ShapeMismatch, match=r"operand scale: the leading dimensions \[2, 3\] of x"
+        ):
+            cutplan.quantize(x, "int8", granularity="row", scale=torch.ones(shape))
+    q = cutplan.quantize(x, "int8", granularity="row")
+    with pytest.raises(
+        cutplan.ShapeMismatch, match=r"operand scale: the leading dimensions \[2, 3\] of data"
+    ):
+        cutplan.dequantize(q._replace(scale=torch.ones(3, 2, 1)), "float32")
+
+
+def test_none_is_the_default() -> None:
+    x = torch.randn(2, 3, 4, 8)
+    got = cutplan.quantize(x, "int8", symmetric=None, granularity=None)  # type: ignore[arg-type]
+    assert torch.equal(got.data, cutplan.quantize(x, "int8").data)
+    gradients = cutplan.alibi_backward(x, dscores=None, dslopes=None)
+    assert torch.equal(gradients.dscores, x) and gradients.dslopes.shape == (3,)

@@ -103,7 +103,7 @@ bool is_float(DType t) { return t == DType::f16 || t == DType::bf16 || t == DTyp
                                            : "column-major (first dimension contiguous";
   if (rule.by_layout && !free_order) required += rule.repeats ? ", or of stride 0)" : ")";
   if (by_other) required += text(", as ", rule.ordered_as, ",");
-  if (rule.rank != 1) required += required.empty() ? "strides >= 0" : " and strides >= 0";
+  if (rule.rank != 1 || required.empty()) required += required.empty() ? "strides >= 0" : " and strides >= 0";
   throw LayoutMismatch(text("operand ", row.name, ": ", required, " required", by_plan ? " by the plan's layout" : "",
                             ", got ", got, " (", describe(shown(row, t)),
                             by_plan ? "); select the layout that its strides have, or" : ");", " pass one that is ",
