@@ -99,6 +99,8 @@ def dequantize(
     """
     if not isinstance(q, Quantized):
         raise TypeError(f"q: a Quantized required, as quantize() returns it, got {type(q).__name__}")
+    if q.zero is not None and str(q.dtype).startswith("float8"):
+        raise _core.Unsupported(f"operand zero: none required with {q.dtype}, got one")
     granularity = q.granularity if granularity is None else granularity
     kept = _dimensions_of_scale(granularity)
     data, batch = _folded("data", q.data, 2)

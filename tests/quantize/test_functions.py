@@ -169,3 +169,9 @@ def test_none_is_the_default() -> None:
     assert torch.equal(got.data, cutplan.quantize(x, "int8").data)
     gradients = cutplan.alibi_backward(x, dscores=None, dslopes=None)
     assert torch.equal(gradients.dscores, x) and gradients.dslopes.shape == (3,)
+
+
+def test_float8_has_no_zero() -> None:
+    q = cutplan.quantize(torch.ones(2, 4), "float8_e4m3fn")
+    with pytest.raises(cutplan.Unsupported, match="operand zero: none required with float8_e4m3fn, got one"):
+        cutplan.dequantize(q._replace(zero=torch.zeros(1, dtype=torch.int32)), "float32")
