@@ -16,7 +16,9 @@ inline constexpr auto fields<Epilogue> = std::make_tuple(
     field("aux", &Epilogue::aux,
           "\"store\": the value before the activation is written; \"gradient\": the activation's derivative there is a "
           "factor."),
-    field("gate", &Epilogue::gate, "\"separate\" or \"interleaved\"."));
+    field("gate", &Epilogue::gate, "\"separate\" or \"interleaved\"."),
+    field("out_scale", &Epilogue::out_scale, "D, int8 or float8, is divided by one float32 number."),
+    field("amax", &Epilogue::amax, "Of quantised operands: the greatest abs(D), before out_scale, is written."));
 
 template <>
 inline constexpr auto fields<GemmDescriptor> = std::make_tuple(
@@ -26,7 +28,11 @@ inline constexpr auto fields<GemmDescriptor> = std::make_tuple(
     field("batch", &GemmDescriptor::batch), field("c", &GemmDescriptor::c, "None: D's type."),
     field("bias", &GemmDescriptor::bias, "None: D's type."), field("residual", &GemmDescriptor::residual, "None: D's type."),
     field("aux", &GemmDescriptor::aux, "None: D's type."),
-    field("alignment", &GemmDescriptor::alignment, "Bytes; 0: what contiguous operands of these extents have, 16 at most."));
+    field("alignment", &GemmDescriptor::alignment, "Bytes; 0: what contiguous operands of these extents have, 16 at most."),
+    field("a_scale", &GemmDescriptor::a_scale, "\"tensor\", \"row\" or \"group\": scales of a quantised A."),
+    field("b_scale", &GemmDescriptor::b_scale, "\"tensor\", \"column\", \"group\" or \"block\": scales of a quantised B."),
+    field("a_zero", &GemmDescriptor::a_zero, "\"tensor\" or \"row\": zeros of an int8 A."),
+    field("b_zero", &GemmDescriptor::b_zero, "\"tensor\" or \"column\": zeros of an int8 B."));
 
 template <>
 inline constexpr auto fields<GroupedGemmDescriptor> =
@@ -38,22 +44,25 @@ inline constexpr auto fields<GroupedGemmDescriptor> =
                     field("layout", &GroupedGemmDescriptor::layout), field("epilogue", &GroupedGemmDescriptor::epilogue),
                     field("bias", &GroupedGemmDescriptor::bias, "None: D's type."),
                     field("alignment", &GroupedGemmDescriptor::alignment,
-                          "Bytes; 0: what contiguous operands of these extents have, 16 at most."));
+                          "Bytes; 0: what contiguous operands of these extents have, 16 at most."),
+                    field("a_scale", &GroupedGemmDescriptor::a_scale, "As in GemmDescriptor."),
+                    field("b_scale", &GroupedGemmDescriptor::b_scale, "As in GemmDescriptor."));
 
 template <>
 inline constexpr auto fields<GemmSupport> =
-    std::make_tuple(field("arch", &GemmSupport::arch), settled("operand", &GemmSupport::operand, "Type of A and B."),
+    std::make_tuple(field("arch", &GemmSupport::arch), settled("operand", &GemmSupport::operand, "Type of A."),
+                    settled("operand_b", &GemmSupport::operand_b, "Type of B."),
                     field("d", &GemmSupport::d, "Output types."), field("layouts", &GemmSupport::layouts),
                     field("minimum_compute_capability", &GemmSupport::minimum_compute_capability, "0: none needed."),
                     field("note", &GemmSupport::note));
 
 void settle(GemmDescriptor& g, const Keywords&) {
   if (g.b == DType::none) g.b = g.a;
-  if (g.d == DType::none) g.d = g.a;
+  if (g.d == DType::none) g.d = gemm::default_result(g);
 }
 void settle(GroupedGemmDescriptor& g, const Keywords&) {
   if (g.b == DType::none) g.b = g.a;
-  if (g.d == DType::none) g.d = g.a;
+  if (g.d == DType::none) g.d = gemm::default_result(g);
 }
 
 template <>

@@ -56,6 +56,11 @@ template <>
 inline constexpr Spelling<Gate, 2> spelling<Gate> = {
     nullptr, "GateLike", {Gate::separate, Gate::interleaved}, Gate::none, "None"};
 template <>
+inline constexpr Spelling<Granularity, 5> spelling<Granularity> = {
+    nullptr,
+    "GranularityLike",
+    {Granularity::tensor, Granularity::row, Granularity::column, Granularity::group, Granularity::block}};
+template <>
 inline constexpr Spelling<GroupedOver, 2> spelling<GroupedOver> = {
     nullptr, "GroupedOverLike", {GroupedOver::m, GroupedOver::k}};
 template <>

@@ -6,12 +6,6 @@
 namespace cutplan::bindings {
 
 template <>
-inline constexpr Spelling<Granularity, 5> spelling<Granularity> = {
-    nullptr,
-    "GranularityLike",
-    {Granularity::tensor, Granularity::row, Granularity::column, Granularity::group, Granularity::block}};
-
-template <>
 inline constexpr auto fields<QuantizeDescriptor> = std::make_tuple(
     field("batch", &QuantizeDescriptor::batch), required("rows", &QuantizeDescriptor::rows),
     required("columns", &QuantizeDescriptor::columns), required("x", &QuantizeDescriptor::x, "Of x."),

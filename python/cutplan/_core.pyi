@@ -527,7 +527,7 @@ class Epilogue:
         D = activation(x) x2 + residual                               gated: x2 is x of b2 and bias2
     """
 
-    def __init__(self, *, bias: cutplan._typing.BiasLike | None = None, c: bool | None = False, residual: bool | None = False, row_scale: bool | None = False, column_scale: bool | None = False, activation: cutplan._typing.ActivationLike | None = 'none', aux: cutplan._typing.AuxLike | None = None, gate: cutplan._typing.GateLike | None = None) -> None:
+    def __init__(self, *, bias: cutplan._typing.BiasLike | None = None, c: bool | None = False, residual: bool | None = False, row_scale: bool | None = False, column_scale: bool | None = False, activation: cutplan._typing.ActivationLike | None = 'none', aux: cutplan._typing.AuxLike | None = None, gate: cutplan._typing.GateLike | None = None, out_scale: bool | None = False, amax: bool | None = False) -> None:
         """
         `bias` is True or "n" for one value per column of D, "m" for one per row. `aux` is "store" or "gradient". `gate`
         is "separate", with B and b2 two matrices, or "interleaved", with the columns of both taking turns in one B [k, 2 n].
@@ -572,12 +572,22 @@ class Epilogue:
     def gate(self) -> Literal['separate', 'interleaved'] | None:
         """"separate" or "interleaved"."""
 
+    @property
+    def out_scale(self) -> bool:
+        """D, int8 or float8, is divided by one float32 number."""
+
+    @property
+    def amax(self) -> bool:
+        """
+        Of quantised operands: the greatest abs(D), before out_scale, is written.
+        """
+
 class GemmDescriptor:
     """
     One problem: D [m, n] = epilogue(A [m, k] B [k, n]), `batch` times. Epilogue has the formula.
     """
 
-    def __init__(self, *, m: int, n: int, k: int, a: cutplan._typing.DTypeLike, b: cutplan._typing.DTypeLike | None = None, d: cutplan._typing.DTypeLike | None = None, layout: cutplan._typing.GemmLayoutLike | None = 'rcr', epilogue: Epilogue | None = None, batch: int | None = 1, c: cutplan._typing.DTypeLike | None = None, bias: cutplan._typing.DTypeLike | None = None, residual: cutplan._typing.DTypeLike | None = None, aux: cutplan._typing.DTypeLike | None = None, alignment: int | None = 0) -> None:
+    def __init__(self, *, m: int, n: int, k: int, a: cutplan._typing.DTypeLike, b: cutplan._typing.DTypeLike | None = None, d: cutplan._typing.DTypeLike | None = None, layout: cutplan._typing.GemmLayoutLike | None = 'rcr', epilogue: Epilogue | None = None, batch: int | None = 1, c: cutplan._typing.DTypeLike | None = None, bias: cutplan._typing.DTypeLike | None = None, residual: cutplan._typing.DTypeLike | None = None, aux: cutplan._typing.DTypeLike | None = None, alignment: int | None = 0, a_scale: cutplan._typing.GranularityLike | None = None, b_scale: cutplan._typing.GranularityLike | None = None, a_zero: cutplan._typing.GranularityLike | None = None, b_zero: cutplan._typing.GranularityLike | None = None) -> None:
         """
         B's and D's types are A's unless given; those of C, bias, residual and aux are D's. `alignment` is in bytes and
         covers A's and B's addresses, leading dimensions and batch strides; None takes what contiguous operands have, 16 at
@@ -637,6 +647,22 @@ class GemmDescriptor:
     def alignment(self) -> int:
         """Bytes; 0: what contiguous operands of these extents have, 16 at most."""
 
+    @property
+    def a_scale(self) -> Literal['tensor', 'row', 'column', 'group', 'block'] | None:
+        """"tensor", "row" or "group": scales of a quantised A."""
+
+    @property
+    def b_scale(self) -> Literal['tensor', 'row', 'column', 'group', 'block'] | None:
+        """"tensor", "column", "group" or "block": scales of a quantised B."""
+
+    @property
+    def a_zero(self) -> Literal['tensor', 'row', 'column', 'group', 'block'] | None:
+        """"tensor" or "row": zeros of an int8 A."""
+
+    @property
+    def b_zero(self) -> Literal['tensor', 'row', 'column', 'group', 'block'] | None:
+        """"tensor" or "column": zeros of an int8 B."""
+
 class GroupedGemmDescriptor:
     """
     `groups` products of different sizes, which lie in device memory: offsets, int32 [groups + 1].
@@ -645,7 +671,7 @@ class GroupedGemmDescriptor:
     columns offsets[g] to offsets[g + 1] of A times those rows of B are D[g]; `k` counts the columns of all.
     """
 
-    def __init__(self, *, groups: int, m: int, n: int, k: int, a: cutplan._typing.DTypeLike, b: cutplan._typing.DTypeLike | None = None, d: cutplan._typing.DTypeLike | None = None, over: cutplan._typing.GroupedOverLike | None = 'm', layout: cutplan._typing.GemmLayoutLike | None = 'rcr', epilogue: Epilogue | None = None, bias: cutplan._typing.DTypeLike | None = None, alignment: int | None = 0) -> None:
+    def __init__(self, *, groups: int, m: int, n: int, k: int, a: cutplan._typing.DTypeLike, b: cutplan._typing.DTypeLike | None = None, d: cutplan._typing.DTypeLike | None = None, over: cutplan._typing.GroupedOverLike | None = 'm', layout: cutplan._typing.GemmLayoutLike | None = 'rcr', epilogue: Epilogue | None = None, bias: cutplan._typing.DTypeLike | None = None, alignment: int | None = 0, a_scale: cutplan._typing.GranularityLike | None = None, b_scale: cutplan._typing.GranularityLike | None = None) -> None:
         """
         `over` is "m" or "k". Types and alignment are as in GemmDescriptor. Over m an epilogue may have a bias over n, scales,
         an activation and a gate; over k nothing. Over m A is row-major, over k the layout is crr.
@@ -696,6 +722,14 @@ class GroupedGemmDescriptor:
     def alignment(self) -> int:
         """Bytes; 0: what contiguous operands of these extents have, 16 at most."""
 
+    @property
+    def a_scale(self) -> Literal['tensor', 'row', 'column', 'group', 'block'] | None:
+        """As in GemmDescriptor."""
+
+    @property
+    def b_scale(self) -> Literal['tensor', 'row', 'column', 'group', 'block'] | None:
+        """As in GemmDescriptor."""
+
 class GemmSupport:
     """One row of the support table: what a kernel family serves."""
 
@@ -704,7 +738,11 @@ class GemmSupport:
 
     @property
     def operand(self) -> DType:
-        """Type of A and B."""
+        """Type of A."""
+
+    @property
+    def operand_b(self) -> DType:
+        """Type of B."""
 
     @property
     def d(self) -> list[DType]:
@@ -741,7 +779,7 @@ class GemmPlan:
         Raises InvalidProblem or Unsupported with the reason; succeeds only if run() can.
         """
 
-    def run(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, *, c: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, residual: cutplan._typing.Tensor | None = None, aux: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, alpha: float | None = 1.0, beta: float | None = None, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> None:
+    def run(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, *, c: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, residual: cutplan._typing.Tensor | None = None, aux: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, a_scale: cutplan._typing.Tensor | None = None, b_scale: cutplan._typing.Tensor | None = None, b2_scale: cutplan._typing.Tensor | None = None, a_zero: cutplan._typing.Tensor | None = None, b_zero: cutplan._typing.Tensor | None = None, out_scale: cutplan._typing.Tensor | None = None, amax: cutplan._typing.Tensor | None = None, alpha: float | None = 1.0, beta: float | None = None, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> None:
         """
         D = epilogue(A B), written into `d`; Epilogue has the formula.
 
@@ -759,13 +797,13 @@ class GemmPlan:
         alpha, or one that float32 cannot hold), ExportRefused (a tensor that requires grad), DeviceError.
         """
 
-    def can_implement(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, *, c: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, residual: cutplan._typing.Tensor | None = None, aux: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, alpha: float | None = 1.0, beta: float | None = None) -> None:
+    def can_implement(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, *, c: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, residual: cutplan._typing.Tensor | None = None, aux: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, a_scale: cutplan._typing.Tensor | None = None, b_scale: cutplan._typing.Tensor | None = None, b2_scale: cutplan._typing.Tensor | None = None, a_zero: cutplan._typing.Tensor | None = None, b_zero: cutplan._typing.Tensor | None = None, out_scale: cutplan._typing.Tensor | None = None, amax: cutplan._typing.Tensor | None = None, alpha: float | None = 1.0, beta: float | None = None) -> None:
         """
         Raises what run() would raise for these operands; touches no device. A TensorInfo stands for a tensor: lengths and
         offsets in host memory, which run() reads, are not read where one of the operands is one.
         """
 
-    def measure_launch(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, *, c: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, residual: cutplan._typing.Tensor | None = None, aux: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, alpha: float | None = 1.0, beta: float | None = None, launches: int, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> float:
+    def measure_launch(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, *, c: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, residual: cutplan._typing.Tensor | None = None, aux: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, a_scale: cutplan._typing.Tensor | None = None, b_scale: cutplan._typing.Tensor | None = None, b2_scale: cutplan._typing.Tensor | None = None, a_zero: cutplan._typing.Tensor | None = None, b_zero: cutplan._typing.Tensor | None = None, out_scale: cutplan._typing.Tensor | None = None, amax: cutplan._typing.Tensor | None = None, alpha: float | None = 1.0, beta: float | None = None, launches: int, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> float:
         """
         Host seconds that one bare launch of the plan's kernels takes: the operands are imported and checked once, the
         kernels are enqueued `launches` times. What run() costs beyond this is cutplan's own.
@@ -800,7 +838,7 @@ class GemmPlan:
 
     def __setstate__(self, state: tuple[object, ...], /) -> None: ...
 
-def describe(a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor | None = None, *, c: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, residual: cutplan._typing.Tensor | None = None, aux: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, activation: cutplan._typing.ActivationLike | None = 'none', aux_mode: cutplan._typing.AuxLike | None = None, gate: cutplan._typing.GateLike | None = None) -> GemmDescriptor:
+def describe(a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor | None = None, *, c: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, residual: cutplan._typing.Tensor | None = None, aux: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, a_scale: cutplan._typing.Tensor | None = None, b_scale: cutplan._typing.Tensor | None = None, b2_scale: cutplan._typing.Tensor | None = None, a_zero: cutplan._typing.Tensor | None = None, b_zero: cutplan._typing.Tensor | None = None, out_scale: cutplan._typing.Tensor | None = None, amax: cutplan._typing.Tensor | None = None, activation: cutplan._typing.ActivationLike | None = 'none', aux_mode: cutplan._typing.AuxLike | None = None, gate: cutplan._typing.GateLike | None = None) -> GemmDescriptor:
     """
     The descriptor that these operands fit: extents, layout, types and alignment read off the tensors.
 
@@ -869,7 +907,7 @@ class GroupedGemmPlan:
         Raises InvalidProblem or Unsupported with the reason; succeeds only if run() can.
         """
 
-    def run(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, offsets: cutplan._typing.Tensor, *, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, alpha: float | None = 1.0, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> None:
+    def run(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, offsets: cutplan._typing.Tensor, *, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, a_scale: cutplan._typing.Tensor | None = None, b_scale: cutplan._typing.Tensor | None = None, b2_scale: cutplan._typing.Tensor | None = None, out_scale: cutplan._typing.Tensor | None = None, amax: cutplan._typing.Tensor | None = None, alpha: float | None = 1.0, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> None:
         """
         One product per group, written into `d`.
 
@@ -882,13 +920,13 @@ class GroupedGemmPlan:
         clamps what breaks that; the host backend raises InvalidProblem. Stream, workspace and other errors are GemmPlan.run's.
         """
 
-    def can_implement(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, offsets: cutplan._typing.Tensor, *, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, alpha: float | None = 1.0) -> None:
+    def can_implement(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, offsets: cutplan._typing.Tensor, *, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, a_scale: cutplan._typing.Tensor | None = None, b_scale: cutplan._typing.Tensor | None = None, b2_scale: cutplan._typing.Tensor | None = None, out_scale: cutplan._typing.Tensor | None = None, amax: cutplan._typing.Tensor | None = None, alpha: float | None = 1.0) -> None:
         """
         Raises what run() would raise for these operands; touches no device. A TensorInfo stands for a tensor: lengths and
         offsets in host memory, which run() reads, are not read where one of the operands is one.
         """
 
-    def measure_launch(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, offsets: cutplan._typing.Tensor, *, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, alpha: float | None = 1.0, launches: int, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> float:
+    def measure_launch(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, offsets: cutplan._typing.Tensor, *, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, a_scale: cutplan._typing.Tensor | None = None, b_scale: cutplan._typing.Tensor | None = None, b2_scale: cutplan._typing.Tensor | None = None, out_scale: cutplan._typing.Tensor | None = None, amax: cutplan._typing.Tensor | None = None, alpha: float | None = 1.0, launches: int, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> float:
         """
         Host seconds that one bare launch of the plan's kernels takes: the operands are imported and checked once, the
         kernels are enqueued `launches` times. What run() costs beyond this is cutplan's own.
@@ -923,7 +961,7 @@ class GroupedGemmPlan:
 
     def __setstate__(self, state: tuple[object, ...], /) -> None: ...
 
-def describe_grouped(a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor | None, offsets: cutplan._typing.Tensor, *, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, activation: cutplan._typing.ActivationLike | None = 'none', gate: cutplan._typing.GateLike | None = None) -> GroupedGemmDescriptor:
+def describe_grouped(a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor | None, offsets: cutplan._typing.Tensor, *, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, a_scale: cutplan._typing.Tensor | None = None, b_scale: cutplan._typing.Tensor | None = None, b2_scale: cutplan._typing.Tensor | None = None, out_scale: cutplan._typing.Tensor | None = None, amax: cutplan._typing.Tensor | None = None, activation: cutplan._typing.ActivationLike | None = 'none', gate: cutplan._typing.GateLike | None = None) -> GroupedGemmDescriptor:
     """
     The descriptor that these operands fit: over m where b has three dimensions, over k where d has.
 

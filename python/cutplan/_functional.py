@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, TypeVar, overload
 
 from . import _batches, _core, _frameworks, _plans
+from ._quantize import Quantized
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,6 +43,13 @@ class _Options(TypedDict, total=False):
     aux: Tensor | None
     row_scale: Tensor | None
     column_scale: Tensor | None
+    a_scale: Tensor | None
+    b_scale: Tensor | None
+    b2_scale: Tensor | None
+    a_zero: Tensor | None
+    b_zero: Tensor | None
+    out_scale: Tensor | None
+    amax: Tensor | None
     math: MathLike | None
     deterministic: bool | None
     preference: _core.PlanPreference | None
@@ -72,8 +80,8 @@ def matmul(a: Tensor, b: Tensor, *, out: _TensorT, **options: Unpack[_Options]) 
 
 
 def matmul(
-    a: Tensor,
-    b: Tensor,
+    a: Tensor | Quantized,
+    b: Tensor | Quantized,
     *,
     bias: Tensor | None = None,
     activation: ActivationLike = "none",
@@ -87,6 +95,13 @@ def matmul(
     aux: Tensor | None = None,
     row_scale: Tensor | None = None,
     column_scale: Tensor | None = None,
+    a_scale: Tensor | None = None,
+    b_scale: Tensor | None = None,
+    b2_scale: Tensor | None = None,
+    a_zero: Tensor | None = None,
+    b_zero: Tensor | None = None,
+    out_scale: Tensor | None = None,
+    amax: Tensor | None = None,
     math: MathLike | None = "tf32x3",
     deterministic: bool | None = False,
     preference: _core.PlanPreference | None = None,
@@ -105,6 +120,15 @@ def matmul(
     Gated: with `b2` (and `bias2`) the result is ``activation(x) * x2 + residual``, where x2 is x of b2 and
     bias2; ``gate="interleaved"`` takes both from one `b` [..., k, 2 n], its columns in turn: x, x2, x, x2.
 
+    Quantised: `a` and `b`, int8, or float8_e4m3fn with either float8, stand for ``(a - a_zero) * a_scale`` and
+    ``(b - b_zero) * b_scale``. Scales are float32: one for all ([1]), of a's rows ([..., m]) and b's columns
+    ([..., n]), of groups of 128 along k ([..., m, ceil(k / 128)], [..., ceil(k / 128), n]), and of b's blocks
+    of 128 x 128. Zeros are int32, of int8 alone, with scales by rows and columns or one for all. A Quantized,
+    as quantize() returns it, brings its own. int8 is summed exactly: without scales or further terms the
+    result is int32, else bfloat16, as it is of float8, unless `out_dtype` says float32, float16, or int8 and
+    float8, which are rounded to nearest even, saturated, and first divided by `out_scale` ([1]). `amax`,
+    float32 [1], is written with the greatest ``abs(result)`` before that.
+
     Types: `a` and `b` share one floating-point type; the result has `out_dtype`, or `a`'s type. `beta` is 1
     if `c` is given. `activation` is "none", "relu", "gelu_erf", "gelu_tanh" or "silu". `math` is the least
     accuracy of float32 products: "tf32", "tf32x3" or "strict". `deterministic` gives the same bits for the
@@ -121,8 +145,17 @@ def matmul(
     arguments.
     """
     aux_mode: AuxLike | None = None if aux is None else "store"
+    if isinstance(a, Quantized) or isinstance(b, Quantized) or isinstance(b2, Quantized):
+        return matmul(
+            **_quantized({"a": a, "b": b, "b2": b2, "a_scale": a_scale, "b_scale": b_scale, "b2_scale": b2_scale,
+                          "a_zero": a_zero, "b_zero": b_zero}),
+            bias=bias, activation=activation, c=c, alpha=alpha, beta=beta, bias2=bias2, gate=gate, residual=residual,
+            aux=aux, row_scale=row_scale, column_scale=column_scale, out_scale=out_scale, amax=amax, math=math,
+            deterministic=deterministic, preference=preference, out=out, out_dtype=out_dtype, stream=stream,
+        )  # fmt: skip
     called = _core.call_gemm(
         a, b, out, c, bias, b2, bias2, residual, aux, row_scale, column_scale,
+        a_scale, b_scale, b2_scale, a_zero, b_zero, out_scale, amax,
         alpha, beta, activation, aux_mode, gate, out_dtype, deterministic, preference, stream, math,
     )  # fmt: skip
     if called is not None:
@@ -164,12 +197,14 @@ def matmul(
         if name == "aux" and info.shape != shape:
             raise _core.ShapeMismatch(f"operand aux: shape {[*shape]} required, got {[*info.shape]}")
         matrices.append(_batches.result(name, tensor, info, shape, batch, len(a_shape) == 1))
-    vectors = {"bias": bias, "bias2": bias2, "row_scale": row_scale, "column_scale": column_scale}
+    vectors = {
+        "bias": bias, "bias2": bias2, "row_scale": row_scale, "column_scale": column_scale, "a_scale": a_scale,
+        "b_scale": b_scale, "b2_scale": b2_scale, "a_zero": a_zero, "b_zero": b_zero, "out_scale": out_scale, "amax": amax,
+    }  # fmt: skip
     further = {name: tensor for name, tensor in vectors.items() if tensor is not None}
     extents = _extents(a_shape, b_shape, columns)
-    rows_are_fixed = row_scale is not None or (
-        bias is not None and len(_core.inspect(bias, "bias").shape) > 1
-    )
+    of_rows = [x for x in (row_scale, a_scale, a_zero) if x is not None and _core.inspect(x).shape not in ((), (1,))]
+    rows_are_fixed = bool(of_rows) or (bias is not None and len(_core.inspect(bias, "bias").shape) > 1)
     scalars = {"alpha": alpha, "beta": beta, "activation": activation, "aux_mode": aux_mode, "gate": gate}
     context = _Context(math, deterministic, preference, stream, [])
     for piece in _batches.pieces(matrices, extents, batch, rows_are_fixed=rows_are_fixed):
@@ -315,6 +350,19 @@ def matmul_backward(
     return MatmulGradients(
         *(x if x is None else _frameworks.finish(a_info, a, x) for x in (of_a, of_b, dbias))
     )
+
+
+def _quantized(given: dict[str, Any]) -> dict[str, Any]:
+    """Operands with those that are Quantized taken apart."""
+    operands = {name: x for name, x in given.items() if not isinstance(x, Quantized)}
+    for name, x in given.items():
+        if not isinstance(x, Quantized):
+            continue
+        for part, tensor in x.operands(name).items():
+            if operands.get(part) is not None:
+                raise _core.InvalidProblem(f"{part}: none required beside a Quantized, which brings its own, got one")
+            operands[part] = tensor
+    return operands
 
 
 def _result_shape(

@@ -33,6 +33,11 @@ class _Options(TypedDict, total=False):
     gate: GateLike | None
     row_scale: Tensor | None
     column_scale: Tensor | None
+    a_scale: Tensor | None
+    b_scale: Tensor | None
+    b2_scale: Tensor | None
+    out_scale: Tensor | None
+    amax: Tensor | None
     alpha: float | None
     math: MathLike | None
     deterministic: bool | None
@@ -76,6 +81,11 @@ def grouped_matmul(
     gate: GateLike | None = None,
     row_scale: Tensor | None = None,
     column_scale: Tensor | None = None,
+    a_scale: Tensor | None = None,
+    b_scale: Tensor | None = None,
+    b2_scale: Tensor | None = None,
+    out_scale: Tensor | None = None,
+    amax: Tensor | None = None,
     alpha: float | None = 1.0,
     math: MathLike | None = "tf32x3",
     deterministic: bool | None = False,
@@ -94,6 +104,10 @@ def grouped_matmul(
     of the result [m, n]. Rows outside the groups are not written: in a new result they hold anything. `bias`
     [groups, n] is added, and `row_scale` [m] and `column_scale` [groups, n], float32, multiply. `b2`, `bias2`
     and `gate` are as in matmul(), with the dimension of groups before theirs.
+
+    int8 and float8 operands, with a 3-D `b`, and `a_scale`, `b_scale`, `b2_scale`, `out_scale` and `amax` are as
+    in matmul(); scales of a are [1], [m] or [m, ceil(k / 128)], those of b [groups], [groups, n], [groups,
+    ceil(k / 128), n] or [groups, ceil(k / 128), ceil(n / 128)].
 
     With a 2-D `b` [k, n]: columns offsets[g] to offsets[g + 1] of `a` [m, k], times those rows of b, are
     result[g], of [groups, m, n]; zeros where a group is empty. `a` is column-major: pass ``x.T`` for x
@@ -117,6 +131,7 @@ def grouped_matmul(
         raise _core.ShapeMismatch(_unequal_k(a_shape, b_shape))
     plan, result = _core.call_grouped_gemm(
         a, b, out, offsets, bias, b2, bias2, row_scale, column_scale,
+        a_scale, b_scale, b2_scale, out_scale, amax,
         alpha, activation, gate, out_dtype, deterministic, preference, stream, math,
     )  # fmt: skip
     _plans.of_thread.plans = (plan,)

@@ -26,6 +26,42 @@ class Quantized(NamedTuple):
     group_size: int = 0
     axis: int = -1
 
+    @property
+    def T(self) -> Quantized:
+        """The same of the transposed matrix: of weights [n, k] what matmul() takes as b."""
+        if self.dtype == "int4":
+            raise _core.Unsupported("int4: two elements to a byte cannot be transposed; pack_weights() takes it")
+        turned = {"row": "column", "column": "row"}.get(self.granularity, self.granularity)
+        whole = turned in ("tensor", "row", "column")
+        return self._replace(
+            data=_transposed(self.data),
+            scale=self.scale if whole else _transposed(self.scale),
+            zero=self.zero if whole or self.zero is None else _transposed(self.zero),
+            granularity=turned,  # type: ignore[arg-type]
+            axis=-3 - self.axis,
+        )
+
+    def operands(self, operand: str) -> dict[str, Any]:
+        """As arguments of a product: the data, its scale and its zero, by the name of the operand."""
+        along_k = self.axis == (-1 if operand == "a" else -2)
+        fits = {
+            "tensor": True,
+            "row": operand == "a",
+            "column": operand != "a",
+            "group": along_k and self.group_size == 128,
+            "block": operand != "a" and self.group_size == 128,
+        }[self.granularity]
+        if self.dtype == "int4" or not fits:
+            kinds = "'tensor', 'row' or 'group'" if operand == "a" else "'tensor', 'column', 'group' or 'block'"
+            got = "int4" if self.dtype == "int4" else f"{self.granularity!r} of {self.group_size} along axis {self.axis}"
+            advice = "pack_weights() takes int4" if self.dtype == "int4" else "of weights [n, k] pass q.T"
+            raise _core.Unsupported(
+                f"operand {operand}: int8 or float8 with scales by {kinds}, groups and blocks of 128 along k, "
+                f"required, got {got}; {advice}"
+            )
+        named = {operand: self.data, f"{operand}_scale": self.scale}
+        return named if self.zero is None else {**named, f"{operand}_zero": self.zero}
+
 
 def quantize(
     x: Tensor,
@@ -114,6 +150,10 @@ def dequantize(
     )  # fmt: skip
     _plans.of_thread.plans = (plan,)
     return _unfolded(out, batch)
+
+
+def _transposed(x: Any) -> Any:
+    return x.T if getattr(x, "ndim", 2) == 2 else x.mT
 
 
 def _dimensions_of_scale(granularity: GranularityLike) -> int:

@@ -4,6 +4,9 @@
 //   D = activation(x) + residual_ij            and, on request, aux_ij = x;
 //   D = x * activation'(aux_ij) + residual_ij  in a backward pass (Auxiliary::gradient);
 //   D = activation(x) * x2 + residual_ij       gated, where x2 is x with b2 and bias2 in place of b and bias.
+//
+// Quantised operands, int8 or fp8, stand for (a - a_zero) * a_scale and (b - b_zero) * b_scale. int8 is summed exactly. On
+// request amax = max |D|, and D is divided by out_scale before it is rounded to int8 or fp8, which saturates.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "cutplan/granularity.hpp"
 #include "cutplan/plan.hpp"
 
 namespace cutplan {
@@ -78,6 +82,8 @@ struct Epilogue {
   Activation activation = Activation::none;
   Auxiliary aux = Auxiliary::none;  // a matrix of D's shape
   Gate gate = Gate::none;           // not with c, aux or column_scale, nor with a bias over m or a column-major D
+  bool out_scale = false;           // D of int8 or fp8: what D is divided by, float32
+  bool amax = false;                // of quantised operands: the greatest |D| before that is written, float32
 };
 
 struct GemmDescriptor {
@@ -90,15 +96,25 @@ struct GemmDescriptor {
   /// Bytes to which A's and B's addresses, leading dimensions and batch strides are aligned. 0: what contiguous operands of
   /// these extents have, 16 at most.
   int alignment = 0;
+  /// Of quantised operands; none: 1 and 0. A: tensor, row, or group, of 128 along k; B: tensor, column, group, or block, of 128 x
+  /// 128. Zeros of int8 alone: of A tensor or row, of B tensor or column.
+  std::optional<Granularity> a_scale, b_scale, a_zero, b_zero;
 };
+
+/// Elements along k that share a scale of a group or a block, and columns of B that share one of a block.
+inline constexpr std::int64_t scale_group = 128;
 
 /// Shapes: a [m, k], b and b2 [k, n] (an interleaved b [k, 2 n]), c, d, residual and aux [m, n]; bias and bias2 [n] over n
 /// (an interleaved bias [2 n]), [m, 1] over m; row_scale [m], column_scale [n], float32. With batch > 1 matrices may have a
 /// leading dimension `batch`, and all but d and a stored aux may leave it out or give it stride 0 to be shared by the whole
 /// batch. c, residual and an aux that is read may have the stride 0 in any dimension.
+/// Scales float32 and zeros int32, any strides: of a tensor [1]; of A's rows [batch, m], of groups [batch, m, ceil(k / 128)]; of B's
+/// columns [batch, n], of groups [batch, ceil(k / 128), n], of blocks [batch, ceil(k / 128), ceil(n / 128)], b2_scale as b_scale (an
+/// interleaved b's has 2 n columns); the batch may be left out, or have the stride 0. out_scale and amax float32 [1].
 struct GemmArguments {
   TensorView a, b, c, d, bias;
   TensorView b2, bias2, residual, aux, row_scale, column_scale;
+  TensorView a_scale, b_scale, b2_scale, a_zero, b_zero, out_scale, amax;
   double alpha = 1.0;
   std::optional<double> beta;  // none: 1 with c
 };
@@ -113,7 +129,8 @@ CUTPLAN_API GemmDescriptor describe(const GemmArguments& arguments, const Epilog
 /// One row of the support table: what a kernel family serves.
 struct GemmSupport {
   Arch arch;
-  DType operand;         // of A and B
+  DType operand;         // of A
+  DType operand_b;       // of B
   std::vector<DType> d;  // output types
   std::vector<GemmLayout> layouts;
   int minimum_compute_capability;  // 0: none needed

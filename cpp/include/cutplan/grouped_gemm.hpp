@@ -28,15 +28,20 @@ struct GroupedGemmDescriptor {
   Epilogue epilogue;
   /// As in GemmDescriptor.
   int alignment = 0;
+  std::optional<Granularity> a_scale, b_scale;
 };
 
 /// Shapes over m: a [m, k], b and b2 [groups, k, n] (an interleaved b [groups, k, 2 n]), d [m, n], bias and bias2 [groups,
 /// n] (an interleaved bias [groups, 2 n]), row_scale [m], column_scale [groups, n]. Over k: a [m, k], b [k, n], d [groups,
 /// m, n]. offsets: int32 [groups + 1] on the operands' device, not decreasing, from 0 or more to at most the extent. What
 /// breaks that is refused on the host; kernels clamp it to the operands.
+///
+/// Scales over m: of A [1], [m] or [m, ceil(k / 128)]; of B [groups], [groups, n], [groups, ceil(k / 128), n] or [groups, ceil(k /
+/// 128), ceil(n / 128)], b2_scale as b_scale. Over k: of A [1] or [m], of B [1] or [n].
 struct GroupedGemmArguments {
   TensorView a, b, d, offsets, bias;
   TensorView b2, bias2, row_scale, column_scale;
+  TensorView a_scale, b_scale, b2_scale, out_scale, amax;
   double alpha = 1.0;
 };
 

@@ -4,26 +4,13 @@
 #include <cstdint>
 #include <vector>
 
+#include "cutplan/granularity.hpp"
 #include "cutplan/plan.hpp"
 
 namespace cutplan {
 
-/// Which elements share a scale: all; those of a row, of a column; `group_size` of a row (axis -1) or of a column (axis -2), one
-/// after the other; squares of group_size x group_size. Groups and squares at an edge may be smaller.
-enum class Granularity : std::uint8_t { tensor, row, column, group, block };
-
-constexpr const char* name(Granularity g) noexcept {
-  switch (g) {
-    case Granularity::tensor: return "tensor";
-    case Granularity::row: return "row";
-    case Granularity::column: return "column";
-    case Granularity::group: return "group";
-    case Granularity::block: return "block";
-  }
-  return "";
-}
-
-/// x ~= (data - zero) scale.
+/// x ~= (data - zero) scale, a scale of all, of a row, of a column, of `group_size` elements of a row (axis -1) or of a column
+/// (axis -2), of squares of group_size x group_size.
 ///     symmetric   scale = amax / q_max, of q_max 127 (i8), 7 (i4), 448 (e4m3), 57344 (e5m2); zero is 0
 ///                 data = x / scale, to nearest even, within [-q_max, q_max]
 ///     asymmetric  scale = (max(x, 0) - min(x, 0)) / steps, of 255 steps from -128 (i8) or 15 from 0 (i4, whose nibbles are then

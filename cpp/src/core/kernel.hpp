@@ -68,6 +68,9 @@ constexpr const char* short_name(DType t) noexcept {
     case DType::f32: return "f32";
     case DType::f16: return "f16";
     case DType::bf16: return "bf16";
+    case DType::fp8_e4m3: return "e4m3";
+    case DType::fp8_e5m2: return "e5m2";
+    case DType::i8: return "i8";
     default: return name(t);
   }
 }
@@ -104,6 +107,10 @@ inline void set_output_type(PrecisionGuarantee& p, DType t) {
     case DType::bf16: return set(-8, -126, 3.38e38);
     case DType::f64: return set(-53, -1022, 1.79e308);
     case DType::f32: return set(-24, -126, 3.4e38);
+    case DType::fp8_e4m3: return set(-4, -10, 448);
+    case DType::fp8_e5m2: return set(-3, -17, 57344);
+    case DType::i8: p.rounding = 0, p.smallest = 0.5, p.largest = 127; return;
+    case DType::i32: p.rounding = 0, p.smallest = 0, p.largest = 2147483647; return;
     default: refuse_unexpected_type(t);
   }
 }

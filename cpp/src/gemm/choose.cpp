@@ -15,6 +15,8 @@ GemmDescriptor canonical(GemmDescriptor g) {
   g.layout = layout_of(!b_is_row_major(g.layout), !a_is_row_major(g.layout), true);
   std::swap(g.m, g.n);
   std::swap(g.a, g.b);
+  std::swap(g.a_scale, g.b_scale);
+  std::swap(g.a_zero, g.b_zero);
   Epilogue& e = g.epilogue;
   std::swap(e.row_scale, e.column_scale);
   if (e.bias != BiasOver::none) e.bias = e.bias == BiasOver::n ? BiasOver::m : BiasOver::n;
@@ -40,6 +42,8 @@ Request GroupedGemm::request(const GroupedGemmDescriptor& g) {
   all.bias = g.bias;
   all.layout = g.layout;
   all.epilogue = g.epilogue;
+  all.a_scale = g.a_scale;
+  all.b_scale = g.b_scale;
   all.alignment = g.alignment;
   return {all, g.over};
 }
@@ -57,6 +61,7 @@ Request Common::stand_in(const Request& r) {
 
 std::string Common::stem(const Kernel& k) {
   std::string s = text(".", name(k.arch), ".", short_name(k.operand));
+  if (k.operand_b != k.operand) s += text("_", short_name(k.operand_b));
   if (k.operand == DType::f32 && k.arch != Arch::host) s += text(".", name(k.math));
   s += text(".", name(k.layout), ".", k.tile_m, "x", k.tile_n, "x", k.tile_k);
   if (k.stages > 0) s += text(".s", k.stages);
@@ -76,7 +81,7 @@ std::optional<int> Common::split_of(const Kernel&, std::string_view suffix) {
 
 std::string Common::wanted(const Request& r) {
   const GemmDescriptor& g = r.g;
-  std::string s = text(name(g.a), " ", name(g.layout));
+  std::string s = text(name(g.a), g.a == g.b ? "" : text(" and ", name(g.b)), " ", name(g.layout));
   if (g.epilogue.gate != Gate::none) s += text(" with gate='", name(g.epilogue.gate), "'");
   if (r.over) s += text(" with groups over ", name(*r.over));
   // An interleaved column-major B is two separate views.
@@ -103,10 +108,17 @@ void Common::write_options(tuning::Key& key, const Request& r) {
   if (e.activation != Activation::none) key.field("activation", name(e.activation));
   if (e.aux != Auxiliary::none) key.field(e.aux == Auxiliary::store ? "aux_store" : "aux_gradient", name(g.aux));
   if (e.residual) key.field("residual", name(g.residual));
+  for (const auto& [field, of] : {std::pair("a_scale", g.a_scale), std::pair("b_scale", g.b_scale),
+                                  std::pair("a_zero", g.a_zero), std::pair("b_zero", g.b_zero)}) {
+    if (of) key.field(field, name(*of));
+  }
+  key.word("out_scale", e.out_scale).word("amax", e.amax);
 }
 
 void Common::describe(KernelSku& s, const Kernel& k, int split, const Request& r) {
   const Epilogue& e = r.asked.epilogue;
+  s.b = k.operand_b;
+  if (k.operand == DType::i8) s.accumulator = DType::i32;
   s.d = r.asked.d;
   s.layout = name(r.asked.layout);
   s.tile_k = k.tile_k;
@@ -115,6 +127,11 @@ void Common::describe(KernelSku& s, const Kernel& k, int split, const Request& r
   s.schedule = k.schedule;
   s.split_k = split;
   // In the order of the formula: "row_scale+c+bias+gelu_erf+residual".
+  const GemmDescriptor& g = r.asked;
+  for (const auto& [option, of] : {std::pair("a_zero", g.a_zero), std::pair("b_zero", g.b_zero),
+                                   std::pair("a_scale", g.a_scale), std::pair("b_scale", g.b_scale)}) {
+    if (of) s.epilogue += text(option, "_", name(*of), "+");
+  }
   if (e.row_scale) s.epilogue += "row_scale+";
   if (e.column_scale) s.epilogue += "column_scale+";
   if (e.c) s.epilogue += "c+";
@@ -123,6 +140,8 @@ void Common::describe(KernelSku& s, const Kernel& k, int split, const Request& r
   if (e.aux != Auxiliary::none) s.epilogue.append("+aux_").append(name(e.aux));
   if (e.gate != Gate::none) s.epilogue.append("+gate_").append(name(e.gate));
   if (e.residual) s.epilogue += "+residual";
+  if (e.amax) s.epilogue += "+amax";
+  if (e.out_scale) s.epilogue += "+out_scale";
 }
 
 // ---- obstacles ----
@@ -132,7 +151,7 @@ bool Common::fits(const Kernel& k, const Request& r, const Setting&) {
   // The host's kernels compute any gate; an interleaved column-major B is two separate views (operands.cpp).
   const bool serves_gate = k.gate == gate || k.arch == Arch::host ||
                            (k.gate == Gate::separate && gate == Gate::interleaved && !b_is_row_major(r.g.layout));
-  return k.operand == r.g.a && k.layout == r.g.layout && serves_gate && (k.groups || !r.over);
+  return k.operand == r.g.a && k.operand_b == r.g.b && k.layout == r.g.layout && serves_gate && (k.groups || !r.over);
 }
 
 namespace {
@@ -215,7 +234,7 @@ std::string Common::obstacle(const Kernel& k, const Request& r, const Setting& s
 }
 
 bool Common::same_order(const Kernel& x, const Kernel& y, const DeviceProperties& device) {
-  if (x.summation == y.summation) return true;
+  if (x.summation == y.summation || x.operand == DType::i8) return true;  // integers: sums are exact
   // mma.sync and wgmma of one depth round alike on a Hopper: a test holds all pairs to it. Of other cards nothing is assumed.
   Summation other = y.summation;
   const auto tensor = [](Multiplier m) { return m == Multiplier::mma_sync || m == Multiplier::wgmma; };

@@ -10,7 +10,8 @@
 //     with a gate the same again for the second product;
 //   the epilogue then goes over the sums row by row and writes D.
 // Where D has few columns, A and B change places, and the sums are transposed before the epilogue. f16, bf16 and f32 are summed
-// in f32, f64 in f64. The register tile is two vectors wide and as high as the vector registers allow, or lower where rows are
+// in f32, f64 in f64; the codes of int8 and fp8 become f64 numbers on their way into panels, less their zeros and times what
+// scales change along K, and are summed in f64, so that integers are exact. The register tile is two vectors wide and as high as the vector registers allow, or lower where rows are
 // few; which instruction set it uses is found out at run time.
 //
 // Order of summation: within a slice products are added one after another in k, starting from zero, and slices are added one
@@ -22,12 +23,18 @@
 #include "gemm/host.hpp"
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <cmath>
+#include <cstring>
 #include <functional>
+#include <limits>
 #include <new>
 #include <type_traits>
 #include <vector>
 
+#include "core/codes.hpp"
+#include "core/fp8.hpp"
 #include "core/half.hpp"
 #include "core/kernel.hpp"
 #include "core/panel.hpp"
@@ -44,11 +51,43 @@ constexpr std::int64_t block_n = 512;
 
 // ---- packing ----
 
+/// An element of a quantised operand, by its bits.
+enum class Code : std::uint8_t {};
+
+/// What the codes of one operand stand for.
+struct Decoder {
+  const CodeValues* values;
+  Coding coding;
+  std::int64_t batch;
+
+  /// out[p * ld] = codes[p * stride_k], of line `line` from first_k on.
+  template <typename T>
+  void decode(const Code* codes, std::int64_t stride_k, std::int64_t line, std::int64_t first_k, std::int64_t k, T* out,
+              std::int64_t ld) const {
+    const Matrix &zeros = coding.zero, &scales = coding.scale;
+    const T zero =
+        zeros.data == nullptr
+            ? T(0)
+            : static_cast<T>(static_cast<const std::int32_t*>(zeros.data)[batch * zeros.batch_stride + line * zeros.ld]);
+    const auto value = [&](std::int64_t p) { return static_cast<T>(values->of[static_cast<int>(codes[p * stride_k])]) - zero; };
+    if (scales.data == nullptr) {
+      for (std::int64_t p = 0; p < k; ++p) out[p * ld] = value(p);
+      return;
+    }
+    const float* of_line =
+        static_cast<const float*>(scales.data) + batch * scales.batch_stride + line / coding.lines * scales.ld;
+    for (std::int64_t p = 0; p < k; ++p)
+      out[p * ld] = value(p) * static_cast<T>(of_line[(first_k + p) / scale_group * scales.step]);
+  }
+};
+
 /// Rows of A, or columns of B: `stride` apart, their elements `stride_k` apart.
 template <typename S>
 struct Lines {
   const S* data;
   std::int64_t stride, stride_k, count;
+  Decoder decoder;     // of codes
+  std::int64_t first;  // line of the operand
 
   const S* at(std::int64_t line, std::int64_t p) const { return data + line * stride + p * stride_k; }
 };
@@ -61,7 +100,12 @@ void pack(const Lines<S>& lines, std::int64_t first_k, std::int64_t k, const Reg
     height = tile.height(lines.count - first);
     const std::int64_t used = std::min(height, lines.count - first);
     if (used < height) std::fill_n(packed, k * height, T(0));
-    if (lines.stride == 1) {
+    if constexpr (std::is_same_v<S, Code>) {
+      for (std::int64_t i = 0; i < used; ++i) {
+        const std::int64_t line = first + i;
+        lines.decoder.decode(lines.at(line, first_k), lines.stride_k, lines.first + line, first_k, k, packed + i, height);
+      }
+    } else if (lines.stride == 1) {
       for (std::int64_t p = 0; p < k; ++p) {
         const S* line = lines.at(first, first_k + p);
         T* out = packed + p * height;
@@ -80,6 +124,13 @@ void pack(const Lines<S>& lines, std::int64_t first_k, std::int64_t k, const Reg
 
 const char* advance(const void* base, DType type, std::int64_t elements) {
   return static_cast<const char*>(base) + elements * (bits(type) / 8);
+}
+
+/// Of the range that the type has; NaN is 0.
+template <typename D>
+D nearest_integer(double x) {
+  constexpr double least = std::numeric_limits<D>::min(), greatest = std::numeric_limits<D>::max();
+  return x > greatest ? static_cast<D>(greatest) : x >= least ? static_cast<D>(std::nearbyint(x)) : x < least ? static_cast<D>(least) : D(0);
 }
 
 /// Widens `count` elements, `stride` apart, from `base + first` on.
@@ -107,14 +158,23 @@ void store(void* base, DType type, std::int64_t first, std::int64_t count, const
   char* data = const_cast<char*>(advance(base, type, first));
   const auto narrow = [&](auto* typed) {
     using D = std::remove_pointer_t<decltype(typed)>;
-    for (std::int64_t j = 0; j < count; ++j)
-      typed[j] = D(static_cast<std::conditional_t<sizeof(D) == 2, float, D>>(values[j]));
+    for (std::int64_t j = 0; j < count; ++j) {
+      if constexpr (std::is_integral_v<D>) {
+        typed[j] = nearest_integer<D>(static_cast<double>(values[j]));
+      } else {
+        typed[j] = D(static_cast<std::conditional_t<std::is_class_v<D>, float, D>>(values[j]));
+      }
+    }
   };
   switch (type) {
     case DType::f16: return narrow(reinterpret_cast<Half*>(data));
     case DType::bf16: return narrow(reinterpret_cast<BFloat16*>(data));
     case DType::f32: return narrow(reinterpret_cast<float*>(data));
     case DType::f64: return narrow(reinterpret_cast<double*>(data));
+    case DType::i32: return narrow(reinterpret_cast<std::int32_t*>(data));
+    case DType::i8: return narrow(reinterpret_cast<std::int8_t*>(data));
+    case DType::fp8_e4m3: return narrow(reinterpret_cast<E4M3*>(data));
+    case DType::fp8_e5m2: return narrow(reinterpret_cast<E5M2*>(data));
     default: refuse_unexpected_type(type);
   }
 }
@@ -258,11 +318,20 @@ void sum_slice(const RegisterTile<T>& tile, std::int64_t left, const Lines<S>& r
       const T* panel = scratch.panel_right;
       std::int64_t ld_panel = tile.columns;
       bool in_place = false;
-      if constexpr (std::is_same_v<S, T>) {
+      if constexpr (std::is_same_v<S, Code>) {
+        for (int i = 0; i < used; ++i) {
+          right.decoder.decode(right.at(j + i, first_k + p), right.stride_k, right.first + j + i, first_k + p, piece,
+                               scratch.panel_right + i, tile.columns);
+        }
+        for (std::int64_t q = 0; used < tile.columns && q < piece; ++q)
+          std::fill_n(scratch.panel_right + q * tile.columns + used, tile.columns - used, T(0));
+      } else if constexpr (std::is_same_v<S, T>) {
         in_place = once && used == tile.columns;
         if (in_place) panel = right.at(j, first_k + p), ld_panel = right.stride_k;
       }
-      if (!in_place) {
+      if constexpr (std::is_same_v<S, Code>) {
+        // it has been decoded
+      } else if (!in_place) {
         pack_panel<S, T>()(right.at(j, first_k + p), right.stride, right.stride_k, used, piece, scratch.panel_right);
       }
       if (streamed) {
@@ -283,6 +352,12 @@ void sum_slice(const RegisterTile<T>& tile, std::int64_t left, const Lines<S>& r
   }
 }
 
+const CodeValues& values_of(DType type) {
+  static const CodeValues i8 = values_of_codes(DType::i8), e4m3 = values_of_codes(DType::fp8_e4m3),
+                          e5m2 = values_of_codes(DType::fp8_e5m2);
+  return type == DType::i8 ? i8 : type == DType::fp8_e4m3 ? e4m3 : e5m2;
+}
+
 /// Sums a block's products into scratch.sums, which get the leading dimension `ld`.
 template <typename S, typename T>
 void sum_products(const Problem& problem, GemmLayout layout, const RegisterTile<T>& tile, const Blocks::Block& block,
@@ -290,17 +365,30 @@ void sum_products(const Problem& problem, GemmLayout layout, const RegisterTile<
   const Part& part = block.part;
   const std::int64_t a_stride_m = a_is_row_major(layout) ? problem.a.ld : 1,
                      a_stride_k = a_is_row_major(layout) ? 1 : problem.a.ld;
-  const Lines<S> a{static_cast<const S*>(problem.a.data) + part.batch * problem.a.batch_stride +
-                       (part.first_row + block.first_m) * a_stride_m + part.first_k * a_stride_k,
-                   a_stride_m, a_stride_k, block.m};
-  const auto columns = [&](const Matrix& m) {
+  const auto decoder = [&](const Matrix& m, const Coding& coding) {
+    return std::is_same_v<S, Code> && m.data != nullptr ? Decoder{&values_of(m.type), coding, part.batch} : Decoder{};
+  };
+  const std::int64_t first_row = part.first_row + block.first_m;
+  const Lines<S> a{static_cast<const S*>(problem.a.data) + part.batch * problem.a.batch_stride + first_row * a_stride_m +
+                       part.first_k * a_stride_k,
+                   a_stride_m,
+                   a_stride_k,
+                   block.m,
+                   decoder(problem.a, problem.of_a),
+                   first_row};
+  const auto columns = [&](const Matrix& m, const Coding& coding) {
     const std::int64_t stride_k = b_is_row_major(layout) ? m.ld : m.step, stride_n = b_is_row_major(layout) ? m.step : m.ld;
     return Lines<S>{
         static_cast<const S*>(m.data) + part.batch * m.batch_stride + part.first_k * stride_k + block.first_n * stride_n,
-        stride_n, stride_k, block.n};
+        stride_n,
+        stride_k,
+        block.n,
+        decoder(m, coding),
+        block.first_n};
   };
   const int products = problem.terms.gate == Gate::none ? 1 : 2;
-  const Lines<S> b[2] = {columns(problem.b), products == 1 ? Lines<S>{} : columns(problem.b2)};
+  const Lines<S> b[2] = {columns(problem.b, problem.of_b),
+                         products == 1 ? Lines<S>{} : columns(problem.b2, problem.of_b2)};
   if (part.k == 0) {
     for (int i = 0; i < products; ++i) std::fill_n(scratch.sums[i], block.m * ld, T(0));
     return;
@@ -325,11 +413,11 @@ void sum_products(const Problem& problem, GemmLayout layout, const RegisterTile<
 }
 
 /// Walk: a row of a block's sums.
-template <typename T>
+template <typename T, bool kQuantized_>
 struct HostRow {
   using Value = T;
   using Math = Activations<T, ExactMath<T>>;
-  static constexpr bool kInRegisters = false;
+  static constexpr bool kInRegisters = false, kQuantized = kQuantized_;
 
   T *x, *other;                       // n each; other: what is read
   std::int64_t batch, row, first, n;  // first: column
@@ -354,19 +442,30 @@ struct HostRow {
     with(of_column, [&](T& v, T bias) { f(v, scale, bias); });
   }
   void write(const Matrix& m) const { store(m.data, m.type, offset(m), n, x); }
+
+  /// Rows are of several threads. Floats that are not negative are ordered as their bits.
+  void note(float* greatest, T of_these) const {
+    static_assert(sizeof(std::atomic<std::uint32_t>) == sizeof(float));
+    auto& shared = *reinterpret_cast<std::atomic<std::uint32_t>*>(greatest);
+    const std::uint32_t bits = detail::float_bits(static_cast<float>(of_these));
+    for (std::uint32_t known = shared.load(std::memory_order_relaxed); known < bits;) {
+      if (shared.compare_exchange_weak(known, bits, std::memory_order_relaxed)) break;
+    }
+  }
 };
 
-template <typename T>
+template <typename S, typename T>
 void finish(const Problem& p, const Blocks::Block& block, std::int64_t ld, const Scratch<T>& scratch) {
+  using Row = HostRow<T, std::is_same_v<S, Code>>;
   const bool gated = p.terms.gate != Gate::none;
   for (std::int64_t i = 0; i < block.m; ++i) {
     const auto row_of = [&](T* sums) {
-      return HostRow<T>{sums + i * ld, scratch.row, block.part.batch, block.part.first_row + block.first_m + i,
+      return Row{sums + i * ld, scratch.row, block.part.batch, block.part.first_row + block.first_m + i,
                         block.first_n, block.n};
     };
-    HostRow<T> x = row_of(scratch.sums[0]);
+    Row x = row_of(scratch.sums[0]);
     if (gated) {
-      HostRow<T> x2 = row_of(scratch.sums[1]);
+      Row x2 = row_of(scratch.sums[1]);
       gate(p.terms, x, x2);
     }
     apply(p.terms, x, gated);
@@ -398,17 +497,18 @@ void run(const Kernel& kernel, const Problem& problem, const Launch& launch) {
       const Blocks::Block block = blocks.block(task);
       const std::int64_t ld = round_up(block.n, tile.columns);
       sum_products<S>(problem, kernel.layout, tile, block, ld, scratch);
-      finish(problem, block, ld, scratch);
+      finish<S>(problem, block, ld, scratch);
     }
   });
 }
 
 // ---- the table ----
 
-constexpr Kernel entry(DType operand, GemmLayout layout, void (*run)(const Kernel&, const Problem&, const Launch&)) {
+constexpr Kernel entry(DType operand, DType operand_b, GemmLayout layout, void (*run)(const Kernel&, const Problem&, const Launch&)) {
   Kernel kernel{};  // what the host has no use for stays zero
   kernel.arch = Arch::host;
   kernel.operand = operand;
+  kernel.operand_b = operand_b;
   kernel.math = Math::strict;
   kernel.layout = layout;
   kernel.gate = Gate::none;  // and every other: choose.cpp
@@ -425,19 +525,26 @@ constexpr Kernel entry(DType operand, GemmLayout layout, void (*run)(const Kerne
   return kernel;
 }
 
-constexpr Kernel kernels[] = {
-    entry(DType::f16, GemmLayout::rcr, run<Half, float>),      entry(DType::f16, GemmLayout::rrr, run<Half, float>),
-    entry(DType::f16, GemmLayout::crr, run<Half, float>),      entry(DType::f16, GemmLayout::ccr, run<Half, float>),
-    entry(DType::bf16, GemmLayout::rcr, run<BFloat16, float>), entry(DType::bf16, GemmLayout::rrr, run<BFloat16, float>),
-    entry(DType::bf16, GemmLayout::crr, run<BFloat16, float>), entry(DType::bf16, GemmLayout::ccr, run<BFloat16, float>),
-    entry(DType::f32, GemmLayout::rcr, run<float, float>),     entry(DType::f32, GemmLayout::rrr, run<float, float>),
-    entry(DType::f32, GemmLayout::crr, run<float, float>),     entry(DType::f32, GemmLayout::ccr, run<float, float>),
-    entry(DType::f64, GemmLayout::rcr, run<double, double>),   entry(DType::f64, GemmLayout::rrr, run<double, double>),
-    entry(DType::f64, GemmLayout::crr, run<double, double>),   entry(DType::f64, GemmLayout::ccr, run<double, double>),
+/// In each layout.
+template <typename S, typename T>
+constexpr std::array<Kernel, 4> entries(DType operand, DType operand_b) {
+  return {entry(operand, operand_b, GemmLayout::rcr, run<S, T>), entry(operand, operand_b, GemmLayout::rrr, run<S, T>),
+          entry(operand, operand_b, GemmLayout::crr, run<S, T>), entry(operand, operand_b, GemmLayout::ccr, run<S, T>)};
+}
+
+constexpr std::array<Kernel, 4> kernels[] = {
+    entries<Half, float>(DType::f16, DType::f16),
+    entries<BFloat16, float>(DType::bf16, DType::bf16),
+    entries<float, float>(DType::f32, DType::f32),
+    entries<double, double>(DType::f64, DType::f64),
+    entries<Code, double>(DType::i8, DType::i8),
+    entries<Code, double>(DType::fp8_e4m3, DType::fp8_e4m3),
+    entries<Code, double>(DType::fp8_e4m3, DType::fp8_e5m2),
+    entries<Code, double>(DType::fp8_e5m2, DType::fp8_e4m3),
 };
 
 }  // namespace
 
-const KernelTable gemm_host_kernels = {kernels, sizeof kernels / sizeof kernels[0]};
+const KernelTable gemm_host_kernels = {kernels[0].data(), sizeof kernels / sizeof(Kernel)};
 
 }  // namespace cutplan::gemm

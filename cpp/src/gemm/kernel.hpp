@@ -23,9 +23,19 @@ struct Matrix {
 struct Terms {
   double alpha, beta;
   Matrix row_scale, column_scale, c, bias, bias2, residual, aux;  // aux: written or read, as `auxiliary` says
+  Matrix column_scale2;                                           // of a gate's second product
   Activation activation;
   Auxiliary auxiliary;
   Gate gate;
+  const float* out_scale;  // what D is divided by; null: 1
+  float* amax;             // the greatest |D| before that; null: nobody asks
+};
+
+/// What terms cannot make good: scales that change along K, and zeros. Element (line, k) of A or B, lines being A's rows and B's
+/// columns, is (code - zero at line zero.ld) times the scale at (line / lines) scale.ld + (k / scale_group) scale.step.
+struct Coding {
+  Matrix scale, zero;  // batch_stride steps through a batch, or groups
+  std::int64_t lines;
 };
 
 /// Groups: `batch` of them. Over m: a, d and row_scale have the rows of all, and m counts those; b, bias and column_scale step
@@ -40,6 +50,7 @@ struct Groups {
 struct Problem {
   std::int64_t m, n, k, batch;
   Matrix a, b, b2, d;  // b2: a gate's second B, an interleaved one's too
+  Coding of_a, of_b, of_b2;
   Terms terms;
   Groups groups;
 };
@@ -59,6 +70,7 @@ struct Launch {
 
 /// One compiled kernel. Static data: each unit in a smNN folder exports a table of these.
 struct Kernel : KernelTraits {
+  DType operand_b;    // `operand` is A's
   GemmLayout layout;  // with a row-major D
   Gate gate;
   int tile_k;

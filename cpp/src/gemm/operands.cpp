@@ -52,7 +52,22 @@ struct Found {
                        : Matrix{p.data, 0, 1, rule.rank == 2 ? gemm::matrix(rule, p).ld : 0, rule.type};
     });
   }
-  const void* data(TensorView Arguments::* member) const { return places[index_of(table, member)].data; }
+  void* data(TensorView Arguments::* member) const { return places[index_of(table, member)].data; }
+
+  /// Scales or zeros, A's along [batch, lines, groups], B's along [batch, groups, lines], of which there is what `of` says: a
+  /// matrix of lines by groups. `has_batch`: whether the rule has that dimension.
+  Matrix coding(TensorView Arguments::* member, std::optional<Granularity> of, bool of_a, bool has_batch) const {
+    return find(member, [&](const Rule& rule, const Placed& p) {
+      const int first = has_batch ? 1 : 0;
+      Matrix m{p.data, 0, 0, has_batch ? p.strides[0] : 0, rule.type};
+      if (of == Granularity::row || of == Granularity::column) m.ld = p.strides[first];
+      if (of == Granularity::group || of == Granularity::block) {
+        m.ld = p.strides[of_a ? first : first + 1];
+        m.step = p.strides[of_a ? first + 1 : first];
+      }
+      return m;
+    });
+  }
 
  private:
   template <typename See>
@@ -68,6 +83,8 @@ template <typename Descriptor, typename Arguments, std::size_t kSize>
 Problem start(const Found<Descriptor, Arguments, kSize>& at, const Descriptor& g, const Arguments& args) {
   using A = Arguments;
   check_scalar("alpha", args.alpha, g.a);
+  if (g.d == DType::i32 && args.alpha != 1)
+    throw InvalidProblem(text("alpha: 1 required with a d of int32, which holds sums alone, got ", args.alpha));
   Problem p{};
   p.m = g.m;
   p.n = g.n;
@@ -82,7 +99,20 @@ Problem start(const Found<Descriptor, Arguments, kSize>& at, const Descriptor& g
   p.terms.bias = at.vector(&A::bias, g.epilogue.bias == BiasOver::m);
   p.terms.bias2 = at.vector(&A::bias2);
   p.terms.activation = g.epilogue.activation;
+  if (g.epilogue.out_scale) p.terms.out_scale = static_cast<const float*>(at.data(&A::out_scale));
+  if (g.epilogue.amax) p.terms.amax = static_cast<float*>(at.data(&A::amax));
   return p;
+}
+
+/// Scales of one operand: a factor of D's rows or columns, or what changes along K.
+void set_scale(const Matrix& scale, std::optional<Granularity> of, bool of_a, Matrix& factor, Coding& coding) {
+  if (!of) return;
+  if (is_factor_of_d(of)) {
+    factor = {scale.data, of_a ? scale.ld : 0, of_a ? 0 : scale.ld, scale.batch_stride, scale.type};
+  } else {
+    coding.scale = scale;
+    coding.lines = of == Granularity::block ? scale_group : 1;
+  }
 }
 
 /// Sets what kernels see of a gate's B and bias; an interleaved one becomes two views: of every other column, every other bias.
@@ -97,12 +127,23 @@ void set_gate(Problem& p, Gate gate, bool b_row_major) {
   for (Matrix* b : {&p.b, &p.b2}) (b_row_major ? b->step : b->ld) *= 2;
   p.terms.bias2 = beyond(p.terms.bias, 1);
   p.terms.bias.step = p.terms.bias2.step = 2;
+  p.terms.column_scale2 = beyond(p.terms.column_scale, p.terms.column_scale.step);
+  p.terms.column_scale.step = p.terms.column_scale2.step = 2 * p.terms.column_scale.step;
+  p.of_b2 = p.of_b;  // of groups along k; blocks take in both products' columns
+  if (p.of_b.scale.data == nullptr) return;
+  if (p.of_b.lines == 1) {
+    p.of_b2.scale = beyond(p.of_b.scale, p.of_b.scale.ld);
+    p.of_b.scale.ld = p.of_b2.scale.ld = 2 * p.of_b.scale.ld;
+  } else {
+    p.of_b.lines = p.of_b2.lines = scale_group / 2;
+  }
 }
 
 /// D^T = B^T A^T: rows become columns, so that kernels need to write row-major matrices only.
 void transpose(Problem& p) {
   std::swap(p.m, p.n);
   std::swap(p.a, p.b);
+  std::swap(p.of_a, p.of_b);
   std::swap(p.terms.row_scale, p.terms.column_scale);
   for (Matrix* vector : {&p.terms.row_scale, &p.terms.column_scale, &p.terms.bias}) std::swap(vector->ld, vector->step);
 }
@@ -147,6 +188,21 @@ Gate gate_of(const TensorView& b2, const TensorView& bias, const TensorView& bia
   return asked;
 }
 
+/// How a tensor of scales or zeros goes with an operand of `rank` dimensions, of which `lines` are A's rows or B's columns. None
+/// but a granularity of that operand is ever told: a shape that fits none, the rules refuse.
+std::optional<Granularity> granularity_of(const TensorView& t, int rank, bool of_a, int64_t lines, int64_t k) {
+  if (!t.present()) return std::nullopt;
+  int64_t count = 1;
+  for (int i = 0; i < t.rank; ++i) count *= t.shape[i];
+  const Granularity whole_lines = of_a ? Granularity::row : Granularity::column;
+  // One number for one line and one group is all that there is of either kind; so it is of the kind that kernels serve best.
+  if (t.rank <= 1 && count == 1) return Granularity::tensor;
+  if (t.rank < 2 || t.rank == rank - 1) return whole_lines;
+  const int64_t across = t.shape[of_a ? t.rank - 2 : t.rank - 1], groups = t.shape[of_a ? t.rank - 1 : t.rank - 2];
+  const bool blocks = !of_a && across != lines && across == ceil_div(lines, scale_group) && groups == ceil_div(k, scale_group);
+  return blocks ? Granularity::block : Granularity::group;
+}
+
 /// Largest power of two of bytes, 16 at most, that divides the address and every stride that a kernel follows. Refuses an
 /// address within an element.
 int alignment_of(const char* operand, const TensorView& t, bool row_major) {
@@ -176,6 +232,13 @@ Problem Gemm::problem(const GemmDescriptor& g, const Selection<Kernel>&, const O
   t.residual = at.matrix(&A::residual);
   t.aux = at.matrix(&A::aux);
   t.auxiliary = g.epilogue.aux;
+  set_scale(at.coding(&A::a_scale, g.a_scale, true, g.a_scale != Granularity::tensor), g.a_scale, true, t.row_scale, p.of_a);
+  set_scale(at.coding(&A::b_scale, g.b_scale, false, g.b_scale != Granularity::tensor), g.b_scale, false, t.column_scale,
+            p.of_b);
+  set_scale(at.coding(&A::b2_scale, g.b_scale, false, g.b_scale != Granularity::tensor), g.b_scale, false, t.column_scale2,
+            p.of_b2);
+  p.of_a.zero = at.coding(&A::a_zero, g.a_zero, true, g.a_zero != Granularity::tensor);
+  p.of_b.zero = at.coding(&A::b_zero, g.b_zero, false, g.b_zero != Granularity::tensor);
   set_gate(p, g.epilogue.gate, b_is_row_major(g.layout));
   if (!d_is_row_major(g.layout)) transpose(p);
   return p;
@@ -189,6 +252,10 @@ Problem GroupedGemm::problem(const GroupedGemmDescriptor& g, const Selection<Ker
   p.batch = g.groups;
   p.groups = {static_cast<const std::int32_t*>(at.data(&GroupedGemmArguments::offsets)), g.over};
   if (selection.device.type == DeviceType::cpu) check_offsets(g, p.groups.offsets);
+  using A = GroupedGemmArguments;
+  set_scale(at.coding(&A::a_scale, g.a_scale, true, false), g.a_scale, true, p.terms.row_scale, p.of_a);
+  set_scale(at.coding(&A::b_scale, g.b_scale, false, true), g.b_scale, false, p.terms.column_scale, p.of_b);
+  set_scale(at.coding(&A::b2_scale, g.b_scale, false, true), g.b_scale, false, p.terms.column_scale2, p.of_b2);
   set_gate(p, g.epilogue.gate, b_is_row_major(g.layout));
   return p;
 }
@@ -213,7 +280,6 @@ GemmDescriptor describe(const GemmArguments& args, const Epilogue& epilogue) {
   }
   g.a = args.a.dtype;
   g.b = args.b.dtype;
-  g.d = args.d.present() ? args.d.dtype : g.a;
   g.c = args.c.dtype;
   g.bias = args.bias.dtype;
   g.residual = args.residual.dtype;
@@ -245,7 +311,14 @@ GemmDescriptor describe(const GemmArguments& args, const Epilogue& epilogue) {
   e.aux = epilogue.aux;
   if (e.aux == Auxiliary::none && args.aux.present())
     throw MissingOperand("operand aux: aux_mode required beside it, which says what it is for: pass 'store' or 'gradient'");
+  e.out_scale = args.out_scale.present();
+  e.amax = args.amax.present();
+  g.a_scale = granularity_of(args.a_scale, args.a.rank, true, g.m, g.k);
+  g.b_scale = granularity_of(args.b_scale, args.b.rank, false, g.n, g.k);
+  g.a_zero = granularity_of(args.a_zero, args.a.rank, true, g.m, g.k);
+  g.b_zero = granularity_of(args.b_zero, args.b.rank, false, g.n, g.k);
   e.gate = gate_of(args.b2, args.bias, args.bias2, epilogue.gate, &g.n);
+  g.d = args.d.present() ? args.d.dtype : default_result(g);
   if (e.gate != Gate::none && !d_row) {
     throw Unsupported(text("operand ", column_major, ": row-major required with gate '", name(e.gate),
                            "', got a column-major one; pass one that is contiguous"));
@@ -274,7 +347,6 @@ GroupedGemmDescriptor describe(const GroupedGemmArguments& args, const Epilogue&
   g.n = args.b.shape[args.b.rank - 1];
   g.a = args.a.dtype;
   g.b = args.b.dtype;
-  g.d = args.d.present() ? args.d.dtype : g.a;
   g.bias = args.bias.dtype;
   // Where both orders fit, that which kernels with groups, and with a gate, read.
   const bool a_row = reads_row_major(args.a, over_m), b_row = reads_row_major(args.b, epilogue.gate != Gate::interleaved);
@@ -296,7 +368,15 @@ GroupedGemmDescriptor describe(const GroupedGemmArguments& args, const Epilogue&
   e.row_scale = args.row_scale.present();
   e.column_scale = args.column_scale.present();
   e.activation = epilogue.activation;
+  e.out_scale = args.out_scale.present();
+  e.amax = args.amax.present();
+  g.a_scale = granularity_of(args.a_scale, args.a.rank, true, g.m, g.k);
+  if (args.b_scale.present()) {  // the first dimension of all is the groups'
+    const bool numbers = args.b_scale.rank == 1;
+    g.b_scale = numbers ? Granularity::tensor : granularity_of(args.b_scale, args.b.rank, false, g.n, g.k);
+  }
   e.gate = gate_of(args.b2, args.bias, args.bias2, epilogue.gate, &g.n);
+  g.d = args.d.present() ? args.d.dtype : default_result(g);
   return g;
 }
 

@@ -23,6 +23,44 @@ constexpr GemmLayout layout_of(bool a_row_major, bool b_row_major, bool d_row_ma
 /// Columns of B to one of D, in B itself.
 constexpr std::int64_t halves(const Epilogue& e) { return e.gate == Gate::interleaved ? 2 : 1; }
 constexpr bool has_two_biases(const Epilogue& e) { return e.bias != BiasOver::none && e.gate == Gate::separate; }
+constexpr bool has_two_scales(const Epilogue& e, std::optional<Granularity> of_b) {
+  return of_b.has_value() && e.gate == Gate::separate;
+}
+
+/// Whether a scale is one factor of a row or a column of D, or of all of it: the epilogue has room for one.
+constexpr bool is_factor_of_d(std::optional<Granularity> scale) {
+  return scale && *scale != Granularity::group && *scale != Granularity::block;
+}
+
+/// What a D of int32 sums cannot have beside it; null: nothing is asked for that it cannot.
+template <typename Descriptor>
+constexpr const char* beside_sums(const Descriptor& g) {
+  const Epilogue& e = g.epilogue;
+  return e.bias != BiasOver::none           ? "bias"
+         : e.c                              ? "c"
+         : e.residual                       ? "residual"
+         : e.row_scale                      ? "row_scale"
+         : e.column_scale                   ? "column_scale"
+         : g.a_scale                        ? "a_scale"
+         : g.b_scale                        ? "b_scale"
+         : e.activation != Activation::none ? "an activation"
+         : e.aux != Auxiliary::none         ? "aux"
+         : e.gate != Gate::none             ? "a gate"
+         : e.amax                           ? "amax"
+                                            : nullptr;
+}
+
+/// The type of D where nothing says it: fp8 seldom leaves as what it came.
+template <typename Descriptor>
+constexpr DType default_result(const Descriptor& g) {
+  if (g.a == DType::i8) return beside_sums(g) == nullptr ? DType::i32 : DType::bf16;
+  return g.a == DType::fp8_e4m3 || g.a == DType::fp8_e5m2 ? DType::bf16 : g.a;
+}
+/// Of C, bias, residual and aux where nothing says it: D's, or float32 where D has one that nothing is added in.
+constexpr DType default_beside(DType d) { return bits(d) < 16 || d == DType::i32 ? DType::f32 : d; }
+
+/// Types whose elements are codes that scales go with.
+constexpr bool is_quantized(DType t) { return t == DType::i8 || t == DType::fp8_e4m3 || t == DType::fp8_e5m2; }
 
 // ---- rules ----
 
@@ -40,6 +78,37 @@ constexpr Rule like_d(const GemmDescriptor& g, DType type) {
 /// Read where D is written.
 constexpr Rule beside_d(const GemmDescriptor& g, DType type) { return like_d(g, type).shared().repeating(); }
 constexpr Rule vector(DType type, std::int64_t count) { return tensor(type, -1, count); }
+constexpr Rule one_number() { return vector(DType::f32, 1).may_drop(1).fixed(); }
+
+/// Scales or zeros of one operand: `lines` of A's rows or B's columns, `groups` of those along k. Which dimension comes first is as
+/// in the operand: A's lines, B's groups.
+constexpr Rule coding(DType type, std::optional<Granularity> of, std::int64_t batch, std::int64_t lines, std::int64_t k,
+                      bool lines_first) {
+  const std::int64_t groups = (k + scale_group - 1) / scale_group,
+                     blocks = of == Granularity::block ? (lines + scale_group - 1) / scale_group : lines;
+  const Rule whole = of == Granularity::tensor ? vector(type, 1).may_drop(1)
+                     : of == Granularity::row || of == Granularity::column
+                         ? tensor(type, any_strides, batch, lines).shared()
+                         : tensor(type, any_strides, batch, lines_first ? blocks : groups, lines_first ? groups : blocks)
+                               .shared();
+  return whole.fixed().when(of.has_value());
+}
+/// The same of groups of rows, whose A is one matrix.
+constexpr Rule grouped_coding_of_a(const GroupedGemmDescriptor& g) {
+  const std::int64_t groups = (g.k + scale_group - 1) / scale_group;
+  const Rule whole = g.a_scale == Granularity::tensor ? vector(DType::f32, 1).may_drop(1)
+                     : g.a_scale == Granularity::row  ? tensor(DType::f32, any_strides, g.m)
+                                                      : tensor(DType::f32, any_strides, g.m, groups);
+  return whole.fixed().when(g.a_scale.has_value());
+}
+constexpr Rule grouped_coding_of_b(const GroupedGemmDescriptor& g, std::int64_t columns) {
+  const std::int64_t groups = (g.k + scale_group - 1) / scale_group,
+                     blocks = g.b_scale == Granularity::block ? (columns + scale_group - 1) / scale_group : columns;
+  const Rule whole = g.b_scale == Granularity::tensor   ? tensor(DType::f32, any_strides, g.groups)
+                     : g.b_scale == Granularity::column ? tensor(DType::f32, any_strides, g.groups, columns)
+                                                        : tensor(DType::f32, any_strides, g.groups, groups, blocks);
+  return whole.fixed().when(g.b_scale.has_value());
+}
 
 /// A matrix of a grouped plan: of these dimensions alone.
 constexpr Rule grouped_factor(DType type, std::int64_t rows, std::int64_t columns, bool row_major) {
@@ -94,6 +163,20 @@ inline constexpr Operand<G, A> operands[] = {
     {"column_scale", &A::column_scale,
      [](const G& g) { return vector(DType::f32, g.n).fixed().when(g.epilogue.column_scale); },
      "Epilogue(column_scale=True)"},
+    {"a_scale", &A::a_scale, [](const G& g) { return coding(DType::f32, g.a_scale, g.batch, g.m, g.k, true); }, "a_scale="},
+    {"b_scale", &A::b_scale,
+     [](const G& g) { return coding(DType::f32, g.b_scale, g.batch, halves(g.epilogue) * g.n, g.k, false); }, "b_scale="},
+    {"b2_scale", &A::b2_scale,
+     [](const G& g) {
+       return coding(DType::f32, g.b_scale, g.batch, g.n, g.k, false).when(has_two_scales(g.epilogue, g.b_scale));
+     },
+     "b_scale= and Epilogue(gate='separate')"},
+    {"a_zero", &A::a_zero, [](const G& g) { return coding(DType::i32, g.a_zero, g.batch, g.m, g.k, true); }, "a_zero="},
+    {"b_zero", &A::b_zero, [](const G& g) { return coding(DType::i32, g.b_zero, g.batch, g.n, g.k, false); }, "b_zero="},
+    {"out_scale", &A::out_scale, [](const G& g) { return one_number().when(g.epilogue.out_scale); },
+     "Epilogue(out_scale=True)"},
+    {"amax", &A::amax, [](const G& g) { return one_number().as(Role::output).when(g.epilogue.amax); },
+     "Epilogue(amax=True)"},
 };
 
 using GG = GroupedGemmDescriptor;
@@ -127,6 +210,15 @@ inline constexpr Operand<GG, GA> grouped_operands[] = {
     {"column_scale", &GA::column_scale,
      [](const GG& g) { return of_groups(g, DType::f32, g.n).fixed().when(g.epilogue.column_scale); },
      "Epilogue(column_scale=True)"},
+    {"a_scale", &GA::a_scale, grouped_coding_of_a, "a_scale="},
+    {"b_scale", &GA::b_scale, [](const GG& g) { return grouped_coding_of_b(g, halves(g.epilogue) * g.n); }, "b_scale="},
+    {"b2_scale", &GA::b2_scale,
+     [](const GG& g) { return grouped_coding_of_b(g, g.n).when(has_two_scales(g.epilogue, g.b_scale)); },
+     "b_scale= and Epilogue(gate='separate')"},
+    {"out_scale", &GA::out_scale, [](const GG& g) { return one_number().when(g.epilogue.out_scale); },
+     "Epilogue(out_scale=True)"},
+    {"amax", &GA::amax, [](const GG& g) { return one_number().as(Role::output).when(g.epilogue.amax); },
+     "Epilogue(amax=True)"},
 };
 
 }  // namespace cutplan::gemm

@@ -21,7 +21,9 @@ void Common::launch(const Selection<Kernel>& s, const Problem& problem, const Ca
 std::vector<KernelSku> gemm_registry() {
   return Family<gemm::Gemm>::registry([](const gemm::Kernel& k) {
     GemmDescriptor g;
-    g.a = g.b = g.d = k.operand;
+    g.a = k.operand;
+    g.b = k.operand_b;
+    g.d = gemm::default_result(g);
     g.layout = k.layout;
     g.epilogue.gate = k.gate;
     return gemm::Gemm::request(g);

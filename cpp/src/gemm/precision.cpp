@@ -18,6 +18,8 @@ struct Arithmetic {
 
 Arithmetic arithmetic(const Kernel& k, int64_t length) {
   const auto terms = static_cast<double>(length);
+  // Integers are summed exactly, and codes on the host in float64: what is left is one rounding of the sum to float32.
+  if (k.operand == DType::i8 || (k.arch == Arch::host && is_quantized(k.operand))) return {1, 0};
   if (k.arch == Arch::host) return {static_cast<double>(host_sum_roundings(length)), 0};
   // A tensor core aligns a block of at least 8 products and the running sum to the largest of them, drops what does not fit
   // into 24 bits, and truncates the total: 10 errors of up to 2 u for 8 products (Fasi, Higham, Mikaitis and Pranesh 2021,
@@ -42,14 +44,15 @@ PrecisionGuarantee Common::precision(const Kernel& kernel, int split, const Requ
   const double unit = std::ldexp(1.0, wide ? -53 : -24);  // unit roundoff of the accumulator
   PrecisionGuarantee p;
   p.math = g.a;
-  p.accumulator = wide ? DType::f64 : DType::f32;
+  p.accumulator = wide ? DType::f64 : g.a == DType::i8 ? DType::i32 : DType::f32;
   p.deterministic = true;  // every kernel sums each element in one fixed order
   p.bit_stable_on_same_hardware = true;
   const Arithmetic sum = arithmetic(kernel, g.k);
   // Adding up slices of K costs one rounding a slice. Stream-K's pieces have at least one step of K each, whose roundings
   // within a longer sum it takes the place of.
-  const double roundings = sum.roundings + host_epilogue_roundings + (e.row_scale ? 1 : 0) + (e.column_scale ? 1 : 0) +
-                           (e.residual ? 2 : 0) + (split > 1 ? split : 0);
+  const double roundings = sum.roundings + host_epilogue_roundings + (e.row_scale || g.a_scale ? 1 : 0) +
+                           (e.column_scale || g.b_scale ? 1 : 0) + (e.residual ? 2 : 0) + (e.out_scale ? 2 : 0) +
+                           (split > 1 ? split : 0);
   p.accumulation = both_errors(error_of_roundings(roundings, unit), sum.of_factors);
   switch (e.activation) {
     case Activation::none:
@@ -73,6 +76,7 @@ PrecisionGuarantee Common::precision(const Kernel& kernel, int split, const Requ
     p.lipschitz = 1;
     p.evaluation = 0;
   }
+  if (g.d == DType::i32) p.accumulation = 0;  // the sums themselves
   set_output_type(p, g.d);
   if (e.aux == Auxiliary::store) add_output_type(p, g.aux);
   // Products below the accumulator's normal range may be flushed, one by one.

@@ -2,6 +2,8 @@
 #include "gemm/support.hpp"
 
 #include <algorithm>
+#include <initializer_list>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -14,6 +16,57 @@ namespace cutplan::gemm {
 namespace {
 
 using std::int64_t;
+
+/// Scales, zeros and what goes with D of few bits.
+template <typename Descriptor>
+void check_quantized(const Descriptor& g, std::optional<Granularity> a_zero, std::optional<Granularity> b_zero) {
+  const Epilogue& e = g.epilogue;
+  const DType b = g.b == DType::none ? g.a : g.b, d = g.d == DType::none ? default_result(g) : g.d;
+  const auto is_one_of = [](std::optional<Granularity> g, std::initializer_list<Granularity> those) {
+    return !g || std::find(those.begin(), those.end(), *g) != those.end();
+  };
+  const auto check_kind = [&](const char* option, std::optional<Granularity> of, DType operand, const char* name_of,
+                              std::initializer_list<Granularity> those, const char* words) {
+    if (!of) return;
+    if (!is_quantized(operand))
+      throw Unsupported(text(option, ": goes with int8 and float8 operands, got ", name(operand), " ", name_of,
+                             "; row_scale, column_scale and alpha go with all"));
+    if (!is_one_of(of, those)) throw Unsupported(text(option, ": one of ", words, " required, got '", name(*of), "'"));
+  };
+  check_kind("a_scale", g.a_scale, g.a, "a", {Granularity::tensor, Granularity::row, Granularity::group}, "'tensor', 'row', 'group'");
+  check_kind("b_scale", g.b_scale, b, "b", {Granularity::tensor, Granularity::column, Granularity::group, Granularity::block},
+             "'tensor', 'column', 'group', 'block'");
+  check_kind("a_zero", a_zero, g.a, "a", {Granularity::tensor, Granularity::row}, "'tensor', 'row'");
+  check_kind("b_zero", b_zero, b, "b", {Granularity::tensor, Granularity::column}, "'tensor', 'column'");
+  for (const auto& [option, zero, operand] : {std::tuple("a_zero", a_zero, g.a), std::tuple("b_zero", b_zero, b)}) {
+    if (zero && operand != DType::i8)
+      throw Unsupported(text(option, ": goes with int8, got ", name(operand), ", whose 0 is 0; leave it out"));
+    if (zero && e.gate != Gate::none)
+      throw Unsupported(text(option, ": none with gate='", name(e.gate), "'; quantise symmetrically, or compute the two "
+                             "products by plans without a gate"));
+  }
+  if (e.row_scale && is_factor_of_d(g.a_scale))
+    throw Unsupported(text("row_scale: not beside a_scale '", name(*g.a_scale), "', which is such a factor; multiply the two"));
+  if (e.column_scale && is_factor_of_d(g.b_scale))
+    throw Unsupported(
+        text("column_scale: not beside b_scale '", name(*g.b_scale), "', which is such a factor; multiply the two"));
+  if (g.a == DType::i8) {
+    // The largest product is 2^14, or 255^2 with zeros.
+    const int64_t most = a_zero || b_zero ? 33024 : 131071;
+    if (g.k > most)
+      throw Unsupported(text("k: at most ", most, " required of int8 operands", a_zero || b_zero ? " with zeros" : "",
+                             ", whose sums are int32, got ", g.k, "; cut k, and add the float32 results"));
+  }
+  if (const char* beside = beside_sums(g); d == DType::i32 && beside != nullptr) {
+    throw Unsupported(text("d: a float32, float16, bfloat16 or int8 one required with ", beside,
+                           ", got int32, which holds sums alone; ask for another (out_dtype='bfloat16', say)"));
+  }
+  const bool narrow = d != DType::none && is_quantized(d);
+  if (e.out_scale && !narrow)
+    throw Unsupported(text("out_scale: goes with a d of int8 or float8, got ", name(d), "; use alpha"));
+  if (e.amax && !is_quantized(g.a))
+    throw Unsupported(text("amax: goes with int8 and float8 operands, got ", name(g.a), "; take it of the result"));
+}
 
 /// What single and grouped descriptors have in common.
 template <typename Descriptor>
@@ -48,8 +101,8 @@ void check_common(const Descriptor& g) {
 template <typename Descriptor>
 void resolve_common(Descriptor& g) {
   if (g.b == DType::none) g.b = g.a;
-  if (g.d == DType::none) g.d = g.a;
-  if (g.bias == DType::none) g.bias = g.d;
+  if (g.d == DType::none) g.d = default_result(g);
+  if (g.bias == DType::none) g.bias = default_beside(g.d);
   const int64_t a_run = a_is_row_major(g.layout) ? g.k : g.m,
                 b_run = b_is_row_major(g.layout) ? halves(g.epilogue) * g.n : g.k;
   const int element = std::max(1, std::min(bits(g.a), bits(g.b)) / 8);
@@ -76,6 +129,7 @@ void check_preference(const Descriptor& g, const PlanPreference& preference) {
 
 void Gemm::check(const GemmDescriptor& g) {
   check_common(g);
+  check_quantized(g, g.a_zero, g.b_zero);
   check_extent("batch", g.batch);
   const Epilogue& e = g.epilogue;
   if (e.aux == Auxiliary::gradient && e.activation == Activation::none)
@@ -94,7 +148,7 @@ void Gemm::check(const GemmDescriptor& g, const PlanPreference& preference) {
 GemmDescriptor Gemm::resolve(GemmDescriptor g) {
   resolve_common(g);
   for (DType* type : {&g.c, &g.residual, &g.aux}) {
-    if (*type == DType::none) *type = g.d;
+    if (*type == DType::none) *type = default_beside(g.d);
   }
   return g;
 }
@@ -111,6 +165,9 @@ void GroupedGemm::check(const GroupedGemmDescriptor& g) {
     throw Unsupported(text("layout: ", over_m ? "rcr or rrr" : "crr", " required with groups over ", name(g.over), ", got ",
                            name(g.layout)));
   }
+  check_quantized(g, std::nullopt, std::nullopt);
+  if (!over_m && is_quantized(g.a))
+    throw Unsupported(text("groups over k: operands of 16 bits or more required, got ", name(g.a)));
   const Epilogue& e = g.epilogue;
   const char* beside = e.c                                ? "c"
                        : e.residual                       ? "residual"
@@ -144,39 +201,45 @@ GroupedGemmDescriptor GroupedGemm::resolve(GroupedGemmDescriptor g) {
 /// The types of an operation against the support table, before any kernel is looked at: the reason names the type.
 void Common::check_types(const Request& r, const Setting& s) {
   const GemmDescriptor& g = r.asked;
-  if (g.a != g.b)
-    throw Unsupported(text("operands a and b: one element type required, got ", name(g.a), " and ", name(g.b)));
   const Epilogue& e = g.epilogue;
-  std::string operands, outputs;
-  bool operand_known = false;
+  std::string operands, partners, outputs;
+  const auto list = [](std::string& all, DType t, const char* between) {
+    if (all.find(name(t)) == std::string::npos) all += (all.empty() ? "" : between) + std::string(name(t));
+  };
   for (const Support& row : support_table) {
     if ((row.arch == Arch::host) != s.on_host() || (s.preference.arch && row.arch != *s.preference.arch)) continue;
-    if (operands.find(name(row.operand)) == std::string::npos)
-      operands += std::string(operands.empty() ? "" : ", ") + name(row.operand);
+    list(operands, row.operand, ", ");
     if (row.operand != g.a) continue;
-    operand_known = true;
+    list(partners, row.operand_b, " or ");
+    if (row.operand_b != g.b) continue;
     if (!is_output(row, g.d)) {
       outputs.clear();
       for (DType t : row.d) {
-        if (t != DType::none) outputs += (outputs.empty() ? "" : " or ") + std::string(name(t));
+        if (t != DType::none) list(outputs, t, " or ");
       }
       continue;
     }
     for (const auto& [operand, used, type] :
          {std::tuple("c", e.c, g.c), std::tuple("bias", e.bias != BiasOver::none, g.bias),
           std::tuple("residual", e.residual, g.residual), std::tuple("aux", e.aux != Auxiliary::none, g.aux)}) {
-      if (used && !is_epilogue_input(g.a, g.d, type)) {
-        const bool f32_too = g.a != DType::f64 && g.a != DType::f32 && g.d != DType::f32;
-        throw Unsupported(text("operand ", operand, ": dtype ", name(g.d), g.a == g.d ? "" : std::string(" or ") + name(g.a),
-                               f32_too ? " or float32" : "", " required beside a ", name(g.a), " and d ", name(g.d),
-                               ", got ", name(type)));
+      if (!used || is_epilogue_input(g.a, g.d, type)) continue;
+      std::string allowed;
+      for (const DType t : {g.d, g.a, DType::f32, DType::f16, DType::bf16}) {
+        if (is_epilogue_input(g.a, g.d, t)) list(allowed, t, " or ");
       }
+      throw Unsupported(text("operand ", operand, ": dtype ", allowed, " required beside a ", name(g.a), " and d ", name(g.d),
+                             ", got ", name(type)));
     }
     return;
   }
   if (operands.empty()) return;  // the preferred architecture does not run on this device: the ranking says so
-  if (!operand_known)
+  if (partners.empty())
     throw Unsupported(text("operands a and b: one of ", operands, " required on this device, got ", name(g.a)));
+  if (outputs.empty()) {
+    if (!is_quantized(g.a))
+      throw Unsupported(text("operands a and b: one element type required, got ", name(g.a), " and ", name(g.b)));
+    throw Unsupported(text("operand b: dtype ", partners, " required beside a ", name(g.a), ", got ", name(g.b)));
+  }
   throw Unsupported(text("operand d: dtype ", outputs, " required for ", name(g.a), " operands, got ", name(g.d)));
 }
 
@@ -187,16 +250,18 @@ namespace cutplan {
 std::vector<GemmSupport> gemm_support() {
   std::vector<GemmSupport> rows;
   for (const gemm::Support& s : gemm::support_table) {
-    GemmSupport row{s.arch, s.operand, {}, {}, s.minimum_compute_capability, s.note};
+    GemmSupport row{s.arch, s.operand, s.operand_b, {}, {}, s.minimum_compute_capability, s.note};
     for (const GemmLayout layout : {GemmLayout::rcr, GemmLayout::rrr, GemmLayout::crr, GemmLayout::ccr, GemmLayout::rcc,
                                     GemmLayout::rrc, GemmLayout::crc, GemmLayout::ccc}) {
       GemmDescriptor g;
       g.layout = layout;
-      const GemmLayout of_kernel = gemm::canonical(g).layout;
+      g.a = s.operand;
+      g.b = s.operand_b;
+      const GemmDescriptor of_kernel = gemm::canonical(g);
       bool built = false;
       for (const gemm::KernelTable* table : gemm::tables) {
         for (const gemm::Kernel& k : *table)
-          built = built || (k.arch == s.arch && k.operand == s.operand && k.layout == of_kernel);
+          built = built || (k.arch == s.arch && k.operand == of_kernel.a && k.operand_b == of_kernel.b && k.layout == of_kernel.layout);
       }
       if (built) row.layouts.push_back(layout);
     }

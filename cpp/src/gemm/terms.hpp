@@ -3,6 +3,7 @@
 // A walk has some values of D and knows their rows and columns. Terms ask it for
 //   Value, Math                 float or double, and its Activations
 //   kInRegisters                whether it is a warp's accumulator where it lies, for which only the common terms are meant
+//   kQuantized                  whether operands may be quantised: what is said of these alone is left out of other kernels
 //   x, each(f)                  the values; f(value) for each, in their order
 //   with(matrix, f)             f(value, the element at its row and column), if the matrix is there
 //   with_columns(vector, f)     in registers, the same of a vector along columns
@@ -105,9 +106,13 @@ template <typename Walk>
 CUTPLAN_INLINE void scale(const Terms& t, Walk& x) {
   using T = typename Walk::Value;
   const T alpha = static_cast<T>(t.alpha);
-  if constexpr (std::is_same_v<T, float> && !Walk::kInRegisters) {  // float64 sums have no float32 factors
+  if constexpr (Walk::kQuantized || (std::is_same_v<T, float> && !Walk::kInRegisters)) {  // float64 has no float32 factors
     x.with_row_and_column(t.row_scale, Matrix{}, [=](T& v, T factor, T) { v *= alpha * factor; });
-    x.with(t.column_scale, [](T& v, T factor) { v *= factor; });
+    if constexpr (Walk::kInRegisters) {
+      x.with_columns(t.column_scale, [](T& v, T factor) { v *= factor; });
+    } else {
+      x.with(t.column_scale, [](T& v, T factor) { v *= factor; });
+    }
   } else if (alpha != T(1)) {
     x.each([=](T& v) { v *= alpha; });
   }
@@ -163,12 +168,32 @@ template <typename Walk>
 CUTPLAN_INLINE void gate(const Terms& t, Walk& x, Walk& x2) {
   using T = typename Walk::Value;
   const T alpha = static_cast<T>(t.alpha);
+  if constexpr (Walk::kQuantized) {
+    const auto multiply = [](T& v, T, T factor) { v *= factor; };
+    if (t.column_scale.data != nullptr) x.with_row_and_column(Matrix{}, t.column_scale, multiply);
+    if (t.column_scale2.data != nullptr) x2.with_row_and_column(Matrix{}, t.column_scale2, multiply);
+  }
   const auto scale_and_add = [=](T& v, T factor, T bias) { v = multiply_add(v, alpha * factor, bias); };
   x.with_row_and_column(t.row_scale, t.bias, scale_and_add);
   x2.with_row_and_column(t.row_scale, t.bias2, scale_and_add);
   activate(t, x);
   int i = 0;
   x.each([&](T& v) { v *= x2.x[i++]; });
+}
+
+/// amax = max |x|, x /= out_scale, where D is written
+template <typename Walk>
+CUTPLAN_INLINE void leave(const Terms& t, Walk& x) {
+  using T = typename Walk::Value;
+  if (t.amax != nullptr) {
+    T greatest = 0;
+    x.each([&](T& v) { greatest = std::abs(v) > greatest ? std::abs(v) : greatest; });  // passes NaN by
+    x.note(t.amax, greatest);
+  }
+  if (t.out_scale != nullptr) {
+    const T inverse = T(1) / static_cast<T>(*t.out_scale);
+    x.each([=](T& v) { v *= inverse; });
+  }
 }
 
 // ---- their order ----
@@ -188,6 +213,7 @@ CUTPLAN_INLINE void apply(const Terms& t, Walk& x, bool gated = false) {
     if (t.auxiliary != Auxiliary::gradient) activate(t, x);
   }
   if constexpr (!Walk::kInRegisters) add(t.residual, T(1), x);
+  if constexpr (Walk::kQuantized) leave(t, x);
 }
 
 }  // namespace cutplan::gemm

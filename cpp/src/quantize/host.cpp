@@ -12,6 +12,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "core/codes.hpp"
 #include "core/fp8.hpp"
 #include "core/half.hpp"
 #include "core/parallel.hpp"
@@ -249,46 +250,9 @@ void quantize(const Problem& p, const Launch& launch) {
   });
 }
 
-/// What each code of a type stands for.
-struct Values {
-  float of[256];
-};
-
-template <typename F>
-constexpr int mantissa_bits = std::is_same_v<F, E4M3> ? 3 : 2;
-
-template <typename F>
-Values values_of() {
-  constexpr int kMantissa = mantissa_bits<F>, kBias = kMantissa == 3 ? 7 : 15, kSpecial = kMantissa == 3 ? 0x7f : 0x7c;
-  Values values;
-  for (int code = 0; code < 256; ++code) {
-    const int magnitude = code & 0x7f, exponent = magnitude >> kMantissa, fraction = magnitude & ((1 << kMantissa) - 1);
-    const bool normal = exponent > 0;
-    float x = std::ldexp(static_cast<float>(fraction + (normal ? 1 << kMantissa : 0)),
-                         (normal ? exponent : 1) - kBias - kMantissa);
-    if (magnitude == 0x7c && kSpecial == 0x7c) x = std::numeric_limits<float>::infinity();
-    if (magnitude > kSpecial || (kSpecial == 0x7f && magnitude == kSpecial)) x = std::numeric_limits<float>::quiet_NaN();
-    values.of[code] = code < 128 ? x : -x;
-  }
-  return values;
-}
-
-Values values_of(DType type, bool symmetric) {
-  if (type == DType::fp8_e4m3) return values_of<E4M3>();
-  if (type == DType::fp8_e5m2) return values_of<E5M2>();
-  Values values;
-  for (int code = 0; code < 256; ++code) {
-    const int nibble = code & 15;
-    values.of[code] = static_cast<float>(type == DType::i8         ? (code < 128 ? code : code - 256)
-                                         : symmetric && nibble > 7 ? nibble - 16
-                                                                   : nibble);
-  }
-  return values;
-}
-
 template <bool kEach, typename T>
 void decode_run(const uint8_t* __restrict codes, int64_t count, const float* __restrict scales,
-                const int32_t* __restrict zeros, const Values& values, T* __restrict out) {
+                const int32_t* __restrict zeros, const CodeValues& values, T* __restrict out) {
   const float scale = *scales;
   const int32_t zero = *zeros;
   for (int64_t i = 0; i < count; ++i)
@@ -297,7 +261,7 @@ void decode_run(const uint8_t* __restrict codes, int64_t count, const float* __r
 
 template <typename T>
 void dequantize(const Problem& p, const Launch& launch) {
-  const Values values = values_of(p.type, p.symmetric);
+  const CodeValues values = values_of_codes(p.type, p.symmetric);
   const bool packed = p.type == DType::i4;
   for_pieces<Scratch>(p, false, launch.sm_count, [&](const Piece& piece, Scratch& s) {
     const int64_t columns = piece.column_end - piece.column;

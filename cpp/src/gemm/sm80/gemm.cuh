@@ -388,7 +388,7 @@ constexpr Kernel kernel(double peak_fraction) {
   Kernel k{};
   k.arch = kArch;
   k.summation = {Multiplier::mma_sync, 16};
-  k.operand = dtype_of<Element>();
+  k.operand = k.operand_b = dtype_of<Element>();
   k.math = Math::strict;
   k.layout = kLayout;
   k.tile_m = kTileM;

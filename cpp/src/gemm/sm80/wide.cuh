@@ -890,7 +890,7 @@ constexpr Kernel wide_kernel(double peak_fraction) {
   k.summation.k = C::kWide ? (kArch == Arch::sm90 ? 8 : 4) : kMath == Math::strict ? 1 : 8;
   k.summation.step_k = kMath == Math::tf32x3 || kWarpsK > 1 ? kTileK : 0;
   k.summation.shares = kWarpsK;
-  k.operand = C::kWide ? DType::f64 : DType::f32;
+  k.operand = k.operand_b = C::kWide ? DType::f64 : DType::f32;
   k.math = kMath;
   k.layout = kLayout;
   k.tile_m = kTileM;

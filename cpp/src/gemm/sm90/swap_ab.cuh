@@ -252,7 +252,7 @@ constexpr Kernel kernel(double peak_fraction, double exposed_seconds) {
   Kernel k{};
   k.arch = Arch::sm90;
   k.summation = {Multiplier::wgmma, 32 / static_cast<int>(sizeof(Element))};
-  k.operand = dtype_of<Element>();
+  k.operand = k.operand_b = dtype_of<Element>();
   k.math = k.operand == DType::f32 ? Math::tf32 : Math::strict;
   k.layout = kLayout;
   k.gate = kGate;
