@@ -68,8 +68,7 @@ inline constexpr Spelling<Arch, 4> spelling<Arch> = {"Arch", "ArchLike", {Arch::
 template <>
 inline constexpr Spelling<Backend, 2> spelling<Backend> = {"Backend", "Backend", {Backend::host, Backend::cute}};
 template <>
-inline constexpr Spelling<Math, 4> spelling<Math> = {
-    "Math", "MathLike", {Math::fast, Math::tf32, Math::tf32x3, Math::strict}};
+inline constexpr Spelling<Math, 3> spelling<Math> = {"Math", "MathLike", {Math::tf32, Math::tf32x3, Math::strict}};
 template <>
 inline constexpr Spelling<Tune, 3> spelling<Tune> = {"Tune", "TuneLike", {Tune::off, Tune::cached, Tune::measure}};
 template <>

@@ -11,8 +11,7 @@ template class Plan<GroupedGemmDescriptor, GroupedGemmArguments>;
 namespace gemm {
 
 void Common::launch(const Selection<Kernel>& s, const Problem& problem, const CallSite& site) {
-  const bool is_empty = problem.m == 0 || problem.n == 0 || problem.batch == 0;
-  if (is_empty && problem.terms.amax == nullptr) return;  // that kernels clear
+  if (problem.m == 0 || problem.n == 0 || problem.batch == 0) return;
   const Launch launch{site.stream, site.workspace, s.split, s.sm_count, s.sm_limited, site.repeats};
   s.kernel->run(*s.kernel, problem, launch);
 }

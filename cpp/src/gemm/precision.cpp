@@ -25,12 +25,6 @@ Arithmetic arithmetic(const Kernel& k, int64_t length) {
   // into 24 bits, and truncates the total: 10 errors of up to 2 u for 8 products (Fasi, Higham, Mikaitis and Pranesh 2021,
   // section 4).
   if (k.operand == DType::f16 || k.operand == DType::bf16) return {terms * 20 / 8, 0};
-  if (is_float8(k.operand)) {
-    // Of 32 products and the running sum, aligned to the largest of them, 2^-13 of that is dropped of each.
-    constexpr double of_instruction = 33 * 0x1p-13;
-    const double step = k.math == Math::fast ? terms : std::min(terms, static_cast<double>(k.tile_k));
-    return {k.math == Math::fast ? 0 : std::ceil(terms / k.tile_k), std::ceil(step / 32) * of_instruction};
-  }
   // CUDA cores and float64 tensor cores round each multiply-add to nearest.
   if (k.operand == DType::f64 || k.math == Math::strict) return {terms, 0};
   // As with 16 bits, but 4 products and 6 errors. TF32 rounds each factor by 2^-11. Of a pair of TF32 numbers 2^-22 is

@@ -43,6 +43,7 @@
 #include "core/launch.hpp"
 #include "core/sm80/memory.cuh"
 #include "gemm/epilogue.cuh"
+#include "gemm/support.hpp"
 #include "gemm/table.cuh"
 #include "gemm/tiles.cuh"
 
@@ -218,7 +219,7 @@ struct Tf32Factor {
 /// sum: what is still NaN is made of big halves alone.
 template <typename Config>
 struct Tf32Cores {
-  using Epilogue = gemm::Epilogue<>;
+  using Epilogue = gemm::Epilogue;
   static constexpr bool kSplit = Config::kMath == Math::tf32x3;
   static constexpr int kRows = Config::kWarpM / 16, kCols = Config::kWarpN / 8, kSums = kRows * kCols * 4;
 
@@ -374,7 +375,7 @@ struct Tf32Cores {
 /// columns alike.
 template <typename Config>
 struct Simt {
-  using Epilogue = gemm::Epilogue<>;
+  using Epilogue = gemm::Epilogue;
   static constexpr int kRows = Config::kWarpM / 32, kCols = Config::kWarpN / 4, kSums = kRows * 4 * kCols;
 
   using Sums = float[kSums];
@@ -505,7 +506,7 @@ template <int kCount>
 struct WideColumn {
   using Value = double;
   using Math = WideActivations;
-  static constexpr bool kInRegisters = false, kQuantized = false;
+  static constexpr bool kInRegisters = false;
 
   double (&x)[kCount];
   std::int64_t batch, row, col;
