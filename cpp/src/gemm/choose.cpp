@@ -215,6 +215,9 @@ std::vector<int> Common::splits(const Kernel& k, const Request& r, const Setting
 std::string Common::obstacle(const Kernel& k, const Request& r, const Setting& s, int split) {
   if (k.arch == Arch::host) return split == 1 ? "" : "the host does not split K";
   const GemmDescriptor& g = r.g;
+  const auto along_k = [](std::optional<Granularity> of) { return of && !is_factor_of_d(of); };
+  if (!k.scales_along_k && (along_k(g.a_scale) || along_k(g.b_scale))) return "scales that change along K are not served";
+  if (!k.zeros && (g.a_zero || g.b_zero)) return "zeros of a and b are not served";
   if (k.cluster_m * k.cluster_n > s.sms) return "sm_count is less than a cluster takes";
   if (g.alignment % k.alignment != 0) return "a and b are less aligned than the kernel reads";
   // Tiles are counted, and TMA coordinates given, in 32 bits.

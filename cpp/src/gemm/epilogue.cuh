@@ -140,7 +140,7 @@ struct Float8 {
 struct EightColumns {
   using Value = float;
   using Math = Activations<float, ApproximateMath>;
-  static constexpr bool kInRegisters = false;
+  static constexpr bool kInRegisters = false, kQuantized = false;
 
   float (&x)[8];
   std::int64_t batch, row, col;
@@ -179,7 +179,7 @@ template <int kRows, int kCols>
 struct Fragments {
   using Value = float;
   using Math = Activations<float, ApproximateMath>;
-  static constexpr bool kInRegisters = true;
+  static constexpr bool kInRegisters = true, kQuantized = false;
   static constexpr int kLines = 2 * kRows, kValues = kRows * kCols * 16;  // lines of 8 rows, one a quad
 
   float (&x)[kValues];

@@ -475,6 +475,7 @@ void finish(const Problem& p, const Blocks::Block& block, std::int64_t ld, const
 
 template <typename S, typename T>
 void run(const Kernel& kernel, const Problem& problem, const Launch& launch) {
+  if (problem.terms.amax != nullptr) *problem.terms.amax = 0;
   if (problem.m == 0 || problem.n == 0 || problem.batch == 0) return;
   const RegisterTile<T>& tile = register_tile<T, LeftPanel>();
 
@@ -519,7 +520,7 @@ constexpr Kernel entry(DType operand, DType operand_b, GemmLayout layout, void (
   kernel.blocks_by_registers = 1;
   kernel.schedule = "blocked";
   kernel.alignment = bits(operand) / 8;
-  kernel.groups = true;
+  kernel.groups = kernel.scales_along_k = kernel.zeros = true;
   kernel.peak_fraction = 1.0;
   kernel.run = run;
   return kernel;

@@ -80,6 +80,8 @@ struct Kernel : KernelTraits {
   bool streams_k;          // honours stream_k in its place
   bool slices_meet;        // of K: in a cluster, of up to 8 blocks, and not in a workspace
   bool groups;             // honours Problem::groups
+  bool scales_along_k;     // honours Coding::scale
+  bool zeros;              // honours Coding::zero
   double peak_fraction;    // of the dense peak (989 TFLOP/s) that it reached on an H200 at 4096 cubed
   double exposed_seconds;  // of each tile that nothing hides: filling the ring, the epilogue (measured, H200)
   Summation summation;

@@ -11,7 +11,8 @@ template class Plan<GroupedGemmDescriptor, GroupedGemmArguments>;
 namespace gemm {
 
 void Common::launch(const Selection<Kernel>& s, const Problem& problem, const CallSite& site) {
-  if (problem.m == 0 || problem.n == 0 || problem.batch == 0) return;
+  const bool is_empty = problem.m == 0 || problem.n == 0 || problem.batch == 0;
+  if (is_empty && problem.terms.amax == nullptr) return;  // that kernels clear
   const Launch launch{site.stream, site.workspace, s.split, s.sm_count, s.sm_limited, site.repeats};
   s.kernel->run(*s.kernel, problem, launch);
 }

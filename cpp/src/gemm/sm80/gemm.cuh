@@ -24,7 +24,6 @@
 #include "core/sm80/memory.cuh"
 #include "core/sm80/mma.cuh"
 #include "gemm/epilogue.cuh"
-#include "gemm/support.hpp"
 #include "gemm/table.cuh"
 #include "gemm/tiles.cuh"
 

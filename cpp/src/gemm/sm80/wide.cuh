@@ -43,7 +43,6 @@
 #include "core/launch.hpp"
 #include "core/sm80/memory.cuh"
 #include "gemm/epilogue.cuh"
-#include "gemm/support.hpp"
 #include "gemm/table.cuh"
 #include "gemm/tiles.cuh"
 
@@ -506,7 +505,7 @@ template <int kCount>
 struct WideColumn {
   using Value = double;
   using Math = WideActivations;
-  static constexpr bool kInRegisters = false;
+  static constexpr bool kInRegisters = false, kQuantized = false;
 
   double (&x)[kCount];
   std::int64_t batch, row, col;
