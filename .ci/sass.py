@@ -58,7 +58,7 @@ KINDS = {
 }
 
 # Families whose kernels move memory, and multiply nothing.
-MOVERS = ("attention_ops", "quantize")
+MOVERS = ("attention_ops", "quantize", "weights")
 
 # Passes around the matrix products: parts of a kernel's name.
 HELPERS = (

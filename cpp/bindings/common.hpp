@@ -23,6 +23,7 @@ void bind_gemm(nb::module_& m);
 void bind_fmha(nb::module_& m);
 void bind_attention_ops(nb::module_& m);
 void bind_quantize(nb::module_& m);
+void bind_weights(nb::module_& m);
 void bind_tuning(nb::module_& m);
 
 /// Warns of what is wrong with the files of measured kernels, once each; costs an atomic load where nothing is.

@@ -19,6 +19,7 @@ NB_MODULE(_core_of_main, m) {
   cutplan::bindings::bind_fmha(m);
   cutplan::bindings::bind_attention_ops(m);
   cutplan::bindings::bind_quantize(m);
+  cutplan::bindings::bind_weights(m);
   cutplan::bindings::bind_tuning(m);
   for (const char* plan : {"GemmPlan", "GroupedGemmPlan", "FmhaPlan", "FmhaBackwardPlan", "MergeStatesPlan", "AlibiPlan",
                            "AlibiBackwardPlan"}) {

@@ -50,7 +50,7 @@ def _stream_handle(stream: StreamLike) -> int:
     return stream if isinstance(stream, int) else int(stream.__cuda_stream__()[1])
 
 
-def _on_stream(
+def on_stream(
     info: _core.TensorInfo, tensor: Any, stream: StreamLike | None
 ) -> contextlib.AbstractContextManager[Any]:
     """Makes `stream` the current one of `tensor`'s library, on its device."""
@@ -91,12 +91,12 @@ def empty(
         kind = tensor.dtype if own else getattr(torch, str(dtype))
         if stream is None or on_host:
             return torch.empty(shape, dtype=kind, device=tensor.device)
-        with _on_stream(info, tensor, stream):
+        with on_stream(info, tensor, stream):
             return torch.empty(shape, dtype=kind, device=tensor.device)
     if info.framework == "cupy":
         import cupy
 
-        with _on_stream(info, tensor, stream):
+        with on_stream(info, tensor, stream):
             return cupy.empty(shape, dtype=_numpy_dtype(dtype))
     if info.framework == "numpy" or (info.framework == "jax" and on_host):
         return _aligned(shape, _numpy_dtype(dtype), 64)
@@ -164,7 +164,7 @@ def apart(
         return info, tensor
     if isinstance(tensor, _core.TensorView) or info.framework not in ("torch", "numpy", "cupy"):
         return info, tensor  # the plan says what it cannot read
-    with _on_stream(info, tensor, stream):
+    with on_stream(info, tensor, stream):
         if info.framework == "torch":
             tensor = tensor.contiguous()  # type: ignore[union-attr]
         elif info.framework == "numpy":
@@ -183,12 +183,35 @@ def ones(
 ) -> Any:
     """A vector of ones, made as empty() makes it."""
     vector = empty(info, like, (size,), dtype, stream)
-    with _on_stream(info, unwrap(like), stream):
+    with on_stream(info, unwrap(like), stream):
         if info.framework == "torch":
             vector.fill_(1)
         else:
             vector.fill(1)
     return vector
+
+
+def int32_values(info: _core.TensorInfo, like: Tensor, values: list[int]) -> Any:
+    """A vector of these, of `like`'s framework and on its device."""
+    tensor = unwrap(like)
+    if info.framework == "torch":
+        import torch
+
+        return torch.tensor(values, dtype=torch.int32, device=tensor.device)
+    if info.framework == "cupy":
+        import cupy
+
+        with on_stream(info, tensor, None):
+            return cupy.asarray(values, dtype="int32")
+    import numpy
+
+    made = numpy.asarray(values, dtype="int32")
+    if info.framework != "jax":
+        return made
+    import jax
+
+    (device,) = tensor.devices()
+    return jax.device_put(made, device)
 
 
 def target(

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
         | _core.KvCacheAppendPlan
         | _core.QuantizePlan
         | _core.DequantizePlan
+        | _core.PackWeightsPlan
+        | _core.UnpackWeightsPlan
     )
 
 

@@ -65,10 +65,13 @@ TuneLike = Union["Tune", Literal["off", "cached", "measure"]]
 
 # Options that have names alone.
 AuxLike = Literal["store", "gradient"]
+CodeOrderLike = Literal["linear", "awq", "high_first"]
 DistanceLike = Literal["signed", "absolute"]
 GranularityLike = Literal["tensor", "row", "column", "group", "block"]
 PageLayoutLike = Literal["nhd", "hnd"]
+PackedAlongLike = Literal["none", "k", "n"]
 RopeScalingLike = Literal["none", "linear", "ntk", "yarn", "llama3"]
+WeightFormatLike = Literal["int4", "uint4", "int8", "e4m3", "nf4", "e2m1"]
 BiasLike = bool | Literal["n", "m"]
 GateLike = Literal["separate", "interleaved"]
 GroupedOverLike = Literal["m", "k"]

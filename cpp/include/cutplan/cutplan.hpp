@@ -14,3 +14,4 @@
 #include "cutplan/tensor.hpp"
 #include "cutplan/tuning.hpp"
 #include "cutplan/version.hpp"
+#include "cutplan/weights.hpp"

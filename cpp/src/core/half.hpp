@@ -6,17 +6,19 @@
 #include <cstdint>
 #include <cstring>
 
+#include "core/host_device.hpp"
+
 namespace cutplan {
 
 namespace detail {
 
-inline std::uint32_t float_bits(float x) noexcept {
+CUTPLAN_HOST_DEVICE std::uint32_t float_bits(float x) noexcept {
   std::uint32_t bits;
   std::memcpy(&bits, &x, sizeof bits);
   return bits;
 }
 
-inline float bits_float(std::uint32_t bits) noexcept {
+CUTPLAN_HOST_DEVICE float bits_float(std::uint32_t bits) noexcept {
   float x;
   std::memcpy(&x, &bits, sizeof x);
   return x;
@@ -30,7 +32,7 @@ struct Half {
 
   Half() = default;
 
-  explicit Half(float x) noexcept {
+  CUTPLAN_HOST_DEVICE explicit Half(float x) noexcept {
     const std::uint32_t all = detail::float_bits(x);
     const std::uint32_t magnitude = all & 0x7fffffffu;
     // Below 2^-14 the result is subnormal: its last bit, 2^-24, is the last bit of a float in [0.5, 1), so adding 0.5
@@ -43,7 +45,7 @@ struct Half {
     bits = static_cast<std::uint16_t>((magnitude >= 0x47800000u ? special : finite) | ((all >> 16) & 0x8000u));
   }
 
-  operator float() const noexcept {
+  CUTPLAN_HOST_DEVICE operator float() const noexcept {
     const std::uint32_t all = bits;
     const std::uint32_t shifted = (all & 0x7fffu) << 13;
     const std::uint32_t exponent = shifted & 0x0f800000u;
@@ -61,14 +63,14 @@ struct BFloat16 {
 
   BFloat16() = default;
 
-  explicit BFloat16(float x) noexcept {
+  CUTPLAN_HOST_DEVICE explicit BFloat16(float x) noexcept {
     const std::uint32_t all = detail::float_bits(x);
     const std::uint32_t rounded = (all + 0x7fffu + ((all >> 16) & 1u)) >> 16;
     const std::uint32_t quiet = (all >> 16) | 0x40u;  // a NaN stays one even when its payload is cut off
     bits = static_cast<std::uint16_t>((all & 0x7fffffffu) > 0x7f800000u ? quiet : rounded);
   }
 
-  operator float() const noexcept { return detail::bits_float(static_cast<std::uint32_t>(bits) << 16); }
+  CUTPLAN_HOST_DEVICE operator float() const noexcept { return detail::bits_float(static_cast<std::uint32_t>(bits) << 16); }
 };
 
 static_assert(sizeof(Half) == 2 && sizeof(BFloat16) == 2, "arrays of these are read as the formats they name");
