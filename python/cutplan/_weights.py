@@ -154,7 +154,7 @@ class _PackWeights:
         """
         _codes_of_word(bits)
         info, of_scales = _matrix(qweight, "qweight"), _matrix(scales, "scales")
-        k = info.shape[0] * (_core_bits(info) // bits)
+        k = info.shape[0] * max(_width(info) // bits, 1)
         size = _inferred(group_size, k, of_scales.shape[0], "scales")
         permutation = None if g_idx is None else _permutation(g_idx, "g_idx", k, size, qweight, info)
         format = ("int4" if qzeros is None else "uint4") if bits == 4 else "int8"
@@ -184,6 +184,7 @@ class _PackWeights:
         if qzeros is None:
             raise _core.MissingOperand("operand qzeros: required, not given")
         info, of_scales = _matrix(qweight, "qweight"), _matrix(scales, "scales")
+        _check_kind(info, "qweight", "int32")
         size = _inferred(group_size, info.shape[0], of_scales.shape[0], "scales")
         return _pack(
             qweight, scales, qzeros, format="uint4", group_size=size, along="n", order="awq", zero_packed=True,
@@ -209,7 +210,8 @@ class _PackWeights:
         """
         codes = _codes_of_word(bits)
         info, of_scale = _matrix(weight_packed, "weight_packed"), _matrix(weight_scale, "weight_scale")
-        n, k = info.shape[0], info.shape[1] * (_core_bits(info) // bits)
+        _check_kind(info, "weight_packed", "int32")
+        n, k = info.shape[0], info.shape[1] * codes
         if weight_shape is not None:
             rows, columns = (int(x) for x in _values(weight_shape, "weight_shape"))
             if columns % codes and -(-columns // codes) * codes == k:
@@ -348,6 +350,7 @@ class _PackWeights:
                 f"k = {k}; dequantise it and pack the floats"
             )
         info, of_absmax = _core.inspect(packed, "packed"), _core.inspect(absmax, "absmax")
+        _check_kind(info, "packed", "uint8")
         _check_flat(info, "packed", n * k // 2)
         blocks = n * k // blocksize
         if nested_absmax is not None or str(of_absmax.dtype) == "uint8":
@@ -375,6 +378,7 @@ class _PackWeights:
         """
         packed = _as_int32(packed)
         info = _matrix(packed, "packed")
+        _check_kind(info, "packed", "int32")
         words, n = info.shape
         _check_flat(info, "packed", words * n)
         return _pack(
@@ -465,9 +469,9 @@ def _codes_of_word(bits: int) -> int:
     return 32 // bits
 
 
-def _core_bits(info: _core.TensorInfo) -> int:
-    """Of an element of integers; what is none, the plan refuses."""
-    return {"int32": 32, "uint8": 8, "int8": 8}.get(str(info.dtype), 32)
+def _width(info: _core.TensorInfo) -> int:
+    """Bits of an element; of what holds no codes any, for the plan refuses it."""
+    return {"uint8": 8, "int8": 8}.get(str(info.dtype), 32)
 
 
 def _matrix(tensor: Any, operand: str) -> _core.TensorInfo:
@@ -477,6 +481,13 @@ def _matrix(tensor: Any, operand: str) -> _core.TensorInfo:
     if len(info.shape) != 2:
         raise _core.ShapeMismatch(f"operand {operand}: rank 2 required, got {[*info.shape]}")
     return info
+
+
+def _check_kind(info: _core.TensorInfo, operand: str, kind: str) -> None:
+    if str(info.dtype) != kind:
+        raise _core.DTypeMismatch(
+            f"operand {operand}: dtype {kind} required, got {info.dtype}; view it as {kind}, if its memory is that"
+        )
 
 
 def _transposed(tensor: Tensor, info: _core.TensorInfo) -> _core.TensorView:

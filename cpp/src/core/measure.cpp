@@ -11,6 +11,7 @@
 #include <optional>
 #include <random>
 
+#include "core/fp8.hpp"
 #include "core/half.hpp"
 #include "core/kernel.hpp"
 #include "core/text.hpp"
@@ -131,6 +132,10 @@ class Samples {
       case DType::bf16: return put(BFloat16(static_cast<float>(value)));
       case DType::i64: return put(static_cast<std::int64_t>(value));
       case DType::i32: return put(static_cast<std::int32_t>(value));
+      case DType::i8: return put(static_cast<std::int8_t>(value * 127));
+      case DType::u8: return put(static_cast<std::uint8_t>(128 + value * 127));
+      case DType::fp8_e4m3: return put(E4M3(static_cast<float>(value)));
+      case DType::fp8_e5m2: return put(E5M2(static_cast<float>(value)));
       case DType::boolean: return put(std::uint8_t{1});
       default: refuse_unexpected_type(rule_.type);
     }
