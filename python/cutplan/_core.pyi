@@ -2590,6 +2590,319 @@ def call_dequantize(*args: Any, **kwargs: Any) -> Any:
     of them: what outputs share memory with is refused before any.
     """
 
+class PackWeightsDescriptor:
+    """Codes of a weight B [k, n] put into the layout that kernels read."""
+
+    def __init__(self, *, n: int, k: int, format: cutplan._typing.WeightFormatLike, group_size: int | None = 128, w: cutplan._typing.DTypeLike, scale: cutplan._typing.DTypeLike, zero: cutplan._typing.DTypeLike | None = None, packed_along: cutplan._typing.PackedAlongLike | None = 'none', order: cutplan._typing.CodeOrderLike | None = 'linear', signed_codes: bool | None = False, zero_packed: bool | None = False, zero_bias: int | None = 0, permutation: bool | None = False) -> None:
+        """
+        value(k, n) = (decode(u) - zero(g, n)) * scale(g, n), g = k / group_size. packed_along, order and signed_codes say how
+        w holds the codes u, zero_packed and zero_bias how zero holds integers.
+        """
+
+    def __getstate__(self) -> dict[str, object]: ...
+
+    def __setstate__(self, state: dict[str, object], /) -> None: ...
+
+    def __repr__(self) -> str: ...
+
+    @property
+    def n(self) -> int: ...
+
+    @property
+    def k(self) -> int: ...
+
+    @property
+    def format(self) -> Literal['int4', 'uint4', 'int8', 'e4m3', 'nf4', 'e2m1']: ...
+
+    @property
+    def group_size(self) -> int:
+        """32, 64, 128; 0, or k and more: a whole column."""
+
+    @property
+    def w(self) -> DType:
+        """Of w."""
+
+    @property
+    def scale(self) -> DType:
+        """Of scale."""
+
+    @property
+    def zero(self) -> DType | None:
+        """Of zero; None: there is none."""
+
+    @property
+    def packed_along(self) -> Literal['none', 'k', 'n']:
+        """Along which extent an element of w holds adjacent codes."""
+
+    @property
+    def order(self) -> Literal['linear', 'awq', 'high_first']:
+        """Of codes in an element."""
+
+    @property
+    def signed_codes(self) -> bool:
+        """w has two's complement."""
+
+    @property
+    def zero_packed(self) -> bool:
+        """Elements of zero hold as many codes as fit, along n."""
+
+    @property
+    def zero_bias(self) -> int:
+        """Added to integers of zero."""
+
+    @property
+    def permutation(self) -> bool:
+        """Whether rows have an order of their own."""
+
+class UnpackWeightsDescriptor:
+    """Packed weights as floats."""
+
+    def __init__(self, *, n: int, k: int, format: cutplan._typing.WeightFormatLike, group_size: int | None = 128, scale: cutplan._typing.DTypeLike, zero: bool | None = False, permutation: bool | None = False, out: cutplan._typing.DTypeLike) -> None:
+        """
+        The fields are those of a packed tensor's header; `out` is the type of the result.
+        """
+
+    def __getstate__(self) -> dict[str, object]: ...
+
+    def __setstate__(self, state: dict[str, object], /) -> None: ...
+
+    def __repr__(self) -> str: ...
+
+    @property
+    def n(self) -> int: ...
+
+    @property
+    def k(self) -> int: ...
+
+    @property
+    def format(self) -> Literal['int4', 'uint4', 'int8', 'e4m3', 'nf4', 'e2m1']: ...
+
+    @property
+    def group_size(self) -> int:
+        """32, 64, 128; 0, or k and more: a whole column."""
+
+    @property
+    def scale(self) -> DType:
+        """Of packed scales and zeros."""
+
+    @property
+    def zero(self) -> bool:
+        """Whether there are zeros."""
+
+    @property
+    def permutation(self) -> bool:
+        """Whether rows have an order of their own."""
+
+    @property
+    def out(self) -> DType:
+        """Of out."""
+
+def weights_registry() -> list[KernelSku]:
+    """Every kernel of packed weights in this build."""
+
+def packed_weights_size(descriptor: PackWeightsDescriptor) -> int:
+    """
+    Bytes of the packed tensor. Raises what PackWeightsPlan.select does of such a descriptor.
+    """
+
+def read_packed_weights(header: bytes, size: int) -> UnpackWeightsDescriptor:
+    """
+    What a packed tensor of `size` bytes says of itself in its first 256 bytes; `out` is float32.
+
+    Raises InvalidProblem where they are not of packed weights or contradict each other, Unsupported for another version
+    of the layout, ShapeMismatch where `size` is not their length.
+    """
+
+class PackWeightsPlan:
+    """A kernel that packs weights, chosen for one descriptor and device."""
+
+    @staticmethod
+    def select(descriptor: PackWeightsDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None) -> PackWeightsPlan:
+        """
+        Chooses a kernel for `descriptor` on `device` ("cpu", "cuda:0", a DLPack pair, or a tensor on it).
+
+        Raises InvalidProblem or Unsupported with the reason; succeeds only if run() can.
+        """
+
+    def run(self, w: cutplan._typing.Tensor, scale: cutplan._typing.Tensor, packed: cutplan._typing.Tensor, *, zero: cutplan._typing.Tensor | None = None, permutation: cutplan._typing.Tensor | None = None, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> None:
+        """
+        w [k, n], of elements that hold several codes [k / codes, n] or [k, n / codes]; scale [groups, n]; zero the same, or
+        [groups, n / codes]; permutation int32 [k]: row j of what is packed is row permutation[j] of w. All of any strides.
+        packed, uint8 [packed_weights_size(descriptor)], is written.
+        """
+
+    def can_implement(self, w: cutplan._typing.Tensor, scale: cutplan._typing.Tensor, packed: cutplan._typing.Tensor, *, zero: cutplan._typing.Tensor | None = None, permutation: cutplan._typing.Tensor | None = None) -> None:
+        """
+        Raises what run() would raise for these operands; touches no device. A TensorInfo stands for a tensor: lengths and
+        offsets in host memory, which run() reads, are not read where one of the operands is one.
+        """
+
+    def measure_launch(self, w: cutplan._typing.Tensor, scale: cutplan._typing.Tensor, packed: cutplan._typing.Tensor, *, zero: cutplan._typing.Tensor | None = None, permutation: cutplan._typing.Tensor | None = None, launches: int, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> float:
+        """
+        Host seconds that one bare launch of the plan's kernels takes: the operands are imported and checked once, the
+        kernels are enqueued `launches` times. What run() costs beyond this is cutplan's own.
+        """
+
+    @property
+    def workspace_size(self) -> int:
+        """Bytes of scratch that run() needs, 256-byte aligned."""
+
+    @property
+    def sku(self) -> KernelSku:
+        """The kernel that runs."""
+
+    @property
+    def precision_guarantee(self) -> PrecisionGuarantee:
+        """How exact the results are."""
+
+    @property
+    def descriptor(self) -> PackWeightsDescriptor: ...
+
+    @property
+    def device(self) -> str:
+        """"cpu" or "cuda:N"."""
+
+    @property
+    def preference(self) -> PlanPreference:
+        """What it was selected with."""
+
+    def __repr__(self) -> str: ...
+
+    def __getstate__(self) -> tuple[object, ...]: ...
+
+    def __setstate__(self, state: tuple[object, ...], /) -> None: ...
+
+def pack_weights_kernels(descriptor: PackWeightsDescriptor, properties: DeviceProperties, preference: PlanPreference | None = None) -> list[KernelSku]:
+    """
+    The kernels that can serve `descriptor` on a device of these properties, best first. No device is touched.
+    """
+
+def measure_pack_weights(descriptor: PackWeightsDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None, *, candidates: int = 0, progress: Callable[[int, int], object] | None = None) -> list[KernelMeasurement]:
+    """
+    Times the kernels that can serve `descriptor` on operands of its own; fastest first. With `candidates` only that
+    many, of which the cost model expects most. Groups and packed sequences are of one size. progress(done, total) is
+    called as it goes. Allocates device memory, waits for the device, keeps nothing.
+
+    Raises what the plan's select() does, InvalidProblem for an extent of 0, and Unsupported where the device has too
+    little memory.
+    """
+
+def tune_pack_weights(descriptor: PackWeightsDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None, *, progress: Callable[[int, int], object] | None = None) -> list[KernelMeasurement]:
+    """
+    Measures the most promising kernels for `descriptor`, whatever is known already, and keeps the fastest for the
+    plan's select() to find, in this process and in others. Returns and raises what measuring does.
+    """
+
+def tuned_pack_weights(descriptor: PackWeightsDescriptor, properties: DeviceProperties, preference: PlanPreference | None = None) -> TuningEntry | None:
+    """
+    The measurement that the plan's select() follows on a device of these properties, if the build has its kernel;
+    None: the cost model decides.
+    """
+
+def call_pack_weights(*args: Any, **kwargs: Any) -> Any:
+    """
+    What the functions of the package run: describes the operands, finds the plan, makes the results that are not
+    given (of optional ones those that a bool in their place asks for), and runs. Returns the plan and the results;
+    None where one run cannot compute what is asked for. `names` is what the caller calls operands, for errors: who
+    gives them has laid the operands out for one run. `whole`, of the first of several runs, has the operands of all
+    of them: what outputs share memory with is refused before any.
+    """
+
+class UnpackWeightsPlan:
+    """
+    A kernel that makes floats of packed weights, chosen for one descriptor and device.
+    """
+
+    @staticmethod
+    def select(descriptor: UnpackWeightsDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None) -> UnpackWeightsPlan:
+        """
+        Chooses a kernel for `descriptor` on `device` ("cpu", "cuda:0", a DLPack pair, or a tensor on it).
+
+        Raises InvalidProblem or Unsupported with the reason; succeeds only if run() can.
+        """
+
+    def run(self, packed: cutplan._typing.Tensor, out: cutplan._typing.Tensor, *, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> None:
+        """
+        packed as PackWeightsPlan.run writes it; out [k, n] of any strides is written.
+        """
+
+    def can_implement(self, packed: cutplan._typing.Tensor, out: cutplan._typing.Tensor) -> None:
+        """
+        Raises what run() would raise for these operands; touches no device. A TensorInfo stands for a tensor: lengths and
+        offsets in host memory, which run() reads, are not read where one of the operands is one.
+        """
+
+    def measure_launch(self, packed: cutplan._typing.Tensor, out: cutplan._typing.Tensor, launches: int, *, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> float:
+        """
+        Host seconds that one bare launch of the plan's kernels takes: the operands are imported and checked once, the
+        kernels are enqueued `launches` times. What run() costs beyond this is cutplan's own.
+        """
+
+    @property
+    def workspace_size(self) -> int:
+        """Bytes of scratch that run() needs, 256-byte aligned."""
+
+    @property
+    def sku(self) -> KernelSku:
+        """The kernel that runs."""
+
+    @property
+    def precision_guarantee(self) -> PrecisionGuarantee:
+        """How exact the results are."""
+
+    @property
+    def descriptor(self) -> UnpackWeightsDescriptor: ...
+
+    @property
+    def device(self) -> str:
+        """"cpu" or "cuda:N"."""
+
+    @property
+    def preference(self) -> PlanPreference:
+        """What it was selected with."""
+
+    def __repr__(self) -> str: ...
+
+    def __getstate__(self) -> tuple[object, ...]: ...
+
+    def __setstate__(self, state: tuple[object, ...], /) -> None: ...
+
+def unpack_weights_kernels(descriptor: UnpackWeightsDescriptor, properties: DeviceProperties, preference: PlanPreference | None = None) -> list[KernelSku]:
+    """
+    The kernels that can serve `descriptor` on a device of these properties, best first. No device is touched.
+    """
+
+def measure_unpack_weights(descriptor: UnpackWeightsDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None, *, candidates: int = 0, progress: Callable[[int, int], object] | None = None) -> list[KernelMeasurement]:
+    """
+    Times the kernels that can serve `descriptor` on operands of its own; fastest first. With `candidates` only that
+    many, of which the cost model expects most. Groups and packed sequences are of one size. progress(done, total) is
+    called as it goes. Allocates device memory, waits for the device, keeps nothing.
+
+    Raises what the plan's select() does, InvalidProblem for an extent of 0, and Unsupported where the device has too
+    little memory.
+    """
+
+def tune_unpack_weights(descriptor: UnpackWeightsDescriptor, device: cutplan._typing.DeviceLike, preference: PlanPreference | None = None, *, progress: Callable[[int, int], object] | None = None) -> list[KernelMeasurement]:
+    """
+    Measures the most promising kernels for `descriptor`, whatever is known already, and keeps the fastest for the
+    plan's select() to find, in this process and in others. Returns and raises what measuring does.
+    """
+
+def tuned_unpack_weights(descriptor: UnpackWeightsDescriptor, properties: DeviceProperties, preference: PlanPreference | None = None) -> TuningEntry | None:
+    """
+    The measurement that the plan's select() follows on a device of these properties, if the build has its kernel;
+    None: the cost model decides.
+    """
+
+def call_unpack_weights(*args: Any, **kwargs: Any) -> Any:
+    """
+    What the functions of the package run: describes the operands, finds the plan, makes the results that are not
+    given (of optional ones those that a bool in their place asks for), and runs. Returns the plan and the results;
+    None where one run cannot compute what is asked for. `names` is what the caller calls operands, for errors: who
+    gives them has laid the operands out for one run. `whole`, of the first of several runs, has the operands of all
+    of them: what outputs share memory with is refused before any.
+    """
+
 class TuningEntry:
     """The kernel that was fastest for one problem on one kind of device."""
 

@@ -28,9 +28,9 @@ _NF4 = (
 class PackedWeights(NamedTuple):
     """A weight [k, n] as kernels read it: all of it in `data`, one uint8 tensor, which says what it is.
 
-    value(k, n) = (decode(code) - zero) * scale, of groups of `group_size` rows; a group of a whole column has
-    k rounded up to 64. With `has_permutation` rows have an order of their own in `data`, which every reader
-    undoes. Keep `data`, in a state dict for one, and from_tensor() makes the rest of it again.
+    value(k, n) = (decode(code) - zero) * scale, of groups of `group_size` rows; a group of a whole column
+    has k rounded up to 64. With `has_permutation` rows have an order of their own in `data`, which every
+    reader undoes. Keep `data`, in a state dict for one, and from_tensor() makes the rest of it again.
     """
 
     data: Any
@@ -50,12 +50,15 @@ class PackedWeights(NamedTuple):
     def from_tensor(cls, data: Tensor) -> PackedWeights:
         """Of a tensor that was `data`; its first 256 bytes are read, which waits for the device.
 
-        Raises InvalidProblem where it is no packed weight or its header is damaged, Unsupported where it is of
-        another version of the layout, and ShapeMismatch where it has not the length that the header says.
+        Raises InvalidProblem where it is no packed weight or its header is damaged, Unsupported where it
+        is of another version of the layout, and ShapeMismatch where it has not the length that the header
+        says.
         """
         info = _core.inspect(data, "data")
         if str(info.dtype) != "uint8":
-            raise _core.DTypeMismatch(f"operand data: dtype uint8 required, got {info.dtype}; view it as bytes")
+            raise _core.DTypeMismatch(
+                f"operand data: dtype uint8 required, got {info.dtype}; view it as bytes"
+            )
         if len(info.shape) != 1:
             raise _core.ShapeMismatch(f"operand data: rank 1 required, got {[*info.shape]}")
         size = info.shape[0]
@@ -68,8 +71,9 @@ class PackedWeights(NamedTuple):
 class _PackWeights:
     """Packs a weight [k, n], matmul's b, for products that read codes and scales.
 
-    ``pack_weights(w, format)`` takes floats, codes or a Quantized; ``pack_weights.from_gptq()`` and its kin take
-    what other libraries store. Each returns a PackedWeights in the framework of its first argument.
+    ``pack_weights(w, format)`` takes floats, codes or a Quantized; ``pack_weights.from_gptq()`` and its
+    kin take what other libraries store. Each returns a PackedWeights in the framework of its first
+    argument.
     """
 
     __name__ = __qualname__ = "pack_weights"
@@ -95,41 +99,41 @@ class _PackWeights:
 
         `group_size` rows share a scale: 32, 64, 128, or -1, or k and more, for a whole column.
 
-        Floats (float16, bfloat16, float32; one of the dimensions contiguous) are quantised to nearest, with
-        scales of float32: "int4", "int8" and "e4m3" as quantize() does, symmetrically, "uint4" as it does with
-        a zero point; "nf4" and "e2m1" with the greatest magnitude of a group as 1 and as 6.
+        Floats (float16, bfloat16, float32; one of the dimensions contiguous) are quantised to nearest,
+        with scales of float32: "int4", "int8" and "e4m3" as quantize() does, symmetrically, "uint4" as it
+        does with a zero point; "nf4" and "e2m1" with the greatest magnitude of a group as 1 and as 6.
 
-        Codes, of any strides, come with `scale` [groups, n] (float16, bfloat16 or float32, and kept so; of a
-        whole column also [n]), and, of "int4", "uint4" and "int8", perhaps `zero` of scale's shape, integers
-        or of scale's type, in units of the codes' values. int8, int32 and int64 hold values of "int4" and
-        "int8" (from -8 to 7 and from -128 to 127), uint8 holds codes (8 and 128 more). Of other formats both
-        hold codes; "e4m3" may be float8_e4m3fn.
+        Codes, of any strides, come with `scale` [groups, n] (float16, bfloat16 or float32, and kept so;
+        of a whole column also [n]), and, of "int4", "uint4" and "int8", perhaps `zero` of scale's shape,
+        integers or of scale's type, in units of the codes' values. int8, int32 and int64 hold values of
+        "int4" and "int8" (from -8 to 7 and from -128 to 127), uint8 holds codes (8 and 128 more). Of
+        other formats both hold codes; "e4m3" may be float8_e4m3fn.
 
         A Quantized is one of a [k, n] in groups along axis -2, by columns, or as one tensor.
 
         Raises what PackWeightsPlan.select and PackWeightsPlan.run do, and InvalidProblem for codes beyond
         their range: these are looked at, which waits for the device.
         """
-        format, group_size = str(format), _given(128 if group_size is None else group_size)  # type: ignore[assignment]
+        name, size = str(format), _given(128 if group_size is None else group_size)
         if isinstance(w, Quantized):
-            return _of_quantized(w, format, group_size, scale, zero, stream)
+            return _of_quantized(w, name, size, scale, zero, stream)
         info = _matrix(w, "w")
         if str(info.dtype) in _FLOATS:
-            for name, given in (("scale", scale), ("zero", zero)):
+            for operand, given in (("scale", scale), ("zero", zero)):
                 if given is not None:
                     raise _core.InvalidProblem(
-                        f"operand {name}: none required with w of floats, which are quantised here, got one; "
-                        "pass codes with it, or PackWeightsPlan's w of floats for nf4 and e2m1"
+                        f"operand {operand}: none required with w of floats, which are quantised here, got "
+                        "one; pass codes with it, or PackWeightsPlan's w of floats for nf4 and e2m1"
                     )
-            return _of_floats(w, info, format, group_size, stream)
+            return _of_floats(w, info, name, size, stream)
         if scale is None:
             raise _core.MissingOperand(f"operand scale: required with w of {info.dtype}, codes, not given")
-        _check_codes(w, info, format)
-        signed = format in ("int4", "int8") and str(info.dtype) in ("int8", "int32", "int64")
+        _check_codes(w, info, name)
+        signed = name in ("int4", "int8") and str(info.dtype) in ("int8", "int32", "int64")
         n = info.shape[1]
         scale = _of_columns(scale, "scale", n)
         zero = zero if zero is None else _of_columns(zero, "zero", n)
-        return _pack(w, scale, zero, format=format, group_size=group_size, signed=signed, stream=stream)
+        return _pack(w, scale, zero, format=name, group_size=size, signed=signed, stream=stream)
 
     @staticmethod
     def from_gptq(
@@ -149,8 +153,8 @@ class _PackWeights:
         "gptq_v2", it is what it is. Without qzeros it is 8 (8 bits: 128).
 
         `g_idx` int32 [k] says which group a row is of. Where rows are not in the order of their groups
-        (act_order, desc_act), the order is kept beside the codes. It has to be given then: without it such
-        weights cannot be told from others.
+        (act_order, desc_act), the order is kept beside the codes. It has to be given then: without it
+        such weights cannot be told from others.
         """
         _codes_of_word(bits)
         info, of_scales = _matrix(qweight, "qweight"), _matrix(scales, "scales")
@@ -187,7 +191,8 @@ class _PackWeights:
         _check_kind(info, "qweight", "int32")
         size = _inferred(group_size, info.shape[0], of_scales.shape[0], "scales")
         return _pack(
-            qweight, scales, qzeros, format="uint4", group_size=size, along="n", order="awq", zero_packed=True,
+            qweight, scales, qzeros, format="uint4", group_size=size, along="n", order="awq",
+            zero_packed=True,
             names={"w": "qweight", "scale": "scales", "zero": "qzeros"},
         )  # fmt: skip
 
@@ -204,8 +209,8 @@ class _PackWeights:
         """What compressed-tensors stores as "pack-quantized", of llm-compressor for one.
 
         `weight_packed` int32 [n, k / c], c = 32 / bits codes along k in a word, 8 (8 bits: 128) more than
-        their values; `weight_scale` [n, groups]; `weight_zero_point` packed likewise along n, int32
-        [n / c, groups], or int8 [n, groups] of values. `weight_g_idx` as from_gptq() has it; one of -1 in
+        their values; `weight_scale` [n, groups]; `weight_zero_point` packed likewise along n, int32 [n /
+        c, groups], or int8 [n, groups] of values. `weight_g_idx` as from_gptq() has it; one of -1 in
         every place is none. `weight_shape`, (n, k), is compared with what the words hold.
         """
         codes = _codes_of_word(bits)
@@ -221,7 +226,8 @@ class _PackWeights:
                 )
             if (rows, columns) != (n, k):
                 raise _core.ShapeMismatch(
-                    f"operand weight_packed: the codes of weight_shape {[rows, columns]} required, got {[n, k]}"
+                    f"operand weight_packed: the codes of weight_shape {[rows, columns]} required, "
+                    f"got {[n, k]}"
                 )
         size = _inferred(None, k, of_scale.shape[1], "weight_scale")
         zero, zero_packed, bias = None, False, 0
@@ -255,18 +261,18 @@ class _PackWeights:
         """What torchao's weight-only tensors hold: their qdata, scale and zero_point, or scale_and_zero.
 
         `qdata` [n, k] has a code an element: int8 has values, uint8 codes. [n, k / 2], of uint8, or of a
-        `shape`, (n, k), twice as wide, has two codes along k in a byte, the first in the low half or, with
-        `high_first`, in the high one. `scale` and `zero_point` are [n, groups] or [groups, n]. A zero point of
-        integers is subtracted before the product with scale; one of floats is added after it, to value * scale
-        or (code - 8) * scale.
+        `shape`, (n, k), twice as wide, has two codes along k in a byte, the first in the low half or,
+        with `high_first`, in the high one. `scale` and `zero_point` are [n, groups] or [groups, n]. A
+        zero point of integers is subtracted before the product with scale; one of floats is added after
+        it, to value * scale or (code - 8) * scale.
 
-        int32 `qdata` [n / 8, k / (16 i), 32, i / 2] are the tiles of torch's _convert_weight_to_int4pack for
-        CUDA, `scale_and_zero` is [groups, n, 2], and the value (code - 8) * scale + zero. `shape` cuts off
-        what they were padded with.
+        int32 `qdata` [n / 8, k / (16 i), 32, i / 2] are the tiles of torch's _convert_weight_to_int4pack
+        for CUDA, `scale_and_zero` is [groups, n, 2], and the value (code - 8) * scale + zero. `shape`
+        cuts off what they were padded with.
 
-        What is added is kept as -zero / scale in float32, and so are then scales: values differ from the exact
-        ones by 2^-22 of |code - 8| scale + |zero| at most. Raises InvalidProblem where that is not finite; a
-        scale of 0 has no such form.
+        What is added is kept as -zero / scale in float32, and so are then scales: values differ from the
+        exact ones by 2^-22 of |code - 8| scale + |zero| at most. Raises InvalidProblem where that is not
+        finite; a scale of 0 has no such form.
         """
         info = _core.inspect(qdata, "qdata")
         if len(info.shape) == 4:
@@ -331,10 +337,10 @@ class _PackWeights:
     ) -> PackedWeights:
         """What bitsandbytes stores for NF4, a weight of `shape` (n, k).
 
-        `packed` uint8, n * k / 2 of them, contiguous: two codes in a byte, the first in the high half; `absmax`
-        one for each `blocksize` elements, which k has to be a multiple of. `code` (quant_map) is compared with
-        the table of NF4. Doubly quantised, absmax is uint8, and nested_code[absmax] * nested_absmax +
-        nested_offset in float32, a nested_absmax for each `nested_blocksize`.
+        `packed` uint8, n * k / 2 of them, contiguous: two codes in a byte, the first in the high half;
+        `absmax` one for each `blocksize` elements, which k has to be a multiple of. `code` (quant_map) is
+        compared with the table of NF4. Doubly quantised, absmax is uint8, and nested_code[absmax] *
+        nested_absmax + nested_offset in float32, a nested_absmax for each `nested_blocksize`.
         """
         n, k = (int(x) for x in shape)
         if code is not None:
@@ -346,8 +352,8 @@ class _PackWeights:
                 )
         if blocksize < 1 or k % blocksize or k % 2:
             raise _core.InvalidProblem(
-                f"shape: k a multiple of blocksize, {blocksize}, required, so that blocks are of one row, got "
-                f"k = {k}; dequantise it and pack the floats"
+                f"shape: k a multiple of blocksize, {blocksize}, required, so that blocks are of one row, "
+                f"got k = {k}; dequantise it and pack the floats"
             )
         info, of_absmax = _core.inspect(packed, "packed"), _core.inspect(absmax, "absmax")
         _check_kind(info, "packed", "uint8")
@@ -372,9 +378,9 @@ class _PackWeights:
     def from_kaio(packed: Tensor, scales: Tensor, *, group_size: int = 128) -> PackedWeights:
         """What KAIO's matmul_int4 and qkv_project_int4 take.
 
-        `packed` [k / 8, n], 32-bit words in contiguous memory, of which word k / 8 + n * (k / 8) has element
-        (k, n), two's complement, in nibble k % 8: the words of a column lie side by side, whatever the shape
-        says. `scales` [k / group_size, n].
+        `packed` [k / 8, n], 32-bit words in contiguous memory, of which word k / 8 + n * (k / 8) has
+        element (k, n), two's complement, in nibble k % 8: the words of a column lie side by side,
+        whatever the shape says. `scales` [k / group_size, n].
         """
         packed = _as_int32(packed)
         info = _matrix(packed, "packed")
@@ -394,10 +400,12 @@ pack_weights = _PackWeights()
 def unpack_weights(
     packed: PackedWeights, out_dtype: DTypeLike = "float32", *, stream: StreamLike | None = None
 ) -> Any:
-    """``(decode(code) - zero) * scale`` [k, n], a float32 product, as `out_dtype`: float16, bfloat16 or float32.
+    """``(decode(code) - zero) * scale`` [k, n], a float32 product, as `out_dtype`.
 
-    Rows are in the order that they had when they were packed. Errors are those of UnpackWeightsPlan.select and
-    UnpackWeightsPlan.run.
+    That is float16, bfloat16 or float32.
+
+    Rows are in the order that they had when they were packed. Errors are those of
+    UnpackWeightsPlan.select and UnpackWeightsPlan.run.
     """
     if not isinstance(packed, PackedWeights):
         raise TypeError(
@@ -458,8 +466,8 @@ def _inferred(group_size: int | None, k: int, groups: int, operand: str) -> int:
         if -(-k // size) == groups:
             return size
     raise _core.ShapeMismatch(
-        f"operand {operand}: groups of 32, 64 or 128 of the {k} rows, or one, required, got {groups}; where a "
-        "group is a multiple of one of these, repeat each scale and zero"
+        f"operand {operand}: groups of 32, 64 or 128 of the {k} rows, or one, required, got {groups}; where "
+        "a group is a multiple of one of these, repeat each scale and zero"
     )
 
 
@@ -486,7 +494,8 @@ def _matrix(tensor: Any, operand: str) -> _core.TensorInfo:
 def _check_kind(info: _core.TensorInfo, operand: str, kind: str) -> None:
     if str(info.dtype) != kind:
         raise _core.DTypeMismatch(
-            f"operand {operand}: dtype {kind} required, got {info.dtype}; view it as {kind}, if its memory is that"
+            f"operand {operand}: dtype {kind} required, got {info.dtype}; view it as {kind}, "
+            "if its memory is that"
         )
 
 
@@ -548,7 +557,7 @@ def _permutation(
     g_idx: Tensor, operand: str, k: int, group_size: int, like: Tensor, info: _core.TensorInfo
 ) -> Tensor | None:
     """Rows in the order of their groups, those of one group as they were; None where they are so already."""
-    groups = _values(g_idx, operand)
+    groups: list[int] = _values(g_idx, operand)
     if len(groups) != k:
         raise _core.ShapeMismatch(f"operand {operand}: shape [{k}] (rows) required, got [{len(groups)}]")
     if all(group == -1 for group in groups):
@@ -556,20 +565,21 @@ def _permutation(
     size = group_size if group_size else max(k, 1)
     if k > size and not any(groups):
         raise _core.InvalidProblem(
-            f"operand {operand}: the group of each row required, got 0 for all of {-(-k // size)} groups; the "
-            "index was never filled in, or is of other weights"
+            f"operand {operand}: the group of each row required, got 0 for all of {-(-k // size)} groups; "
+            "the index was never filled in, or is of other weights"
         )
     order = sorted(range(k), key=groups.__getitem__)
     for j, row in enumerate(order):
         if groups[row] != j // size:
             raise _core.InvalidProblem(
-                f"operand {operand}: {size} rows of each group required, from group 0 on, got row {row} of group "
-                f"{groups[row]} as number {j} in the order of groups; pass the group_size that they were "
-                "quantised with"
+                f"operand {operand}: {size} rows of each group required, from group 0 on, got row {row} of "
+                f"group {groups[row]} as number {j} in the order of groups; pass the group_size that they "
+                "were quantised with"
             )
     if all(j == row for j, row in enumerate(order)):
         return None
-    return _frameworks.int32_values(info, like, order)
+    made: Tensor = _frameworks.int32_values(info, like, order)
+    return made
 
 
 def _check_codes(w: Tensor, info: _core.TensorInfo, format: str, operand: str = "w") -> None:
@@ -584,7 +594,8 @@ def _check_codes(w: Tensor, info: _core.TensorInfo, format: str, operand: str = 
     if least < first or most >= first + span:
         wrong = least if least < first else most
         raise _core.InvalidProblem(
-            f"operand {operand}: from {first} to {first + span - 1} required in {kind} with {format}, got {wrong}"
+            f"operand {operand}: from {first} to {first + span - 1} required in {kind} with {format}, "
+            f"got {wrong}"
         )
 
 
@@ -613,7 +624,9 @@ def _own(view: Any) -> Any:
     if not isinstance(view, _core.TensorView):
         return view
     tensor, shape = _frameworks.unwrap(view), _core.inspect(view).shape
-    return tensor.T if tuple(tensor.shape) != tuple(shape) and len(tensor.shape) == 2 else tensor.reshape(shape)
+    return (
+        tensor.T if tuple(tensor.shape) != tuple(shape) and len(tensor.shape) == 2 else tensor.reshape(shape)
+    )
 
 
 def _folded_zero(scale: Any, zero: Any) -> tuple[Any, Any]:
@@ -621,11 +634,12 @@ def _folded_zero(scale: Any, zero: Any) -> tuple[Any, Any]:
     scale, zero = _kind(_own(scale), "float32"), _kind(_own(zero), "float32")
     if 0 not in scale.shape:
         none = bool((scale == 0).any())
-        other = zero if none else -(zero / scale)
-        if none or bool((other - other != 0).any()):
+        with _frameworks.quiet(scale):
+            other = zero if none else -(zero / scale)
+        if none or not bool((abs(other) < float("inf")).all()):
             raise _core.InvalidProblem(
-                "operand scale: other than 0, and finite zero / scale, required of a zero that is added to the "
-                "product, got "
+                "operand scale: other than 0, and finite zero / scale, required of a zero that is added to "
+                "the product, got "
                 + ("0" if none else "zero / scale beyond float32")
                 + "; dequantise the weight and pack the floats"
             )
@@ -649,7 +663,9 @@ def _of_tiles(
     n, k = tiles * 8, outer * inner * 32
     rows, columns = (n, k) if shape is None else (int(x) for x in shape)
     if rows > n or columns > k:
-        raise _core.ShapeMismatch(f"shape: at most {[n, k]}, what qdata holds, required, got {[rows, columns]}")
+        raise _core.ShapeMismatch(
+            f"shape: at most {[n, k]}, what qdata holds, required, got {[rows, columns]}"
+        )
     if len(of_scale.shape) != 3 or of_scale.shape[1:] != (n, 2):
         raise _core.ShapeMismatch(
             f"operand scale_and_zero: shape [groups, {n}, 2] required, got {[*of_scale.shape]}"
@@ -676,8 +692,8 @@ def _unnested(absmax: Any, nested_absmax: Any, nested_code: Any, offset: float, 
     scales = repeat(blocksize)[: absmax.shape[0]]
     if scales.shape[0] != absmax.shape[0]:
         raise _core.ShapeMismatch(
-            f"operand nested_absmax: one for each {blocksize} of the {absmax.shape[0]} of absmax required, got "
-            f"{[*nested_absmax.shape]}"
+            f"operand nested_absmax: one for each {blocksize} of the {absmax.shape[0]} of absmax required, "
+            f"got {[*nested_absmax.shape]}"
         )
     return _kind(nested_code, "float32")[_kind(absmax, "int32")] * scales + offset
 
@@ -690,7 +706,9 @@ def _of_quantized(
 ) -> PackedWeights:
     for name, given in (("scale", scale), ("zero", zero)):
         if given is not None:
-            raise _core.InvalidProblem(f"operand {name}: none required with a Quantized, which has its own, got one")
+            raise _core.InvalidProblem(
+                f"operand {name}: none required with a Quantized, which has its own, got one"
+            )
     kinds = {"int4": "int4" if q.zero is None else "uint4", "int8": "int8", "float8_e4m3fn": "e4m3"}
     kind = str(q.dtype)
     if kinds.get(kind) != format:
@@ -726,7 +744,8 @@ def _of_quantized(
         )
     if group_size not in (128, size):
         raise _core.InvalidProblem(
-            f"group_size: that of the Quantized, {size if size else 'a whole column'}, required, got {group_size}"
+            f"group_size: that of the Quantized, {size if size else 'a whole column'}, required, "
+            f"got {group_size}"
         )
     return _pack(
         q.data, views[0], views[1], format=format, group_size=size, along="n" if kind == "int4" else "none",
@@ -742,17 +761,19 @@ def _of_floats(
     if 0 not in info.shape and n > 1 and info.strides[1] != 1:
         if k > 1 and info.strides[0] != 1:
             raise _core.LayoutMismatch(
-                f"operand w: one of its dimensions contiguous required of floats, got strides {[*info.strides]} "
-                f"of {[*info.shape]}; pass a contiguous copy"
+                f"operand w: one of its dimensions contiguous required of floats, got strides "
+                f"{[*info.strides]} of {[*info.shape]}; pass a contiguous copy"
             )
         x, axis = _transposed(w, info), -1  # its columns are quantised as rows
     # Checked here, because sizes that the layout has not would be found only when all is quantised.
     if group_size and group_size not in _GROUP_SIZES and group_size < k:
         raise _core.Unsupported(
-            f"group_size: 32, 64, 128, or -1 or at least k = {k}, for a whole column, required, got {group_size}"
+            f"group_size: 32, 64, 128, or -1 or at least k = {k}, for a whole column, required, "
+            f"got {group_size}"
         )
     options: dict[str, Any] = {
-        "granularity": "group", "group_size": min(group_size, max(k, 1)) or max(k, 1), "axis": axis, "stream": stream,
+        "granularity": "group", "group_size": min(group_size, max(k, 1)) or max(k, 1), "axis": axis,
+        "stream": stream,
     }  # fmt: skip
 
     def turned(tensor: Any) -> Any:
@@ -766,23 +787,21 @@ def _of_floats(
         q = quantize(x, name, symmetric=format != "uint4", **options)
         along: PackedAlongLike = "none" if name != "int4" else "n" if axis == -2 else "k"
         return _pack(
-            turned(q.data), turned(q.scale), turned(q.zero), format=format, group_size=group_size, along=along,
-            signed=format in ("int4", "int8"), stream=stream,
+            turned(q.data), turned(q.scale), turned(q.zero), format=format, group_size=group_size,
+            along=along, signed=format in ("int4", "int8"), stream=stream,
         )  # fmt: skip
     if format == "uint4":
         extent = "n" if axis == -2 else "k"
         raise _core.InvalidProblem(
-            f"{extent}: an even number required of floats with uint4, got {n if axis == -2 else k}; use int4, "
-            f"or pad to {(n if axis == -2 else k) + 1}"
+            f"{extent}: an even number required of floats with uint4, got {n if axis == -2 else k}; use "
+            f"int4, or pad to {(n if axis == -2 else k) + 1}"
         )
     if format not in ("int4", "nf4", "e2m1"):
         raise ValueError(
             f"format: must be one of 'int4', 'uint4', 'int8', 'e4m3', 'nf4', 'e2m1'; got {format!r}"
         )
     groups = -(-k // options["group_size"])
-    amax = _frameworks.empty(
-        info, w, (groups, n) if axis == -2 else (n, groups), _core.DType.float32, stream
-    )
+    amax = _frameworks.empty(info, w, (groups, n) if axis == -2 else (n, groups), _core.DType.float32, stream)
     quantize(x, "int8", amax=amax, **options)
     with _frameworks.on_stream(info, _frameworks.unwrap(w), stream):
         scale = amax / {"int4": 7, "nf4": 1, "e2m1": 6}[format]
@@ -790,6 +809,12 @@ def _of_floats(
     if format == "int4":  # of pairs that do not fit: as bytes, which have the bits of int4
         q = quantize(x, "int8", scale=scale, **options)
         return _pack(
-            turned(q.data), turned(scale), None, format=format, group_size=group_size, signed=True, stream=stream
+            turned(q.data),
+            turned(scale),
+            None,
+            format=format,
+            group_size=group_size,
+            signed=True,
+            stream=stream,
         )
     return _pack(w, turned(scale), None, format=format, group_size=group_size, stream=stream)

@@ -1,4 +1,5 @@
-"""Packed weights in NumPy: the layout written down once more, and what codes, scales and zero points stand for."""
+"""Packed weights in NumPy: the layout written down once more, and what codes, scales and zero "
+"points stand for."""
 
 from __future__ import annotations
 

@@ -36,11 +36,20 @@ def test_the_bits_of_the_host(format: str, seed: int) -> None:
 
 def plan_and_operands(format: str, k: int, n: int) -> tuple[cutplan.PackWeightsPlan, list[torch.Tensor]]:
     descriptor = cutplan.PackWeightsDescriptor(
-        n=n, k=k, format=format, group_size=64, w="uint8", scale="float32"  # type: ignore[arg-type]
+        n=n,
+        k=k,
+        format=format,
+        group_size=64,
+        w="uint8",
+        scale="float32",  # type: ignore[arg-type]
     )
     u = torch.randint(0, 1 << BITS[format], (k, n), dtype=torch.uint8, device="cuda")
     size = cutplan.packed_weights_size(descriptor)
-    operands = [u, torch.rand(-(-k // 64), n, device="cuda"), torch.zeros(size, dtype=torch.uint8, device="cuda")]
+    operands = [
+        u,
+        torch.rand(-(-k // 64), n, device="cuda"),
+        torch.zeros(size, dtype=torch.uint8, device="cuda"),
+    ]
     return cutplan.PackWeightsPlan.select(descriptor, "cuda"), operands
 
 

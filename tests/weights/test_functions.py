@@ -1,4 +1,4 @@
-"""pack_weights() of floats, codes and Quantized, unpack_weights(), frameworks, and what a PackedWeights carries."""
+"""pack_weights() of floats, codes and Quantized, unpack_weights(), and what a PackedWeights carries."""
 
 from __future__ import annotations
 
@@ -15,8 +15,23 @@ import pytest
 import cutplan
 from tests.environment import HAS_TORCH
 from tests.weights.problems import (
-    BITS, DEVICES, FLOATS, FORMATS, SHAPES, ZEROS, Array, back, codes, dequantised, dtype_of, groups_of, same,
-    scales, table, to, unpacked,
+    BITS,
+    DEVICES,
+    FLOATS,
+    FORMATS,
+    SHAPES,
+    ZEROS,
+    Array,
+    back,
+    codes,
+    dequantised,
+    dtype_of,
+    groups_of,
+    same,
+    scales,
+    table,
+    to,
+    unpacked,
 )  # fmt: skip
 
 
@@ -39,7 +54,11 @@ def test_every_code(device: str, format: str, out: str, seed: int) -> None:
         scale[0] = 0
         zero = scales(chance, 4, n, kind) if format in ZEROS else None
         p = cutplan.pack_weights(
-            to(device, u), format, group_size=32, scale=to(device, scale), zero=to(device, zero)  # type: ignore[arg-type]
+            to(device, u),
+            format,
+            group_size=32,
+            scale=to(device, scale),
+            zero=to(device, zero),  # type: ignore[arg-type]
         )
         assert same(unpacked(p, out), dequantised(u, format, scale, zero, 32, out))
 
@@ -83,7 +102,12 @@ def test_floats_are_quantised_as_quantize_does(device: str, kind: str, group_siz
     for k, n in [(1, 1), (64, 64), (130, 70), (101, 33), (300, 35), (7, 4)]:
         w = values(chance, k, n, kind)
         size = k if group_size == -1 else group_size
-        for format, name in (("int4", "int4"), ("uint4", "int4"), ("int8", "int8"), ("e4m3", "float8_e4m3fn")):
+        for format, name in (
+            ("int4", "int4"),
+            ("uint4", "int4"),
+            ("int8", "int8"),
+            ("e4m3", "float8_e4m3fn"),
+        ):
             if format == "uint4" and n % 2:
                 continue
             padded = np.zeros((k, n + n % 2), w.dtype)  # int4 of quantize() has pairs
@@ -112,7 +136,9 @@ def test_floats_become_the_nearest_entries(device: str, kind: str, format: str, 
             w = values(chance, k, n, kind)
             w[: min(k, 32), 0] = 0  # a group of nothing
             groups, size = groups_of(k, group_size), group_size if group_size > 0 else k
-            amax = np.stack([np.abs(w[g * size : (g + 1) * size].astype(np.float32)).max(0) for g in range(groups)])
+            amax = np.stack(
+                [np.abs(w[g * size : (g + 1) * size].astype(np.float32)).max(0) for g in range(groups)]
+            )
             scale = amax / np.float32(1 if format == "nf4" else 6)
             scale[scale == 0] = 1
             spread = scale[np.arange(k) // size]
@@ -121,7 +147,10 @@ def test_floats_become_the_nearest_entries(device: str, kind: str, format: str, 
             for x in (w, np.asfortranarray(w)):
                 p = cutplan.pack_weights(to(device, x), format, group_size=group_size)  # type: ignore[arg-type]
                 got = unpacked(p)
-                ties = np.abs(np.abs(quotient[..., None] - entries) - np.abs(quotient - nearest)[..., None]) < 1e-7
+                ties = (
+                    np.abs(np.abs(quotient[..., None] - entries) - np.abs(quotient - nearest)[..., None])
+                    < 1e-7
+                )
                 clear = (ties.sum(-1) == 1) | (format == "e2m1") & (nearest == 0)
                 assert np.array_equal(got[clear], (nearest * spread)[clear])
                 largest = np.float64(0.152 if format == "nf4" else 1.0001)
@@ -139,7 +168,13 @@ def test_quantized(device: str, kind: tuple[str, bool], seed: int) -> None:
     name, symmetric = kind
     format = {"float8_e4m3fn": "e4m3", "int4": "int4" if symmetric else "uint4"}.get(name, name)
     w = to(device, values(chance, 130, 36, "float32"))
-    for granularity, size in [("group", 32), ("group", 128), ("group", 130), ("column", None), ("tensor", None)]:
+    for granularity, size in [
+        ("group", 32),
+        ("group", 128),
+        ("group", 130),
+        ("column", None),
+        ("tensor", None),
+    ]:
         q = cutplan.quantize(
             w, name, granularity=granularity, group_size=size, axis=-2 if granularity == "group" else -1,  # type: ignore[arg-type]
             symmetric=symmetric,
@@ -263,10 +298,15 @@ def test_bounds_hold(shape: tuple[int, int], seed: int) -> None:
     chance = np.random.default_rng(seed)
     k, n = shape
     u = codes(chance, "int8", k, n)
-    scale, zero = scales(chance, groups_of(k, 32), n, "float32"), scales(chance, groups_of(k, 32), n, "float32")
+    scale, zero = (
+        scales(chance, groups_of(k, 32), n, "float32"),
+        scales(chance, groups_of(k, 32), n, "float32"),
+    )
     p = cutplan.pack_weights(u, "int8", group_size=32, scale=scale, zero=zero)
     group = np.arange(k) // 32
-    exact = (table("int8")[u].astype(np.float64) - zero.astype(np.float64)[group]) * scale.astype(np.float64)[group]
+    exact = (table("int8")[u].astype(np.float64) - zero.astype(np.float64)[group]) * scale.astype(np.float64)[
+        group
+    ]
     for out in FLOATS:
         d = cutplan.UnpackWeightsDescriptor(
             n=n, k=k, format="int8", group_size=32, scale="float32", zero=True, out=out
@@ -274,7 +314,9 @@ def test_bounds_hold(shape: tuple[int, int], seed: int) -> None:
         guarantee = cutplan.UnpackWeightsPlan.select(d, "cpu").precision_guarantee
         got = cutplan.unpack_weights(p, out).astype(np.float64)
         magnitude = (np.abs(table("int8")[u]) + np.abs(zero.astype(np.float64))[group]) * np.abs(scale)[group]
-        bound = guarantee.evaluation * magnitude + guarantee.rounding * np.abs(exact) * 1.001 + guarantee.smallest
+        bound = (
+            guarantee.evaluation * magnitude + guarantee.rounding * np.abs(exact) * 1.001 + guarantee.smallest
+        )
         assert (np.abs(got - exact) <= bound).all()
 
 

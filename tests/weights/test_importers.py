@@ -10,7 +10,20 @@ import pytest
 
 import cutplan
 from tests.weights.problems import (
-    DEVICES, FLOATS, NF4, Array, back, codes, dequantised, dtype_of, groups_of, same, scales, table, to, unpacked,
+    DEVICES,
+    FLOATS,
+    NF4,
+    Array,
+    back,
+    codes,
+    dequantised,
+    dtype_of,
+    groups_of,
+    same,
+    scales,
+    table,
+    to,
+    unpacked,
 )  # fmt: skip
 
 PROBLEMS = [(128, 64, 64), (256, 40, 32), (384, 136, 128), (192, 8, -1), (96, 24, 32)]  # k, n, group size
@@ -73,12 +86,18 @@ def test_gptq_act_order(device: str, seed: int) -> None:
         groups = groups_of(k, size)
         g_idx = chance.permutation(np.arange(k) // size).astype(np.int32)
         u = chance.integers(0, 16, (k, n), dtype=np.uint8)
-        stored, scale = chance.integers(0, 15, (groups, n), dtype=np.uint8), scales(chance, groups, n, "float16")
+        stored, scale = (
+            chance.integers(0, 15, (groups, n), dtype=np.uint8),
+            scales(chance, groups, n, "float16"),
+        )
         p = cutplan.pack_weights.from_gptq(
-            *(to(device, x) for x in (gptq_weight(u, 4), gptq_zeros(stored, 4), scale, g_idx)), group_size=size
+            *(to(device, x) for x in (gptq_weight(u, 4), gptq_zeros(stored, 4), scale, g_idx)),
+            group_size=size,
         )
         assert p.has_permutation and p.group_size == size
-        expected = (u.astype(np.float32) - (stored.astype(np.float32) + 1)[g_idx]) * scale.astype(np.float32)[g_idx]
+        expected = (u.astype(np.float32) - (stored.astype(np.float32) + 1)[g_idx]) * scale.astype(np.float32)[
+            g_idx
+        ]
         assert same(unpacked(p), expected)
         data = back(p.data)
         at = int.from_bytes(data[80:88].tobytes(), "little")
@@ -133,7 +152,12 @@ def test_compressed_tensors(device: str, bits: int, zero: str, seed: int) -> Non
         if groups > 1:
             order = chance.permutation(group).astype(np.int32)
             p = cutplan.pack_weights.from_compressed_tensors(
-                to(device, packed), to(device, scale), (n, k), to(device, zero_point), to(device, order), bits=bits
+                to(device, packed),
+                to(device, scale),
+                (n, k),
+                to(device, zero_point),
+                to(device, order),
+                bits=bits,
             )
             value = (q - (points[:, order] if zero != "none" else 0)).astype(np.float32)
             assert p.has_permutation
@@ -197,7 +221,9 @@ def test_torchao_zeros_that_are_added(device: str, seed: int) -> None:
         q = chance.integers(-8, 8, (n, k)).astype(np.int8)
         scale, added = scales(chance, groups, n, "bfloat16"), scales(chance, groups, n, "bfloat16")
         data = (q[:, ::2].view(np.uint8) & 15 | q[:, 1::2].view(np.uint8) << 4).view(np.int8)
-        p = cutplan.pack_weights.from_torchao(to(device, data), to(device, scale), to(device, added), shape=(n, k))
+        p = cutplan.pack_weights.from_torchao(
+            to(device, data), to(device, scale), to(device, added), shape=(n, k)
+        )
         assert p.scale_dtype == "float32" and p.format == "int4"
         assert near(unpacked(p), q.T, scale.astype(np.float64)[group], added.astype(np.float64)[group])
 
@@ -276,7 +302,9 @@ def test_nf4(device: str, blocksize: int, nested: bool, seed: int) -> None:
     whole = cutplan.pack_weights.from_nf4(
         to(device, packed[: 7 * 150 // 2]), to(device, absmax[:7]), (7, 150), blocksize=150
     ) if not nested else None  # fmt: skip
-    assert whole is None or same(unpacked(whole), (table("nf4")[flat[: 7 * 150].reshape(7, 150)] * absmax[:7, None]).T)
+    assert whole is None or same(
+        unpacked(whole), (table("nf4")[flat[: 7 * 150].reshape(7, 150)] * absmax[:7, None]).T
+    )
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -330,5 +358,5 @@ def test_importers_in_torch() -> None:
     )  # fmt: skip
     assert np.array_equal(made.data.numpy(), expected.data)
     both_zeros = [torch.from_numpy(scale).bfloat16(), torch.from_numpy(scale).bfloat16() + 1]
-    folded = cutplan.pack_weights.from_torchao(torch.from_numpy((u.T.astype(np.int8) - 8)), *both_zeros)
+    folded = cutplan.pack_weights.from_torchao(torch.from_numpy(u.T.astype(np.int8) - 8), *both_zeros)
     assert folded.scale_dtype == "float32" and folded.has_zero

@@ -9,8 +9,23 @@ import pytest
 
 import cutplan
 from tests.weights.problems import (
-    BITS, DEVICES, FLOATS, FORMATS, SHAPES, ZEROS, Array, back, codes, dequantised, dtype_of, groups_of,
-    packed_bytes, poisoned, same, scales, to,
+    BITS,
+    DEVICES,
+    FLOATS,
+    FORMATS,
+    SHAPES,
+    ZEROS,
+    Array,
+    back,
+    codes,
+    dequantised,
+    dtype_of,
+    groups_of,
+    packed_bytes,
+    poisoned,
+    same,
+    scales,
+    to,
 )  # fmt: skip
 
 SIZES = [32, 64, 128, 0]
@@ -61,9 +76,18 @@ def test_every_byte(device: str, format: str, scale_type: str, seed: int) -> Non
                 assert got.tobytes() == packed_bytes(rows, format, scale, zero, order, size), descriptor
                 header = cutplan.read_packed_weights(got[:256].tobytes(), got.size)
                 assert (header.n, header.k, header.format) == (n, k, format)
-                assert (str(header.scale), header.zero, header.permutation) == (scale_type, has_zero, permuted)
-                assert header.group_size == cutplan.PackWeightsPlan.select(descriptor, "cpu").descriptor.group_size
-                check_unpacked(device, header, got, dequantised(rows, format, scale, zero, size), order, chance)
+                assert (str(header.scale), header.zero, header.permutation) == (
+                    scale_type,
+                    has_zero,
+                    permuted,
+                )
+                assert (
+                    header.group_size
+                    == cutplan.PackWeightsPlan.select(descriptor, "cpu").descriptor.group_size
+                )
+                check_unpacked(
+                    device, header, got, dequantised(rows, format, scale, zero, size), order, chance
+                )
 
 
 def check_unpacked(
@@ -81,7 +105,9 @@ def check_unpacked(
     memory = np.full((n + 1, k * step) if turned else (k + 1, n * step), 123, dtype_of(out_type))
     memory = to(device, memory)
     out = memory[:n, ::step].T if turned else memory[:k, ::step]
-    fields = {f: getattr(header, f) for f in ("n", "k", "format", "group_size", "scale", "zero", "permutation")}
+    fields = {
+        f: getattr(header, f) for f in ("n", "k", "format", "group_size", "scale", "zero", "permutation")
+    }
     descriptor = cutplan.UnpackWeightsDescriptor(**fields, out=out_type)
     cutplan.UnpackWeightsPlan.select(descriptor, device).run(to(device, packed), out)
     if order is not None:
@@ -199,14 +225,20 @@ def table_of(format: str) -> Array:
 
 def test_ties_and_odd_floats() -> None:
     """Of e2m1 the even mantissa, of nf4 the lower entry; NaN is 0, infinity the greatest."""
-    values = np.array([[0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5, 100, np.inf, np.nan, -0.25, -5, -np.inf]], np.float32)
+    values = np.array(
+        [[0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5, 100, np.inf, np.nan, -0.25, -5, -np.inf]], np.float32
+    )
     scale = np.ones((1, values.shape[1]), np.float32)
     for format, expected in (
         ("e2m1", [0, 1, 1, 2, 2, 4, 4, 6, 6, 0, 0, -4, -6]),
         ("nf4", None),
     ):
         descriptor = cutplan.PackWeightsDescriptor(
-            n=values.shape[1], k=1, format=format, w="float32", scale="float32"  # type: ignore[arg-type]
+            n=values.shape[1],
+            k=1,
+            format=format,
+            w="float32",
+            scale="float32",  # type: ignore[arg-type]
         )
         data = np.empty(cutplan.packed_weights_size(descriptor), np.uint8)
         cutplan.PackWeightsPlan.select(descriptor, "cpu").run(values, scale, data)

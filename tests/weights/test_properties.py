@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 
 import cutplan
 from tests.weights.problems import (
-    BITS, DEVICES, FLOATS, FORMATS, ZEROS, codes, dequantised, dtype_of, groups_of, packed_bytes, scales,
+    BITS,
+    DEVICES,
+    FLOATS,
+    FORMATS,
+    ZEROS,
+    codes,
+    dequantised,
+    dtype_of,
+    groups_of,
+    packed_bytes,
+    scales,
 )  # fmt: skip
 from tests.weights.test_layout import apart, check_unpacked, elements, run
 
@@ -57,7 +67,9 @@ def test_any_problem(
     if along == "none" or (order == "awq" and per != 8):
         order = "linear"
     signed = signed and format in ("int4", "int8")
-    if format not in ZEROS or (zero_kind == "packed" and (order == "high_first" or (order == "awq" and bits == 8))):
+    if format not in ZEROS or (
+        zero_kind == "packed" and (order == "high_first" or (order == "awq" and bits == 8))
+    ):
         zero_kind = None
     if along == "k":
         k -= k % per
@@ -82,7 +94,11 @@ def test_any_problem(
         zero = (stored.astype(np.int64) + bias).astype(np.float32).astype(dtype_of(scale_type))
     elif zero_kind == "packed":
         z = chance.integers(0, 1 << bits, (groups, n), dtype=np.uint8)
-        stored = elements(z, "int32", bits, "n", order) if z.size else np.zeros((groups, n // (32 // bits)), np.int32)
+        stored = (
+            elements(z, "int32", bits, "n", order)
+            if z.size
+            else np.zeros((groups, n // (32 // bits)), np.int32)
+        )
         zero_type = "int32"
         zero = (z.astype(np.int64) + bias).astype(np.float32).astype(dtype_of(scale_type))
     rows = chance.permutation(k).astype(np.int32) if permuted else None
