@@ -287,6 +287,43 @@ def sanitize_quantize(pattern: str) -> tuple[int, int]:
     return runs, failures
 
 
+def sanitize_weights(pattern: str) -> tuple[int, int]:
+    """Runs and failures of packing and unpacking: the host's bits are required."""
+    runs = failures = 0
+    names = {sku.name for sku in cutplan.weights_registry() if str(sku.arch) != "host"}
+    if not any(re.search(pattern, name) for name in names):
+        return 0, 0
+    source = torch.Generator().manual_seed(5)
+    for format, (k, n) in itertools.product(
+        ("int4", "uint4", "int8", "e4m3", "nf4", "e2m1"), ((1, 1), (131, 70), (320, 129))
+    ):
+        codes = torch.randint(0, 256 if format in ("int8", "e4m3") else 16, (n, k), generator=source)
+        for groups, out in itertools.product((32, -1), (torch.float16, torch.bfloat16, torch.float32)):
+            scale = torch.randn(n, -(-k // groups) if groups > 0 else 1, generator=source).to(out)
+            zero = scale if format in ("int4", "uint4", "int8") else None
+            found = []
+            for device in ("cuda", "cpu"):
+                w, s, z = (x if x is None else x.to(device).T for x in (codes.byte(), scale, zero))
+                p = cutplan.pack_weights(w, format, group_size=groups, scale=s, zero=z)  # type: ignore[arg-type]
+                found.append([p.data.cpu(), cutplan.unpack_weights(p, out).cpu().nan_to_num()])
+            runs += 1
+            if not all(torch.equal(got, expected) for got, expected in zip(*found, strict=True)):
+                failures += 1
+                print(f"pack_weights {format} [{k}, {n}] {groups} {out}: not what the host computes")
+        found = []
+        for device in ("cuda", "cpu"):
+            words = torch.randint(0, 2**31 - 1, (16, 24), generator=torch.Generator().manual_seed(k))
+            g_idx = torch.arange(128).flip(0).int() // 32
+            tensors = (words.int(), words[:4, :3].int(), torch.ones(4, 24), g_idx)
+            p = cutplan.pack_weights.from_gptq(*(x.to(device) for x in tensors))
+            found.append([p.data.cpu(), cutplan.unpack_weights(p).cpu()])
+        runs += 1
+        if not all(torch.equal(got, expected) for got, expected in zip(*found, strict=True)):
+            failures += 1
+            print("pack_weights.from_gptq: not what the host computes")
+    return runs, failures
+
+
 def main(pattern: str) -> int:
     families = [
         sanitize_gemm(pattern),
@@ -294,6 +331,7 @@ def main(pattern: str) -> int:
         sanitize_attention(pattern),
         sanitize_attention_ops(pattern),
         sanitize_quantize(pattern),
+        sanitize_weights(pattern),
     ]
     runs, failures = (sum(counts) for counts in zip(*families, strict=True))
     torch.cuda.synchronize()

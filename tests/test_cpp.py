@@ -51,9 +51,17 @@ _ROWS = """
   signed char* data = result.data();
   float scale[rows];
 """
+_WEIGHTS = """
+  constexpr std::int64_t k = 8, n = 2;
+  const std::int32_t qweight[n] = {0x76543210, 0x11111111};
+  const float scales[n] = {0.5f, 2};
+  std::vector<float> result(k * n);
+  float* out = result.data();
+"""
 EXAMPLES = {
     "cpp.md": (_LAYER, "8 " * 15),  # 7 products of ones, and a bias of one
     "quantize.md": (_ROWS, "-127 64 127 127 -32 0 "),
+    "weights.md": (_WEIGHTS, "0 2 0.5 2 1 2 1.5 2 2 2 2.5 2 3 2 3.5 2 "),
     "attention_ops.md": (_APPEND, "1 0 0 0 0 2 3 0 0 0 0 4 "),
 }
 

@@ -25,6 +25,7 @@ PAGES = (
     "docs/libraries.md",
     "docs/attention_ops.md",
     "docs/quantize.md",
+    "docs/weights.md",
     "docs/torch.md",
     "docs/jax.md",
 )
