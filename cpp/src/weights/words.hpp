@@ -72,22 +72,22 @@ CUTPLAN_HOST_DEVICE std::uint32_t integer_at(DType type, const void* data, std::
 
 /// The entries of nf4, as Dettmers et al. (2023) list them.
 CUTPLAN_HOST_DEVICE float nf4_value(std::uint32_t code) {
-  constexpr float kValues[16] = {-1.0f,
-                                 -0.6961928009986877f,
-                                 -0.5250730514526367f,
-                                 -0.39491748809814453f,
-                                 -0.28444138169288635f,
-                                 -0.18477343022823334f,
-                                 -0.09105003625154495f,
-                                 0.0f,
-                                 0.07958029955625534f,
-                                 0.16093020141124725f,
-                                 0.24611230194568634f,
-                                 0.33791524171829224f,
-                                 0.44070982933044434f,
-                                 0.5626170039176941f,
-                                 0.7229568362236023f,
-                                 1.0f};
+  static constexpr float kValues[16] = {-1.0f,
+                                        -0.6961928009986877f,
+                                        -0.5250730514526367f,
+                                        -0.39491748809814453f,
+                                        -0.28444138169288635f,
+                                        -0.18477343022823334f,
+                                        -0.09105003625154495f,
+                                        0.0f,
+                                        0.07958029955625534f,
+                                        0.16093020141124725f,
+                                        0.24611230194568634f,
+                                        0.33791524171829224f,
+                                        0.44070982933044434f,
+                                        0.5626170039176941f,
+                                        0.7229568362236023f,
+                                        1.0f};
   return kValues[code];
 }
 
@@ -166,9 +166,13 @@ CUTPLAN_HOST_DEVICE std::uint32_t code_of(const Problem& p, std::int64_t n, std:
   int shift = 0;
   if (p.packed_along != PackedAlong::none) {
     const int codes = codes_of_element(p.w.type, bits);
-    std::int64_t& along = p.packed_along == PackedAlong::k ? row : column;
-    shift = position(p.order, codes, static_cast<int>(along % codes)) * bits;
-    along /= codes;
+    const bool along_k = p.packed_along == PackedAlong::k;
+    shift = position(p.order, codes, static_cast<int>((along_k ? row : column) % codes)) * bits;
+    if (along_k) {
+      row /= codes;
+    } else {
+      column /= codes;
+    }
   }
   const std::uint32_t code =
       integer_at(p.w.type, p.w.data, row * p.w.row + column * p.w.column) >> shift & ((1u << bits) - 1);
