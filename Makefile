@@ -121,7 +121,7 @@ tsan: $(VENV)/.build
 # problems that are small. Left out: grouped products of many sizes, which take minutes, and how fast an import is.
 asan_tests = tests/bindings tests/core tests/gemm/test_errors.py tests/gemm/test_host.py tests/gemm/test_backward.py \
   tests/gemm/test_grouped.py tests/gemm/test_properties.py tests/fmha/test_errors.py tests/fmha/test_host.py \
-  tests/fmha/test_dropout.py tests/fmha/test_edges.py tests/fmha/test_properties.py \
+  tests/fmha/test_dropout.py tests/fmha/test_edges.py tests/fmha/test_properties.py tests/weights \
   --deselect tests/gemm/test_grouped.py::test_epilogues --deselect tests/gemm/test_grouped.py::test_groups \
   --deselect tests/bindings/test_api.py::test_import_is_light
 # The interpreter is not built with it: the sanitizer's runtime has to be loaded first, and the C++ library whose exceptions

@@ -44,6 +44,7 @@ class PackedWeights(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, int]:
+        """(k, n): of what unpack_weights() returns."""
         return self.k, self.n
 
     @classmethod
