@@ -40,6 +40,12 @@ class Reference:
     error: torch.Tensor
     scores: torch.Tensor | None = None
 
+    def divided_by(self, scale: torch.Tensor) -> Reference:
+        by = float(scale)
+        return replace(
+            self, exact=self.exact / by, magnitude=self.magnitude / abs(by), error=self.error / abs(by)
+        )
+
 
 def activate(name: str, x: torch.Tensor) -> torch.Tensor:
     if name == "relu":
@@ -135,6 +141,24 @@ def reference(
     return Reference(exact, magnitude, error)
 
 
+# Types that saturate, and their ranges.
+_RANGES = {
+    torch.int8: (-128.0, 127.0),
+    torch.float8_e4m3fn: (-448.0, 448.0),
+    torch.float8_e5m2: (-57344.0, 57344.0),
+}
+
+
+def _rounded(to: torch.dtype) -> tuple[float, float, float]:
+    """Unit roundoff, what underflow may lose, and up to which number that holds."""
+    if to == torch.int8:
+        return 0.0, 0.5, 127.0
+    info = torch.finfo(to)
+    has_few_exponents = to in (torch.float16, *_RANGES)
+    tiny = info.smallest_normal * info.eps / 2 if has_few_exponents else info.smallest_normal
+    return info.eps / 2, tiny, info.max if to in _RANGES else 0.99 * info.max
+
+
 @dataclass(frozen=True)
 class OutputBound:
     """The bound of one of two outputs, rounded to a type of its own; the plan's figures hold for both."""
@@ -147,16 +171,20 @@ class OutputBound:
     largest: float
 
     @staticmethod
-    def of(guarantee: Any, stored: torch.dtype) -> OutputBound:
-        info = torch.finfo(stored)
-        tiny = info.smallest_normal * info.eps / 2 if stored == torch.float16 else info.smallest_normal
+    def of(guarantee: Any, stored: torch.dtype, k: int | None = None) -> OutputBound:
+        """With the `k` of a product of operands of up to 32 bits what underflows is no more than this type's,
+        whatever the other is."""
+        rounding, tiny, largest = _rounded(stored)
+        smallest = max(guarantee.smallest, tiny)
+        if k is not None and stored != torch.float64:
+            smallest = tiny + k * 2.0**-126
         return OutputBound(
             guarantee.accumulation,
             guarantee.lipschitz,
             guarantee.evaluation,
-            info.eps / 2,
-            max(guarantee.smallest, tiny),
-            0.99 * info.max,
+            rounding,
+            smallest,
+            largest,
         )
 
     @property
@@ -165,16 +193,28 @@ class OutputBound:
 
 
 def error_bound(
-    guarantee: Any, magnitude: torch.Tensor, exact: torch.Tensor, scores: torch.Tensor | None = None
+    guarantee: Any,
+    magnitude: torch.Tensor,
+    exact: torch.Tensor,
+    scores: torch.Tensor | None = None,
+    saturates: bool = False,
 ) -> torch.Tensor:
-    """`guarantee.error_bound` for every element at once; tests/core/test_precision.py compares the two."""
+    """`guarantee.error_bound` for every element at once; tests/core/test_precision.py compares the two.
+    Of what `saturates` it holds everywhere: to bring two numbers into a range takes them no further apart."""
     relative: torch.Tensor | float = guarantee.lipschitz * guarantee.accumulation + guarantee.evaluation
     if scores is not None:
         relative = relative + torch.expm1(guarantee.scores * scores)
     before_rounding = relative * magnitude
     value = exact.abs() + before_rounding
+    if saturates:
+        value = value.clamp(max=guarantee.largest)
     bound = before_rounding + guarantee.rounding * value + guarantee.smallest
     return torch.where(value <= guarantee.largest, bound, torch.inf)
+
+
+def saturated(exact: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """What the type holds of it, before it is rounded."""
+    return exact.clamp(*_RANGES[dtype]) if dtype in _RANGES else exact
 
 
 def complaint(d: torch.Tensor, expected: Reference, guarantee: Any, name: str = "d") -> str | None:
@@ -183,8 +223,10 @@ def complaint(d: torch.Tensor, expected: Reference, guarantee: Any, name: str = 
         return f"{name} has shape {tuple(d.shape)}, required {tuple(expected.exact.shape)}"
     if d.numel() == 0:
         return None
-    error = (d.double() - expected.exact).abs()
-    bound = error_bound(guarantee, expected.magnitude, expected.exact, expected.scores) + expected.error
+    exact = saturated(expected.exact, d.dtype)
+    error = (d.double() - exact).abs()
+    bound = error_bound(guarantee, expected.magnitude, exact, expected.scores, d.dtype in _RANGES)
+    bound = bound + expected.error
     wrong = ~(error <= bound)  # a NaN is wrong even where no bound holds
     count = int(wrong.sum())
     if count == 0:
@@ -195,13 +237,14 @@ def complaint(d: torch.Tensor, expected: Reference, guarantee: Any, name: str = 
     at = tuple(index)
     return (
         f"{count} of {d.numel()} elements beyond the bound; {name}{index} = {float(d[at]):.9g}, "
-        f"exact {float(expected.exact[at]):.9g}, error {float(error[at]):.3g}, bound {float(bound[at]):.3g}"
+        f"exact {float(exact[at]):.9g}, error {float(error[at]):.3g}, bound {float(bound[at]):.3g}"
     )
 
 
 def inexact(d: torch.Tensor, expected: Reference) -> str | None:
     """What is wrong with D where the exact result, rounded once, is the only right answer."""
-    right = expected.exact.to(d.dtype)
+    exact = saturated(expected.exact, d.dtype)
+    right = (exact if d.is_floating_point() else exact.round()).to(d.dtype)
     wrong = d != right
     count = int(wrong.sum())
     if count == 0:
@@ -211,3 +254,14 @@ def inexact(d: torch.Tensor, expected: Reference) -> str | None:
     return (
         f"{count} of {d.numel()} integers wrong; d{index} = {float(d[at]):g}, required {float(right[at]):g}"
     )
+
+
+def amax_complaint(amax: torch.Tensor, expected: Reference, bound: OutputBound) -> str | None:
+    """What is wrong with the greatest magnitude of results that keep the bound; None: nothing is."""
+    least = most = 0.0
+    if expected.exact.numel() > 0:
+        size = expected.exact.abs()
+        slack = error_bound(bound, expected.magnitude, size) + expected.error
+        least, most = float((size - slack).max()), float((size + slack).max())
+    found = float(amax)
+    return None if least <= found <= most else f"amax = {found:.9g}, required {least:.9g} to {most:.9g}"

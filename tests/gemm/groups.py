@@ -9,18 +9,21 @@ from typing import Any
 import torch
 
 import cutplan
+from tests.gemm import codes
+from tests.gemm.codes import is_quantised, types_of
 from tests.gemm.problems import (
     GATE_ALPHAS,
-    TORCH,
+    TYPES,
     Memory,
     crossed_options,
     d_types,
+    fill,
     interleave,
     poisoned_workspace,
     random_values,
 )
 from tests.gemm.problems import Options as GemmOptions
-from tests.oracle import Product, Reference, complaint, inexact, reference
+from tests.oracle import OutputBound, Product, Reference, amax_complaint, complaint, inexact, reference
 
 # Over m A's rows are shared out, over k both operands' runs must not be: the layouts that allow it.
 GROUPED_LAYOUTS = {"m": ("rcr", "rrr"), "k": ("crr",)}
@@ -77,20 +80,18 @@ def grouped_options(
     found: list[GemmOptions] = []
     for o in crossed_options(operand, source, gates):
         bias = o.bias if o.bias_over == "n" else None
-        found.append(
-            replace(o, c=None, beta=0.0, residual=None, store=None, gradient=None, bias=bias, bias_over="n")
-        )
+        none = dict.fromkeys(("c", "residual", "store", "gradient", "a_zero", "b_zero"))
+        found.append(replace(o, **none, beta=0.0, bias=bias, bias_over="n"))
+    d = d_types(operand)[0]
     if None in gates:
         found += [
-            GemmOptions(operand),
-            GemmOptions(operand, bias=operand, column_scale=operand != "float64", activation="silu"),
+            GemmOptions(d),
+            GemmOptions(d, bias=d, column_scale=operand != "float64", activation="silu"),
         ]
     for gate in gates:
         if gate is not None:
-            found.append(GemmOptions(operand, gate=gate, activation="silu", alpha=GATE_ALPHAS[0]))
-            found.append(
-                GemmOptions(operand, bias=operand, gate=gate, activation="gelu_erf", alpha=GATE_ALPHAS[0])
-            )
+            found.append(GemmOptions(d, gate=gate, activation="silu", alpha=GATE_ALPHAS[0]))
+            found.append(GemmOptions(d, bias=d, gate=gate, activation="gelu_erf", alpha=GATE_ALPHAS[0]))
     return list(dict.fromkeys(found))
 
 
@@ -108,15 +109,17 @@ class GroupedProblem:
     ) -> None:
         self.groups, self.operand, self.layout, self.device = groups, operand, layout, device
         self.source = source
-        self.alignment = max(alignment, TORCH[operand].itemsize)
+        self.types = types_of(operand)
+        of_a, of_b = (TYPES[t] for t in self.types)
+        self.alignment = max(alignment, of_a.itemsize)
         self.offsets = torch.tensor(groups.offsets, dtype=torch.int32, device=device)
         g = groups
         count = len(g.sizes)
-        self.a = self._matrix(None, g.m, g.k, layout[0] == "r", "m" if g.over == "m" else "k")
+        self.a = self._matrix(None, g.m, g.k, layout[0] == "r", of_a, "m" if g.over == "m" else "k")
         if g.over == "m":
-            self.b = self._matrix(count, g.k, g.n, layout[1] == "r")
+            self.b = self._matrix(count, g.k, g.n, layout[1] == "r", of_b)
         else:
-            self.b = self._matrix(None, g.k, g.n, layout[1] == "r", "m")
+            self.b = self._matrix(None, g.k, g.n, layout[1] == "r", of_b, "m")
         self._extras: dict[tuple[str, str], torch.Tensor] = {}
 
     def rows(self, group: int) -> slice:
@@ -134,11 +137,11 @@ class GroupedProblem:
         rows: int,
         cols: int,
         row_major: bool,
+        dtype: torch.dtype,
         grouped: str = "",
         values: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """`grouped`: "m" where the rows are shared out, "k" where the columns are."""
-        dtype = TORCH[self.operand]
         g = self.groups
         memory = Memory(
             batch,
@@ -153,7 +156,10 @@ class GroupedProblem:
         )
         view = memory.view
         part = view[self.inside] if grouped == "m" else view[:, self.inside] if grouped == "k" else view
-        part.copy_(random_values(part.shape, g.integers, self.source) if values is None else values)
+        if values is None:
+            fill(part, g.integers, self.source)
+        else:
+            part.copy_(values)
         return view
 
     def extra(self, name: str, dtype: str | None) -> torch.Tensor | None:
@@ -167,42 +173,99 @@ class GroupedProblem:
     def _made(self, name: str, dtype: str) -> torch.Tensor:
         g, count = self.groups, len(self.groups.sizes)
         if name == "b2":
-            return self._matrix(count, g.k, g.n, self.layout[1] == "r")
+            return self._matrix(count, g.k, g.n, self.layout[1] == "r", TYPES[dtype])
         if name == "both":
-            other = self.extra("b2", self.operand)
-            assert other is not None
-            values = interleave(self.b, other)
-            return self._matrix(count, g.k, 2 * g.n, self.layout[1] == "r", values=values)
+            values = interleave(self.b, self.other)
+            return self._matrix(count, g.k, 2 * g.n, self.layout[1] == "r", TYPES[dtype], values=values)
         if name == "row_scale":
-            made = Memory(None, 1, g.m, TORCH[dtype], self.device).view[0]
+            made = Memory(None, 1, g.m, TYPES[dtype], self.device).view[0]
             part = made[self.inside]
             part.copy_(random_values(part.shape, g.integers, self.source))
             return made
         if name == "bias of both":
             x, y = self.extra("bias", dtype), self.extra("bias2", dtype)
             assert x is not None and y is not None
-            made = Memory(None, count, 2 * g.n, TORCH[dtype], self.device).view
+            made = Memory(None, count, 2 * g.n, TYPES[dtype], self.device).view
             made.copy_(interleave(x, y))
             return made
-        made = Memory(None, count, g.n, TORCH[dtype], self.device).view
+        made = Memory(None, count, g.n, TYPES[dtype], self.device).view
         made.copy_(random_values(made.shape, g.integers, self.source))
         return made
 
+    @property
+    def other(self) -> torch.Tensor:
+        """The second factor of a gate."""
+        other = self.extra("b2", self.types[1])
+        assert other is not None
+        return other
+
+    def coding(self, name: str, of: str | None) -> torch.Tensor | None:
+        """a_scale, whose rows of no group are NaN, b_scale, b2_scale, and b_scale of an interleaved gate."""
+        if of is None:
+            return None
+        if (name, of) not in self._extras:
+            self._extras[name, of] = codes.scattered(self._coding(name, of), self.source)
+        return self._extras[name, of]
+
+    def _coding(self, name: str, of: str) -> torch.Tensor:
+        g, of_a = self.groups, name == "a_scale"
+        if name == "b_scale of both" and of in ("column", "group"):
+            x, y = self.coding("b_scale", of), self.coding("b2_scale", of)
+            assert x is not None and y is not None
+            return interleave(x, y)
+        columns = 2 * g.n if name == "b_scale of both" else g.n
+        shape = codes.coding_shape(of, of_a, g.m if of_a else columns, g.k)
+        shape = shape if of_a else (len(g.sizes), *shape)
+        values = codes.random_coding(name, shape, TYPES[self.types[not of_a]], g.integers, self.source)
+        if of_a and of != "tensor":
+            values[: self.inside.start] = values[self.inside.stop :] = torch.nan
+        return values
+
+    def _meaning(self, name: str, o: GemmOptions, group: int) -> torch.Tensor:
+        """What a group's part of a, b or b2 stands for."""
+        of_a = name == "a"
+        x = self.a[self.rows(group)] if of_a else (self.b if name == "b" else self.other)[group]
+        if not is_quantised(self.operand):
+            return x
+        of = o.a_scale if of_a else o.b_scale
+        of_both = o.gate == "interleaved" and not of_a and of in ("tensor", "block")
+        scale = self.coding("b_scale of both" if of_both else f"{name}_scale", of)
+        if scale is not None and (not of_a or of != "tensor"):
+            scale = scale[self.rows(group) if of_a else group]
+        lines_of_block = codes.GROUP // (2 if of_both else 1)
+        return codes.meaning(x, scale, of, None, None, of_a=of_a, lines_of_block=lines_of_block)
+
     def expected(self, o: GemmOptions, group: int) -> Reference:
+        found = self._before_out_scale(o, group)
+        return found if not o.out_scale else found.divided_by(self.out_scale(o))
+
+    def out_scale(self, o: GemmOptions) -> torch.Tensor:
+        """With which some of D saturates, or none does."""
+        key = ("out_scale", str(o))
+        if key not in self._extras:
+            sizes = [
+                codes.greatest(self._before_out_scale(o, group).exact)
+                for group in range(len(self.groups.sizes))
+            ]
+            greatest = max(sizes, default=0.0)
+            self._extras[key] = codes.out_scale(greatest, TYPES[o.d], self.groups.integers, self.source)
+        return self._extras[key]
+
+    def _before_out_scale(self, o: GemmOptions, group: int) -> Reference:
         part = self.rows(group)
         if self.groups.over == "k":
             return reference(Product.of(self.a[:, part], self.b[part]), alpha=o.alpha)
         bias = self.extra("bias", o.bias)
         bias2 = self.extra("bias2", o.bias) if o.gate is not None else None
-        other = self.extra("b2", self.operand) if o.gate is not None else None
         rows = self.extra("row_scale", "float32" if o.row_scale else None)
         columns = self.extra("column_scale", "float32" if o.column_scale else None)
+        a = self._meaning("a", o, group)
         return reference(
-            Product.of(self.a[part], self.b[group]),
+            Product.of(a, self._meaning("b", o, group)),
             bias=None if bias is None else bias[group],
             row_scale=None if rows is None else rows[part],
             column_scale=None if columns is None else columns[group],
-            product2=None if other is None else Product.of(self.a[part], other[group]),
+            product2=None if o.gate is None else Product.of(a, self._meaning("b2", o, group)),
             bias2=None if bias2 is None else bias2[group],
             alpha=o.alpha,
             activation=o.activation,
@@ -215,7 +278,10 @@ class GroupedProblem:
             m=g.m,
             n=g.n,
             k=g.k,
-            a=self.operand,
+            a=self.types[0],
+            b=self.types[1],
+            a_scale=o.a_scale,
+            b_scale=o.b_scale,
             d=o.d,
             bias=o.bias,
             over=g.over,
@@ -231,7 +297,7 @@ class GroupedProblem:
     def output(self, o: GemmOptions) -> Memory:
         g = self.groups
         batch = len(g.sizes) if g.over == "k" else None
-        return Memory(batch, g.m, g.n, TORCH[o.d], self.device, pad=g.d_pad, offset=g.d_offset)
+        return Memory(batch, g.m, g.n, TYPES[o.d], self.device, pad=g.d_pad, offset=g.d_offset)
 
     def operands(self, o: GemmOptions) -> dict[str, Any]:
         """The keywords of run()."""
@@ -240,35 +306,49 @@ class GroupedProblem:
             "row_scale": self.extra("row_scale", "float32" if o.row_scale else None),
             "column_scale": self.extra("column_scale", "float32" if o.column_scale else None),
             "alpha": o.alpha,
+            "a_scale": self.coding("a_scale", o.a_scale),
+            "b_scale": self.coding("b_scale", o.b_scale),
+            "out_scale": self.out_scale(o) if o.out_scale else None,
         }
         if o.gate == "separate":
-            named |= {"b2": self.extra("b2", self.operand), "bias2": self.extra("bias2", o.bias)}
+            named |= {"b2": self.other, "bias2": self.extra("bias2", o.bias)}
+            named["b2_scale"] = self.coding("b2_scale", o.b_scale)
         elif o.gate == "interleaved":
             named["bias"] = self.extra("bias of both", o.bias)
+            named["b_scale"] = self.coding("b_scale of both", o.b_scale)
         return named
 
     def factor(self, o: GemmOptions) -> torch.Tensor:
         """What run() takes as b."""
         if o.gate != "interleaved":
             return self.b
-        both = self.extra("both", self.operand)
+        both = self.extra("both", self.types[1])
         assert both is not None
         return both
 
     def enqueue(self, plan: cutplan.GroupedGemmPlan, o: GemmOptions, d: torch.Tensor, **how: Any) -> None:
         if plan.workspace_size and "workspace" not in how:
             how["workspace"] = poisoned_workspace(plan, self.device)
+        if o.amax and "amax" not in how:
+            how["amax"] = self.amax().view[0]
         plan.run(self.a, self.factor(o), d, self.offsets, **self.operands(o), **how)
 
-    def run(self, plan: cutplan.GroupedGemmPlan, o: GemmOptions) -> Memory:
+    def amax(self) -> Memory:
+        """For the greatest of D."""
+        return Memory(None, 1, 1, torch.float32, self.device)
+
+    def run(self, plan: cutplan.GroupedGemmPlan, o: GemmOptions, **how: Any) -> Memory:
         """D, unchecked."""
         out = self.output(o)
-        self.enqueue(plan, o, out.view)
+        self.enqueue(plan, o, out.view, **how)
         return out
 
     def complaint(self, plan: cutplan.GroupedGemmPlan, o: GemmOptions) -> str | None:
         """Runs the plan and says what is wrong; None: nothing is."""
-        what = self.wrong(plan, o, self.run(plan, o))
+        amax = self.amax() if o.amax else None
+        what = self.wrong(plan, o, self.run(plan, o, **({} if amax is None else {"amax": amax.view[0]})))
+        if what is None and amax is not None:
+            what = amax.stray_write() or self._wrong_amax(plan, o, amax.view)
         return None if what is None else f"{plan.sku.name} {self.layout} {self.groups} {o}: {what}"
 
     def wrong(self, plan: cutplan.GroupedGemmPlan, o: GemmOptions, out: Memory) -> str | None:
@@ -286,6 +366,17 @@ class GroupedProblem:
             if what is not None:
                 return f"group {group}: {what}"
         return None
+
+    def _wrong_amax(self, plan: cutplan.GroupedGemmPlan, o: GemmOptions, amax: torch.Tensor) -> str | None:
+        """Of all groups together."""
+        parts = [self._before_out_scale(o, group) for group in range(len(self.groups.sizes))]
+        empty = torch.empty(0, dtype=torch.float64, device=self.device)
+        exact, magnitude, error = (
+            torch.cat([empty, *(getattr(part, field).flatten() for part in parts)])
+            for field in ("exact", "magnitude", "error")
+        )
+        bound = OutputBound.of(plan.precision_guarantee, torch.float32, self.groups.k)
+        return amax_complaint(amax, Reference(exact, magnitude, error), bound)
 
     def _written(self) -> torch.Tensor:
         """The rows of D that belong to a group."""

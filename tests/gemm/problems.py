@@ -6,7 +6,6 @@ import itertools
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any, TypeVar
 
 import pytest
@@ -14,7 +13,18 @@ import torch
 
 import cutplan
 from tests.bindings.producers import BFLOAT, CPU, CUDA, FLOAT, INT, CupyLikeProducer, Producer
-from tests.oracle import OutputBound, Product, Reference, before_activation, complaint, inexact, reference
+from tests.gemm import codes
+from tests.gemm.codes import CODES, is_quantised, random_codes, types_of
+from tests.oracle import (
+    OutputBound,
+    Product,
+    Reference,
+    amax_complaint,
+    before_activation,
+    complaint,
+    inexact,
+    reference,
+)
 
 TORCH = {
     "float16": torch.float16,
@@ -22,10 +32,15 @@ TORCH = {
     "float32": torch.float32,
     "float64": torch.float64,
 }
+TYPES = {**TORCH, **CODES, "int32": torch.int32}  # every one that an operand or a result may have
 # (device, operand type) of every pair that some backend serves.
 SERVED = [
     *(("cpu", operand) for operand in TORCH),
     *(pytest.param("cuda", operand, marks=pytest.mark.cuda) for operand in TORCH),
+]
+SERVED_QUANTISED = [
+    *(("cpu", operand) for operand in codes.QUANTISED),
+    *(pytest.param("cuda", operand, marks=pytest.mark.cuda) for operand in codes.QUANTISED),
 ]
 LAYOUTS = ("rcr", "rrr", "crr", "ccr")  # with a row-major D
 ALL_LAYOUTS = (*LAYOUTS, "rcc", "rrc", "crc", "ccc")
@@ -33,9 +48,9 @@ ACTIVATIONS = ("none", "relu", "gelu_erf", "gelu_tanh", "silu")
 GATES = ("separate", "interleaved")
 GATE_ALPHAS = (2.0**-5, -3 * 2.0**-7)  # two sums are multiplied: this keeps most of them within float16
 
-# NaNs of every format, so that what a kernel reads beyond an operand or leaves unwritten in D shows up.
-_POISON = {2: 0x7FDA, 4: 0x7FDA5A5A, 8: 0x7FFA5A5A5A5A5A5A}
-_INTEGER = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+# NaNs of every format, of integers the greatest, so that what a kernel reads beyond an operand or leaves unwritten in D shows up.
+_POISON = {1: 0x7F, 2: 0x7FDA, 4: 0x7FDA5A5A, 8: 0x7FFA5A5A5A5A5A5A}
+_INTEGER = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def output_types(operand: str) -> tuple[str, ...]:
@@ -44,7 +59,11 @@ def output_types(operand: str) -> tuple[str, ...]:
 
 
 def d_types(operand: str) -> tuple[str, ...]:
-    """Every type that D may have."""
+    """Every type that D may have, first the one that goes with every term."""
+    if operand == "int8":
+        return ("bfloat16", "float16", "float32", "int8", "int32")
+    if is_quantised(operand):
+        return ("bfloat16", "float16", "float32", "float8_e4m3fn", "float8_e5m2")
     if operand == "float64":
         return ("float64",)
     return (operand, *(d for d in ("float16", "bfloat16", "float32") if d != operand))
@@ -52,7 +71,15 @@ def d_types(operand: str) -> tuple[str, ...]:
 
 def extra_types(operand: str, d: str) -> tuple[str, ...]:
     """Every type that C, bias, residual and aux may have beside a D of type `d`."""
+    if is_quantised(operand):
+        return ("bfloat16", "float32", "float16")
     return tuple(dict.fromkeys((d, operand) if operand == "float64" else (d, operand, "float32")))
+
+
+def operand_of(sku: cutplan.KernelSku, layout: str | None = None) -> str:
+    """What a kernel multiplies; with a column-major D, whose problem it transposes, A and B change places."""
+    a, b = (str(sku.a), str(sku.b)) if layout is None or layout[2] == "r" else (str(sku.b), str(sku.a))
+    return a if a == b else f"{a}*{b}"
 
 
 def round_up(x: int, to: int) -> int:
@@ -106,6 +133,12 @@ class Options:
     gate: str | None = None
     alpha: float = 1.0
     beta: float = 0.0
+    a_scale: str | None = None  # granularities, of quantised operands
+    b_scale: str | None = None
+    a_zero: str | None = None
+    b_zero: str | None = None
+    out_scale: bool = False
+    amax: bool = False
 
     def __str__(self) -> str:
         plain = Options(self.d)
@@ -123,7 +156,14 @@ class Options:
             activation=self.activation,
             aux="store" if self.store is not None else "gradient" if self.gradient is not None else None,
             gate=self.gate,
+            out_scale=self.out_scale,
+            amax=self.amax,
         )
+
+    @property
+    def codings(self) -> dict[str, str | None]:
+        """What a descriptor says of scales and zeros."""
+        return {name: getattr(self, name) for name in ("a_scale", "b_scale", "a_zero", "b_zero")}
 
     @property
     def legal(self) -> bool:
@@ -131,6 +171,16 @@ class Options:
         if self.store is not None and self.gradient is not None:
             return False
         if self.gradient is not None and self.activation == "none":
+            return False
+        if self.row_scale and self.a_scale in ("tensor", "row"):
+            return False
+        if self.column_scale and self.b_scale in ("tensor", "column"):
+            return False
+        if self.out_scale and self.d not in CODES:
+            return False
+        if self.d == "int32":  # sums, less zeros
+            return self == Options("int32", a_zero=self.a_zero, b_zero=self.b_zero)
+        if self.gate is not None and (self.a_zero or self.b_zero):
             return False
         others = (self.c, self.store, self.gradient)
         over_m = self.bias is not None and self.bias_over == "m"
@@ -179,6 +229,7 @@ def pairwise(
 def options_of(values: dict[str, Any], operand: str) -> Options | None:
     """From one value each of option_fields()."""
     d, first = values["d"], values["types"]
+    d, _, scaled = d.partition("/")
     types = extra_types(operand, d)
     c, bias, residual, aux = (types[(first + i) % len(types)] for i in range(4))
     alpha, activation = values["alpha"], values["activation"]
@@ -200,14 +251,23 @@ def options_of(values: dict[str, Any], operand: str) -> Options | None:
         gradient=aux if values["aux"] == "gradient" else None,
         gate=values["gate"],
         alpha=alpha,
+        **{name: values.get(name) for name in ("a_scale", "b_scale", "a_zero", "b_zero")},
+        out_scale=bool(scaled),
+        amax=values.get("amax", False),
     )
     return o if o.legal else None
 
 
 def option_fields(operand: str, gates: Iterable[str | None] = (None,)) -> dict[str, Sequence[Any]]:
     scales = (False,) if operand == "float64" else (False, True)
+    quantised: dict[str, Sequence[Any]] = {}
+    if is_quantised(operand):
+        quantised = {"a_scale": codes.A_SCALES, "b_scale": codes.B_SCALES, "amax": (False, True)}
+    if operand == "int8":
+        quantised |= {"a_zero": codes.A_ZEROS, "b_zero": codes.B_ZEROS}
+    types = d_types(operand)
     return {
-        "d": d_types(operand),
+        "d": (*types, *(f"{d}/out_scale" for d in types if d in CODES)),
         "types": (0, 1, 2),
         "bias": (None, "n", "m"),
         "beta": (None, 0.5, -1.0, 0.0),  # None: without C
@@ -218,6 +278,7 @@ def option_fields(operand: str, gates: Iterable[str | None] = (None,)) -> dict[s
         "aux": (None, "store", "gradient"),
         "gate": tuple(gates),
         "alpha": (1.0, -0.75),
+        **quantised,
     }
 
 
@@ -225,10 +286,13 @@ def single_options(operand: str, gates: Iterable[str | None] = (None,)) -> list[
     """Each term of the epilogue alone, the activations with each kind of aux, the gates with their biases."""
     chosen = []
     wide = operand == "float64"
+    several, operand = operand, d_types(operand)[0]
     for gate in gates:
         plain = Options(operand, gate=gate, alpha=1.0 if gate is None else GATE_ALPHAS[0])
+        if is_quantised(several):
+            chosen += _single_codings(several, plain)
         chosen += [plain, replace(plain, bias=operand), replace(plain, residual=operand)]
-        chosen += [replace(plain, d=d) for d in d_types(operand)[1:]]
+        chosen += [p for d in d_types(several)[1:] if (p := replace(plain, d=d)).legal]
         chosen += [replace(plain, activation=activation) for activation in ACTIVATIONS[1:]]
         chosen += [] if wide else [replace(plain, row_scale=True)]
         if gate is not None:
@@ -239,6 +303,23 @@ def single_options(operand: str, gates: Iterable[str | None] = (None,)) -> list[
         chosen += [replace(plain, store=operand, activation=a) for a in ACTIVATIONS]
         chosen += [replace(plain, gradient=operand, activation=a) for a in ACTIVATIONS[1:]]
     return list(dict.fromkeys(chosen))
+
+
+def _single_codings(operand: str, plain: Options) -> list[Options]:
+    """Each scale and each zero alone, all kinds of scales together, and what a D of few bits has."""
+    scales = [of for of in codes.B_SCALES if of is not None]
+    chosen = [replace(plain, b_scale=of) for of in scales] + [replace(plain, amax=True)]
+    for a in codes.A_SCALES[1:]:
+        chosen += [replace(plain, a_scale=a), *(replace(plain, a_scale=a, b_scale=b) for b in scales)]
+    chosen += [
+        replace(plain, d=d, a_scale="row", b_scale="column", out_scale=True, amax=True)
+        for d in d_types(operand)
+        if d in CODES
+    ]
+    if operand == "int8" and plain.gate is None:
+        zeros = [(a, b) for a in codes.A_ZEROS for b in codes.B_ZEROS]
+        chosen += [replace(plain, d=d, a_zero=a, b_zero=b) for a, b in zeros for d in (plain.d, "int32")]
+    return chosen
 
 
 def crossed_options(
@@ -349,6 +430,14 @@ def random_values(shape: Sequence[int], integers: bool, source: torch.Generator)
     return values
 
 
+def fill(view: torch.Tensor, integers: bool, source: torch.Generator) -> None:
+    """With random values, of the whole range of codes where it holds codes."""
+    if view.dtype in CODES.values():
+        view.copy_(random_codes(view.shape, view.dtype, integers, source))
+    else:
+        view.copy_(random_values(view.shape, integers, source))
+
+
 def interleave(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Column 2 j is x's column j, 2 j + 1 is y's."""
     return torch.stack([x, y], dim=-1).flatten(-2)
@@ -368,10 +457,12 @@ class Problem:
     ) -> None:
         self.shape, self.operand, self.layout, self.device = shape, operand, layout, device
         self.source = source
-        dtype = TORCH[operand]
-        self.alignment = max(alignment, dtype.itemsize)
-        self.a = self._matrix("a", shape.m, shape.k, layout[0] == "r", dtype)
-        self.b = self._matrix("b", shape.k, shape.n, layout[1] == "r", dtype)
+        self.types = types_of(operand)
+        of_a, of_b = (TYPES[t] for t in self.types)
+        self.alignment = max(alignment, of_a.itemsize)
+        self.a = self._matrix("a", shape.m, shape.k, layout[0] == "r", of_a)
+        self.b = self._matrix("b", shape.k, shape.n, layout[1] == "r", of_b)
+        self._products: dict[Any, tuple[Product, Product | None]] = {}
         self._extras: dict[tuple[str, str], torch.Tensor] = {}
 
     def _matrix(
@@ -402,7 +493,7 @@ class Problem:
         elif values is not None and values.shape[0] > 0:
             view.copy_(values[0])
         else:
-            view.copy_(random_values(view.shape, s.integers, self.source))
+            fill(view, s.integers, self.source)
         # What is shared or repeated comes with dimensions of stride 0.
         return view.expand(*whole) if s.batch is None else view.expand(s.batch, *whole)
 
@@ -421,7 +512,7 @@ class Problem:
         return self._extras[name, dtype]
 
     def _made(self, name: str, dtype: str) -> torch.Tensor:
-        s, kind = self.shape, TORCH[dtype]
+        s, kind = self.shape, TYPES[dtype]
         b_row_major = self.layout[1] == "r"
         if name in ("bias", "bias2", "column_scale"):
             return self._vector(s.n, kind)
@@ -436,20 +527,79 @@ class Problem:
         if name == "b2":
             return self._matrix("b2", s.k, s.n, b_row_major, kind)
         if name == "both":
-            other = self.extra("b2", dtype)
-            assert other is not None
-            return self._matrix("both", s.k, 2 * s.n, b_row_major, kind, interleave(self.b, other))
+            return self._matrix("both", s.k, 2 * s.n, b_row_major, kind, interleave(self.b, self.other))
         return self._matrix(name, s.m, s.n, self.layout[2] == "r", kind)
 
-    @cached_property
-    def product(self) -> Product:
-        return Product.of(self.a, self.b)
-
-    @cached_property
-    def product2(self) -> Product:
-        other = self.extra("b2", self.operand)
+    @property
+    def other(self) -> torch.Tensor:
+        """The second factor of a gate."""
+        other = self.extra("b2", self.types[1])
         assert other is not None
-        return Product.of(self.a, other)
+        return other
+
+    def coding(self, name: str, of: str | None) -> torch.Tensor | None:
+        """a_scale, b_scale, b2_scale; b_scale of both, which an interleaved gate has; a_zero and b_zero.
+        Of each matrix of a batch, or of all of them, without that dimension or with a stride of 0 there."""
+        if of is None:
+            return None
+        if (name, of) not in self._extras:
+            self._extras[name, of] = self._coding(name, of)
+        return self._extras[name, of]
+
+    def _coding(self, name: str, of: str) -> torch.Tensor:
+        s, of_a = self.shape, name[0] == "a"
+        chance = random.Random(f"{s}{name}{of}{self.source.initial_seed()}")
+        shared = chance.choice(("left out", "stride 0", "no"))
+        if name == "b_scale of both" and of in ("column", "group"):
+            x, y = self.coding("b_scale", of), self.coding("b2_scale", of)
+            assert x is not None and y is not None
+            return codes.scattered(interleave(*torch.broadcast_tensors(x, y)), self.source)
+        columns = 2 * s.n if name == "b_scale of both" else s.n
+        shape: tuple[int, ...] = codes.coding_shape(of, of_a, s.m if of_a else columns, s.k)
+        batched = s.batch is not None and of != "tensor"
+        if batched and shared != "left out":
+            assert s.batch is not None
+            shape = (1 if shared == "stride 0" else s.batch, *shape)
+        values = codes.random_coding(name, shape, TYPES[self.types[not of_a]], s.integers, self.source)
+        view = codes.scattered(values, self.source)
+        if batched and shared == "stride 0":
+            return view.expand(s.batch, *view.shape[1:])
+        return view.view(1) if of == "tensor" and chance.random() < 0.5 else view
+
+    def _meaning(self, name: str, o: Options) -> torch.Tensor:
+        """What a, b or b2 stands for."""
+        s, of_a = self.shape, name == "a"
+        x = self.a if of_a else self.b if name == "b" else self.other
+        if not is_quantised(self.operand):
+            return x
+        side = name[0]
+        of, of_zero = o.codings[f"{side}_scale"], o.codings[f"{side}_zero"]
+        of_both = o.gate == "interleaved" and not of_a and of in ("tensor", "block")
+        return codes.meaning(
+            x,
+            self.coding("b_scale of both" if of_both else f"{name}_scale", of),
+            of,
+            self.coding(f"{name}_zero", of_zero),
+            of_zero,
+            of_a=of_a,
+            lines_of_block=codes.GROUP // (2 if of_both else 1),
+        )
+
+    def products(self, o: Options) -> tuple[Product, Product | None]:
+        """A B, and a gate's second one."""
+        key: Any = (o.gate is not None,)
+        if is_quantised(self.operand):
+            key = (o.gate, *o.codings.values())
+        if key not in self._products:
+            a = self._meaning("a", o)
+            second = None if o.gate is None else Product.of(a, self._meaning("b2", o))
+            self._products[key] = (Product.of(a, self._meaning("b", o)), second)
+        return self._products[key]
+
+    @property
+    def product(self) -> Product:
+        """Without scales."""
+        return self.products(Options(self.operand))[0]
 
     def _terms(self, o: Options) -> dict[str, Any]:
         """What x is made of, besides the product."""
@@ -463,18 +613,31 @@ class Problem:
         }
 
     def expected(self, o: Options) -> Reference:
+        found = self._before_out_scale(o)
+        return found if not o.out_scale else found.divided_by(self.out_scale(o))
+
+    def _before_out_scale(self, o: Options) -> Reference:
+        product, product2 = self.products(o)
         return reference(
-            self.product,
+            product,
             **self._terms(o),
             residual=self.extra("residual", o.residual),
             aux=self.extra("gradient", o.gradient),
-            product2=self.product2 if o.gate is not None else None,
+            product2=product2,
             bias2=self.extra("bias2", o.bias) if o.gate is not None else None,
             activation=o.activation,
         )
 
     def expected_aux(self, o: Options) -> Reference:
-        return before_activation(self.product, **self._terms(o))
+        return before_activation(self.products(o)[0], **self._terms(o))
+
+    def out_scale(self, o: Options) -> torch.Tensor:
+        """With which some of D saturates, or none does."""
+        key = ("out_scale", str(o))
+        if key not in self._extras:
+            greatest = codes.greatest(self._before_out_scale(o).exact)
+            self._extras[key] = codes.out_scale(greatest, TYPES[o.d], self.shape.integers, self.source)
+        return self._extras[key]
 
     def descriptor(self, o: Options) -> cutplan.GemmDescriptor:
         s = self.shape
@@ -483,10 +646,11 @@ class Problem:
             n=s.n,
             k=s.k,
             batch=1 if s.batch is None else s.batch,
-            a=self.operand,
-            b=self.operand,
+            a=self.types[0],
+            b=self.types[1],
             d=o.d,
             c=o.c,
+            **o.codings,
             bias=o.bias,
             residual=o.residual,
             aux=o.store or o.gradient,
@@ -505,12 +669,16 @@ class Problem:
             s.batch,
             s.m,
             s.n,
-            TORCH[dtype or o.d],
+            TYPES[dtype or o.d],
             self.device,
             row_major=self.layout[2] == "r",
             pad=s.d_pad,
             offset=s.d_offset,
         )
+
+    def amax(self) -> Memory:
+        """For the greatest of D."""
+        return Memory(None, 1, 1, torch.float32, self.device)
 
     def operands(self, o: Options) -> dict[str, Any]:
         """The keywords of run(), but for outputs."""
@@ -518,21 +686,25 @@ class Problem:
             **self._terms(o),
             "residual": self.extra("residual", o.residual),
             "aux": self.extra("gradient", o.gradient),
+            **{name: self.coding(name, of) for name, of in o.codings.items()},
+            "out_scale": self.out_scale(o) if o.out_scale else None,
         }
         if named["c"] is not None and o.beta == 0:
             # beta = 0 promises that C is not read
             named["c"] = named["c"].new_full((), torch.nan).expand_as(named["c"])
         if o.gate == "separate":
-            named |= {"b2": self.extra("b2", self.operand), "bias2": self.extra("bias2", o.bias)}
+            named |= {"b2": self.other, "bias2": self.extra("bias2", o.bias)}
+            named["b2_scale"] = self.coding("b2_scale", o.b_scale)
         elif o.gate == "interleaved":
             named["bias"] = self.extra("bias of both", o.bias)
+            named["b_scale"] = self.coding("b_scale of both", o.b_scale)
         return named
 
     def factor(self, o: Options) -> torch.Tensor:
         """What run() takes as b."""
         if o.gate != "interleaved":
             return self.b
-        both = self.extra("both", self.operand)
+        both = self.extra("both", self.types[1])
         assert both is not None
         return both
 
@@ -542,14 +714,17 @@ class Problem:
         o: Options,
         d: torch.Tensor,
         aux: torch.Tensor | None = None,
+        amax: torch.Tensor | None = None,
         **how: Any,
     ) -> None:
-        """`aux` takes the value before the activation, where that is asked for."""
+        """`aux` takes the value before the activation, `amax` the greatest, where they are asked for."""
         if plan.workspace_size and "workspace" not in how:
             how["workspace"] = poisoned_workspace(plan, self.device)
         named = self.operands(o)
         if o.store is not None:
             named["aux"] = self.output(o, o.store).view if aux is None else aux
+        if o.amax:
+            named["amax"] = self.amax().view[0] if amax is None else amax
         plan.run(self.a, self.factor(o), d, **named, **how)
 
     def run(self, plan: cutplan.GemmPlan, o: Options) -> torch.Tensor:
@@ -562,24 +737,35 @@ class Problem:
         """Runs the plan and says what is wrong; None: nothing is."""
         out = self.output(o)
         aux = None if o.store is None else self.output(o, o.store)
-        self.enqueue(plan, o, out.view, None if aux is None else aux.view)
-        what = self.wrong(plan, o, out, aux)
+        amax = self.amax() if o.amax else None
+        self.enqueue(plan, o, out.view, None if aux is None else aux.view, None if amax is None else amax.view[0])
+        what = self.wrong(plan, o, out, aux, amax)
         return None if what is None else f"{plan.sku.name} {self.layout} {self.shape} {o}: {what}"
 
-    def wrong(self, plan: cutplan.GemmPlan, o: Options, out: Memory, aux: Memory | None = None) -> str | None:
+    def wrong(
+        self,
+        plan: cutplan.GemmPlan,
+        o: Options,
+        out: Memory,
+        aux: Memory | None = None,
+        amax: Memory | None = None,
+    ) -> str | None:
         """What is wrong with the results of a run; None: nothing is."""
         expected = self.expected(o)
         guarantee = plan.precision_guarantee
-        of_d = guarantee if o.store is None else OutputBound.of(guarantee, TORCH[o.d])
+        of_d = guarantee if o.store is None else OutputBound.of(guarantee, TYPES[o.d], self.shape.k)
         what = out.stray_write() or complaint(out.view, expected, of_d)
         if what is None and self.shape.integers and o.activation in ("none", "relu"):
             what = self._inexact(out, expected)
         if what is None and aux is not None and o.store is not None:
             of_x = self.expected_aux(o)
-            bound = OutputBound.of(guarantee, TORCH[o.store]).before_activation
+            bound = OutputBound.of(guarantee, TYPES[o.store], self.shape.k).before_activation
             what = aux.stray_write() or complaint(aux.view, of_x, bound, "aux")
             if what is None and self.shape.integers:
                 what = self._inexact(aux, of_x)
+        if what is None and amax is not None:
+            bound = OutputBound.of(guarantee, torch.float32, self.shape.k)
+            what = amax.stray_write() or amax_complaint(amax.view, self._before_out_scale(o), bound)
         return what
 
     @staticmethod

@@ -16,19 +16,24 @@ import torch
 
 import cutplan
 from tests.environment import has_cuda, note_not_run
+from tests.gemm.codes import CODES, QUANTISED, is_quantised, types_of
 from tests.gemm.problems import (
     ALL_LAYOUTS,
     GATES,
     LAYOUTS,
     SERVED,
+    SERVED_QUANTISED,
     TORCH,
+    TYPES,
     Options,
     Problem,
     Shape,
     crossed_options,
     d_types,
     extra_types,
+    fill,
     generator,
+    operand_of,
     poisoned_workspace,
     report,
     single_options,
@@ -50,14 +55,14 @@ def serves(
     if gate is not None and str(g.layout) not in LAYOUTS:
         return False
     gated = cutplan.GemmDescriptor(
-        m=g.m, n=g.n, k=g.k, a=g.a, layout=str(g.layout), epilogue=cutplan.Epilogue(gate=gate)
+        m=g.m, n=g.n, k=g.k, a=g.a, b=g.b, layout=str(g.layout), epilogue=cutplan.Epilogue(gate=gate)
     )
     return bool(cutplan.gemm_kernels(gated, properties, cutplan.PlanPreference(kernel=kernel, math="tf32")))
 
 
 def gates_of(sku: cutplan.KernelSku, device: str) -> Gates:
     """The gates that a kernel serves on a device; most have none: (None,)."""
-    plain = cutplan.GemmDescriptor(m=4096, n=4096, k=4096, a=sku.a, layout=sku.layout)
+    plain = cutplan.GemmDescriptor(m=4096, n=4096, k=4096, a=sku.a, b=sku.b, layout=sku.layout)
     properties = cutplan.device_properties(device)
     return tuple(gate for gate in (None, *GATES) if serves(plain, gate, properties, sku.name))
 
@@ -95,7 +100,7 @@ def sweep(
     failures = []
     for shape, options, layout in cases:
         if (shape, layout) not in problems:
-            made = Problem(shape, str(sku.a), layout, device, source, sku.alignment)
+            made = Problem(shape, operand_of(sku, layout), layout, device, source, sku.alignment)
             problems = {(shape, layout): made}
         problem = problems[shape, layout]
         try:
@@ -135,7 +140,7 @@ class Pick:
     def __init__(self, sku: cutplan.KernelSku, gates: Gates, seed: int) -> None:
         self._chance = random.Random(seed)
         self._sku = sku
-        operand = str(sku.a)
+        operand = operand_of(sku)
         self._every = [*single_options(operand, gates), *crossed_options(operand, self._chance, gates)]
 
     def __call__(self, shape: Shape, count: int = 2) -> list[Case]:
@@ -147,7 +152,7 @@ class Pick:
 def test_epilogues(sku: cutplan.KernelSku, device: str, gates: Gates, seed: int) -> None:
     """Every term alone, and any two with each other, on a D that is aligned and on one that is not."""
     tm, tn, tk = sku.tile
-    operand, chance = str(sku.a), random.Random(seed)
+    operand, chance = operand_of(sku), random.Random(seed)
     aligned = Shape(tm + 8, tn + 16, 2 * tk)
     odd = Shape(tm - 3, tn + 5, tk + 7, pad=3, d_pad=3, d_offset=1)
     cases = anywhere(sku, aligned, crossed_options(operand, chance, gates))
@@ -228,16 +233,23 @@ def test_integers(sku: cutplan.KernelSku, device: str, gates: Gates, seed: int) 
         Shape(5, 7, 4099, integers=True),
         Shape(33, 65, 2 * tk + 7, integers=True, batch=2, pad=3, d_pad=1),
     ]
-    operand = str(sku.a)
+    operand = operand_of(sku)
     cases: list[Case] = []
     for d in d_types(operand):
-        every = [Options(d), Options(d, bias=d, c=d, activation="relu", alpha=-2.0, beta=3.0)]
+        one, other = extra_types(operand, d)[0], extra_types(operand, d_types(operand)[0])[0]
+        every = [Options(d), Options(d, bias=one, c=one, activation="relu", alpha=-2.0, beta=3.0)]
         if operand != "float64":
-            every.append(Options(d, bias=d, bias_over="m", residual=d, row_scale=True, column_scale=True))
-        every.append(Options(d, bias=d, store=operand, residual=operand, activation="relu"))
-        every.append(Options(d, gradient=operand, activation="relu", c=operand, beta=-1.0))
+            every.append(Options(d, bias=one, bias_over="m", residual=one, row_scale=True, column_scale=True))
+        every.append(Options(d, bias=one, store=other, residual=other, activation="relu"))
+        every.append(Options(d, gradient=other, activation="relu", c=other, beta=-1.0))
+        if is_quantised(operand):
+            scaled = Options(d, a_scale="group", b_scale="block", bias=one, amax=True)
+            every += [scaled, replace(scaled, a_scale="row", b_scale="column", out_scale=d in CODES)]
+            if operand == "int8":
+                every += [Options(d, a_zero="row", b_zero="column"), Options(d, b_zero="tensor")]
         every = every if None in gates else []
-        every += [Options(d, bias=d, gate=gate, activation="relu") for gate in gates if gate is not None]
+        every += [Options(d, bias=one, gate=gate, activation="relu") for gate in gates if gate is not None]
+        every = [o for o in every if o.legal]
         for shape in shapes:
             for i, o in enumerate(every):
                 layouts = layouts_of(sku, o)
@@ -248,7 +260,7 @@ def test_integers(sku: cutplan.KernelSku, device: str, gates: Gates, seed: int) 
 @kernels
 def test_mixed_epilogue_types(sku: cutplan.KernelSku, device: str, gates: Gates, seed: int) -> None:
     """c, bias, residual and aux of the operands' type, of D's, and float32."""
-    operand = str(sku.a)
+    operand = operand_of(sku)
     shape = Shape(70, 45, 100, d_pad=1)
     cases: list[Case] = []
     for d in d_types(operand):
@@ -263,6 +275,7 @@ def test_mixed_epilogue_types(sku: cutplan.KernelSku, device: str, gates: Gates,
                         replace(o, c=one, beta=-1.0, gradient=other),
                     ]
                     cases += [(shape, more_options, sku.layout) for more_options in more]
+    cases = [case for case in cases if case[1].legal]
     sweep(sku, device, seed, cases)
 
 
@@ -273,10 +286,10 @@ def test_repeated_factors(sku: cutplan.KernelSku, device: str, gates: Gates, see
     source = generator(device, seed)
     failures = []
     for gate in gates:
-        options = Options(str(sku.a), gate=gate)
+        options = Options(d_types(operand_of(sku))[0], gate=gate)
         for layout in layouts_of(sku, options):
             shape = Shape(tm + 8, tn + 16, 2 * tk, batch=2)
-            problem = Problem(shape, str(sku.a), layout, device, source, sku.alignment)
+            problem = Problem(shape, operand_of(sku, layout), layout, device, source, sku.alignment)
             a, b = problem.a, problem.b
             problem.a = (a[:, :1] if layout[0] == "r" else a[..., :1]).expand_as(a)
             problem.b = (b[:, :1] if layout[1] == "r" else b[..., :1]).expand_as(b)
@@ -290,7 +303,8 @@ def test_broadcast_terms(sku: cutplan.KernelSku, device: str, gates: Gates, seed
     """One row, one column or one element for all of c, residual and a gradient's aux, of any type, inside D
     and at its edges, through the registers and the longer way."""
     tm, tn, tk = sku.tile
-    operand = str(sku.a)
+    operand = operand_of(sku)
+    d = d_types(operand)[0]
     cases: list[Case] = []
     for repeats in ("m", "n", "mn"):
         for shape in (
@@ -298,14 +312,14 @@ def test_broadcast_terms(sku: cutplan.KernelSku, device: str, gates: Gates, seed
             Shape(tm - 3, tn + 5, tk + 7, batch=3, pad=3, d_pad=3, d_offset=1, repeats=repeats),
             Shape(33, 65, 40, batch=2, shared="c", repeats=repeats, integers=True),
         ):
-            for one in extra_types(operand, operand):
+            for one in extra_types(operand, d):
                 every = [
-                    Options(operand, c=one, beta=-0.5, bias=one),
-                    Options(operand, residual=one, activation="relu", alpha=0.5),
-                    Options(operand, c=one, beta=1.0, residual=operand, gradient=one, activation="silu"),
+                    Options(d, c=one, beta=-0.5, bias=one),
+                    Options(d, residual=one, activation="relu", alpha=0.5),
+                    Options(d, c=one, beta=1.0, residual=d, gradient=one, activation="silu"),
                 ]
                 every = every if None in gates else []
-                every += [Options(operand, residual=one, gate=gate) for gate in gates if gate is not None]
+                every += [Options(d, residual=one, gate=gate) for gate in gates if gate is not None]
                 cases += anywhere(sku, shape, every)
     sweep(sku, device, seed, cases)
 
@@ -327,12 +341,15 @@ def test_deterministic(sku: cutplan.KernelSku, device: str, gates: Gates, seed: 
         return None
 
     shape = Shape(2 * tm + 1, tn + 1, 3 * tk + 3)
-    chosen = [Options(str(sku.a), bias=str(sku.a), activation="silu", gate=gate) for gate in gates]
+    d = d_types(operand_of(sku))[0]
+    chosen = [Options(d, bias=d, activation="silu", gate=gate) for gate in gates]
+    if is_quantised(operand_of(sku)):
+        chosen += [replace(o, a_scale="group", b_scale="block") for o in chosen]
     sweep(sku, device, seed, [(shape, o, sku.layout) for o in chosen], check)
 
 
 @pytest.mark.cuda
-@pytest.mark.parametrize("operand", TORCH)
+@pytest.mark.parametrize("operand", [*TORCH, *QUANTISED])
 def test_split_k(operand: str, seed: int) -> None:
     """Every kernel that can cut K, into any number of slices, with a workspace of just the size, all NaN; the
     epilogue is then the reduction's. Slices that meet in a cluster need none."""
@@ -341,7 +358,7 @@ def test_split_k(operand: str, seed: int) -> None:
     properties = cutplan.device_properties(device)
     chance = random.Random(seed)
     for sku in cutplan.gemm_registry():
-        if str(sku.arch) == "host" or str(sku.a) != operand:
+        if str(sku.arch) == "host" or operand_of(sku) != operand:
             continue
         gates = gates_of(sku, device)
         tm, tn, tk = sku.tile
@@ -350,7 +367,7 @@ def test_split_k(operand: str, seed: int) -> None:
             long = Shape(tm + 3, tn + 1, slices * tk * 3 - 5)
             problem = Problem(long, operand, sku.layout, device, generator(device, seed), sku.alignment)
             preference = cutplan.PlanPreference(kernel=name, math="tf32")
-            plain = Options(operand, gate=gates[0] if gates else None)
+            plain = Options(d_types(operand)[0], gate=gates[0] if gates else None)
             if not cutplan.gemm_kernels(problem.descriptor(plain), properties, preference):
                 continue
             split += 1
@@ -372,7 +389,7 @@ def test_split_k(operand: str, seed: int) -> None:
                 return problem.complaint(plan, options)
 
             sweep(sku, device, seed, cases, check, kernel=name)
-    assert split > 0 or operand in ("float32", "float64"), "no kernel of this build splits K"
+    assert split > 0 or operand not in ("float16", "bfloat16"), "no kernel of this build splits K"
 
 
 @pytest.mark.parametrize("layout", ALL_LAYOUTS)
@@ -397,14 +414,24 @@ def test_math_of_float32(device: str, layout: str, seed: int) -> None:
         assert errors[2] >= max(errors[:2])
 
 
+def has_kernel(device: str, operand: str, layout: str) -> bool:
+    """Whether a layout is served: on a device those of quantised operands are fewer."""
+    a, b = types_of(operand)
+    plain = cutplan.GemmDescriptor(m=64, n=64, k=64, a=a, b=b, layout=layout)
+    return serves(plain, None, cutplan.device_properties(device))
+
+
 @pytest.mark.parametrize("layout", ALL_LAYOUTS)
-@pytest.mark.parametrize("device, operand", SERVED)
+@pytest.mark.parametrize("device, operand", [*SERVED, *SERVED_QUANTISED])
 def test_what_select_picks(device: str, operand: str, layout: str, seed: int) -> None:
     """Every layout, thin and square, with whatever epilogue, without naming a kernel."""
     chance = random.Random(seed)
     properties = cutplan.device_properties(device)
-    plain = cutplan.GemmDescriptor(m=64, n=64, k=64, a=operand, layout=layout)
+    a, b = types_of(operand)
+    plain = cutplan.GemmDescriptor(m=64, n=64, k=64, a=a, b=b, layout=layout)
     gates = [g for g in (None, *GATES) if serves(plain, g, properties)]
+    if not gates and device == "cuda" and is_quantised(operand):
+        return
     assert None in gates and (len(gates) == 3 or device == "cuda" or layout not in LAYOUTS)
     every = crossed_options(operand, chance, gates)
     failures = []
@@ -419,20 +446,26 @@ def test_what_select_picks(device: str, operand: str, layout: str, seed: int) ->
     report([f for f in failures if f])
 
 
-@pytest.mark.parametrize("device, operand", SERVED)
+@pytest.mark.parametrize("device, operand", [*SERVED, *SERVED_QUANTISED])
 @pytest.mark.parametrize("factor", ["a", "b"])
 @pytest.mark.parametrize("dim", [0, 1])
 def test_a_row_or_column_that_serves_for_all(
     device: str, operand: str, factor: str, dim: int, seed: int
 ) -> None:
     """Of A or B, with the stride 0: by every kernel that can read it."""
-    source, dtype = generator(device, seed), TORCH[operand]
-    a = torch.randn(136, 72, generator=source, device=device).to(dtype)
-    b = torch.randn(72, 264, generator=source, device=device).to(dtype)
+    if not has_kernel(device, operand, "rrr"):
+        return
+    source = generator(device, seed)
+    a, b = (
+        torch.empty(shape, dtype=TYPES[t], device=device)
+        for t, shape in zip(types_of(operand), ((136, 72), (72, 264)), strict=True)
+    )
+    for made in (a, b):
+        fill(made, False, source)
     x = a if factor == "a" else b
     shared = x.narrow(dim, 0, 1).clone().expand(x.shape)
     a, b = (shared, b) if factor == "a" else (a, shared)
-    d = torch.empty(136, 264, dtype=dtype, device=device)
+    d = torch.empty(136, 264, dtype=TYPES[d_types(operand)[0]], device=device)
     expected = reference(Product.of(a, b))
     descriptor = cutplan.describe(a, b, d)
     skus = cutplan.gemm_kernels(descriptor, cutplan.device_properties(device))
@@ -449,21 +482,24 @@ def test_a_row_or_column_that_serves_for_all(
     report(failures)
 
 
-@pytest.mark.parametrize("device, operand", SERVED)
+@pytest.mark.parametrize("device, operand", [*SERVED, *SERVED_QUANTISED])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_batch_invariant(device: str, operand: str, layout: str, seed: int) -> None:
     """A row has the same bits whatever is computed beside it."""
+    if not has_kernel(device, operand, layout):
+        return
     source = generator(device, seed)
     n, k = 264, 1040
+    d = d_types(operand)[0]
     whole = Problem(Shape(520, n, k), operand, layout, device, source, 16)
-    options = Options(operand, bias=operand, activation="gelu_tanh")
-    bias = whole.extra("bias", operand)
+    options = Options(d, bias=d, activation="gelu_tanh")
+    bias = whole.extra("bias", d)
 
     def rows(a: torch.Tensor, batch: int | None = None) -> torch.Tensor:
         part = Problem(Shape(a.shape[-2], n, k, batch=batch), operand, layout, device, source, 16)
         part.a.copy_(a)
         part.b.copy_(whole.b)
-        part._extras["bias", operand] = bias
+        part._extras["bias", d] = bias
         plan = part.select(options, batch_invariant=True)
         assert plan.precision_guarantee.batch_invariant
         return part.run(plan, options)

@@ -1,6 +1,7 @@
 // GemmPlan and GroupedGemmPlan.
 #include "gemm/family.hpp"
 
+#include "core/fill.hpp"
 #include "core/plan.hpp"
 
 namespace cutplan {
@@ -11,8 +12,15 @@ template class Plan<GroupedGemmDescriptor, GroupedGemmArguments>;
 namespace gemm {
 
 void Common::launch(const Selection<Kernel>& s, const Problem& problem, const CallSite& site) {
-  const bool is_empty = problem.m == 0 || problem.n == 0 || problem.batch == 0;
-  if (is_empty && problem.terms.amax == nullptr) return;  // that kernels clear
+  // What kernels raise; of a D without elements it is the result.
+  if (float* amax = problem.terms.amax; amax != nullptr) {
+    TensorView view;
+    view.data = amax;
+    view.dtype = DType::f32;
+    view.device = s.device;
+    fill_zero(view, site.stream);
+  }
+  if (problem.m == 0 || problem.n == 0 || problem.batch == 0) return;
   const Launch launch{site.stream, site.workspace, s.split, s.sm_count, s.sm_limited, site.repeats};
   s.kernel->run(*s.kernel, problem, launch);
 }
