@@ -55,6 +55,12 @@ def _capability(needed: int) -> str:
     return "CPU" if needed == 0 else f"{needed // 10}.{needed % 10}"
 
 
+def operands(row: Any) -> str:
+    """A's type and B's, which is most often the same."""
+    a, b = str(row.operand), str(row.operand_b)
+    return a if a == b else f"{a}, {b}"
+
+
 def support() -> str:
     import cutplan
 
@@ -63,7 +69,7 @@ def support() -> str:
         [
             str(row.arch),
             _capability(row.minimum_compute_capability),
-            str(row.operand),
+            operands(row),
             ", ".join(str(d) for d in row.d),
             ", ".join(str(layout) for layout in row.layouts),
             row.note,
@@ -110,11 +116,12 @@ def limits() -> str:
 
     _require_all_kernels()
     gemm: list[Any] = list(cutplan.gemm_support())
+    quantised = [row for row in gemm if str(row.operand).startswith(("int", "float8"))]
     attention: list[Any] = list(cutplan.fmha_support())
     served = list(dict.fromkeys(str(row.operand) for row in [*gemm, *attention]))
     lines = []
-    for what, operands, rows in (
-        ("Matrix multiplication", "A and B", gemm),
+    for what, names, rows in (
+        ("Matrix multiplication", "A and B", [row for row in gemm if row not in quantised]),
         ("Attention", "Q, K and V", attention),
     ):
         of_host, of_gpus = (
@@ -126,14 +133,21 @@ def limits() -> str:
             if set(of_host) == set(of_gpus)
             else f"on the host; {_words(of_gpus)} on GPUs"
         )
-        lines.append(f"{what} takes {operands} of one type: {_words(of_host, 'or')}, {where}.")
+        lines.append(f"{what} takes {names} of one type: {_words(of_host, 'or')}, {where}.")
+    where_of: dict[str, list[str]] = {}
+    for row in quantised:
+        where_of.setdefault(operands(row).replace(", ", " with "), []).append(str(row.arch))
+    for archs in sorted(set(map(tuple, where_of.values()))):
+        kinds = [kind for kind, of_kind in where_of.items() if tuple(of_kind) == archs]
+        where = [*(["the host"] if "host" in archs else []), *(f"{a} GPUs" for a in archs if a != "host")]
+        lines.append(f"With scales matrix multiplication takes {_words(kinds)}, on {_words(where)}.")
     others = [str(dtype) for dtype in cutplan.DType if str(dtype) not in served]
     lines.append(f"Neither of them takes {_words(others, 'or')}.")
     layouts = list(dict.fromkeys(str(layout) for row in gemm for layout in row.layouts))
     for row in gemm:
         if len(row.layouts) < len(layouts):
             lines.append(
-                f"{row.arch} kernels of {row.operand} serve the layouts {_words(row.layouts)}; an older "
+                f"{row.arch} kernels of {operands(row)} serve the layouts {_words(row.layouts)}; an older "
                 "architecture's kernel runs for the others."
             )
     lines.append(

@@ -81,6 +81,9 @@ struct Face<GemmPlan> : PlainFace {
   /// Batches of rows over one b are more rows. What has other columns than the product, matmul() refuses by its whole shape.
   static bool fold(A& x, const Epilogue& e) {
     if (x.a.rank < 3 || x.b.rank != 2 || x.row_scale.present() || (x.bias.present() && x.bias.rank != 1)) return false;
+    for (const TensorView* t : {&x.a_scale, &x.a_zero}) {
+      if (t->present() && (t->rank > 1 || (t->rank == 1 && t->shape[0] != 1))) return false;  // of rows: matmul() lays them out
+    }
     TensorView* const all[] = {&x.a, &x.c, &x.residual, &x.d, &x.aux};
     TensorView views[std::size(all)];
     for (std::size_t i = 0; i < std::size(all); ++i) {

@@ -18,14 +18,15 @@ class Matrix(NamedTuple):
     """One operand of a product: its strides along each batch dimension (0: broadcast) and along its own two.
 
     `extents` names these two: "mk" of a, "kj" of b, "mn" of the result and of what has its shape. j is n, or
-    2 n where the columns of two matrices take turns in b.
+    2 n where the columns of two matrices take turns in b. Scales have "m" or "j", and g groups of 128 along k,
+    and h along j.
     """
 
     operand: str
     tensor: Tensor
     extents: str
     outer: tuple[int, ...]
-    inner: tuple[int, int]
+    inner: tuple[int, ...]
 
     def transposed(self) -> Matrix:
         return self._replace(inner=self.inner[::-1])
@@ -81,6 +82,38 @@ def factor(
     own = (0 if size == 1 else stride for size, stride in zip(shape[:-2], strides, strict=False))
     outer = (0,) * (len(batch) - len(shape) + 2) + tuple(own)
     return Matrix(operand, tensor, extents, outer, (strides[-2], strides[-1]))
+
+
+def coding(
+    operand: str,
+    tensor: Tensor,
+    info: _core.TensorInfo,
+    owner: tuple[int, ...],
+    sizes: dict[str, int],
+    batch: tuple[int, ...],
+) -> Matrix:
+    """Scales or zeros of a or b, of the shape `owner`, other than one for all; adds their extents to `sizes`."""
+    of_a = operand.startswith("a")
+    sizes |= {"g": -(-sizes["k"] // 128), "h": -(-sizes["j"] // 128)}
+    kinds = ("m", "mg") if of_a else ("j", "gj", "gh")
+    outer_shape = owner[:-2]
+    required = []
+    for extents in kinds if not operand.endswith("zero") else kinds[:1]:
+        own = tuple(sizes[extent] for extent in extents)
+        if len(owner) == 1:  # a vector has no lines
+            own = tuple(sizes[extent] for extent in extents if extent in "gh")
+        required.append((*outer_shape, *own))
+        if info.shape not in (required[-1], own):
+            continue
+        strides = _strides(info, info.shape)
+        steps = dict(zip(reversed([e for e in extents if len(owner) > 1 or e in "gh"]), reversed(strides), strict=False))
+        lent = tuple(0 if size == 1 else step for size, step in zip(info.shape[: -len(own)], strides, strict=False))
+        outer = (0,) * (len(batch) - len(lent)) + lent
+        return Matrix(operand, tensor, extents, outer, tuple(steps.get(extent, 0) for extent in extents))
+    raise _core.ShapeMismatch(
+        f"operand {operand}: shape [1] or {' or '.join(str([*shape]) for shape in required)} required, "
+        f"got {[*info.shape]}"
+    )
 
 
 def result(

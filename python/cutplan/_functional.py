@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 _TensorT = TypeVar("_TensorT", bound="SupportsDLPack | Array")
 
 
+_QUANTISED = (_core.DType.int8, _core.DType.float8_e4m3fn, _core.DType.float8_e5m2)
+
+
 class _Options(TypedDict, total=False):
     """What matmul() takes beside its operands and output, for type checkers."""
 
@@ -183,6 +186,16 @@ def matmul(
             beside_d.append((name, tensor, info))
             column_major = _frameworks.is_column_major(info, column_major)
     column_major = column_major and len(shape) == len(batch) + 2
+    if out is None and out_dtype is None and a_info.dtype in _QUANTISED:
+        given = {"bias": bias, "c": c, "residual": residual, "row_scale": row_scale, "column_scale": column_scale}
+        epilogue = _core.Epilogue(
+            **{name: x is not None for name, x in given.items()},  # type: ignore[arg-type]
+            activation=activation, aux=aux_mode, gate=gate if b2 is None else "separate", amax=amax is not None,
+        )  # fmt: skip
+        has_scale = a_scale is not None or b_scale is not None
+        out_dtype = _core.GemmDescriptor(
+            m=0, n=0, k=0, a=a_info.dtype, a_scale="tensor" if has_scale else None, epilogue=epilogue
+        ).d
     target, target_info = _frameworks.target(a_info, a, shape, column_major, out, out_dtype, stream)
     matrices = [
         _batches.factor("a", a, a_info, "mk", batch),
@@ -198,16 +211,36 @@ def matmul(
             raise _core.ShapeMismatch(f"operand aux: shape {[*shape]} required, got {[*info.shape]}")
         matrices.append(_batches.result(name, tensor, info, shape, batch, len(a_shape) == 1))
     vectors = {
-        "bias": bias, "bias2": bias2, "row_scale": row_scale, "column_scale": column_scale, "a_scale": a_scale,
-        "b_scale": b_scale, "b2_scale": b2_scale, "a_zero": a_zero, "b_zero": b_zero, "out_scale": out_scale, "amax": amax,
+        "bias": bias, "bias2": bias2, "row_scale": row_scale, "column_scale": column_scale, "out_scale": out_scale,
+        "amax": amax,
     }  # fmt: skip
-    further = {name: tensor for name, tensor in vectors.items() if tensor is not None}
     extents = _extents(a_shape, b_shape, columns)
-    of_rows = [x for x in (row_scale, a_scale, a_zero) if x is not None and _core.inspect(x).shape not in ((), (1,))]
-    rows_are_fixed = bool(of_rows) or (bias is not None and len(_core.inspect(bias, "bias").shape) > 1)
+    codings = {
+        "a_scale": a_scale, "b_scale": b_scale, "b2_scale": b2_scale, "a_zero": a_zero, "b_zero": b_zero,
+    }  # fmt: skip
+    for name, tensor in codings.items():
+        info = None if tensor is None else _core.inspect(tensor, name)
+        if info is None or info.shape in ((), (1,)):
+            vectors[name] = tensor
+        else:
+            assert tensor is not None
+            owner = a_shape if name.startswith("a") else b_shape
+            matrices.append(_batches.coding(name, tensor, info, owner, extents, batch))
+    further = {name: tensor for name, tensor in vectors.items() if tensor is not None}
+    rows_are_fixed = row_scale is not None or (
+        bias is not None and len(_core.inspect(bias, "bias").shape) > 1
+    )
     scalars = {"alpha": alpha, "beta": beta, "activation": activation, "aux_mode": aux_mode, "gate": gate}
     context = _Context(math, deterministic, preference, stream, [])
-    for piece in _batches.pieces(matrices, extents, batch, rows_are_fixed=rows_are_fixed):
+    pieces = _batches.pieces(matrices, extents, batch, rows_are_fixed=rows_are_fixed)
+    if amax is not None and len(every := list(pieces)) != 1:
+        raise _core.Unsupported(
+            f"amax: batch dimensions that one run serves required, got a shape {[*shape]} of {len(every)} runs, "
+            "each of which would write its own; pass contiguous operands, or take it of the result"
+        )
+    if amax is not None:
+        pieces = iter(every)
+    for piece in pieces:
         whole = None if piece.whole is None else {**further, **piece.whole}
         _run(context, {**further, **piece.views, **scalars}, {"d": "out"}, whole)
     _plans.of_thread.plans = context.plans

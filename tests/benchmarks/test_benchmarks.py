@@ -300,7 +300,7 @@ def test_the_speed_of_what_is_picked(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 def test_limits_are_read_off_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cutplan, "built_architectures", lambda: [str(arch) for arch in cutplan.Arch])
     gemm = [row for row in cutplan.gemm_support() if str(row.arch) == "host"]
-    half = types.SimpleNamespace(arch="sm90", operand="float16", layouts=["rcr"], d=["float16"], note="")
+    half = types.SimpleNamespace(arch="sm90", operand="float16", operand_b="float16", layouts=["rcr"], d=["float16"], note="")
     monkeypatch.setattr(cutplan, "gemm_support", lambda: [*gemm, half])
     attention = [row for row in cutplan.fmha_support() if str(row.arch) == "host"]
     of_gpus = [
@@ -312,7 +312,11 @@ def test_limits_are_read_off_the_tables(monkeypatch: pytest.MonkeyPatch) -> None
     text = readme.limits()
     assert "A and B of one type: float16, bfloat16, float32 or float64, on the host; float16 on GPUs." in text
     assert "- sm90 kernels of float16 serve the layouts rcr;" in text
-    assert "int8" in next(line for line in text.splitlines() if line.startswith("- Neither of them takes"))
+    assert (
+        "- With scales matrix multiplication takes int8, float8_e4m3fn, float8_e4m3fn with float8_e5m2 and "
+        "float8_e5m2 with float8_e4m3fn, on the host." in text
+    )
+    assert "int32" in next(line for line in text.splitlines() if line.startswith("- Neither of them takes"))
     assert "Q, K and V of one type: float16, bfloat16, float32 or float64, on the host and on GPUs." in text
     assert (
         text.count("has no kernels of its own for") == text.count("has no kernels of its own for sm90") == 1

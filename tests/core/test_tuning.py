@@ -847,7 +847,8 @@ def test_bench_on_the_command_line(capsys: pytest.CaptureFixture[str], folder: p
         (["bench", "gemm", "--m", "8", "--n", "8", "--k", "8", "--layout", "xyz"], "layout: must be one of"),
         (
             ["bench", "gemm", "--m", "8", "--n", "8", "--k", "8", "--dtype", "int7"],
-            "--dtype: one or more of float16, bfloat16, float32, float64 required, got 'int7'",
+            "--dtype: one or more of float16, bfloat16, float32, float64, int8, float8_e4m3fn, float8_e5m2 "
+            "required, got 'int7'",
         ),
         (["bench"], "required: family"),
         (["bench", "conv"], "invalid choice: 'conv'"),

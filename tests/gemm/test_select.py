@@ -6,6 +6,8 @@ import pytest
 
 import cutplan
 from cutplan import DeviceProperties, GemmDescriptor, PlanPreference, gemm_kernels, gemm_registry
+from tests.gemm.codes import QUANTISED
+from tests.gemm.problems import TYPES, operand_of
 
 # What cards report: compute capability, SMs, shared memory a block may opt in to.
 A100 = DeviceProperties(
@@ -22,6 +24,7 @@ HOST = cutplan.device_properties("cpu")
 CARDS = [A100, A40, L40, H200]
 
 BUILT = set(cutplan.built_architectures())
+# Of one type each; tests/gemm/test_kernels.py and test_quantized.py have the others.
 OPERANDS = {"host": ("float16", "bfloat16", "float32", "float64")}
 LAYOUTS = ("rcr", "rrr", "crr", "ccr")
 TRANSPOSED = {"rcr": "rcc", "rrr": "ccc", "crr": "crc", "ccr": "rrc"}  # D^T = B^T A^T
@@ -41,7 +44,7 @@ def test_names_are_unique_and_select_again() -> None:
     for sku in registry:
         named = PlanPreference(kernel=sku.name, math="tf32")
         descriptors = [
-            square(4096, str(sku.a), layout=sku.layout, epilogue=cutplan.Epilogue(gate=gate))
+            square(4096, str(sku.a), b=sku.b, layout=sku.layout, epilogue=cutplan.Epilogue(gate=gate))
             for gate in (None, "separate")
         ]
         served = [
@@ -57,9 +60,9 @@ def test_every_kernel_says_what_it_is() -> None:
     for sku in gemm_registry():
         assert sku.category == "matmul" and sku.op == "gemm"
         assert str(sku.arch) in BUILT
-        assert sku.a == sku.b and str(sku.accumulator) == (
-            "float64" if str(sku.a) == "float64" else "float32"
-        )
+        assert sku.a == sku.b or operand_of(sku) in QUANTISED
+        sums = {"float64": "float64", "int8": "int32"}.get(str(sku.a), "float32")
+        assert str(sku.accumulator) == sums
         assert sku.layout in LAYOUTS
         assert all(extent > 0 for extent in sku.tile) and all(extent > 0 for extent in sku.cluster)
         assert sku.alignment % (sku.a.bits // 8) == 0 and sku.alignment <= 16
@@ -152,12 +155,14 @@ def test_the_support_table_matches_select() -> None:
     assert {str(row.arch) for row in rows} == {str(sku.arch) for sku in gemm_registry()}
     for row in rows:
         layouts = {str(layout) for layout in row.layouts}
-        kernels = {s.layout for s in gemm_registry() if (s.arch, s.a) == (row.arch, row.operand)}
-        assert layouts == kernels | {TRANSPOSED[layout] for layout in kernels}
+        operands = (row.operand, row.operand_b)
+        kernels = {s.layout for s in gemm_registry() if (s.arch, s.a, s.b) == (row.arch, *operands)}
+        turned = {s.layout for s in gemm_registry() if (s.arch, s.b, s.a) == (row.arch, *operands)}
+        assert layouts == kernels | {TRANSPOSED[layout] for layout in turned}
     for row in (row for row in rows if str(row.arch) == "host"):
         outputs = {str(d) for d in row.d}
-        for d in ("float16", "bfloat16", "float32", "float64", "int8"):
-            descriptor = GemmDescriptor(m=8, n=8, k=8, a=row.operand, d=d)
+        for d in TYPES:
+            descriptor = GemmDescriptor(m=8, n=8, k=8, a=row.operand, b=row.operand_b, d=d)
             if d in outputs:
                 assert str(cutplan.GemmPlan.select(descriptor, "cpu").sku.d) == d
             else:
