@@ -80,6 +80,15 @@ struct Face<GemmPlan> : PlainFace {
 
   /// Batches of rows over one b are more rows. What has other columns than the product, matmul() refuses by its whole shape.
   static bool fold(A& x, const Epilogue& e) {
+    // What a reduction with keepdim=True leaves of rows and columns, [m, 1] and [1, n].
+    const auto squeeze = [](TensorView& t, const TensorView& of, int lines, int dimension) {
+      if (t.rank != of.rank || of.rank < 2) return;
+      if (t.shape[dimension] != 1 || t.shape[lines] != of.shape[lines]) return;
+      for (int i = dimension; i + 1 < t.rank; ++i) t.shape[i] = t.shape[i + 1], t.strides[i] = t.strides[i + 1];
+      --t.rank;
+    };
+    for (TensorView* t : {&x.a_scale, &x.a_zero}) squeeze(*t, x.a, x.a.rank - 2, x.a.rank - 1);
+    for (TensorView* t : {&x.b_scale, &x.b2_scale, &x.b_zero}) squeeze(*t, x.b, x.b.rank - 1, x.b.rank - 2);
     if (x.a.rank < 3 || x.b.rank != 2 || x.row_scale.present() || (x.bias.present() && x.bias.rank != 1)) return false;
     for (const TensorView* t : {&x.a_scale, &x.a_zero}) {
       if (t->present() && (t->rank > 1 || (t->rank == 1 && t->shape[0] != 1))) return false;  // of rows: matmul() lays them out

@@ -581,7 +581,7 @@ class Calls<P, std::index_sequence<I...>, std::index_sequence<S...>, std::index_
         Importer importer(plan.device(), stream, handles[result_index()], called[result_index()]);
         TensorView scratch_view;
         import(importer, handles, called, arguments, scratch, &scratch_view);
-        if (folded) F::fold(arguments, o);
+        F::fold(arguments, o);
         runs = true;
         run_imported(plan, arguments, importer, scratch_view);
       }

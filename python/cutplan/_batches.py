@@ -97,17 +97,24 @@ def coding(
     sizes |= {"g": -(-sizes["k"] // 128), "h": -(-sizes["j"] // 128)}
     kinds = ("m", "mg") if of_a else ("j", "gj", "gh")
     outer_shape = owner[:-2]
+    shape, strides = info.shape, _strides(info, info.shape)
+    lines, across = (-2, -1) if of_a else (-1, -2)
+    if 1 < len(owner) == len(shape) and shape[across] == 1 and shape[lines] == owner[lines]:
+        # What a reduction with keepdim=True leaves.
+        kept = [i for i in range(len(shape)) if i != len(shape) + across]
+        shape, strides = tuple(shape[i] for i in kept), tuple(strides[i] for i in kept)
     required = []
     for extents in kinds if not operand.endswith("zero") else kinds[:1]:
         own = tuple(sizes[extent] for extent in extents)
         if len(owner) == 1:  # a vector has no lines
             own = tuple(sizes[extent] for extent in extents if extent in "gh")
         required.append((*outer_shape, *own))
-        if info.shape not in (required[-1], own):
+        if shape not in (required[-1], own):
             continue
-        strides = _strides(info, info.shape)
-        steps = dict(zip(reversed([e for e in extents if len(owner) > 1 or e in "gh"]), reversed(strides), strict=False))
-        lent = tuple(0 if size == 1 else step for size, step in zip(info.shape[: -len(own)], strides, strict=False))
+        named = [extent for extent in extents if len(owner) > 1 or extent in "gh"]
+        steps = dict(zip(reversed(named), reversed(strides), strict=False))
+        leading = shape[: len(shape) - len(own)]
+        lent = tuple(0 if size == 1 else step for size, step in zip(leading, strides, strict=False))
         outer = (0,) * (len(batch) - len(lent)) + lent
         return Matrix(operand, tensor, extents, outer, tuple(steps.get(extent, 0) for extent in extents))
     raise _core.ShapeMismatch(

@@ -129,7 +129,7 @@ def grouped_matmul(
             )
     if b_shape[-2] != a_shape[1]:
         raise _core.ShapeMismatch(_unequal_k(a_shape, b_shape))
-    plan, result = _core.call_grouped_gemm(
+    plan, result, *_ = _core.call_grouped_gemm(
         a, b, out, offsets, bias, b2, bias2, row_scale, column_scale,
         a_scale, b_scale, b2_scale, out_scale, amax,
         alpha, activation, gate, out_dtype, deterministic, preference, stream, math,

@@ -38,7 +38,7 @@ class Quantized(NamedTuple):
             scale=self.scale if whole else _transposed(self.scale),
             zero=self.zero if whole or self.zero is None else _transposed(self.zero),
             granularity=turned,  # type: ignore[arg-type]
-            axis=-3 - self.axis,
+            axis=-3 - self.axis if turned == "group" else self.axis,
         )
 
     def operands(self, operand: str) -> dict[str, Any]:
