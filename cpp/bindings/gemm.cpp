@@ -91,7 +91,8 @@ struct Face<GemmPlan> : PlainFace {
     for (TensorView* t : {&x.b_scale, &x.b2_scale, &x.b_zero}) squeeze(*t, x.b, x.b.rank - 1, x.b.rank - 2);
     if (x.a.rank < 3 || x.b.rank != 2 || x.row_scale.present() || (x.bias.present() && x.bias.rank != 1)) return false;
     for (const TensorView* t : {&x.a_scale, &x.a_zero}) {
-      if (t->present() && (t->rank > 1 || (t->rank == 1 && t->shape[0] != 1))) return false;  // of rows: matmul() lays them out
+      if (t->present() && (t->rank > 1 || (t->rank == 1 && t->shape[0] != 1)))
+        return false;  // of rows: matmul() lays them out
     }
     TensorView* const all[] = {&x.a, &x.c, &x.residual, &x.d, &x.aux};
     TensorView views[std::size(all)];

@@ -187,7 +187,13 @@ def matmul(
             column_major = _frameworks.is_column_major(info, column_major)
     column_major = column_major and len(shape) == len(batch) + 2
     if out is None and out_dtype is None and a_info.dtype in _QUANTISED:
-        given = {"bias": bias, "c": c, "residual": residual, "row_scale": row_scale, "column_scale": column_scale}
+        given = {
+            "bias": bias,
+            "c": c,
+            "residual": residual,
+            "row_scale": row_scale,
+            "column_scale": column_scale,
+        }
         epilogue = _core.Epilogue(
             **{name: x is not None for name, x in given.items()},  # type: ignore[arg-type]
             activation=activation, aux=aux_mode, gate=gate if b2 is None else "separate", amax=amax is not None,
@@ -393,7 +399,9 @@ def _quantized(given: dict[str, Any]) -> dict[str, Any]:
             continue
         for part, tensor in x.operands(name).items():
             if operands.get(part) is not None:
-                raise _core.InvalidProblem(f"{part}: none required beside a Quantized, which brings its own, got one")
+                raise _core.InvalidProblem(
+                    f"{part}: none required beside a Quantized, which brings its own, got one"
+                )
             operands[part] = tensor
     return operands
 

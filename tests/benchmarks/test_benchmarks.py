@@ -300,7 +300,9 @@ def test_the_speed_of_what_is_picked(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 def test_limits_are_read_off_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cutplan, "built_architectures", lambda: [str(arch) for arch in cutplan.Arch])
     gemm = [row for row in cutplan.gemm_support() if str(row.arch) == "host"]
-    half = types.SimpleNamespace(arch="sm90", operand="float16", operand_b="float16", layouts=["rcr"], d=["float16"], note="")
+    half = types.SimpleNamespace(
+        arch="sm90", operand="float16", operand_b="float16", layouts=["rcr"], d=["float16"], note=""
+    )
     monkeypatch.setattr(cutplan, "gemm_support", lambda: [*gemm, half])
     attention = [row for row in cutplan.fmha_support() if str(row.arch) == "host"]
     of_gpus = [

@@ -738,7 +738,9 @@ class Problem:
         out = self.output(o)
         aux = None if o.store is None else self.output(o, o.store)
         amax = self.amax() if o.amax else None
-        self.enqueue(plan, o, out.view, None if aux is None else aux.view, None if amax is None else amax.view[0])
+        self.enqueue(
+            plan, o, out.view, None if aux is None else aux.view, None if amax is None else amax.view[0]
+        )
         what = self.wrong(plan, o, out, aux, amax)
         return None if what is None else f"{plan.sku.name} {self.layout} {self.shape} {o}: {what}"
 

@@ -14,14 +14,20 @@ import torch
 
 import cutplan
 from tests.environment import capturing, has_cuda, note_not_run
+from tests.gemm.codes import CODES, QUANTISED, is_quantised, types_of
 from tests.gemm.groups import GROUPED_LAYOUTS, GroupedProblem, Groups, grouped_options
 from tests.gemm.problems import (
     GATES,
     SERVED,
     TORCH,
+    TYPES,
     Options,
     askew,
+    d_types,
+    extra_types,
     generator,
+    operand_of,
+    output_types,
     poisoned_workspace,
     random_values,
     report,
@@ -35,13 +41,15 @@ def listed(operand: str, over: str, layout: str, device: str, gate: str | None =
     """The kernels that serve such groups on a device, at any alignment."""
     properties = cutplan.device_properties(device)
     found: dict[str, cutplan.KernelSku] = {}
-    for alignment in (TORCH[operand].itemsize, 16):
+    a, b = types_of(operand)
+    for alignment in (TYPES[a].itemsize, 16):
         descriptor = cutplan.GroupedGemmDescriptor(
             groups=4,
             m=1024,
             n=1024,
             k=1024,
-            a=operand,
+            a=a,
+            b=b,
             over=over,
             layout=layout,
             epilogue=cutplan.Epilogue(gate=gate),
@@ -59,7 +67,9 @@ def _kernels() -> list[object]:
     if not has_cuda():
         note_not_run("grouped CUDA kernels (no GPU)")
     chosen = []
-    for device, operand, over in itertools.product(devices, TORCH, GROUPED_LAYOUTS):
+    for device, operand, over in itertools.product(devices, [*TORCH, *QUANTISED], GROUPED_LAYOUTS):
+        if over == "k" and is_quantised(operand):
+            continue  # refused
         for layout in GROUPED_LAYOUTS[over]:
             gates: dict[str, list[str | None]] = {}
             skus = {}
@@ -83,7 +93,9 @@ def sweep(sku: cutplan.KernelSku, device: str, seed: int, cases: Iterable[tuple[
     problems: dict[Groups, GroupedProblem] = {}
     for groups, options in cases:
         if groups not in problems:
-            problems = {groups: GroupedProblem(groups, str(sku.a), sku.layout, device, source, sku.alignment)}
+            problems = {
+                groups: GroupedProblem(groups, operand_of(sku), sku.layout, device, source, sku.alignment)
+            }
         problem = problems[groups]
         try:
             plan = problem.select(options, kernel=sku.name, math="tf32")
@@ -102,7 +114,7 @@ def test_epilogues(sku: cutplan.KernelSku, over: str, device: str, gates: Gates,
     sizes = (tm + 3, 0, 1, tm // 2) if over == "m" else (tk + 3, 0, 1, 2 * tk)
     plain = Groups(sizes, tn + 8, tk + 8 if over == "m" else tm + 8, over)
     odd = replace(plain, n=tn - 3, other=plain.other + 3, start=5, rest=9, pad=3, d_pad=3, d_offset=1)
-    every = grouped_options(str(sku.a), over, random.Random(seed), gates)
+    every = grouped_options(operand_of(sku), over, random.Random(seed), gates)
     sweep(sku, device, seed, [(groups, o) for groups in (plain, odd) for o in every])
 
 
@@ -112,7 +124,7 @@ def test_groups(sku: cutplan.KernelSku, over: str, device: str, gates: Gates, se
     tm, tn, tk = sku.tile
     tile = tm if over == "m" else tk
     chance = random.Random(seed)
-    every = grouped_options(str(sku.a), over, chance, gates)
+    every = grouped_options(operand_of(sku), over, chance, gates)
     element = sku.alignment // (sku.a.bits // 8)
     sizes = [
         (tile,),
@@ -144,15 +156,21 @@ def test_groups(sku: cutplan.KernelSku, over: str, device: str, gates: Gates, se
 def test_integers(sku: cutplan.KernelSku, over: str, device: str, gates: Gates, seed: int) -> None:
     """Small integers have one right answer: a row of the next group cannot hide below the bound."""
     tm, tn, tk = sku.tile
-    operand = str(sku.a)
+    operand = operand_of(sku)
     sizes = (tm - 1, 2, tm + 5, 0, 17) if over == "m" else (tk - 1, 2, tk + 5, 0, 17)
     cases = []
     for n, other in ((tn + 1, 2 * tk + 3), (40, 72)):
         groups = Groups(sizes, n, other, over, start=2, rest=3, integers=True)
-        for d in (operand,) if operand == "float64" else (operand, "float32"):
-            cases += [(groups, Options(d, gate=gate)) for gate in gates]
+        types = d_types(operand) if is_quantised(operand) else output_types(operand)
+        for d in types:
+            every = [Options(d, gate=gate) for gate in gates]
             if over == "m":
-                cases += [(groups, Options(d, bias=d, activation="relu", gate=gate)) for gate in gates]
+                one = extra_types(operand, d)[0]
+                every += [Options(d, bias=one, activation="relu", gate=gate) for gate in gates]
+            if is_quantised(operand):
+                scales = {"a_scale": "group", "b_scale": "block", "amax": True}
+                every += [replace(o, **scales, out_scale=d in CODES) for o in every]
+            cases += [(groups, o) for o in every if o.legal]
     sweep(sku, device, seed, cases)
 
 
@@ -161,9 +179,11 @@ def test_the_same_bits_again(sku: cutplan.KernelSku, over: str, device: str, gat
     tm, tn, tk = sku.tile
     sizes = (tm + 1, 3, 2 * tm) if over == "m" else (tk + 1, 3, 5 * tk)
     groups = Groups(sizes, tn + 1, 3 * tk if over == "m" else tm + 1, over)
-    problem = GroupedProblem(groups, str(sku.a), sku.layout, device, generator(device, seed), sku.alignment)
+    problem = GroupedProblem(
+        groups, operand_of(sku), sku.layout, device, generator(device, seed), sku.alignment
+    )
     for gate in gates:
-        options = Options(str(sku.a), gate=gate)
+        options = Options(d_types(operand_of(sku))[0], gate=gate)
         plan = problem.select(options, kernel=sku.name, math="tf32")
         assert plan.precision_guarantee.deterministic
         first = problem.run(plan, options)

@@ -14,7 +14,13 @@ from tests.gemm import codes
 from tests.gemm.problems import Options, Problem, Shape, generator, report, single_options
 
 INT8, E4M3, E5M2 = torch.int8, torch.float8_e4m3fn, torch.float8_e5m2
-GRANULARITIES = [("tensor", "tensor"), ("row", "row"), ("group", "group"), ("row", "block"), ("group", "block")]
+GRANULARITIES = [
+    ("tensor", "tensor"),
+    ("row", "row"),
+    ("group", "group"),
+    ("row", "block"),
+    ("group", "block"),
+]
 
 
 def drawn(shape: tuple[int, ...], dtype: torch.dtype, seed: int) -> torch.Tensor:
@@ -62,7 +68,14 @@ def test_types_of_results(seed: int) -> None:
     """Of matrices, of vectors and of what broadcasts alike."""
     a, b = drawn((2, 3, 5, 40), INT8, seed), drawn((40, 8), INT8, seed + 1)
     one = torch.ones(1)
-    for x, y in ((a[0, 0], b), (a[0], b), (a, b), (a[0, 0, 0], b), (a[0, 0], b[:, 0]), (a, b.expand(3, 40, 8))):
+    for x, y in (
+        (a[0, 0], b),
+        (a[0], b),
+        (a, b),
+        (a[0, 0, 0], b),
+        (a[0, 0], b[:, 0]),
+        (a, b.expand(3, 40, 8)),
+    ):
         d = cutplan.matmul(x, y)
         assert d.dtype == torch.int32 and torch.equal(d.long(), x.long() @ y.long())
         assert cutplan.matmul(x, y, a_scale=one).dtype == torch.bfloat16
@@ -78,7 +91,7 @@ def test_types_of_results(seed: int) -> None:
 @pytest.mark.parametrize("k", [100, 128, 300])
 @pytest.mark.parametrize("batch", [(), (3,), (2, 3)])
 def test_shapes_of_scales(k: int, batch: tuple[int, ...], seed: int) -> None:
-    """One number without a dimension, rows and columns as reductions leave them, groups; k of one group, too."""
+    """One number without a dimension, rows and columns as reductions leave them, groups; one group, too."""
     a, b = drawn((*batch, 5, k), INT8, seed), drawn((k, 7), INT8, seed + 1)
     rows, columns = torch.rand(*batch, 5) + 0.5, torch.rand(7) + 0.5
     exact = a.double() @ b.double()
@@ -244,16 +257,32 @@ _ONE = torch.ones(1)
 @pytest.mark.parametrize(
     "error, says, call",
     [
-        ("Unsupported", "a_scale: goes with int8 and float8", lambda f: f(_I.half(), _W.half(), a_scale=_ONE)),
-        ("Unsupported", "b_scale: goes with int8 and float8", lambda f: f(_I.half(), _W.half(), b_scale=_ONE)),
+        (
+            "Unsupported",
+            "a_scale: goes with int8 and float8",
+            lambda f: f(_I.half(), _W.half(), a_scale=_ONE),
+        ),
+        (
+            "Unsupported",
+            "b_scale: goes with int8 and float8",
+            lambda f: f(_I.half(), _W.half(), b_scale=_ONE),
+        ),
         ("Unsupported", "a_zero: goes with int8", lambda f: f(_E, _E.T, a_zero=_ZERO)),
         ("Unsupported", "b_zero: none with gate", lambda f: f(_I, _W, b2=_W, b_zero=_ZERO)),
-        ("Unsupported", "alpha|d: a float32.*bias", lambda f: f(_I, _W, bias=torch.ones(7), out_dtype="int32")),
+        (
+            "Unsupported",
+            "alpha|d: a float32.*bias",
+            lambda f: f(_I, _W, bias=torch.ones(7), out_dtype="int32"),
+        ),
         ("Unsupported", "d: a float32.*a_scale", lambda f: f(_I, _W, a_scale=_ONE, out_dtype="int32")),
         ("InvalidProblem", "alpha: 1 required", lambda f: f(_I, _W, alpha=2.0)),
         ("Unsupported", "out_scale: goes with a d", lambda f: f(_I, _W, out_scale=_ONE, out_dtype="float32")),
         ("Unsupported", "amax: goes with int8", lambda f: f(_I.half(), _W.half(), amax=torch.empty(1))),
-        ("Unsupported", "row_scale: not", lambda f: f(_I, _W, row_scale=torch.ones(5), a_scale=torch.ones(5))),
+        (
+            "Unsupported",
+            "row_scale: not",
+            lambda f: f(_I, _W, row_scale=torch.ones(5), a_scale=torch.ones(5)),
+        ),
         ("Unsupported", "column_scale: not", lambda f: f(_I, _W, column_scale=torch.ones(7), b_scale=_ONE)),
         ("ShapeMismatch", "operand a_scale", lambda f: f(_I, _W, a_scale=torch.ones(4))),
         ("ShapeMismatch", "operand a_scale", lambda f: f(_I[None, None], _W, a_scale=torch.ones(1, 4))),
@@ -267,7 +296,11 @@ _ONE = torch.ones(1)
         ("Unsupported", "operand b: dtype float8_e4m3fn required", lambda f: f(_E.to(E5M2), _E.to(E5M2).T)),
         ("MissingOperand", "operand b2_scale", lambda f: f(_I, _W, b2=_W, b_scale=_ONE)),
         ("MissingOperand", "operand b2_scale", lambda f: f(_I, _W, b_scale=_ONE, b2_scale=_ONE)),
-        ("Unsupported", "k: at most 131071", lambda f: f(_I[:1, :1].expand(1, 131072), _W[:1].expand(131072, 7))),
+        (
+            "Unsupported",
+            "k: at most 131071",
+            lambda f: f(_I[:1, :1].expand(1, 131072), _W[:1].expand(131072, 7)),
+        ),
         (
             "Unsupported",
             "k: at most 33024",

@@ -475,8 +475,6 @@ void finish(const Problem& p, const Blocks::Block& block, std::int64_t ld, const
 
 template <typename S, typename T>
 void run(const Kernel& kernel, const Problem& problem, const Launch& launch) {
-  if (problem.terms.amax != nullptr) *problem.terms.amax = 0;
-  if (problem.m == 0 || problem.n == 0 || problem.batch == 0) return;
   const RegisterTile<T>& tile = register_tile<T, LeftPanel>();
 
   // A thread costs some 20 us to start: let each have ten times that to do. An element of D counts like 32 products, one of A
