@@ -139,8 +139,8 @@ def limits() -> str:
         where_of.setdefault(operands(row).replace(", ", " with "), []).append(str(row.arch))
     for archs in sorted(set(map(tuple, where_of.values()))):
         kinds = [kind for kind, of_kind in where_of.items() if tuple(of_kind) == archs]
-        where = [*(["the host"] if "host" in archs else []), *(f"{a} GPUs" for a in archs if a != "host")]
-        lines.append(f"With scales matrix multiplication takes {_words(kinds)}, on {_words(where)}.")
+        places = [*(["the host"] if "host" in archs else []), *(f"{a} GPUs" for a in archs if a != "host")]
+        lines.append(f"With scales matrix multiplication takes {_words(kinds)}, on {_words(places)}.")
     others = [str(dtype) for dtype in cutplan.DType if str(dtype) not in served]
     lines.append(f"Neither of them takes {_words(others, 'or')}.")
     layouts = list(dict.fromkeys(str(layout) for row in gemm for layout in row.layouts))

@@ -18,8 +18,8 @@ class Matrix(NamedTuple):
     """One operand of a product: its strides along each batch dimension (0: broadcast) and along its own two.
 
     `extents` names these two: "mk" of a, "kj" of b, "mn" of the result and of what has its shape. j is n, or
-    2 n where the columns of two matrices take turns in b. Scales have "m" or "j", and g groups of 128 along k,
-    and h along j.
+    2 n where the columns of two matrices take turns in b. Scales have "m" or "j", g, groups of 128 along k,
+    and h, of 128 along j.
     """
 
     operand: str
@@ -92,7 +92,7 @@ def coding(
     sizes: dict[str, int],
     batch: tuple[int, ...],
 ) -> Matrix:
-    """Scales or zeros of a or b, of the shape `owner`, other than one for all; adds their extents to `sizes`."""
+    """Scales or zeros, other than one for all, of a or b of shape `owner`; adds their extents to `sizes`."""
     of_a = operand.startswith("a")
     sizes |= {"g": -(-sizes["k"] // 128), "h": -(-sizes["j"] // 128)}
     kinds = ("m", "mg") if of_a else ("j", "gj", "gh")

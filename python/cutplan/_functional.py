@@ -123,9 +123,9 @@ def matmul(
     Gated: with `b2` (and `bias2`) the result is ``activation(x) * x2 + residual``, where x2 is x of b2 and
     bias2; ``gate="interleaved"`` takes both from one `b` [..., k, 2 n], its columns in turn: x, x2, x, x2.
 
-    Quantised: `a` and `b`, int8, or float8_e4m3fn with either float8, stand for ``(a - a_zero) * a_scale`` and
-    ``(b - b_zero) * b_scale``. Scales are float32: one for all ([1]), of a's rows ([..., m]) and b's columns
-    ([..., n]), of groups of 128 along k ([..., m, ceil(k / 128)], [..., ceil(k / 128), n]), and of b's blocks
+    Quantised: `a` and `b`, int8, or float8_e4m3fn with either float8, stand for ``(a - a_zero) * a_scale``
+    and ``(b - b_zero) * b_scale``. Scales are float32: one for all ([1]), of a's rows ([..., m]) and b's
+    columns ([..., n]), of groups of 128 along k ([..., m, ceil(k / 128)], [..., ceil(k / 128), n]), and of b's blocks
     of 128 x 128. Zeros are int32, of int8 alone, with scales by rows and columns or one for all. A Quantized,
     as quantize() returns it, brings its own. int8 is summed exactly: without scales or further terms the
     result is int32, else bfloat16, as it is of float8, unless `out_dtype` says float32, float16, or int8 and
@@ -150,11 +150,12 @@ def matmul(
     aux_mode: AuxLike | None = None if aux is None else "store"
     if isinstance(a, Quantized) or isinstance(b, Quantized) or isinstance(b2, Quantized):
         return matmul(
-            **_quantized({"a": a, "b": b, "b2": b2, "a_scale": a_scale, "b_scale": b_scale, "b2_scale": b2_scale,
-                          "a_zero": a_zero, "b_zero": b_zero}),
-            bias=bias, activation=activation, c=c, alpha=alpha, beta=beta, bias2=bias2, gate=gate, residual=residual,
-            aux=aux, row_scale=row_scale, column_scale=column_scale, out_scale=out_scale, amax=amax, math=math,
-            deterministic=deterministic, preference=preference, out=out, out_dtype=out_dtype, stream=stream,
+            **_quantized({"a": a, "b": b, "b2": b2, "a_scale": a_scale, "b_scale": b_scale,
+                          "b2_scale": b2_scale, "a_zero": a_zero, "b_zero": b_zero}),
+            bias=bias, activation=activation, c=c, alpha=alpha, beta=beta, bias2=bias2, gate=gate,
+            residual=residual, aux=aux, row_scale=row_scale, column_scale=column_scale, out_scale=out_scale,
+            amax=amax, math=math, deterministic=deterministic,
+            preference=preference, out=out, out_dtype=out_dtype, stream=stream,
         )  # fmt: skip
     called = _core.call_gemm(
         a, b, out, c, bias, b2, bias2, residual, aux, row_scale, column_scale,
@@ -195,8 +196,9 @@ def matmul(
             "column_scale": column_scale,
         }
         epilogue = _core.Epilogue(
-            **{name: x is not None for name, x in given.items()},  # type: ignore[arg-type]
-            activation=activation, aux=aux_mode, gate=gate if b2 is None else "separate", amax=amax is not None,
+            **{name: x is not None for name, x in given.items()},
+            activation=activation, aux=aux_mode, gate=gate if b2 is None else "separate",
+            amax=amax is not None,
         )  # fmt: skip
         has_scale = a_scale is not None or b_scale is not None
         out_dtype = _core.GemmDescriptor(
@@ -217,21 +219,21 @@ def matmul(
             raise _core.ShapeMismatch(f"operand aux: shape {[*shape]} required, got {[*info.shape]}")
         matrices.append(_batches.result(name, tensor, info, shape, batch, len(a_shape) == 1))
     vectors = {
-        "bias": bias, "bias2": bias2, "row_scale": row_scale, "column_scale": column_scale, "out_scale": out_scale,
-        "amax": amax,
+        "bias": bias, "bias2": bias2, "row_scale": row_scale, "column_scale": column_scale,
+        "out_scale": out_scale, "amax": amax,
     }  # fmt: skip
     extents = _extents(a_shape, b_shape, columns)
     codings = {
         "a_scale": a_scale, "b_scale": b_scale, "b2_scale": b2_scale, "a_zero": a_zero, "b_zero": b_zero,
     }  # fmt: skip
     for name, tensor in codings.items():
-        info = None if tensor is None else _core.inspect(tensor, name)
-        if info is None or info.shape in ((), (1,)):
+        own = None if tensor is None else _core.inspect(tensor, name)
+        if own is None or own.shape in ((), (1,)):
             vectors[name] = tensor
         else:
             assert tensor is not None
             owner = a_shape if name.startswith("a") else b_shape
-            matrices.append(_batches.coding(name, tensor, info, owner, extents, batch))
+            matrices.append(_batches.coding(name, tensor, own, owner, extents, batch))
     further = {name: tensor for name, tensor in vectors.items() if tensor is not None}
     rows_are_fixed = row_scale is not None or (
         bias is not None and len(_core.inspect(bias, "bias").shape) > 1
@@ -241,8 +243,8 @@ def matmul(
     pieces = _batches.pieces(matrices, extents, batch, rows_are_fixed=rows_are_fixed)
     if amax is not None and len(every := list(pieces)) != 1:
         raise _core.Unsupported(
-            f"amax: batch dimensions that one run serves required, got a shape {[*shape]} of {len(every)} runs, "
-            "each of which would write its own; pass contiguous operands, or take it of the result"
+            f"amax: batch dimensions that one run serves required, got a shape {[*shape]} of {len(every)} "
+            "runs, each of which would write its own; pass contiguous operands, or take it of the result"
         )
     if amax is not None:
         pieces = iter(every)

@@ -105,8 +105,8 @@ def grouped_matmul(
     [groups, n] is added, and `row_scale` [m] and `column_scale` [groups, n], float32, multiply. `b2`, `bias2`
     and `gate` are as in matmul(), with the dimension of groups before theirs.
 
-    int8 and float8 operands, with a 3-D `b`, and `a_scale`, `b_scale`, `b2_scale`, `out_scale` and `amax` are as
-    in matmul(); scales of a are [1], [m] or [m, ceil(k / 128)], those of b [groups], [groups, n], [groups,
+    int8 and float8 operands, with a 3-D `b`, and `a_scale`, `b_scale`, `b2_scale`, `out_scale` and `amax` are
+    as in matmul(); scales of a are [1], [m] or [m, ceil(k / 128)], those of b [groups], [groups, n], [groups,
     ceil(k / 128), n] or [groups, ceil(k / 128), ceil(n / 128)].
 
     With a 2-D `b` [k, n]: columns offsets[g] to offsets[g + 1] of `a` [m, k], times those rows of b, are

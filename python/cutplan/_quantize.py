@@ -30,7 +30,9 @@ class Quantized(NamedTuple):
     def T(self) -> Quantized:
         """The same of the transposed matrix: of weights [n, k] what matmul() takes as b."""
         if self.dtype == "int4":
-            raise _core.Unsupported("int4: two elements to a byte cannot be transposed; pack_weights() takes it")
+            raise _core.Unsupported(
+                "int4: two elements to a byte cannot be transposed; pack_weights() takes it"
+            )
         turned = {"row": "column", "column": "row"}.get(self.granularity, self.granularity)
         whole = turned in ("tensor", "row", "column")
         return self._replace(
@@ -52,12 +54,13 @@ class Quantized(NamedTuple):
             "block": operand != "a" and self.group_size == 128,
         }[self.granularity]
         if self.dtype == "int4" or not fits:
-            kinds = "'tensor', 'row' or 'group'" if operand == "a" else "'tensor', 'column', 'group' or 'block'"
-            got = "int4" if self.dtype == "int4" else f"{self.granularity!r} of {self.group_size} along axis {self.axis}"
+            kinds = "'row' or 'group'" if operand == "a" else "'column', 'group' or 'block'"
+            got = f"{self.granularity!r} of {self.group_size} along axis {self.axis}"
+            got = "int4" if self.dtype == "int4" else got
             advice = "pack_weights() takes int4" if self.dtype == "int4" else "of weights [n, k] pass q.T"
             raise _core.Unsupported(
-                f"operand {operand}: int8 or float8 with scales by {kinds}, groups and blocks of 128 along k, "
-                f"required, got {got}; {advice}"
+                f"operand {operand}: int8 or float8 with scales by 'tensor', {kinds}, groups and blocks of "
+                f"128 along k, required, got {got}; {advice}"
             )
         named = {operand: self.data, f"{operand}_scale": self.scale}
         return named if self.zero is None else {**named, f"{operand}_zero": self.zero}

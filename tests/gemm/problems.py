@@ -48,7 +48,8 @@ ACTIVATIONS = ("none", "relu", "gelu_erf", "gelu_tanh", "silu")
 GATES = ("separate", "interleaved")
 GATE_ALPHAS = (2.0**-5, -3 * 2.0**-7)  # two sums are multiplied: this keeps most of them within float16
 
-# NaNs of every format, of integers the greatest, so that what a kernel reads beyond an operand or leaves unwritten in D shows up.
+# NaNs of every format, of int8 the greatest, so that what a kernel reads beyond an operand or leaves
+# unwritten in D shows up.
 _POISON = {1: 0x7F, 2: 0x7FDA, 4: 0x7FDA5A5A, 8: 0x7FFA5A5A5A5A5A5A}
 _INTEGER = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -568,7 +569,7 @@ class Problem:
 
     def _meaning(self, name: str, o: Options) -> torch.Tensor:
         """What a, b or b2 stands for."""
-        s, of_a = self.shape, name == "a"
+        of_a = name == "a"
         x = self.a if of_a else self.b if name == "b" else self.other
         if not is_quantised(self.operand):
             return x
