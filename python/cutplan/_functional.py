@@ -126,7 +126,8 @@ def matmul(
     Quantised: `a` and `b`, int8, or float8_e4m3fn with either float8, stand for ``(a - a_zero) * a_scale``
     and ``(b - b_zero) * b_scale``. Scales are float32: one for all ([1]), of a's rows ([..., m]) and b's
     columns ([..., n]), of groups of 128 along k ([..., m, ceil(k / 128)], [..., ceil(k / 128), n]), and of
-    b's blocks of 128 x 128. Zeros are int32, of int8 alone, with scales by rows and columns or one for all. A Quantized,
+    b's blocks of 128 x 128.
+    Zeros are int32, of int8 alone, with scales by rows and columns or one for all. A Quantized,
     as quantize() returns it, brings its own. int8 is summed exactly: without scales or further terms the
     result is int32, else bfloat16, as it is of float8, unless `out_dtype` says float32, float16, or int8 and
     float8, which are rounded to nearest even, saturated, and first divided by `out_scale` ([1]). `amax`,
