@@ -1091,7 +1091,7 @@ def select(device: str, preference: dict[str, Any] | None = None, **descriptor: 
         ("Unsupported", ("operands a and b", "float16 and bfloat16"), {"b": "bfloat16"}),
         ("Unsupported", ("operand d", "float16.*float32.*required", "got float64"), {"d": "float64"}),
         ("Unsupported", ("operand d", "float64 required", "got float32"), {"a": "float64", "d": "float32"}),
-        ("Unsupported", ("operands a and b", "float16", "got int16"), {"a": "int16"}),
+        ("Unsupported", ("operands a and b", "float16", "got bool"), {"a": "bool"}),
         ("Unsupported", ("operand c", "got float64"), {"c": "float64", "epilogue": cutplan.Epilogue(c=True)}),
         (
             "Unsupported",
