@@ -69,7 +69,9 @@ struct Decoder {
         zeros.data == nullptr
             ? T(0)
             : static_cast<T>(static_cast<const std::int32_t*>(zeros.data)[batch * zeros.batch_stride + line * zeros.ld]);
-    const auto value = [&](std::int64_t p) { return static_cast<T>(values->of[static_cast<int>(codes[p * stride_k])]) - zero; };
+    const auto value = [&](std::int64_t p) {
+      return static_cast<T>(values->of[static_cast<int>(codes[p * stride_k])]) - zero;
+    };
     if (scales.data == nullptr) {
       for (std::int64_t p = 0; p < k; ++p) out[p * ld] = value(p);
       return;
@@ -130,7 +132,10 @@ const char* advance(const void* base, DType type, std::int64_t elements) {
 template <typename D>
 D nearest_integer(double x) {
   constexpr double least = std::numeric_limits<D>::min(), greatest = std::numeric_limits<D>::max();
-  return x > greatest ? static_cast<D>(greatest) : x >= least ? static_cast<D>(std::nearbyint(x)) : x < least ? static_cast<D>(least) : D(0);
+  return x > greatest ? static_cast<D>(greatest)
+         : x >= least ? static_cast<D>(std::nearbyint(x))
+         : x < least  ? static_cast<D>(least)
+                      : D(0);
 }
 
 /// Widens `count` elements, `stride` apart, from `base + first` on.
@@ -387,8 +392,7 @@ void sum_products(const Problem& problem, GemmLayout layout, const RegisterTile<
         block.first_n};
   };
   const int products = problem.terms.gate == Gate::none ? 1 : 2;
-  const Lines<S> b[2] = {columns(problem.b, problem.of_b),
-                         products == 1 ? Lines<S>{} : columns(problem.b2, problem.of_b2)};
+  const Lines<S> b[2] = {columns(problem.b, problem.of_b), products == 1 ? Lines<S>{} : columns(problem.b2, problem.of_b2)};
   if (part.k == 0) {
     for (int i = 0; i < products; ++i) std::fill_n(scratch.sums[i], block.m * ld, T(0));
     return;
@@ -461,7 +465,7 @@ void finish(const Problem& p, const Blocks::Block& block, std::int64_t ld, const
   for (std::int64_t i = 0; i < block.m; ++i) {
     const auto row_of = [&](T* sums) {
       return Row{sums + i * ld, scratch.row, block.part.batch, block.part.first_row + block.first_m + i,
-                        block.first_n, block.n};
+                 block.first_n, block.n};
     };
     Row x = row_of(scratch.sums[0]);
     if (gated) {
@@ -503,7 +507,8 @@ void run(const Kernel& kernel, const Problem& problem, const Launch& launch) {
 
 // ---- the table ----
 
-constexpr Kernel entry(DType operand, DType operand_b, GemmLayout layout, void (*run)(const Kernel&, const Problem&, const Launch&)) {
+constexpr Kernel entry(DType operand, DType operand_b, GemmLayout layout,
+                       void (*run)(const Kernel&, const Problem&, const Launch&)) {
   Kernel kernel{};  // what the host has no use for stays zero
   kernel.arch = Arch::host;
   kernel.operand = operand;

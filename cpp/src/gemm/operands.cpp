@@ -199,7 +199,8 @@ std::optional<Granularity> granularity_of(const TensorView& t, int rank, bool of
   if (t.rank <= 1 && count == 1) return Granularity::tensor;
   if (t.rank < 2 || t.rank == rank - 1) return whole_lines;
   const int64_t across = t.shape[of_a ? t.rank - 2 : t.rank - 1], groups = t.shape[of_a ? t.rank - 1 : t.rank - 2];
-  const bool blocks = !of_a && across != lines && across == ceil_div(lines, scale_group) && groups == ceil_div(k, scale_group);
+  const bool blocks =
+      !of_a && across != lines && across == ceil_div(lines, scale_group) && groups == ceil_div(k, scale_group);
   return blocks ? Granularity::block : Granularity::group;
 }
 

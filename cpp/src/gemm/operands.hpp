@@ -86,11 +86,11 @@ constexpr Rule coding(DType type, std::optional<Granularity> of, std::int64_t ba
                       bool lines_first) {
   const std::int64_t groups = (k + scale_group - 1) / scale_group,
                      blocks = of == Granularity::block ? (lines + scale_group - 1) / scale_group : lines;
-  const Rule whole = of == Granularity::tensor ? vector(type, 1).may_drop(1)
-                     : of == Granularity::row || of == Granularity::column
-                         ? tensor(type, any_strides, batch, lines).shared()
-                         : tensor(type, any_strides, batch, lines_first ? blocks : groups, lines_first ? groups : blocks)
-                               .shared();
+  const Rule whole =
+      of == Granularity::tensor ? vector(type, 1).may_drop(1)
+      : of == Granularity::row || of == Granularity::column
+          ? tensor(type, any_strides, batch, lines).shared()
+          : tensor(type, any_strides, batch, lines_first ? blocks : groups, lines_first ? groups : blocks).shared();
   return whole.fixed().when(of.has_value());
 }
 /// The same of groups of rows, whose A is one matrix.

@@ -33,8 +33,10 @@ void check_quantized(const Descriptor& g, std::optional<Granularity> a_zero, std
                              "; row_scale, column_scale and alpha go with all"));
     if (!is_one_of(of, those)) throw Unsupported(text(option, ": one of ", words, " required, got '", name(*of), "'"));
   };
-  check_kind("a_scale", g.a_scale, g.a, "a", {Granularity::tensor, Granularity::row, Granularity::group}, "'tensor', 'row', 'group'");
-  check_kind("b_scale", g.b_scale, b, "b", {Granularity::tensor, Granularity::column, Granularity::group, Granularity::block},
+  check_kind("a_scale", g.a_scale, g.a, "a", {Granularity::tensor, Granularity::row, Granularity::group},
+             "'tensor', 'row', 'group'");
+  check_kind("b_scale", g.b_scale, b, "b",
+             {Granularity::tensor, Granularity::column, Granularity::group, Granularity::block},
              "'tensor', 'column', 'group', 'block'");
   check_kind("a_zero", a_zero, g.a, "a", {Granularity::tensor, Granularity::row}, "'tensor', 'row'");
   check_kind("b_zero", b_zero, b, "b", {Granularity::tensor, Granularity::column}, "'tensor', 'column'");
@@ -42,11 +44,13 @@ void check_quantized(const Descriptor& g, std::optional<Granularity> a_zero, std
     if (zero && operand != DType::i8)
       throw Unsupported(text(option, ": goes with int8, got ", name(operand), ", whose 0 is 0; leave it out"));
     if (zero && e.gate != Gate::none)
-      throw Unsupported(text(option, ": none with gate='", name(e.gate), "'; quantise symmetrically, or compute the two "
+      throw Unsupported(text(option, ": none with gate='", name(e.gate),
+                             "'; quantise symmetrically, or compute the two "
                              "products by plans without a gate"));
   }
   if (e.row_scale && is_factor_of_d(g.a_scale))
-    throw Unsupported(text("row_scale: not beside a_scale '", name(*g.a_scale), "', which is such a factor; multiply the two"));
+    throw Unsupported(
+        text("row_scale: not beside a_scale '", name(*g.a_scale), "', which is such a factor; multiply the two"));
   if (e.column_scale && is_factor_of_d(g.b_scale))
     throw Unsupported(
         text("column_scale: not beside b_scale '", name(*g.b_scale), "', which is such a factor; multiply the two"));
@@ -227,8 +231,8 @@ void Common::check_types(const Request& r, const Setting& s) {
       for (const DType t : {g.d, g.a, DType::f32, DType::f16, DType::bf16}) {
         if (is_epilogue_input(g.a, g.d, t)) list(allowed, t, " or ");
       }
-      throw Unsupported(text("operand ", operand, ": dtype ", allowed, " required beside a ", name(g.a), " and d ", name(g.d),
-                             ", got ", name(type)));
+      throw Unsupported(text("operand ", operand, ": dtype ", allowed, " required beside a ", name(g.a), " and d ",
+                             name(g.d), ", got ", name(type)));
     }
     return;
   }
@@ -261,7 +265,8 @@ std::vector<GemmSupport> gemm_support() {
       bool built = false;
       for (const gemm::KernelTable* table : gemm::tables) {
         for (const gemm::Kernel& k : *table)
-          built = built || (k.arch == s.arch && k.operand == of_kernel.a && k.operand_b == of_kernel.b && k.layout == of_kernel.layout);
+          built = built || (k.arch == s.arch && k.operand == of_kernel.a && k.operand_b == of_kernel.b &&
+                            k.layout == of_kernel.layout);
       }
       if (built) row.layouts.push_back(layout);
     }
