@@ -44,6 +44,7 @@ Request GroupedGemm::request(const GroupedGemmDescriptor& g) {
   all.epilogue = g.epilogue;
   all.a_scale = g.a_scale;
   all.b_scale = g.b_scale;
+  all.weights = g.weights;
   all.alignment = g.alignment;
   return {all, g.over};
 }
@@ -61,7 +62,7 @@ Request Common::stand_in(const Request& r) {
 
 std::string Common::stem(const Kernel& k) {
   std::string s = text(".", name(k.arch), ".", short_name(k.operand));
-  if (k.operand_b != k.operand) s += text("_", short_name(k.operand_b));
+  if (k.operand_b != k.operand) s += text("_", k.operand_b == DType::u8 ? "packed" : short_name(k.operand_b));
   if (k.operand == DType::f32 && k.arch != Arch::host) s += text(".", name(k.math));
   s += text(".", name(k.layout), ".", k.tile_m, "x", k.tile_n, "x", k.tile_k);
   if (k.stages > 0) s += text(".s", k.stages);
@@ -94,7 +95,12 @@ void Common::write(tuning::Key& key, const Request& r) {
   const GemmDescriptor& g = r.g;
   key.field("m", g.m).field("n", g.n).field("k", g.k).field(r.over ? "groups" : "batch", g.batch);
   if (r.over) key.field("over", name(*r.over));
-  key.field("a", name(g.a)).field("b", name(g.b)).field("d", name(g.d)).field("layout", name(g.layout));
+  key.field("a", name(g.a));
+  if (const WeightPacking& w = g.weights; w.format) {
+    key.field("weights", name(*w.format)).field("group_size", w.group_size).field("scale", name(w.scale));
+    key.word("zero", w.zero).word("permutation", w.permutation);
+  }
+  key.field("b", name(g.b)).field("d", name(g.d)).field("layout", name(g.layout));
   if (g.epilogue.gate != Gate::none) key.field("gate", name(g.epilogue.gate));
   key.field("alignment", g.alignment);
 }

@@ -49,6 +49,8 @@ inline constexpr Support support_table[] = {
      0,
      0,
      "float64 accumulation"},
+    {Arch::host, DType::f16, DType::u8, {DType::f16, DType::f32, DType::bf16}, 0, 0, "packed weights"},
+    {Arch::host, DType::bf16, DType::u8, {DType::bf16, DType::f32, DType::f16}, 0, 0, "packed weights"},
     {Arch::sm80, DType::f16, DType::f16, {DType::f16, DType::f32, DType::bf16}, 80, any_newer, "mma.sync; any alignment"},
     {Arch::sm80, DType::bf16, DType::bf16, {DType::bf16, DType::f32, DType::f16}, 80, any_newer, "mma.sync; any alignment"},
     {Arch::sm80,
