@@ -173,8 +173,8 @@ def matmul(
     if weights is not None:
         shape = _core.inspect(a, "a").shape
         raise _core.LayoutMismatch(
-            "operand a: [..., m, k] whose leading dimensions one stride steps through, with c, residual and out of such "
-            f"shapes, required with packed weights, got {[*shape]}; pass contiguous tensors"
+            "operand a: [..., m, k] whose leading dimensions one stride steps through, with c, residual and "
+            f"out of such shapes, required with packed weights, got {[*shape]}; pass contiguous tensors"
         )
 
     # What broadcasts, or has other than two or three dimensions.

@@ -114,8 +114,7 @@ def grouped_matmul(
     result[g], of [groups, m, n]; zeros where a group is empty. `a` is column-major: pass ``x.T`` for x
     [k, m].
 
-    Packed weights of one packing, their tensors stacked (``packed._replace(data=stack of each's data)``), are b [groups,
-    ...] too.
+    Packed weights of one packing are such a b, too: ``packed._replace(data=...)`` of their tensors, stacked.
 
     Types, outputs, `alpha`, `activation`, `math`, `deterministic`, `preference` and `stream` are as in
     matmul(). Errors are those of GroupedGemmPlan.select and GroupedGemmPlan.run, in terms of these arguments.

@@ -34,22 +34,19 @@ def permuted(k: int, n: int, seed: int) -> cutplan.PackedWeights:
 def check(y: torch.Tensor, x: torch.Tensor, w: torch.Tensor, bias: torch.Tensor | None = None) -> None:
     exact = x.double() @ w.double() + (0 if bias is None else bias.double())
     magnitude = x.double().abs() @ w.double().abs() + (0 if bias is None else bias.double().abs())
-    kernel = cutplan.last_kernels()[0]
-    plan = cutplan.GemmPlan.select(
-        cutplan.GemmDescriptor(
-            m=x.shape[0], n=w.shape[1], k=w.shape[0], a=str(x.dtype).removeprefix("torch."),
-            d=str(y.dtype).removeprefix("torch."), layout="rcr", epilogue=cutplan.Epilogue(bias=bias is not None),
-            weights=cutplan.WeightPacking(format="int8", n=w.shape[1], scale="float32"),
-        ),
-        "cpu",
-    )  # fmt: skip
-    assert "packed" in kernel
-    bound = torch.tensor(
-        [
-            plan.precision_guarantee.error_bound(m, e)
-            for m, e in zip(magnitude.flatten().tolist(), exact.flatten().tolist(), strict=True)
-        ]
-    ).reshape(exact.shape)
+    descriptor = cutplan.GemmDescriptor(
+        m=x.shape[0],
+        n=w.shape[1],
+        k=w.shape[0],
+        a=str(x.dtype).removeprefix("torch."),
+        d=str(y.dtype).removeprefix("torch."),
+        layout="rcr",
+        epilogue=cutplan.Epilogue(bias=bias is not None),
+        weights=cutplan.WeightPacking(format="int8", n=w.shape[1], scale="float32"),
+    )
+    guarantee = cutplan.GemmPlan.select(descriptor, "cpu").precision_guarantee
+    pairs = zip(magnitude.flatten().tolist(), exact.flatten().tolist(), strict=True)
+    bound = torch.tensor([guarantee.error_bound(*pair) for pair in pairs]).reshape(exact.shape)
     assert ((y.double() - exact).abs() <= bound).all()
 
 
