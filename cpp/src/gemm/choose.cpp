@@ -223,6 +223,8 @@ std::string Common::obstacle(const Kernel& k, const Request& r, const Setting& s
   const GemmDescriptor& g = r.g;
   const auto along_k = [](std::optional<Granularity> of) { return of && !is_factor_of_d(of); };
   if (!k.scales_along_k && (along_k(g.a_scale) || along_k(g.b_scale))) return "scales that change along K are not served";
+  if (g.weights.format && (k.formats >> static_cast<int>(*g.weights.format) & 1) == 0)
+    return text("weights of format ", name(*g.weights.format), " are not served");
   if (!k.zeros && (g.a_zero || g.b_zero)) return "zeros of a and b are not served";
   if (k.cluster_m * k.cluster_n > s.sms) return "sm_count is less than a cluster takes";
   if (g.alignment % k.alignment != 0) return "a and b are less aligned than the kernel reads";

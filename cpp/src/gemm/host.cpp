@@ -599,6 +599,7 @@ constexpr Kernel entry(DType operand, DType operand_b, GemmLayout layout,
   kernel.schedule = "blocked";
   kernel.alignment = bits(operand) / 8;
   kernel.groups = kernel.scales_along_k = kernel.zeros = true;
+  kernel.formats = operand_b == DType::u8 ? ~0u : 0;
   kernel.peak_fraction = 1.0;
   kernel.run = run;
   return kernel;

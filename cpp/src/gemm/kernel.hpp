@@ -85,6 +85,7 @@ struct Kernel : KernelTraits {
   bool groups;             // honours Problem::groups
   bool scales_along_k;     // honours Coding::scale
   bool zeros;              // honours Coding::zero
+  std::uint32_t formats;   // of packed weights, one bit each
   double peak_fraction;    // of the dense peak (989 TFLOP/s) that it reached on an H200 at 4096 cubed
   double exposed_seconds;  // of each tile that nothing hides: filling the ring, the epilogue (measured, H200)
   Summation summation;
