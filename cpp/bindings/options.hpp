@@ -61,12 +61,6 @@ inline constexpr Spelling<Granularity, 5> spelling<Granularity> = {
     "GranularityLike",
     {Granularity::tensor, Granularity::row, Granularity::column, Granularity::group, Granularity::block}};
 template <>
-inline constexpr Spelling<WeightFormat, 6> spelling<WeightFormat> = {
-    nullptr,
-    "WeightFormatLike",
-    {WeightFormat::int4, WeightFormat::uint4, WeightFormat::int8, WeightFormat::e4m3, WeightFormat::nf4,
-     WeightFormat::e2m1}};
-template <>
 inline constexpr Spelling<GroupedOver, 2> spelling<GroupedOver> = {
     nullptr, "GroupedOverLike", {GroupedOver::m, GroupedOver::k}};
 template <>

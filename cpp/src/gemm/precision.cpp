@@ -20,9 +20,7 @@ Arithmetic arithmetic(const Kernel& k, int64_t length) {
   const auto terms = static_cast<double>(length);
   // Integers are summed exactly, and codes on the host in float64: what is left is one rounding of the sum to float32.
   if (k.operand == DType::i8 || (k.arch == Arch::host && is_quantized(k.operand))) return {1, 0};
-  // An unpacked weight is a float32 product of a float32 difference.
-  const double of_weights = k.operand_b == DType::u8 ? std::ldexp(1.0, -23) : 0;
-  if (k.arch == Arch::host) return {static_cast<double>(host_sum_roundings(length)), of_weights};
+  if (k.arch == Arch::host) return {static_cast<double>(host_sum_roundings(length)), 0};
   // A tensor core aligns a block of at least 8 products and the running sum to the largest of them, drops what does not fit
   // into 24 bits, and truncates the total: 10 errors of up to 2 u for 8 products (Fasi, Higham, Mikaitis and Pranesh 2021,
   // section 4).
