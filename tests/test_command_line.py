@@ -232,9 +232,10 @@ def test_bad_command_lines(options: list[str], complaint: str, capsys: pytest.Ca
     [
         (
             ["--dtype", "bf16"],
-            "--dtype: one or more of float16, bfloat16, float32, float64 required, got 'bf16'",
+            "--dtype: one or more of float16, bfloat16, float32, float64, int8, float8_e4m3fn, float8_e5m2 "
+            "required, got 'bf16'",
         ),
-        (["--dtype", "float32,int8"], "--dtype: one or more of float16, bfloat16, float32, float64 required"),
+        (["--dtype", "float32,int4"], "--dtype: one or more of float16, bfloat16, float32, float64, int8, "),
         (["--d", "bf16"], "--d: invalid choice: 'bf16' (choose from "),
         (["--layout", "rr"], "--layout: must be one of 'rcr', "),
         (["--activation", "gelu"], "--activation: must be one of 'none', "),

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 import torch
 
+from tests.gemm.operands import types_of
+
 CODES = {
     "int8": torch.int8,
     "float8_e4m3fn": torch.float8_e4m3fn,
     "float8_e5m2": torch.float8_e5m2,
 }
-# Operands as problems name them: A's type, and B's where it is another one.
-QUANTISED = ("int8", "float8_e4m3fn", "float8_e4m3fn*float8_e5m2", "float8_e5m2*float8_e4m3fn")
 GROUP = 128
 A_SCALES = (None, "tensor", "row", "group")
 B_SCALES = (None, "tensor", "column", "group", "block")
@@ -21,12 +21,6 @@ A_ZEROS, B_ZEROS = (None, "tensor", "row"), (None, "tensor", "column")
 
 # Scales with which random codes are numbers around 1.
 _UNITS = {torch.int8: 2.0**-6, torch.float8_e4m3fn: 2.0**-7, torch.float8_e5m2: 2.0**-14}
-
-
-def types_of(operand: str) -> tuple[str, str]:
-    """A's and B's."""
-    a, _, b = operand.partition("*")
-    return a, b or a
 
 
 def is_quantised(operand: str) -> bool:

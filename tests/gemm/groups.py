@@ -10,7 +10,8 @@ import torch
 
 import cutplan
 from tests.gemm import codes
-from tests.gemm.codes import is_quantised, types_of
+from tests.gemm.codes import is_quantised
+from tests.gemm.operands import types_of
 from tests.gemm.problems import (
     GATE_ALPHAS,
     TYPES,

@@ -14,7 +14,8 @@ import torch
 import cutplan
 from tests.bindings.producers import BFLOAT, CPU, CUDA, FLOAT, INT, CupyLikeProducer, Producer
 from tests.gemm import codes
-from tests.gemm.codes import CODES, is_quantised, random_codes, types_of
+from tests.gemm.codes import CODES, is_quantised, random_codes
+from tests.gemm.operands import QUANTISED, types_of
 from tests.oracle import (
     OutputBound,
     Product,
@@ -39,8 +40,8 @@ SERVED = [
     *(pytest.param("cuda", operand, marks=pytest.mark.cuda) for operand in TORCH),
 ]
 SERVED_QUANTISED = [
-    *(("cpu", operand) for operand in codes.QUANTISED),
-    *(pytest.param("cuda", operand, marks=pytest.mark.cuda) for operand in codes.QUANTISED),
+    *(("cpu", operand) for operand in QUANTISED),
+    *(pytest.param("cuda", operand, marks=pytest.mark.cuda) for operand in QUANTISED),
 ]
 LAYOUTS = ("rcr", "rrr", "crr", "ccr")  # with a row-major D
 ALL_LAYOUTS = (*LAYOUTS, "rcc", "rrc", "crc", "ccc")
@@ -75,12 +76,6 @@ def extra_types(operand: str, d: str) -> tuple[str, ...]:
     if is_quantised(operand):
         return ("bfloat16", "float32", "float16")
     return tuple(dict.fromkeys((d, operand) if operand == "float64" else (d, operand, "float32")))
-
-
-def operand_of(sku: cutplan.KernelSku, layout: str | None = None) -> str:
-    """What a kernel multiplies; with a column-major D, whose problem it transposes, A and B change places."""
-    a, b = (str(sku.a), str(sku.b)) if layout is None or layout[2] == "r" else (str(sku.b), str(sku.a))
-    return a if a == b else f"{a}*{b}"
 
 
 def round_up(x: int, to: int) -> int:

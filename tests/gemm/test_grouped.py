@@ -14,8 +14,9 @@ import torch
 
 import cutplan
 from tests.environment import capturing, has_cuda, note_not_run
-from tests.gemm.codes import CODES, QUANTISED, is_quantised, types_of
+from tests.gemm.codes import CODES, is_quantised
 from tests.gemm.groups import GROUPED_LAYOUTS, GroupedProblem, Groups, grouped_options
+from tests.gemm.operands import QUANTISED, operand_of, types_of
 from tests.gemm.problems import (
     GATES,
     SERVED,
@@ -26,7 +27,6 @@ from tests.gemm.problems import (
     d_types,
     extra_types,
     generator,
-    operand_of,
     output_types,
     poisoned_workspace,
     random_values,

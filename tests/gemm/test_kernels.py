@@ -16,7 +16,8 @@ import torch
 
 import cutplan
 from tests.environment import has_cuda, note_not_run
-from tests.gemm.codes import CODES, QUANTISED, is_quantised, types_of
+from tests.gemm.codes import CODES, is_quantised
+from tests.gemm.operands import QUANTISED, operand_of, types_of
 from tests.gemm.problems import (
     ALL_LAYOUTS,
     GATES,
@@ -33,7 +34,6 @@ from tests.gemm.problems import (
     extra_types,
     fill,
     generator,
-    operand_of,
     poisoned_workspace,
     report,
     single_options,

@@ -11,6 +11,7 @@ import torch
 
 import cutplan
 from tests.gemm import codes
+from tests.gemm.operands import QUANTISED, types_of
 from tests.gemm.problems import Options, Problem, Shape, generator, report, single_options
 
 INT8, E4M3, E5M2 = torch.int8, torch.float8_e4m3fn, torch.float8_e5m2
@@ -160,9 +161,9 @@ def test_transposed_there_and_back(kind: str, seed: int) -> None:
         assert bool((cutplan.dequantize(turned, "float32") == transposed).all())
 
 
-@pytest.mark.parametrize("operand", codes.QUANTISED)
+@pytest.mark.parametrize("operand", QUANTISED)
 def test_amax_of_nothing_is_zero(operand: str) -> None:
-    a_type, b_type = (codes.CODES[t] for t in codes.types_of(operand))
+    a_type, b_type = (codes.CODES[t] for t in types_of(operand))
     amax = torch.full((1,), torch.nan)
     for m, k, n in ((0, 5, 3), (3, 5, 0), (3, 0, 4), (0, 0, 0)):
         amax.fill_(7.0)
@@ -199,7 +200,7 @@ def test_nan_and_infinite_scales(seed: int) -> None:
 # ---- what stays the same
 
 
-@pytest.mark.parametrize("operand", codes.QUANTISED)
+@pytest.mark.parametrize("operand", QUANTISED)
 def test_threads_and_company_do_not_change_the_bits(operand: str, seed: int) -> None:
     problem = Problem(Shape(611, 1301, 613), operand, "rcr", "cpu", generator("cpu", seed))
     o = Options("bfloat16", bias="bfloat16", activation="gelu_erf", a_scale="row", b_scale="block", amax=True)
@@ -217,7 +218,7 @@ def test_threads_and_company_do_not_change_the_bits(operand: str, seed: int) -> 
         assert torch.equal(part, first[some]), (start, count)
 
 
-@pytest.mark.parametrize("device, operand", [("cpu", operand) for operand in codes.QUANTISED])
+@pytest.mark.parametrize("device, operand", [("cpu", operand) for operand in QUANTISED])
 def test_describe_reads_granularities(device: str, operand: str, seed: int) -> None:
     """A plan for the description of some operands runs on those operands, in every way that scales come."""
     failures = []

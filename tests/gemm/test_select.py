@@ -6,8 +6,7 @@ import pytest
 
 import cutplan
 from cutplan import DeviceProperties, GemmDescriptor, PlanPreference, gemm_kernels, gemm_registry
-from tests.gemm.codes import QUANTISED
-from tests.gemm.problems import TYPES, operand_of
+from tests.gemm.operands import QUANTISED, operand_of
 
 # What cards report: compute capability, SMs, shared memory a block may opt in to.
 A100 = DeviceProperties(
@@ -161,7 +160,7 @@ def test_the_support_table_matches_select() -> None:
         assert layouts == kernels | {TRANSPOSED[layout] for layout in turned}
     for row in (row for row in rows if str(row.arch) == "host"):
         outputs = {str(d) for d in row.d}
-        for d in TYPES:
+        for d in (str(t) for t in cutplan.DType):
             descriptor = GemmDescriptor(m=8, n=8, k=8, a=row.operand, b=row.operand_b, d=d)
             if d in outputs:
                 assert str(cutplan.GemmPlan.select(descriptor, "cpu").sku.d) == d

@@ -85,8 +85,15 @@ void no_type_is_taken_for_another() {
       case DType::f32:
       case DType::f16:
       case DType::bf16:
+      case DType::fp8_e4m3:
+      case DType::fp8_e5m2:
         cutplan::set_output_type(guarantee, type);
         CHECK(guarantee.rounding > 0 && guarantee.smallest > 0 && guarantee.largest > 0);
+        break;
+      case DType::i8:
+      case DType::i32:  // whole numbers
+        cutplan::set_output_type(guarantee, type);
+        CHECK(guarantee.rounding == 0 && guarantee.smallest >= 0 && guarantee.largest > 0);
         break;
       default: throws<std::logic_error>(name(type), [&] { cutplan::set_output_type(guarantee, type); });
     }
