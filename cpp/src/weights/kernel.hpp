@@ -6,7 +6,7 @@
 #include <cstdint>
 
 #include "core/kernel.hpp"
-#include "core/weights_layout.hpp"
+#include "weights/layout.hpp"
 
 namespace cutplan::weights {
 
