@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import cutplan
+from tests.gemm.operands import operand_of
 from tests.gemm.problems import (
     SERVED,
     TORCH,
@@ -15,7 +16,6 @@ from tests.gemm.problems import (
     Shape,
     d_types,
     generator,
-    operand_of,
     random_values,
     report,
 )
