@@ -123,6 +123,7 @@ asan_tests = tests/bindings tests/core tests/gemm/test_errors.py tests/gemm/test
   tests/gemm/test_grouped.py tests/gemm/test_properties.py tests/fmha/test_errors.py tests/fmha/test_host.py \
   tests/fmha/test_dropout.py tests/fmha/test_edges.py tests/fmha/test_properties.py tests/weights \
   --deselect tests/gemm/test_grouped.py::test_epilogues --deselect tests/gemm/test_grouped.py::test_groups \
+  --deselect tests/gemm/test_grouped.py::test_integers \
   --deselect tests/bindings/test_api.py::test_import_is_light
 # The interpreter is not built with it: the sanitizer's runtime has to be loaded first, and the C++ library whose exceptions
 # it watches. Python itself frees little of what it has at its end, so leaks are not looked for.
