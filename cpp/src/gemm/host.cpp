@@ -11,7 +11,8 @@
 //   the epilogue then goes over the sums row by row and writes D.
 // Where D has few columns, A and B change places, and the sums are transposed before the epilogue. f16, bf16 and f32 are summed
 // in f32, f64 in f64; the codes of int8 and fp8 become f64 numbers on their way into panels, less their zeros and times what
-// scales change along K, and are summed in f64, so that integers are exact. The register tile is two vectors wide and as high as the vector registers allow, or lower where rows are
+// scales change along K, and are summed in f64, so that integers are exact. The register tile is two vectors wide and as high
+// as the vector registers allow, or lower where rows are
 // few; which instruction set it uses is found out at run time.
 //
 // Order of summation: within a slice products are added one after another in k, starting from zero, and slices are added one
@@ -26,7 +27,6 @@
 #include <array>
 #include <atomic>
 #include <cmath>
-#include <cstring>
 #include <functional>
 #include <limits>
 #include <new>
