@@ -1,9 +1,31 @@
 // Matrix products: Epilogue, the descriptors, GemmPlan and GroupedGemmPlan.
 #include "gemm/operands.hpp"
 
+namespace cutplan {
+
+/// What tensors do not tell.
+struct GemmOptions : Epilogue {
+  WeightPacking weights;
+};
+inline GemmDescriptor describe(const GemmArguments& arguments, const GemmOptions& options) {
+  return describe(arguments, options, options.weights);
+}
+inline GroupedGemmDescriptor describe(const GroupedGemmArguments& arguments, const GemmOptions& options) {
+  return describe(arguments, options, options.weights);
+}
+
+}  // namespace cutplan
+
 #include "plans.hpp"
 
 namespace cutplan::bindings {
+
+template <>
+inline constexpr auto fields<WeightPacking> = std::make_tuple(
+    field("format", &WeightPacking::format, "None: b is no packed weight."), field("n", &WeightPacking::n, "Columns."),
+    field("group_size", &WeightPacking::group_size), field("scale", &WeightPacking::scale, "Type of scales and zeros."),
+    field("zero", &WeightPacking::zero, "Whether there are zeros."),
+    field("permutation", &WeightPacking::permutation, "Whether rows have an order of their own."));
 
 template <>
 inline constexpr auto fields<Epilogue> = std::make_tuple(
@@ -32,7 +54,8 @@ inline constexpr auto fields<GemmDescriptor> = std::make_tuple(
     field("a_scale", &GemmDescriptor::a_scale, "\"tensor\", \"row\" or \"group\": scales of a quantised A."),
     field("b_scale", &GemmDescriptor::b_scale, "\"tensor\", \"column\", \"group\" or \"block\": scales of a quantised B."),
     field("a_zero", &GemmDescriptor::a_zero, "\"tensor\" or \"row\": zeros of an int8 A."),
-    field("b_zero", &GemmDescriptor::b_zero, "\"tensor\" or \"column\": zeros of an int8 B."));
+    field("b_zero", &GemmDescriptor::b_zero, "\"tensor\" or \"column\": zeros of an int8 B."),
+    field("weights", &GemmDescriptor::weights, "B and b2 are packed weights."));
 
 template <>
 inline constexpr auto fields<GroupedGemmDescriptor> =
@@ -46,7 +69,8 @@ inline constexpr auto fields<GroupedGemmDescriptor> =
                     field("alignment", &GroupedGemmDescriptor::alignment,
                           "Bytes; 0: what contiguous operands of these extents have, 16 at most."),
                     field("a_scale", &GroupedGemmDescriptor::a_scale, "As in GemmDescriptor."),
-                    field("b_scale", &GroupedGemmDescriptor::b_scale, "As in GemmDescriptor."));
+                    field("b_scale", &GroupedGemmDescriptor::b_scale, "As in GemmDescriptor."),
+                    field("weights", &GroupedGemmDescriptor::weights, "As in GemmDescriptor."));
 
 template <>
 inline constexpr auto fields<GemmSupport> =
@@ -57,10 +81,12 @@ inline constexpr auto fields<GemmSupport> =
                     field("note", &GemmSupport::note));
 
 void settle(GemmDescriptor& g, const Keywords&) {
+  if (g.weights.format) g.b = DType::u8;
   if (g.b == DType::none) g.b = g.a;
   if (g.d == DType::none) g.d = gemm::default_result(g);
 }
 void settle(GroupedGemmDescriptor& g, const Keywords&) {
+  if (g.weights.format) g.b = DType::u8;
   if (g.b == DType::none) g.b = g.a;
   if (g.d == DType::none) g.d = gemm::default_result(g);
 }
@@ -68,18 +94,19 @@ void settle(GroupedGemmDescriptor& g, const Keywords&) {
 template <>
 struct Face<GemmPlan> : PlainFace {
   using A = GemmArguments;
-  using Options = Epilogue;
+  using Options = GemmOptions;
   static constexpr char name[] = "GemmPlan", family[] = "gemm", call[] = "gemm", kernels[] = "gemm_kernels",
                         describe[] = "describe", result_type_name[] = "out_dtype";
   static constexpr const auto& operands = gemm::operands;
   static constexpr auto scalars = std::make_tuple(field("alpha", &A::alpha), field("beta", &A::beta));
-  static constexpr auto options = std::make_tuple(field("activation", &Epilogue::activation),
-                                                  field("aux_mode", &Epilogue::aux), field("gate", &Epilogue::gate));
+  static constexpr auto options =
+      std::make_tuple(field("activation", &Epilogue::activation), field("aux_mode", &Epilogue::aux),
+                      field("gate", &Epilogue::gate), field("weights", &GemmOptions::weights));
   static constexpr auto like = &A::a, result = &A::d;
   static constexpr auto result_type = &GemmDescriptor::d;
 
   /// Batches of rows over one b are more rows. What has other columns than the product, matmul() refuses by its whole shape.
-  static bool fold(A& x, const Epilogue& e) {
+  static bool fold(A& x, const GemmOptions& e) {
     // What a reduction with keepdim=True leaves of rows and columns, [m, 1] and [1, n].
     const auto squeeze = [](TensorView& t, const TensorView& of, int lines, int dimension) {
       if (t.rank != of.rank || of.rank < 2) return;
@@ -89,7 +116,10 @@ struct Face<GemmPlan> : PlainFace {
     };
     for (TensorView* t : {&x.a_scale, &x.a_zero}) squeeze(*t, x.a, x.a.rank - 2, x.a.rank - 1);
     for (TensorView* t : {&x.b_scale, &x.b2_scale, &x.b_zero}) squeeze(*t, x.b, x.b.rank - 1, x.b.rank - 2);
-    if (x.a.rank < 3 || x.b.rank != 2 || x.row_scale.present() || (x.bias.present() && x.bias.rank != 1)) return false;
+    const bool is_packed = e.weights.format.has_value();
+    const std::int64_t columns = is_packed ? e.weights.n : x.b.rank == 2 ? x.b.shape[1] : 0;
+    if (x.a.rank < 3 || x.b.rank != (is_packed ? 1 : 2) || x.row_scale.present() || (x.bias.present() && x.bias.rank != 1))
+      return false;
     for (const TensorView* t : {&x.a_scale, &x.a_zero}) {
       if (t->present() && (t->rank > 1 || (t->rank == 1 && t->shape[0] != 1)))
         return false;  // of rows: matmul() lays them out
@@ -100,7 +130,7 @@ struct Face<GemmPlan> : PlainFace {
       const TensorView& t = *all[i];
       views[i] = t;
       if (!t.present()) continue;
-      if (t.rank != x.a.rank || (i > 0 && t.shape[t.rank - 1] * gemm::halves(e) != x.b.shape[1])) return false;
+      if (t.rank != x.a.rank || (i > 0 && t.shape[t.rank - 1] * gemm::halves(e) != columns)) return false;
       std::int64_t count = 1, step = 0;
       for (int dimension = t.rank - 2; dimension >= 0; --dimension) {
         const std::int64_t extent = t.shape[dimension], stride = t.strides[dimension];
@@ -125,6 +155,7 @@ struct Face<GemmPlan> : PlainFace {
   /// else there is, matmul() lays out.
   static bool serves(const A& x) {
     const int rank = x.a.rank;
+    if (x.b.rank == 1 && x.b.dtype == DType::u8) return rank == 2;  // packed weights
     if (!x.a.present() || x.b.rank != rank || (rank != 2 && rank != 3)) return false;
     if (x.a.shape[rank - 1] != x.b.shape[rank - 2]) return false;
     for (const TensorView* t : {&x.b2, &x.c, &x.residual, &x.d, &x.aux}) {
@@ -157,14 +188,14 @@ struct Face<GemmPlan> : PlainFace {
 template <>
 struct Face<GroupedGemmPlan> : PlainFace {
   using A = GroupedGemmArguments;
-  using Options = Epilogue;
+  using Options = GemmOptions;
   static constexpr char name[] = "GroupedGemmPlan", family[] = "gemm", call[] = "grouped_gemm",
                         kernels[] = "grouped_gemm_kernels", describe[] = "describe_grouped",
                         result_type_name[] = "out_dtype";
   static constexpr const auto& operands = gemm::grouped_operands;
   static constexpr auto scalars = std::make_tuple(field("alpha", &A::alpha));
-  static constexpr auto options =
-      std::make_tuple(field("activation", &Epilogue::activation), field("gate", &Epilogue::gate));
+  static constexpr auto options = std::make_tuple(field("activation", &Epilogue::activation), field("gate", &Epilogue::gate),
+                                                  field("weights", &GemmOptions::weights));
   static constexpr auto like = &A::a, result = &A::d;
   static constexpr auto result_type = &GroupedGemmDescriptor::d;
 
@@ -186,6 +217,8 @@ void bind_gemm(nb::module_& m) {
       "`gate`\n"
       "is \"separate\", with B and b2 two matrices, or \"interleaved\", with the columns of both taking turns in one B [k, "
       "2 n].");
+  bind_value<WeightPacking>(m, "WeightPacking", "What packed weights, a product's b, hold: as their header says.",
+                            "Fields are those of PackedWeights.");
   bind_value<GemmDescriptor>(
       m, "GemmDescriptor", "One problem: D [m, n] = epilogue(A [m, k] B [k, n]), `batch` times. Epilogue has the formula.",
       "B's and D's types are A's unless given; those of C, bias, residual and aux are D's. `alignment` is in bytes and\n"

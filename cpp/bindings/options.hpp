@@ -61,6 +61,12 @@ inline constexpr Spelling<Granularity, 5> spelling<Granularity> = {
     "GranularityLike",
     {Granularity::tensor, Granularity::row, Granularity::column, Granularity::group, Granularity::block}};
 template <>
+inline constexpr Spelling<WeightFormat, 6> spelling<WeightFormat> = {
+    nullptr,
+    "WeightFormatLike",
+    {WeightFormat::int4, WeightFormat::uint4, WeightFormat::int8, WeightFormat::e4m3, WeightFormat::nf4,
+     WeightFormat::e2m1}};
+template <>
 inline constexpr Spelling<GroupedOver, 2> spelling<GroupedOver> = {
     nullptr, "GroupedOverLike", {GroupedOver::m, GroupedOver::k}};
 template <>
@@ -68,7 +74,8 @@ inline constexpr Spelling<Arch, 4> spelling<Arch> = {"Arch", "ArchLike", {Arch::
 template <>
 inline constexpr Spelling<Backend, 2> spelling<Backend> = {"Backend", "Backend", {Backend::host, Backend::cute}};
 template <>
-inline constexpr Spelling<Math, 3> spelling<Math> = {"Math", "MathLike", {Math::tf32, Math::tf32x3, Math::strict}};
+inline constexpr Spelling<Math, 4> spelling<Math> = {
+    "Math", "MathLike", {Math::fast, Math::tf32, Math::tf32x3, Math::strict}};
 template <>
 inline constexpr Spelling<Tune, 3> spelling<Tune> = {"Tune", "TuneLike", {Tune::off, Tune::cached, Tune::measure}};
 template <>

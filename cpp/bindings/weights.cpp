@@ -6,12 +6,6 @@
 namespace cutplan::bindings {
 
 template <>
-inline constexpr Spelling<WeightFormat, 6> spelling<WeightFormat> = {
-    nullptr,
-    "WeightFormatLike",
-    {WeightFormat::int4, WeightFormat::uint4, WeightFormat::int8, WeightFormat::e4m3, WeightFormat::nf4,
-     WeightFormat::e2m1}};
-template <>
 inline constexpr Spelling<PackedAlong, 3> spelling<PackedAlong> = {
     nullptr, "PackedAlongLike", {PackedAlong::none, PackedAlong::k, PackedAlong::n}};
 template <>

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, TypeVar, overload
 
 from . import _batches, _core, _frameworks, _plans
 from ._quantize import Quantized
+from ._weights import PackedWeights, packings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,7 +85,7 @@ def matmul(a: Tensor, b: Tensor, *, out: _TensorT, **options: Unpack[_Options]) 
 
 def matmul(
     a: Tensor | Quantized,
-    b: Tensor | Quantized,
+    b: Tensor | Quantized | PackedWeights,
     *,
     bias: Tensor | None = None,
     activation: ActivationLike = "none",
@@ -149,6 +150,9 @@ def matmul(
     arguments.
     """
     aux_mode: AuxLike | None = None if aux is None else "store"
+    weights = None
+    if isinstance(b, PackedWeights):
+        weights, b, b2 = packings(b, b2)
     if isinstance(a, Quantized) or isinstance(b, Quantized) or isinstance(b2, Quantized):
         return matmul(
             **_quantized({"a": a, "b": b, "b2": b2, "a_scale": a_scale, "b_scale": b_scale,
@@ -161,11 +165,17 @@ def matmul(
     called = _core.call_gemm(
         a, b, out, c, bias, b2, bias2, residual, aux, row_scale, column_scale,
         a_scale, b_scale, b2_scale, a_zero, b_zero, out_scale, amax,
-        alpha, beta, activation, aux_mode, gate, out_dtype, deterministic, preference, stream, math,
+        alpha, beta, activation, aux_mode, gate, weights, out_dtype, deterministic, preference, stream, math,
     )  # fmt: skip
     if called is not None:
         _plans.of_thread.plans = (called[0],)
         return called[1]
+    if weights is not None:
+        shape = _core.inspect(a, "a").shape
+        raise _core.LayoutMismatch(
+            "operand a: [..., m, k] whose leading dimensions one stride steps through, with c, residual and "
+            f"out of such shapes, required with packed weights, got {[*shape]}; pass contiguous tensors"
+        )
 
     # What broadcasts, or has other than two or three dimensions.
     a_info = _core.inspect(a, "a")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, overload
 
 from . import _core, _plans
+from ._weights import PackedWeights, packings
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -71,7 +72,7 @@ def grouped_matmul(
 
 def grouped_matmul(
     a: Tensor,
-    b: Tensor,
+    b: Tensor | PackedWeights,
     offsets: Tensor,
     *,
     bias: Tensor | None = None,
@@ -113,9 +114,14 @@ def grouped_matmul(
     result[g], of [groups, m, n]; zeros where a group is empty. `a` is column-major: pass ``x.T`` for x
     [k, m].
 
+    Packed weights of one packing are such a b, too: ``packed._replace(data=...)`` of their tensors, stacked.
+
     Types, outputs, `alpha`, `activation`, `math`, `deterministic`, `preference` and `stream` are as in
     matmul(). Errors are those of GroupedGemmPlan.select and GroupedGemmPlan.run, in terms of these arguments.
     """
+    weights = None
+    if isinstance(b, PackedWeights):
+        weights, b, b2 = packings(b, b2)
     a_shape, b_shape = _core.inspect(a, "a").shape, _core.inspect(b, "b").shape
     offsets_shape = _core.inspect(offsets, "offsets").shape
     for name, shape, ranks in (
@@ -127,12 +133,12 @@ def grouped_matmul(
             raise _core.ShapeMismatch(
                 f"operand {name}: rank {' or '.join(map(str, ranks))} required, got shape {[*shape]}"
             )
-    if b_shape[-2] != a_shape[1]:
+    if weights is None and b_shape[-2] != a_shape[1]:
         raise _core.ShapeMismatch(_unequal_k(a_shape, b_shape))
     plan, result, *_ = _core.call_grouped_gemm(
         a, b, out, offsets, bias, b2, bias2, row_scale, column_scale,
         a_scale, b_scale, b2_scale, out_scale, amax,
-        alpha, activation, gate, out_dtype, deterministic, preference, stream, math,
+        alpha, activation, gate, weights, out_dtype, deterministic, preference, stream, math,
     )  # fmt: skip
     _plans.of_thread.plans = (plan,)
     return result

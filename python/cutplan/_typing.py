@@ -60,7 +60,7 @@ ArchLike = Union["Arch", Literal["host", "sm80", "sm89", "sm90"]]
 CausalLike = Union["Causal", Literal["top_left", "bottom_right"]]
 FmhaLayoutLike = Union["FmhaLayout", Literal["bhsd", "bshd"]]
 GemmLayoutLike = Union["GemmLayout", Literal["rcr", "rrr", "crr", "ccr", "rcc", "rrc", "crc", "ccc"]]
-MathLike = Union["Math", Literal["tf32", "tf32x3", "strict"]]
+MathLike = Union["Math", Literal["fast", "tf32", "tf32x3", "strict"]]
 TuneLike = Union["Tune", Literal["off", "cached", "measure"]]
 
 # Options that have names alone.

@@ -47,6 +47,18 @@ class PackedWeights(NamedTuple):
         """(k, n): of what unpack_weights() returns."""
         return self.k, self.n
 
+    @property
+    def packing(self) -> _core.WeightPacking:
+        """What a plan for products of it is selected with."""
+        return _core.WeightPacking(
+            format=self.format,
+            n=self.n,
+            group_size=self.group_size,
+            scale=self.scale_dtype,
+            zero=self.has_zero,
+            permutation=self.has_permutation,
+        )
+
     @classmethod
     def from_tensor(cls, data: Tensor) -> PackedWeights:
         """Of a tensor that was `data`; its first 256 bytes are read, which waits for the device.
@@ -396,6 +408,16 @@ class _PackWeights:
 
 
 pack_weights = _PackWeights()
+
+
+def packings(b: PackedWeights, b2: Any) -> tuple[_core.WeightPacking, Any, Any]:
+    """What a product's b and b2 hold, and their tensors."""
+    if b2 is None:
+        return b.packing, b.data, None
+    if not isinstance(b2, PackedWeights) or b2[1:] != b[1:]:
+        got = str(b2[1:]) if isinstance(b2, PackedWeights) else type(b2).__name__
+        raise _core.Unsupported(f"operand b2: packed weights as b, {b[1:]}, required, got {got}")
+    return b.packing, b.data, b2.data
 
 
 def unpack_weights(

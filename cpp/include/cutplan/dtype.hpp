@@ -43,6 +43,8 @@ constexpr int bits(DType t) noexcept {
   return 0;
 }
 
+constexpr bool is_float8(DType t) noexcept { return t == DType::fp8_e4m3 || t == DType::fp8_e5m2; }
+
 /// Name as NumPy, torch and ml_dtypes spell it ("bfloat16", "float8_e4m3fn", ...).
 constexpr const char* name(DType t) noexcept {
   switch (t) {

@@ -16,6 +16,7 @@
 
 #include "cutplan/granularity.hpp"
 #include "cutplan/plan.hpp"
+#include "cutplan/weight_packing.hpp"
 
 namespace cutplan {
 
@@ -99,6 +100,8 @@ struct GemmDescriptor {
   /// Of quantised operands; none: 1 and 0. A: tensor, row, or group, of 128 along k; B: tensor, column, group, or block, of 128 x
   /// 128. Zeros of int8 alone: of A tensor or row, of B tensor or column.
   std::optional<Granularity> a_scale, b_scale, a_zero, b_zero;
+  /// Where it has a format, B and b2 are packed weights (weights.hpp) of it, in any layout's stead: uint8, and A of 16 bits.
+  WeightPacking weights;
 };
 
 /// Elements along k that share a scale of a group or a block, and columns of B that share one of a block.
@@ -111,6 +114,7 @@ inline constexpr std::int64_t scale_group = 128;
 /// Scales float32 and zeros int32, any strides: of a tensor [1]; of A's rows [batch, m], of groups [batch, m, ceil(k / 128)]; of B's
 /// columns [batch, n], of groups [batch, ceil(k / 128), n], of blocks [batch, ceil(k / 128), ceil(n / 128)], b2_scale as b_scale (an
 /// interleaved b's has 2 n columns); the batch may be left out, or have the stride 0. out_scale and amax float32 [1].
+/// Packed weights are b, and b2, uint8 [packed_weights_size()], shared by the batch.
 struct GemmArguments {
   TensorView a, b, c, d, bias;
   TensorView b2, bias2, residual, aux, row_scale, column_scale;
@@ -124,7 +128,8 @@ extern template class CUTPLAN_API Plan<GemmDescriptor, GemmArguments>;
 
 /// The descriptor that these arguments fit: extents, layout, types and alignment read off the tensors. Of `epilogue` the
 /// activation, aux and an interleaved gate count, which the tensors do not show.
-CUTPLAN_API GemmDescriptor describe(const GemmArguments& arguments, const Epilogue& epilogue = {});
+CUTPLAN_API GemmDescriptor describe(const GemmArguments& arguments, const Epilogue& epilogue = {},
+                                    const WeightPacking& weights = {});
 
 /// One row of the support table: what a kernel family serves.
 struct GemmSupport {

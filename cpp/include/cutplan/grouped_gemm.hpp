@@ -29,6 +29,7 @@ struct GroupedGemmDescriptor {
   /// As in GemmDescriptor.
   int alignment = 0;
   std::optional<Granularity> a_scale, b_scale;
+  WeightPacking weights;  // over m
 };
 
 /// Shapes over m: a [m, k], b and b2 [groups, k, n] (an interleaved b [groups, k, 2 n]), d [m, n], bias and bias2 [groups,
@@ -37,7 +38,7 @@ struct GroupedGemmDescriptor {
 /// breaks that is refused on the host; kernels clamp it to the operands.
 ///
 /// Scales over m: of A [1], [m] or [m, ceil(k / 128)]; of B [groups], [groups, n], [groups, ceil(k / 128), n] or [groups, ceil(k /
-/// 128), ceil(n / 128)], b2_scale as b_scale. Over k: of A [1] or [m], of B [1] or [n].
+/// 128), ceil(n / 128)], b2_scale as b_scale. Packed weights: b and b2 uint8 [groups, packed_weights_size()]. Over k: of A [1] or [m], of B [1] or [n].
 struct GroupedGemmArguments {
   TensorView a, b, d, offsets, bias;
   TensorView b2, bias2, row_scale, column_scale;
@@ -49,6 +50,7 @@ using GroupedGemmPlan = Plan<GroupedGemmDescriptor, GroupedGemmArguments>;
 extern template class CUTPLAN_API Plan<GroupedGemmDescriptor, GroupedGemmArguments>;
 
 /// The descriptor that these arguments fit. Over m when b has three dimensions, over k when d has.
-CUTPLAN_API GroupedGemmDescriptor describe(const GroupedGemmArguments& arguments, const Epilogue& epilogue = {});
+CUTPLAN_API GroupedGemmDescriptor describe(const GroupedGemmArguments& arguments, const Epilogue& epilogue = {},
+                                           const WeightPacking& weights = {});
 
 }  // namespace cutplan

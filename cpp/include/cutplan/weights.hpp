@@ -7,30 +7,9 @@
 #include <vector>
 
 #include "cutplan/plan.hpp"
+#include "cutplan/weight_packing.hpp"
 
 namespace cutplan {
-
-/// What the codes of a weight, unsigned integers, stand for. The numbers are those that packed weights hold.
-///     int4   u - 8                 uint4  u
-///     int8   u - 128               e4m3   the float8 of these bits
-///     nf4    one of 16 quantiles of the normal distribution (Dettmers et al. 2023, QLoRA, appendix E)
-///     e2m1   0, 0.5, 1, 1.5, 2, 3, 4, 6, and these negated from 8 on (OCP microscaling formats, FP4)
-enum class WeightFormat : std::uint8_t { int4 = 0, uint4 = 1, int8 = 2, e4m3 = 3, nf4 = 4, e2m1 = 5 };
-
-constexpr const char* name(WeightFormat f) noexcept {
-  switch (f) {
-    case WeightFormat::int4: return "int4";
-    case WeightFormat::uint4: return "uint4";
-    case WeightFormat::int8: return "int8";
-    case WeightFormat::e4m3: return "e4m3";
-    case WeightFormat::nf4: return "nf4";
-    case WeightFormat::e2m1: return "e2m1";
-  }
-  return "";
-}
-
-/// Of a code.
-constexpr int bits(WeightFormat f) noexcept { return f == WeightFormat::int8 || f == WeightFormat::e4m3 ? 8 : 4; }
 
 /// Along which extent an element of w holds adjacent codes; none: an element holds one, in its lowest bits.
 enum class PackedAlong : std::uint8_t { none, k, n };

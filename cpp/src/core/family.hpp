@@ -332,7 +332,7 @@ class Family {
 
   static std::string obstacle(const Kernel& k, const Request& r, const Setting& s, int split, std::size_t workspace) {
     if (const char* why = device_obstacle(k, s.device)) return why;
-    if (k.operand == DType::f32 && k.math < s.preference.math)
+    if ((k.operand == DType::f32 || is_float8(k.operand)) && k.math < s.preference.math)
       return text("math: ", name(s.preference.math), " required by the preference, the kernel multiplies as ", name(k.math));
     std::string why = F::obstacle(k, r, s, split);
     if (const auto most = s.preference.max_workspace_bytes; why.empty() && most && workspace > *most)
@@ -371,7 +371,7 @@ class Family {
   static tuning::Key key(const Request& r, const Setting& s) {
     tuning::Key key(F::op);
     F::write(key, r);
-    key.write(s.preference, s.sms, F::multiplies(r) == DType::f32);
+    key.write(s.preference, s.sms, F::multiplies(r) == DType::f32 || is_float8(F::multiplies(r)));
     F::write_options(key, r);
     return key;
   }

@@ -44,6 +44,7 @@ Request GroupedGemm::request(const GroupedGemmDescriptor& g) {
   all.epilogue = g.epilogue;
   all.a_scale = g.a_scale;
   all.b_scale = g.b_scale;
+  all.weights = g.weights;
   all.alignment = g.alignment;
   return {all, g.over};
 }
@@ -61,8 +62,8 @@ Request Common::stand_in(const Request& r) {
 
 std::string Common::stem(const Kernel& k) {
   std::string s = text(".", name(k.arch), ".", short_name(k.operand));
-  if (k.operand_b != k.operand) s += text("_", short_name(k.operand_b));
-  if (k.operand == DType::f32 && k.arch != Arch::host) s += text(".", name(k.math));
+  if (k.operand_b != k.operand) s += text("_", k.operand_b == DType::u8 ? "packed" : short_name(k.operand_b));
+  if ((k.operand == DType::f32 || is_float8(k.operand)) && k.arch != Arch::host) s += text(".", name(k.math));
   s += text(".", name(k.layout), ".", k.tile_m, "x", k.tile_n, "x", k.tile_k);
   if (k.stages > 0) s += text(".s", k.stages);
   if (k.cluster_m * k.cluster_n > 1) s += text(".c", k.cluster_m, "x", k.cluster_n);
@@ -94,7 +95,12 @@ void Common::write(tuning::Key& key, const Request& r) {
   const GemmDescriptor& g = r.g;
   key.field("m", g.m).field("n", g.n).field("k", g.k).field(r.over ? "groups" : "batch", g.batch);
   if (r.over) key.field("over", name(*r.over));
-  key.field("a", name(g.a)).field("b", name(g.b)).field("d", name(g.d)).field("layout", name(g.layout));
+  key.field("a", name(g.a));
+  if (const WeightPacking& w = g.weights; w.format) {
+    key.field("weights", name(*w.format)).field("group_size", w.group_size).field("scale", name(w.scale));
+    key.word("zero", w.zero).word("permutation", w.permutation);
+  }
+  key.field("b", name(g.b)).field("d", name(g.d)).field("layout", name(g.layout));
   if (g.epilogue.gate != Gate::none) key.field("gate", name(g.epilogue.gate));
   key.field("alignment", g.alignment);
 }
@@ -217,6 +223,8 @@ std::string Common::obstacle(const Kernel& k, const Request& r, const Setting& s
   const GemmDescriptor& g = r.g;
   const auto along_k = [](std::optional<Granularity> of) { return of && !is_factor_of_d(of); };
   if (!k.scales_along_k && (along_k(g.a_scale) || along_k(g.b_scale))) return "scales that change along K are not served";
+  if (g.weights.format && (k.formats >> static_cast<int>(*g.weights.format) & 1) == 0)
+    return text("weights of format ", name(*g.weights.format), " are not served");
   if (!k.zeros && (g.a_zero || g.b_zero)) return "zeros of a and b are not served";
   if (k.cluster_m * k.cluster_n > s.sms) return "sm_count is less than a cluster takes";
   if (g.alignment % k.alignment != 0) return "a and b are less aligned than the kernel reads";

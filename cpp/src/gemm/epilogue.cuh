@@ -14,6 +14,8 @@
 // misses, 11000 cycles for a 128 x 256 tile.
 #pragma once
 
+#include <cuda_fp8.h>
+
 #include <algorithm>
 
 #include "core/launch.hpp"
@@ -54,8 +56,9 @@ struct RowVectors {
   DType type;
   bool wide;  // 16-byte accesses are aligned
 
-  __device__ RowVectors(const Matrix& m, std::int64_t batch) : ld(m.ld), step(m.step), type(m.type) {
-    const std::int64_t bytes = type == DType::f32 ? 4 : 2;
+  __device__ RowVectors(const Matrix& m, std::int64_t batch) : RowVectors(m, batch, m.type == DType::f32 ? 4 : 2) {}
+  /// Of a D of `bytes` bytes an element.
+  __device__ RowVectors(const Matrix& m, std::int64_t batch, int bytes) : ld(m.ld), step(m.step), type(m.type) {
     data = static_cast<char*>(m.data) + batch * m.batch_stride * bytes;
     wide = ((reinterpret_cast<std::uint64_t>(data) | static_cast<std::uint64_t>(ld * bytes)) & 15) == 0 && step == 1;
   }
@@ -129,6 +132,29 @@ struct RowVectors {
   }
 };
 
+/// Of a row of D. Quantised operands' may be one for all, and each matrix of a batch may have its own.
+template <bool kQuantized>
+__device__ __forceinline__ float row_factor(const Matrix& m, std::int64_t batch, std::int64_t row) {
+  const std::int64_t at = kQuantized ? batch * m.batch_stride + row * m.ld : row;
+  return __ldg(static_cast<const float*>(m.data) + at);
+}
+
+/// Two values of an 8-bit D, `low` in the lower byte: rounded to nearest even, saturated.
+__device__ __forceinline__ std::uint32_t narrow_pair_8bit(DType type, float low, float high) {
+  if (type == DType::i8) {
+    std::int32_t x, y;
+    asm("cvt.rni.sat.s8.f32 %0, %1;" : "=r"(x) : "f"(low));
+    asm("cvt.rni.sat.s8.f32 %0, %1;" : "=r"(y) : "f"(high));
+    return (x & 0xff) | (y & 0xff) << 8;
+  }
+  return __nv_cvt_float2_to_fp8x2(make_float2(low, high), __NV_SATFINITE, type == DType::fp8_e4m3 ? __NV_E4M3 : __NV_E5M2);
+}
+
+/// Whether D's elements are single bytes.
+__device__ __forceinline__ bool is_8bit(DType type) {
+  return type == DType::i8 || type == DType::fp8_e4m3 || type == DType::fp8_e5m2;
+}
+
 /// Shared memory that store_warp_tile needs for each warp, in bytes; 16-byte aligned.
 inline constexpr int staging_bytes = 16 * 32 * 4;
 
@@ -136,11 +162,20 @@ struct Float8 {
   float x[8];
 };
 
+/// What these threads of a warp have found, into memory that all blocks share. Floats that are not negative are ordered as their
+/// bits.
+__device__ __forceinline__ void note_greatest(float* greatest, float of_these) {
+  const std::uint32_t mask = __activemask(), bits = __reduce_max_sync(mask, __float_as_uint(of_these));
+  if (static_cast<int>(threadIdx.x % 32) == __ffs(static_cast<int>(mask)) - 1)
+    atomicMax(reinterpret_cast<std::uint32_t*>(greatest), bits);
+}
+
 /// Walk: 8 columns of a row, of which `count` lie inside D.
+template <bool kQuantized_ = false>
 struct EightColumns {
   using Value = float;
   using Math = Activations<float, ApproximateMath>;
-  static constexpr bool kInRegisters = false, kQuantized = false;
+  static constexpr bool kInRegisters = false, kQuantized = kQuantized_;
 
   float (&x)[8];
   std::int64_t batch, row, col;
@@ -164,22 +199,29 @@ struct EightColumns {
   }
   template <typename F>
   __device__ __forceinline__ void with_row_and_column(const Matrix& of_row, const Matrix& of_column, const F& f) {
-    const float scale = of_row.data == nullptr ? 1.0f : __ldg(static_cast<const float*>(of_row.data) + row);
+    const float scale = of_row.data == nullptr ? 1.0f : row_factor<kQuantized>(of_row, batch, row);
     float bias[8] = {};
     if (of_column.data != nullptr) RowVectors(of_column, batch).load(bias, row, col, count);
 #pragma unroll
     for (int i = 0; i < 8; ++i) f(x[i], scale, bias[i]);
   }
   __device__ __forceinline__ void write(const Matrix& m) const { RowVectors(m, batch).store(x, row, col, count); }
+  /// Values beyond D are none of D's.
+  __device__ __forceinline__ void note(float* greatest, float) const {
+    float of_these = 0;
+#pragma unroll
+    for (int i = 0; i < 8; ++i) of_these = i < count ? fmaxf(of_these, fabsf(x[i])) : of_these;
+    note_greatest(greatest, of_these);
+  }
 };
 
 /// Walk: a warp's accumulator where it lies, kRows pieces of 16 rows by kCols pieces of 32 columns, each piece 16 values a lane:
 /// value 4 j + 2 h + i is row lane / 4 + 8 h, column 8 j + 2 (lane % 4) + i.
-template <int kRows, int kCols>
+template <int kRows, int kCols, bool kQuantized_ = false>
 struct Fragments {
   using Value = float;
   using Math = Activations<float, ApproximateMath>;
-  static constexpr bool kInRegisters = true, kQuantized = false;
+  static constexpr bool kInRegisters = true, kQuantized = kQuantized_;
   static constexpr int kLines = 2 * kRows, kValues = kRows * kCols * 16;  // lines of 8 rows, one a quad
 
   float (&x)[kValues];
@@ -263,7 +305,13 @@ struct Fragments {
     if (m.data == nullptr) return;
     const RowVectors v(m, batch);
     const std::int64_t first = col + 2 * (threadIdx.x % 4);
-    if (v.type == DType::f32) {
+    if (kQuantized && !v.wide) {  // a scale for all columns, or every other one
+#pragma unroll
+      for (int c = 0; c < kCols; ++c) {
+#pragma unroll
+        for (int j = 0; j < 4; ++j) both(c, j, v.at(0, first + 32 * c + 8 * j), v.at(0, first + 32 * c + 8 * j + 1));
+      }
+    } else if (v.type == DType::f32) {
       const float* from = static_cast<const float*>(v.data) + first;
 #pragma unroll
       for (int c = 0; c < kCols; ++c) {
@@ -292,9 +340,8 @@ struct Fragments {
     float scale[kLines];
 #pragma unroll
     for (int line = 0; line < kLines; ++line)
-      scale[line] = of_row.data != nullptr && 8 * line < rows
-                        ? __ldg(static_cast<const float*>(of_row.data) + row() + 8 * line)
-                        : 1.0f;
+      scale[line] =
+          of_row.data != nullptr && 8 * line < rows ? row_factor<kQuantized>(of_row, batch, row() + 8 * line) : 1.0f;
 #pragma unroll
     for (int j = 0; j < 4 * kCols; ++j) {
 #pragma unroll
@@ -306,25 +353,82 @@ struct Fragments {
       }
     }
   }
+
+  /// Values beyond D's rows are none of D's; columns lie inside.
+  __device__ __forceinline__ void note(float* greatest, float) const {
+    float of_these = 0;
+#pragma unroll
+    for (int line = 0; line < kLines; ++line) {
+#pragma unroll
+      for (int j = 0; j < 4 * kCols; ++j) {
+#pragma unroll
+        for (int i = 0; i < 2; ++i)
+          of_these = 8 * line < rows ? fmaxf(of_these, fabsf(x[at(line, j / 4, j % 4, i)])) : of_these;
+      }
+    }
+    note_greatest(greatest, of_these);
+  }
 };
 
 /// Store: from registers to memory, D's or a workspace's, of what either walk has. Another store takes results by the same
 /// functions.
+template <bool kQuantized = false>
 struct DirectStore {
   RowVectors d;
 
   /// `batch`: D's index in its batch; it differs from the others' where K is split and D is the workspace.
-  __device__ DirectStore(const Problem& p, std::int64_t batch) : d(p.d, batch) {}
+  __device__ DirectStore(const Problem& p, std::int64_t batch) : d(p.d, batch, bytes_of(p.d.type)) {
+    if (kQuantized && d.type == DType::i32) d.type = DType::f32;  // sums, of which the bits are stored
+  }
 
-  __device__ __forceinline__ void store(const EightColumns& x) const { d.store(x.x, x.row, x.col, x.count); }
+  __device__ __forceinline__ static int bytes_of(DType type) {
+    if (kQuantized && is_8bit(type)) return 1;
+    return type == DType::f32 || (kQuantized && type == DType::i32) ? 4 : 2;
+  }
+
+  __device__ __forceinline__ void store(const EightColumns<kQuantized>& x) const {
+    if constexpr (kQuantized) {
+      if (is_8bit(d.type)) {
+        std::uint8_t* to = static_cast<std::uint8_t*>(d.data) + x.row * d.ld + x.col;
+        std::uint32_t pair[4];
+#pragma unroll
+        for (int i = 0; i < 4; ++i) pair[i] = narrow_pair_8bit(d.type, x.x[2 * i], x.x[2 * i + 1]);
+        if (d.wide && x.count == 8) {
+          *reinterpret_cast<uint2*>(to) = make_uint2(pair[0] | pair[1] << 16, pair[2] | pair[3] << 16);
+        } else {
+#pragma unroll
+          for (int i = 0; i < 8; ++i) {
+            if (i < x.count) to[i] = static_cast<std::uint8_t>(pair[i / 2] >> (8 * (i % 2)));
+          }
+        }
+        return;
+      }
+    }
+    d.store(x.x, x.row, x.col, x.count);
+  }
 
   /// Columns inside D, which is aligned.
   template <int kRows, int kCols>
-  __device__ __forceinline__ void store(const Fragments<kRows, kCols>& from) const {
+  __device__ __forceinline__ void store(const Fragments<kRows, kCols, kQuantized>& from) const {
     const int lane = threadIdx.x % 32, quad = lane % 4;
     const auto& x = from.x;
     const auto at = from.at;
-    if (d.type == DType::f32) {
+    if (kQuantized && is_8bit(d.type)) {
+      // The lanes of a quad transpose their pairs of columns, so that each writes 8 bytes.
+      std::uint8_t* d_line = static_cast<std::uint8_t*>(d.data) + from.row() * d.ld + from.col + 8 * quad;
+#pragma unroll
+      for (int line = 0; line < from.kLines; ++line, d_line += 8 * d.ld) {
+#pragma unroll
+        for (int c = 0; c < kCols; ++c) {
+          std::uint32_t pair[4];
+#pragma unroll
+          for (int j = 0; j < 4; ++j) pair[j] = narrow_pair_8bit(d.type, x[at(line, c, j, 0)], x[at(line, c, j, 1)]);
+          transpose_quad(pair, lane);
+          if (8 * line < from.rows)
+            *reinterpret_cast<uint2*>(d_line + 32 * c) = make_uint2(pair[0] | pair[1] << 16, pair[2] | pair[3] << 16);
+        }
+      }
+    } else if (d.type == DType::f32) {
       // The pairs of a quad fill a 32-byte sector as they are.
       float* d_line = static_cast<float*>(d.data) + from.row() * d.ld + from.col + 2 * quad;
 #pragma unroll
@@ -357,11 +461,20 @@ struct DirectStore {
 
 /// Sums to results, in full generality: 8 columns of row `row` from `col` on, of which those inside D are stored. A function of
 /// its own, because its needs would otherwise push accumulators out of registers everywhere (200 bytes of spills).
+template <bool kQuantized = false>
 __device__ __noinline__ static void finish(const Problem& p, std::int64_t batch, std::int64_t d_batch, std::int64_t row,
                                            std::int64_t col, bool gated, Float8 values) {
-  EightColumns x(values.x, batch, row, col, p.n);
-  apply(p.terms, x, gated);
-  DirectStore(p, d_batch).store(x);
+  EightColumns<kQuantized> x(values.x, batch, row, col, p.n);
+  if (!kQuantized || p.d.type != DType::i32) apply(p.terms, x, gated);
+  DirectStore<kQuantized>(p, d_batch).store(x);
+}
+
+/// int32 sums, which lie in the bits of floats, to floats: rounded to nearest. Of an int32 D they stay what they are.
+template <int kCount>
+__device__ __forceinline__ void round_sums(DType d, float (&sums)[kCount]) {
+  if (d == DType::i32) return;
+#pragma unroll
+  for (float& sum : sums) sum = __int2float_rn(__float_as_int(sum));
 }
 
 /// Whether the epilogue is alpha alone.
@@ -369,13 +482,15 @@ inline bool is_plain(const Terms& t) {
   for (const Matrix* matrix : {&t.row_scale, &t.column_scale, &t.c, &t.bias, &t.residual}) {
     if (matrix->data != nullptr) return false;
   }
+  if (t.out_scale != nullptr || t.amax != nullptr) return false;
   return t.activation == Activation::none && t.auxiliary == Auxiliary::none && t.gate == Gate::none;
 }
 
 /// The epilogue of one matrix of the batch, or one group.
+template <bool kQuantized = false>
 class Epilogue {
  public:
-  const DirectStore store;
+  const DirectStore<kQuantized> store;
 
   /// `d_batch`: as DirectStore's. Rows from `row_end` on are not stored.
   __device__ Epilogue(const Problem& p, std::int64_t batch, std::int64_t d_batch, std::int64_t row_end)
@@ -383,8 +498,9 @@ class Epilogue {
 
   /// A warp's accumulator.
   template <int kRows, int kCols>
-  __device__ __forceinline__ Fragments<kRows, kCols> fragments(float (&acc)[kRows * kCols * 16], std::int64_t first_row,
-                                                               std::int64_t first_col) const {
+  __device__ __forceinline__ Fragments<kRows, kCols, kQuantized> fragments(float (&acc)[kRows * kCols * 16],
+                                                                           std::int64_t first_row,
+                                                                           std::int64_t first_col) const {
     return {acc, batch_, first_row, m_, first_col, n_};
   }
 
@@ -395,7 +511,7 @@ class Epilogue {
     const auto half = [&](int i) {
       return fragments<1, kCols>(reinterpret_cast<float (&)[kCols * 16]>(acc[i * kCols * 16]), first_row, first_col);
     };
-    Fragments<1, kCols> x = half(0), x2 = half(1);
+    Fragments<1, kCols, kQuantized> x = half(0), x2 = half(1);
     gemm::gate(p_.terms, x, x2);
     gated_ = true;
   }
@@ -406,8 +522,8 @@ class Epilogue {
                                                   std::int64_t first_col) const {
     if (first_row >= m_ || first_col >= n_) return;
     if (finishes_in_registers<kCols>(first_col) && is_inside<kCols>(first_col)) {
-      Fragments<kRows, kCols> x = fragments<kRows, kCols>(acc, first_row, first_col);
-      if (has_terms()) apply(p_.terms, x);
+      Fragments<kRows, kCols, kQuantized> x = fragments<kRows, kCols>(acc, first_row, first_col);
+      if (has_terms()) apply(p_.terms, x, kQuantized && gated_);
       store.store(x);
     } else {
       store_staged<kRows, kCols>(acc, staging, first_row, first_col);
@@ -417,6 +533,10 @@ class Epilogue {
   /// Whether there is anything to do but to store the sums.
   __device__ __forceinline__ bool has_terms() const {
     const Terms& t = p_.terms;
+    if constexpr (kQuantized) {
+      if (t.amax != nullptr || t.out_scale != nullptr) return true;
+      if (!gated_ && (t.row_scale.data != nullptr || t.column_scale.data != nullptr)) return true;
+    }
     return !gated_ && (static_cast<float>(t.alpha) != 1.0f || t.c.data != nullptr || t.bias.data != nullptr ||
                        t.activation != Activation::none);
   }
@@ -427,7 +547,8 @@ class Epilogue {
   __device__ __forceinline__ bool finishes_in_registers(std::int64_t first_col) const {
     const Terms& t = p_.terms;
     const auto is_aligned = [&](const Matrix& m) { return m.data == nullptr || RowVectors(m, batch_).wide; };
-    const bool common = (gated_ || (t.row_scale.data == nullptr && t.bias.ld == 0)) && t.column_scale.data == nullptr &&
+    const bool scaled = !kQuantized && (t.row_scale.data != nullptr || t.column_scale.data != nullptr),
+               common = (gated_ || (!scaled && t.bias.ld == 0)) && (kQuantized || t.column_scale.data == nullptr) &&
                         t.residual.data == nullptr && t.auxiliary == Auxiliary::none;
     return common && store.d.wide &&
            (!has_terms() || (is_inside<kCols>(first_col) && is_aligned(t.c) && is_aligned(t.bias)));
@@ -480,7 +601,7 @@ class Epilogue {
                        : "memory");
         }
         if (row + quad_row + 8 * h < m_ && col + 8 * quad < n_)
-          finish(p_, batch_, d_batch_, row + quad_row + 8 * h, col + 8 * quad, gated_, values);
+          finish<kQuantized>(p_, batch_, d_batch_, row + quad_row + 8 * h, col + 8 * quad, gated_, values);
       }
       __syncwarp();
     }
@@ -503,10 +624,10 @@ static __global__ void split_k_reduce(const __grid_constant__ Problem p, const f
        i += std::int64_t{gridDim.x} * blockDim.x) {
     const std::int64_t col = i % vectors * 8, row = i / vectors % p.m, batch = i / vectors / p.m;
     Float8 sum = {};
-    EightColumns x(sum.x, batch, row, col, p.n);
+    EightColumns<> x(sum.x, batch, row, col, p.n);
     for (int slice = 0; slice < slices; ++slice)
       add({const_cast<float*>(partial + slice * elements), p.n, 1, p.m * p.n, DType::f32}, 1.0f, x);
-    finish(p, batch, batch, row, col, false, sum);
+    finish<>(p, batch, batch, row, col, false, sum);
   }
 }
 

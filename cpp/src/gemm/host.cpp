@@ -40,6 +40,7 @@
 #include "core/panel.hpp"
 #include "core/parallel.hpp"
 #include "core/register_tile.hpp"
+#include "core/weights_codes.hpp"
 #include "gemm/operands.hpp"
 #include "gemm/terms.hpp"
 
@@ -83,6 +84,39 @@ struct Decoder {
   }
 };
 
+/// Packed weights, by the word.
+enum class PackedCode : std::uint32_t {};
+
+/// Their columns, as elements.
+struct Unpacker {
+  const unsigned char* packed;
+  const weights::Layout* layout;
+  WeightFormat format;
+  DType scale_type;
+  std::int64_t step, first;  // of the columns that are D's
+
+  /// out[p * ld], of D's column `column`, from first_k on. Where a code is, is the sum of what its row and its column say.
+  template <typename T>
+  void decode(std::int64_t column, std::int64_t first_k, std::int64_t k, T* out, std::int64_t ld) const {
+    const weights::Layout& l = *layout;
+    const std::int64_t n = column * step + first;
+    const unsigned mask = (1u << l.code_bits) - 1;
+    for (std::int64_t p = 0; p < k; ++p) {
+      const std::int64_t row = first_k + p;
+      const weights::CodePlace place = weights::place_of(l, n, row);
+      const auto word = weights::load<std::uint32_t>(packed + l.codes + place.word * 4);
+      const std::int64_t at = row / l.group_size * l.n + n;
+      const float zero = l.zeros == 0 ? 0.0f : weights::float_at(scale_type, packed + l.zeros, at),
+                  scale = weights::float_at(scale_type, packed + l.scales, at);
+      out[p * ld] = (weights::decode(format, word >> place.shift & mask) - zero) * scale;
+    }
+  }
+  /// Which column of A row k of these is.
+  std::int64_t source(std::int64_t k) const {
+    return layout->permutation == 0 ? k : weights::load<std::int32_t>(packed + layout->permutation + k * 4);
+  }
+};
+
 /// Rows of A, or columns of B: `stride` apart, their elements `stride_k` apart.
 template <typename S>
 struct Lines {
@@ -90,6 +124,9 @@ struct Lines {
   std::int64_t stride, stride_k, count;
   Decoder decoder;     // of codes
   std::int64_t first;  // line of the operand
+  Unpacker unpacker;   // of packed codes; of A beside them, if they have an order of their own
+
+  bool is_permuted() const { return unpacker.layout != nullptr && unpacker.layout->permutation != 0; }
 
   const S* at(std::int64_t line, std::int64_t p) const { return data + line * stride + p * stride_k; }
 };
@@ -106,6 +143,13 @@ void pack(const Lines<S>& lines, std::int64_t first_k, std::int64_t k, const Reg
       for (std::int64_t i = 0; i < used; ++i) {
         const std::int64_t line = first + i;
         lines.decoder.decode(lines.at(line, first_k), lines.stride_k, lines.first + line, first_k, k, packed + i, height);
+      }
+    } else if constexpr (std::is_same_v<S, PackedCode>) {
+      for (std::int64_t i = 0; i < used; ++i) lines.unpacker.decode(lines.first + first + i, first_k, k, packed + i, height);
+    } else if (lines.is_permuted()) {
+      for (std::int64_t p = 0; p < k; ++p) {
+        const S* column = lines.at(first, lines.unpacker.source(first_k + p));
+        for (std::int64_t i = 0; i < used; ++i) packed[p * height + i] = static_cast<T>(column[i * lines.stride]);
       }
     } else if (lines.stride == 1) {
       for (std::int64_t p = 0; p < k; ++p) {
@@ -305,6 +349,28 @@ class Scratch {
 /// processor can follow, as wide as the block, and not 256 that it leaves after two cache lines each.
 constexpr std::int64_t streams = 16, page = 4096;
 
+/// A panel of `used` lines from the j-th on, [k][width]; what is packed for the others is zero, or that of the last one.
+template <typename S, typename T>
+void pack_right(const Lines<S>& lines, std::int64_t j, int used, std::int64_t first_k, std::int64_t k, std::int64_t width,
+                T* panel) {
+  constexpr bool decoded = std::is_same_v<S, Code> || std::is_same_v<S, PackedCode>;
+  if (!decoded && !lines.is_permuted()) {
+    if constexpr (!decoded) pack_panel<S, T>()(lines.at(j, first_k), lines.stride, lines.stride_k, used, k, panel);
+    return;
+  }
+  if (used < width) std::fill_n(panel, k * width, T(0));
+  for (int i = 0; i < used; ++i) {
+    if constexpr (std::is_same_v<S, Code>) {
+      lines.decoder.decode(lines.at(j + i, first_k), lines.stride_k, lines.first + j + i, first_k, k, panel + i, width);
+    } else if constexpr (std::is_same_v<S, PackedCode>) {
+      lines.unpacker.decode(lines.first + j + i, first_k, k, panel + i, width);
+    } else {
+      for (std::int64_t p = 0; p < k; ++p)
+        panel[p * width + i] = static_cast<T>(*lines.at(j + i, lines.unpacker.source(first_k + p)));
+    }
+  }
+}
+
 /// sums[left, right] = or += the products of all lines, over one slice of k. The left ones have been packed.
 template <typename S, typename T>
 void sum_slice(const RegisterTile<T>& tile, std::int64_t left, const Lines<S>& right, std::int64_t first_k, std::int64_t k,
@@ -322,23 +388,10 @@ void sum_slice(const RegisterTile<T>& tile, std::int64_t left, const Lines<S>& r
       const int used = static_cast<int>(std::min<std::int64_t>(tile.columns, right.count - j));
       const T* panel = scratch.panel_right;
       std::int64_t ld_panel = tile.columns;
-      bool in_place = false;
-      if constexpr (std::is_same_v<S, Code>) {
-        for (int i = 0; i < used; ++i) {
-          right.decoder.decode(right.at(j + i, first_k + p), right.stride_k, right.first + j + i, first_k + p, piece,
-                               scratch.panel_right + i, tile.columns);
-        }
-        for (std::int64_t q = 0; used < tile.columns && q < piece; ++q)
-          std::fill_n(scratch.panel_right + q * tile.columns + used, tile.columns - used, T(0));
-      } else if constexpr (std::is_same_v<S, T>) {
-        in_place = once && used == tile.columns;
-        if (in_place) panel = right.at(j, first_k + p), ld_panel = right.stride_k;
+      if constexpr (std::is_same_v<S, T>) {
+        if (once && used == tile.columns) panel = right.at(j, first_k + p), ld_panel = right.stride_k;
       }
-      if constexpr (std::is_same_v<S, Code>) {
-        // it has been decoded
-      } else if (!in_place) {
-        pack_panel<S, T>()(right.at(j, first_k + p), right.stride, right.stride_k, used, piece, scratch.panel_right);
-      }
+      if (panel == scratch.panel_right) pack_right(right, j, used, first_k + p, piece, tile.columns, scratch.panel_right);
       if (streamed) {
         tile.multiply(static_cast<int>(only), piece, scratch.panel_left + p * only, panel, ld_panel, whole + j, ld,
                       p > 0 ? Sums::resume : Sums::set);
@@ -363,15 +416,25 @@ const CodeValues& values_of(DType type) {
   return type == DType::i8 ? i8 : type == DType::fp8_e4m3 ? e4m3 : e5m2;
 }
 
-/// Sums a block's products into scratch.sums, which get the leading dimension `ld`.
-template <typename S, typename T>
+/// Sums a block's products into scratch.sums, which get the leading dimension `ld`. SB: of B, A's or packed codes.
+template <typename S, typename SB, typename T>
 void sum_products(const Problem& problem, GemmLayout layout, const RegisterTile<T>& tile, const Blocks::Block& block,
                   std::int64_t ld, const Scratch<T>& scratch) {
+  constexpr bool packed = std::is_same_v<SB, PackedCode>;
   const Part& part = block.part;
   const std::int64_t a_stride_m = a_is_row_major(layout) ? problem.a.ld : 1,
                      a_stride_k = a_is_row_major(layout) ? 1 : problem.a.ld;
   const auto decoder = [&](const Matrix& m, const Coding& coding) {
     return std::is_same_v<S, Code> && m.data != nullptr ? Decoder{&values_of(m.type), coding, part.batch} : Decoder{};
+  };
+  const auto unpacker = [&](const Matrix& m, std::int64_t first) {
+    if (!packed || m.data == nullptr) return Unpacker{};
+    return Unpacker{static_cast<const unsigned char*>(m.data) + part.batch * m.batch_stride,
+                    &problem.layout,
+                    *problem.weights.format,
+                    problem.weights.scale,
+                    m.step,
+                    first};
   };
   const std::int64_t first_row = part.first_row + block.first_m;
   const Lines<S> a{static_cast<const S*>(problem.a.data) + part.batch * problem.a.batch_stride + first_row * a_stride_m +
@@ -380,19 +443,28 @@ void sum_products(const Problem& problem, GemmLayout layout, const RegisterTile<
                    a_stride_k,
                    block.m,
                    decoder(problem.a, problem.of_a),
-                   first_row};
-  const auto columns = [&](const Matrix& m, const Coding& coding) {
-    const std::int64_t stride_k = b_is_row_major(layout) ? m.ld : m.step, stride_n = b_is_row_major(layout) ? m.step : m.ld;
-    return Lines<S>{
-        static_cast<const S*>(m.data) + part.batch * m.batch_stride + part.first_k * stride_k + block.first_n * stride_n,
-        stride_n,
-        stride_k,
-        block.n,
-        decoder(m, coding),
-        block.first_n};
+                   first_row,
+                   unpacker(problem.b, 0)};
+  const auto columns = [&](const Matrix& m, const Coding& coding, std::int64_t first) {
+    if constexpr (packed) {
+      return Lines<SB>{nullptr, 0, 0, block.n, {}, block.first_n, unpacker(m, first)};
+    } else {
+      const std::int64_t stride_k = b_is_row_major(layout) ? m.ld : m.step,
+                         stride_n = b_is_row_major(layout) ? m.step : m.ld;
+      return Lines<SB>{
+          static_cast<const SB*>(m.data) + part.batch * m.batch_stride + part.first_k * stride_k + block.first_n * stride_n,
+          stride_n,
+          stride_k,
+          block.n,
+          decoder(m, coding),
+          block.first_n,
+          {}};
+    }
   };
   const int products = problem.terms.gate == Gate::none ? 1 : 2;
-  const Lines<S> b[2] = {columns(problem.b, problem.of_b), products == 1 ? Lines<S>{} : columns(problem.b2, problem.of_b2)};
+  const bool takes_turns = problem.terms.gate == Gate::interleaved;
+  const Lines<SB> b[2] = {columns(problem.b, problem.of_b, 0),
+                          products == 1 ? Lines<SB>{} : columns(problem.b2, problem.of_b2, takes_turns ? 1 : 0)};
   if (part.k == 0) {
     for (int i = 0; i < products; ++i) std::fill_n(scratch.sums[i], block.m * ld, T(0));
     return;
@@ -402,10 +474,13 @@ void sum_products(const Problem& problem, GemmLayout layout, const RegisterTile<
   for (std::int64_t first_k = 0; first_k < part.k; first_k += host_slice_k) {
     const std::int64_t k = std::min(host_slice_k, part.k - first_k);
     for (int i = 0; i < products; ++i) {
-      const Lines<S>&left = turn ? b[i] : a, &right = turn ? a : b[i];
-      if (turn || i == 0) pack(left, first_k, k, tile, scratch.panel_left);
-      sum_slice(tile, left.count, right, first_k, k, scratch, turn ? scratch.turned_sums[i] : scratch.sums[i],
-                turn ? ld_turned : ld);
+      if (turn) {
+        pack(b[i], first_k, k, tile, scratch.panel_left);
+        sum_slice(tile, b[i].count, a, first_k, k, scratch, scratch.turned_sums[i], ld_turned);
+      } else {
+        if (i == 0) pack(a, first_k, k, tile, scratch.panel_left);
+        sum_slice(tile, a.count, b[i], first_k, k, scratch, scratch.sums[i], ld);
+      }
     }
   }
   for (int product = 0; turn && product < products; ++product) {
@@ -477,7 +552,7 @@ void finish(const Problem& p, const Blocks::Block& block, std::int64_t ld, const
   }
 }
 
-template <typename S, typename T>
+template <typename S, typename T, typename SB = S>
 void run(const Kernel& kernel, const Problem& problem, const Launch& launch) {
   const RegisterTile<T>& tile = register_tile<T, LeftPanel>();
 
@@ -499,7 +574,7 @@ void run(const Kernel& kernel, const Problem& problem, const Launch& launch) {
     for (std::int64_t task = next(); task >= 0; task = next()) {
       const Blocks::Block block = blocks.block(task);
       const std::int64_t ld = round_up(block.n, tile.columns);
-      sum_products<S>(problem, kernel.layout, tile, block, ld, scratch);
+      sum_products<S, SB>(problem, kernel.layout, tile, block, ld, scratch);
       finish<S>(problem, block, ld, scratch);
     }
   });
@@ -524,16 +599,18 @@ constexpr Kernel entry(DType operand, DType operand_b, GemmLayout layout,
   kernel.schedule = "blocked";
   kernel.alignment = bits(operand) / 8;
   kernel.groups = kernel.scales_along_k = kernel.zeros = true;
+  kernel.formats = operand_b == DType::u8 ? ~0u : 0;
   kernel.peak_fraction = 1.0;
   kernel.run = run;
   return kernel;
 }
 
 /// In each layout.
-template <typename S, typename T>
+template <typename S, typename T, typename SB = S>
 constexpr std::array<Kernel, 4> entries(DType operand, DType operand_b) {
-  return {entry(operand, operand_b, GemmLayout::rcr, run<S, T>), entry(operand, operand_b, GemmLayout::rrr, run<S, T>),
-          entry(operand, operand_b, GemmLayout::crr, run<S, T>), entry(operand, operand_b, GemmLayout::ccr, run<S, T>)};
+  return {
+      entry(operand, operand_b, GemmLayout::rcr, run<S, T, SB>), entry(operand, operand_b, GemmLayout::rrr, run<S, T, SB>),
+      entry(operand, operand_b, GemmLayout::crr, run<S, T, SB>), entry(operand, operand_b, GemmLayout::ccr, run<S, T, SB>)};
 }
 
 constexpr std::array<Kernel, 4> kernels[] = {
@@ -541,6 +618,8 @@ constexpr std::array<Kernel, 4> kernels[] = {
     entries<BFloat16, float>(DType::bf16, DType::bf16),
     entries<float, float>(DType::f32, DType::f32),
     entries<double, double>(DType::f64, DType::f64),
+    entries<Half, float, PackedCode>(DType::f16, DType::u8),
+    entries<BFloat16, float, PackedCode>(DType::bf16, DType::u8),
     entries<Code, double>(DType::i8, DType::i8),
     entries<Code, double>(DType::fp8_e4m3, DType::fp8_e4m3),
     entries<Code, double>(DType::fp8_e4m3, DType::fp8_e5m2),

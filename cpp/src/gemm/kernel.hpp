@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "core/kernel.hpp"
+#include "core/weights_layout.hpp"
 #include "cutplan/grouped_gemm.hpp"
 
 namespace cutplan::gemm {
@@ -51,6 +52,8 @@ struct Problem {
   std::int64_t m, n, k, batch;
   Matrix a, b, b2, d;  // b2: a gate's second B, an interleaved one's too
   Coding of_a, of_b, of_b2;
+  WeightPacking weights;  // of b and b2, if it has a format; then their step is from a column to the next, in columns
+  weights::Layout layout;
   Terms terms;
   Groups groups;
 };
@@ -70,7 +73,7 @@ struct Launch {
 
 /// One compiled kernel. Static data: each unit in a smNN folder exports a table of these.
 struct Kernel : KernelTraits {
-  DType operand_b;    // `operand` is A's
+  DType operand_b;    // `operand` is A's; u8: packed weights
   GemmLayout layout;  // with a row-major D
   Gate gate;
   int tile_k;
@@ -82,6 +85,7 @@ struct Kernel : KernelTraits {
   bool groups;             // honours Problem::groups
   bool scales_along_k;     // honours Coding::scale
   bool zeros;              // honours Coding::zero
+  std::uint32_t formats;   // of packed weights, one bit each
   double peak_fraction;    // of the dense peak (989 TFLOP/s) that it reached on an H200 at 4096 cubed
   double exposed_seconds;  // of each tile that nothing hides: filling the ring, the epilogue (measured, H200)
   Summation summation;

@@ -52,6 +52,13 @@ struct Found {
                        : Matrix{p.data, 0, 1, rule.rank == 2 ? gemm::matrix(rule, p).ld : 0, rule.type};
     });
   }
+  /// Packed weights have columns side by side, whatever that is in memory, and groups one after the other.
+  Matrix factor_b(TensorView Arguments::* member, const WeightPacking& packing) const {
+    if (!packing.format) return matrix(member);
+    return find(member, [](const Rule& rule, const Placed& p) {
+      return Matrix{p.data, 0, 1, rule.rank == 2 ? p.strides[0] : 0, DType::u8};
+    });
+  }
   void* data(TensorView Arguments::* member) const { return places[index_of(table, member)].data; }
 
   /// Scales or zeros, A's along [batch, lines, groups], B's along [batch, groups, lines], of which there is what `of` says: a
@@ -90,8 +97,10 @@ Problem start(const Found<Descriptor, Arguments, kSize>& at, const Descriptor& g
   p.n = g.n;
   p.k = g.k;
   p.a = at.matrix(&A::a);
-  p.b = at.matrix(&A::b);
-  p.b2 = at.matrix(&A::b2);
+  p.weights = g.weights;
+  if (g.weights.format) p.layout = weights::layout_of(g.weights, g.k);
+  p.b = at.factor_b(&A::b, g.weights);
+  p.b2 = at.factor_b(&A::b2, g.weights);
   p.d = at.matrix(&A::d);
   p.terms.alpha = args.alpha;
   p.terms.row_scale = at.vector(&A::row_scale, true);
@@ -123,8 +132,8 @@ void set_gate(Problem& p, Gate gate, bool b_row_major) {
     if (m.data != nullptr) m.data = static_cast<char*>(m.data) + elements * (bits(m.type) / 8);
     return m;
   };
-  p.b2 = beyond(p.b, b_row_major ? 1 : p.b.ld);
-  for (Matrix* b : {&p.b, &p.b2}) (b_row_major ? b->step : b->ld) *= 2;
+  p.b2 = p.weights.format ? p.b : beyond(p.b, b_row_major ? 1 : p.b.ld);
+  for (Matrix* b : {&p.b, &p.b2}) (b_row_major || p.weights.format ? b->step : b->ld) *= 2;
   p.terms.bias2 = beyond(p.terms.bias, 1);
   p.terms.bias.step = p.terms.bias2.step = 2;
   p.terms.column_scale2 = beyond(p.terms.column_scale, p.terms.column_scale.step);
@@ -265,15 +274,17 @@ Problem GroupedGemm::problem(const GroupedGemmDescriptor& g, const Selection<Ker
 
 namespace cutplan {
 
-GemmDescriptor describe(const GemmArguments& args, const Epilogue& epilogue) {
+GemmDescriptor describe(const GemmArguments& args, const Epilogue& epilogue, const WeightPacking& weights) {
   using namespace gemm;
   check_rank("a", args.a, 2, 3);
-  check_rank("b", args.b, 2, 3);
+  const bool is_packed = weights.format.has_value();
+  check_rank("b", args.b, is_packed ? 1 : 2, is_packed ? 1 : 3);
   if (args.d.present()) check_rank("d", args.d, 2, 3);
   GemmDescriptor g;
   g.m = args.a.shape[args.a.rank - 2];
   g.k = args.a.shape[args.a.rank - 1];
-  g.n = args.b.shape[args.b.rank - 1];
+  g.n = is_packed ? weights.n : args.b.shape[args.b.rank - 1];
+  g.weights = weights;
   const auto batch_of = [](const TensorView& t) { return t.present() && t.rank == 3 ? t.shape[0] : 1; };
   // A product of two shared matrices can have a batch only by what is done to it.
   for (const TensorView* t : {&args.a, &args.b, &args.d}) {
@@ -286,7 +297,8 @@ GemmDescriptor describe(const GemmArguments& args, const Epilogue& epilogue) {
   g.residual = args.residual.dtype;
   g.aux = args.aux.dtype;
   // Where both orders fit, that which kernels with a gate read.
-  const bool a_row = reads_row_major(args.a), b_row = reads_row_major(args.b, epilogue.gate != Gate::interleaved);
+  const bool a_row = reads_row_major(args.a),
+             b_row = !is_packed && reads_row_major(args.b, epilogue.gate != Gate::interleaved);
   // Where both orders fit D, what has to be ordered as D is decides.
   bool d_row = true;
   const char* column_major = nullptr;
@@ -297,8 +309,13 @@ GemmDescriptor describe(const GemmArguments& args, const Epilogue& epilogue) {
     column_major = d_row ? nullptr : column_major == nullptr ? operand : column_major;
   }
   g.layout = layout_of(a_row, b_row, d_row);
-  g.alignment = std::min(alignment_of("a", args.a, a_row), alignment_of("b", args.b, b_row));
-  if (args.b2.present()) {
+  g.alignment = alignment_of("a", args.a, a_row);
+  if (is_packed) {
+    if (args.b2.present()) check_rank("b2", args.b2, 1, 1);
+  } else {
+    g.alignment = std::min(g.alignment, alignment_of("b", args.b, b_row));
+  }
+  if (args.b2.present() && !is_packed) {
     check_rank("b2", args.b2, 2, 3);
     g.alignment = std::min(g.alignment, alignment_of("b2", args.b2, b_row));
   }
@@ -327,12 +344,13 @@ GemmDescriptor describe(const GemmArguments& args, const Epilogue& epilogue) {
   return g;
 }
 
-GroupedGemmDescriptor describe(const GroupedGemmArguments& args, const Epilogue& epilogue) {
+GroupedGemmDescriptor describe(const GroupedGemmArguments& args, const Epilogue& epilogue, const WeightPacking& weights) {
   using namespace gemm;
+  const bool is_packed = weights.format.has_value();
   check_rank("a", args.a, 2, 2);
-  check_rank("b", args.b, 2, 3);
+  check_rank("b", args.b, 2, is_packed ? 2 : 3);
   GroupedGemmDescriptor g;
-  g.over = args.b.rank == 3 ? GroupedOver::m : GroupedOver::k;
+  g.over = is_packed || args.b.rank == 3 ? GroupedOver::m : GroupedOver::k;
   const bool over_m = g.over == GroupedOver::m;
   if (over_m) {
     g.groups = args.b.shape[0];
@@ -345,12 +363,14 @@ GroupedGemmDescriptor describe(const GroupedGemmArguments& args, const Epilogue&
   }
   g.m = args.a.shape[0];
   g.k = args.a.shape[1];
-  g.n = args.b.shape[args.b.rank - 1];
+  g.n = is_packed ? weights.n : args.b.shape[args.b.rank - 1];
+  g.weights = weights;
   g.a = args.a.dtype;
   g.b = args.b.dtype;
   g.bias = args.bias.dtype;
   // Where both orders fit, that which kernels with groups, and with a gate, read.
-  const bool a_row = reads_row_major(args.a, over_m), b_row = reads_row_major(args.b, epilogue.gate != Gate::interleaved);
+  const bool a_row = reads_row_major(args.a, over_m),
+             b_row = !is_packed && reads_row_major(args.b, epilogue.gate != Gate::interleaved);
   if (over_m && !a_row) throw Unsupported("operand a: row-major required; pass a contiguous copy");
   if (!over_m && a_row) {
     throw Unsupported(
@@ -359,8 +379,10 @@ GroupedGemmDescriptor describe(const GroupedGemmArguments& args, const Epilogue&
   }
   if (!over_m && !b_row) throw Unsupported("operand b: row-major required where it is 2-D; pass a contiguous copy");
   g.layout = layout_of(a_row, b_row, true);
-  g.alignment = std::min(alignment_of("a", args.a, a_row), alignment_of("b", args.b, b_row));
-  if (args.b2.present()) {
+  g.alignment = alignment_of("a", args.a, a_row);
+  if (!is_packed) g.alignment = std::min(g.alignment, alignment_of("b", args.b, b_row));
+  if (is_packed && args.b2.present()) check_rank("b2", args.b2, 2, 2);
+  if (args.b2.present() && !is_packed) {
     check_rank("b2", args.b2, 3, 3);
     g.alignment = std::min(g.alignment, alignment_of("b2", args.b2, b_row));
   }

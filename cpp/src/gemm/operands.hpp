@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/operands.hpp"
+#include "core/weights_layout.hpp"
 #include "cutplan/grouped_gemm.hpp"
 
 namespace cutplan::gemm {
@@ -72,6 +73,15 @@ constexpr Rule matrices(DType type, std::int64_t batch, std::int64_t rows, std::
 constexpr Rule factor(DType type, std::int64_t batch, std::int64_t rows, std::int64_t columns, bool row_major) {
   return matrices(type, batch, rows, columns, row_major).shared().kernel_aligned();
 }
+/// B or b2: `halves` of packed columns to one of D.
+constexpr Rule factor_b(const GemmDescriptor& g, std::int64_t halves) {
+  if (g.weights.format) {
+    return tensor(DType::u8, -1, weights::layout_of(g.weights, g.k).total)
+        .fixed()
+        .means("bytes of packed weights of these extents and this packing");
+  }
+  return factor(g.b, g.batch, g.k, halves * g.n, b_is_row_major(g.layout));
+}
 constexpr Rule like_d(const GemmDescriptor& g, DType type) {
   return matrices(type, g.batch, g.m, g.n, d_is_row_major(g.layout));
 }
@@ -118,6 +128,11 @@ constexpr Rule of_groups(const GroupedGemmDescriptor& g, DType type, std::int64_
   return tensor(type, 1, g.groups, count);
 }
 constexpr Rule grouped_b(const GroupedGemmDescriptor& g, std::int64_t columns) {
+  if (g.weights.format) {
+    return tensor(DType::u8, 1, g.groups, weights::layout_of(g.weights, g.k).total)
+        .fixed()
+        .means("groups, and bytes of packed weights of these extents and this packing");
+  }
   const bool rows_first = b_is_row_major(g.layout);
   return g.over == GroupedOver::m ? tensor(g.b, rows_first ? 2 : 1, g.groups, g.k, columns).ordered().kernel_aligned()
                                   : grouped_factor(g.b, g.k, columns, rows_first);
@@ -130,8 +145,7 @@ using A = GemmArguments;
 
 inline constexpr Operand<G, A> operands[] = {
     {"a", &A::a, [](const G& g) { return factor(g.a, g.batch, g.m, g.k, a_is_row_major(g.layout)); }, "", true},
-    {"b", &A::b, [](const G& g) { return factor(g.b, g.batch, g.k, halves(g.epilogue) * g.n, b_is_row_major(g.layout)); },
-     "", true},
+    {"b", &A::b, [](const G& g) { return factor_b(g, halves(g.epilogue)); }, "", true},
     {"d", &A::d, [](const G& g) { return like_d(g, g.d).as(Role::output); }, "", true},
     {"c", &A::c, [](const G& g) { return beside_d(g, g.c).as(Role::in_place).when(g.epilogue.c); }, "Epilogue(c=True)"},
     {"bias", &A::bias,
@@ -142,9 +156,8 @@ inline constexpr Operand<G, A> operands[] = {
      "Epilogue(bias=True)"},
     {"b2", &A::b2,
      [](const G& g) {
-       return factor(g.b, g.batch, g.k, g.n, b_is_row_major(g.layout))
-           .as_ordered("b")
-           .when(g.epilogue.gate == Gate::separate);
+       const Rule b2 = factor_b(g, 1);
+       return (g.weights.format ? b2 : b2.as_ordered("b")).when(g.epilogue.gate == Gate::separate);
      },
      "Epilogue(gate='separate')"},
     {"bias2", &A::bias2, [](const G& g) { return vector(g.bias, g.n).when(has_two_biases(g.epilogue)); },
@@ -201,7 +214,11 @@ inline constexpr Operand<GG, GA> grouped_operands[] = {
     {"bias", &GA::bias,
      [](const GG& g) { return of_groups(g, g.bias, halves(g.epilogue) * g.n).when(g.epilogue.bias != BiasOver::none); },
      "Epilogue(bias=True)"},
-    {"b2", &GA::b2, [](const GG& g) { return grouped_b(g, g.n).as_ordered("b").when(g.epilogue.gate == Gate::separate); },
+    {"b2", &GA::b2,
+     [](const GG& g) {
+       const Rule b2 = grouped_b(g, g.n);
+       return (g.weights.format ? b2 : b2.as_ordered("b")).when(g.epilogue.gate == Gate::separate);
+     },
      "Epilogue(gate='separate')"},
     {"bias2", &GA::bias2, [](const GG& g) { return of_groups(g, g.bias, g.n).when(has_two_biases(g.epilogue)); },
      "Epilogue(bias=True, gate='separate')"},

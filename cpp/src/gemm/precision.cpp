@@ -20,11 +20,19 @@ Arithmetic arithmetic(const Kernel& k, int64_t length) {
   const auto terms = static_cast<double>(length);
   // Integers are summed exactly, and codes on the host in float64: what is left is one rounding of the sum to float32.
   if (k.operand == DType::i8 || (k.arch == Arch::host && is_quantized(k.operand))) return {1, 0};
-  if (k.arch == Arch::host) return {static_cast<double>(host_sum_roundings(length)), 0};
+  // An unpacked weight is a float32 product of a float32 difference.
+  const double of_weights = k.operand_b == DType::u8 ? std::ldexp(1.0, -23) : 0;
+  if (k.arch == Arch::host) return {static_cast<double>(host_sum_roundings(length)), of_weights};
   // A tensor core aligns a block of at least 8 products and the running sum to the largest of them, drops what does not fit
   // into 24 bits, and truncates the total: 10 errors of up to 2 u for 8 products (Fasi, Higham, Mikaitis and Pranesh 2021,
   // section 4).
   if (k.operand == DType::f16 || k.operand == DType::bf16) return {terms * 20 / 8, 0};
+  if (is_float8(k.operand)) {
+    // Of 32 products and the running sum, aligned to the largest of them, 2^-13 of that is dropped of each.
+    constexpr double of_instruction = 33 * 0x1p-13;
+    const double step = k.math == Math::fast ? terms : std::min(terms, static_cast<double>(k.tile_k));
+    return {k.math == Math::fast ? 0 : std::ceil(terms / k.tile_k), std::ceil(step / 32) * of_instruction};
+  }
   // CUDA cores and float64 tensor cores round each multiply-add to nearest.
   if (k.operand == DType::f64 || k.math == Math::strict) return {terms, 0};
   // As with 16 bits, but 4 products and 6 errors. TF32 rounds each factor by 2^-11. Of a pair of TF32 numbers 2^-22 is

@@ -22,6 +22,14 @@ template <typename Descriptor>
 void check_quantized(const Descriptor& g, std::optional<Granularity> a_zero, std::optional<Granularity> b_zero) {
   const Epilogue& e = g.epilogue;
   const DType b = g.b == DType::none ? g.a : g.b, d = g.d == DType::none ? default_result(g) : g.d;
+  if (g.weights.format) {
+    if (g.weights.n != halves(e) * g.n)
+      throw InvalidProblem(text("weights: n = ", halves(e) * g.n, " columns required, got ", g.weights.n));
+    if (g.a_scale || g.b_scale || a_zero || b_zero)
+      throw Unsupported("a_scale, b_scale, a_zero, b_zero: none with packed weights, which hold their own, got one");
+    if (b_is_row_major(g.layout) || !d_is_row_major(g.layout))
+      throw Unsupported(text("layout: rcr or ccr required with packed weights, got ", name(g.layout)));
+  }
   const auto is_one_of = [](std::optional<Granularity> g, std::initializer_list<Granularity> those) {
     return !g || std::find(those.begin(), those.end(), *g) != those.end();
   };
@@ -104,15 +112,17 @@ void check_common(const Descriptor& g) {
 /// smaller type: that a and b differ, check_types() says.
 template <typename Descriptor>
 void resolve_common(Descriptor& g) {
+  if (g.weights.format) g.b = DType::u8;
   if (g.b == DType::none) g.b = g.a;
   if (g.d == DType::none) g.d = default_result(g);
   if (g.bias == DType::none) g.bias = default_beside(g.d);
   const int64_t a_run = a_is_row_major(g.layout) ? g.k : g.m,
                 b_run = b_is_row_major(g.layout) ? halves(g.epilogue) * g.n : g.k;
-  const int element = std::max(1, std::min(bits(g.a), bits(g.b)) / 8);
+  const int element = std::max(1, (g.weights.format ? bits(g.a) : std::min(bits(g.a), bits(g.b))) / 8);
   if (g.alignment == 0) {
     g.alignment = 16;
-    while (g.alignment > element && ((a_run | b_run) * element) % g.alignment != 0) g.alignment /= 2;
+    while (g.alignment > element && ((a_run | (g.weights.format ? 0 : b_run)) * element) % g.alignment != 0)
+      g.alignment /= 2;
   }
   if (g.alignment < element) {
     throw InvalidProblem(

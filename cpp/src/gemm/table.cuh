@@ -4,6 +4,8 @@
 #include <cutlass/numeric_types.h>
 
 #include <array>
+#include <cstdint>
+#include <type_traits>
 
 #include "gemm/kernel.hpp"
 
@@ -24,6 +26,37 @@ template <>
 constexpr DType dtype_of<cutlass::tfloat32_t>() {
   return DType::f32;
 }
+
+template <>
+constexpr DType dtype_of<std::int8_t>() {
+  return DType::i8;
+}
+template <>
+constexpr DType dtype_of<cutlass::float_e4m3_t>() {
+  return DType::fp8_e4m3;
+}
+template <>
+constexpr DType dtype_of<cutlass::float_e5m2_t>() {
+  return DType::fp8_e5m2;
+}
+
+/// In place of one element type: A's and B's.
+template <typename A, typename B>
+struct Mixed;
+template <typename Element>
+struct ElementsOf {
+  using A = Element;
+  using B = Element;
+};
+template <typename A_, typename B_>
+struct ElementsOf<Mixed<A_, B_>> {
+  using A = A_;
+  using B = B_;
+};
+
+/// What products are summed in.
+template <typename Element>
+using SumOf = std::conditional_t<std::is_same_v<Element, std::int8_t>, std::int32_t, float>;
 
 template <GemmLayout... kLayouts>
 struct Layouts {};

@@ -6,7 +6,7 @@
 #include <cstdint>
 
 #include "core/kernel.hpp"
-#include "weights/layout.hpp"
+#include "core/weights_layout.hpp"
 
 namespace cutplan::weights {
 

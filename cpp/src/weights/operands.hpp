@@ -2,7 +2,7 @@
 #pragma once
 
 #include "core/operands.hpp"
-#include "weights/layout.hpp"
+#include "core/weights_layout.hpp"
 
 namespace cutplan::weights {
 
@@ -14,9 +14,7 @@ using UA = UnpackWeightsArguments;
 /// 32, 64 and 128 are what they say; what reaches k, and 0, is a whole column: k rounded up, and what has no rows.
 template <typename G>
 constexpr std::int64_t resolved_group_size(const G& g) {
-  const bool usual = g.group_size == 32 || g.group_size == 64 || g.group_size == 128;
-  if (usual || (g.group_size != 0 && g.group_size < g.k)) return g.group_size;
-  return g.k > brick_extent ? rounded_up(g.k, brick_extent) : brick_extent;
+  return resolved_group_size(g.k, g.group_size);
 }
 
 constexpr bool has_zero(const P& g) { return g.zero != DType::none; }

@@ -38,6 +38,10 @@ inline CUtensorMapDataType tma_type(DType type) {
     case DType::f16: return CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
     case DType::bf16: return CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
     case DType::f32: return CU_TENSOR_MAP_DATA_TYPE_FLOAT32;
+    case DType::i32: return CU_TENSOR_MAP_DATA_TYPE_INT32;
+    case DType::i8:
+    case DType::fp8_e4m3:
+    case DType::fp8_e5m2: return CU_TENSOR_MAP_DATA_TYPE_UINT8;
     default: throw std::logic_error(text("cutplan: internal error: no tensor map of ", name(type)));
   }
 }

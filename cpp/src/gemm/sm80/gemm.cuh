@@ -1,6 +1,7 @@
 // GEMM for Ampere and everything after it: cp.async, ldmatrix, mma.sync.
 //
-// 16-bit A and B in any of the four layouts, float32 accumulation; gemm.hpp has what is computed, epilogue.cuh what happens
+// 16-bit A and B in any of the four layouts, float32 accumulation; int8 ones, summed in int32, and (compute capability 8.9 and
+// after it) fp8 ones where K is contiguous in both, since ldmatrix transposes 16-bit elements alone. gemm.hpp has what is computed, epilogue.cuh what happens
 // to sums, tiles.cuh which tiles there are. Groups may share out rows (A row-major) or K (A column-major, B row-major).
 //
 // Data movement. Tiles of A and B go from global to shared memory through a ring of kStages slots, kStages - 1 of them in
@@ -33,6 +34,11 @@ template <typename Element_, GemmLayout kLayout_, int kTileM_, int kTileN_, int 
           int kWarpsN_, int kAlignment_, bool kGated_>
 struct Config {
   using Element = Element_;
+  using ElementA = typename ElementsOf<Element>::A;
+  using Sum = SumOf<ElementA>;
+  static constexpr int kBytes = sizeof(ElementA), kChunkElements = 16 / kBytes;
+  static constexpr bool kQuantized = kBytes == 1;
+  using Unit = std::conditional_t<kQuantized, std::uint8_t, std::uint16_t>;
   // Half of the B tile's columns come from B, half from b2; a warp has the same columns of both.
   static constexpr bool kGated = kGated_;
   static constexpr GemmLayout kLayout = kLayout_;
@@ -41,11 +47,13 @@ struct Config {
   static constexpr int kAlignment = kAlignment_;
   static constexpr int kThreads = 32 * kWarpsM * kWarpsN, kColumns = kGated ? kTileN / 2 : kTileN;  // kColumns: of D
   static constexpr int kWarpM = kTileM / kWarpsM, kWarpN = kTileN / kWarpsN;
-  static constexpr int kMmaM = kWarpM / 16, kMmaN = kWarpN / 8, kMmaK = kTileK / 16, kWarpColumns = kColumns / kWarpsN;
+  static constexpr int kMmaM = kWarpM / 16, kMmaN = kWarpN / 8, kMmaK = kTileK * kBytes / 32,
+                       kWarpColumns = kColumns / kWarpsN;
   static constexpr bool kAlongKA = a_is_k_major(kLayout), kAlongKB = b_is_k_major(kLayout);
-  static constexpr int kSlotBytes = (kTileM + kTileN) * kTileK * 2;
+  static constexpr int kSlotBytes = (kTileM + kTileN) * kTileK * kBytes;
   static constexpr std::size_t kSharedMemory = static_cast<std::size_t>(kSlotBytes) * kStages;
   static_assert(kWarpN % 32 == 0 && kWarpM % 16 == 0 && kMmaK >= 2 && kStages >= 3);
+  static_assert(!kQuantized || (kAlongKA && kAlongKB), "ldmatrix transposes 16-bit elements alone");
 };
 
 /// One operand's tile in one slot: `kExtent` (M or N) by kTileK elements, stored in runs along K or along the extent.
@@ -53,7 +61,7 @@ template <typename Config, int kExtent, bool kAlongK>
 struct OperandTile {
   static constexpr int kRunLength = kAlongK ? Config::kTileK : kExtent;
   static constexpr int kRuns = kAlongK ? kExtent : Config::kTileK;
-  static constexpr int kChunks = kRunLength / 8;  // of 16 bytes, per run
+  static constexpr int kChunks = kRunLength / Config::kChunkElements;  // of 16 bytes, per run
   static constexpr int kPermuted = kChunks < 8 ? kChunks : 8;
 
   /// Byte offset of a chunk. Eight chunks fill a line of all banks; short runs share one. Runs 8 apart are permuted alike.
@@ -91,6 +99,8 @@ struct OperandTile {
 template <typename Config, int kExtent, bool kAlongK, int kSources = 1>
 class Loader {
   using Tile = OperandTile<Config, kExtent, kAlongK>;
+  using Unit = typename Config::Unit;
+  static constexpr int kBytes = Config::kBytes, kChunkElements = Config::kChunkElements;
   static constexpr int kRunStep = Config::kThreads / Tile::kChunks;  // runs between two chunks of a thread
   static_assert(Config::kThreads % Tile::kChunks == 0 && Tile::kRuns % kRunStep == 0 && kRunStep % 8 == 0);
 
@@ -104,12 +114,12 @@ class Loader {
     const int chunk = threadIdx.x % Tile::kChunks, run = threadIdx.x / Tile::kChunks;
     to_ = Tile::offset(run, chunk);
     // Along the extent a thread's chunks are of one matrix; along K its first ones are of one, the others of the other.
-    const int place = kAlongK ? run : 8 * chunk;
+    const int place = kAlongK ? run : kChunkElements * chunk;
     const Matrix& own = kSources == 2 && !kAlongK && place >= kShare ? second : source;
     const auto first = [&](const Matrix& from) {
       const std::int64_t at = extent0 + place % kShare;
-      return static_cast<const std::uint16_t*>(from.data) + batch * from.batch_stride +
-             (kAlongK ? at * from.ld + k0 + 8 * chunk : (k0 + run) * from.ld + at);
+      return static_cast<const Unit*>(from.data) + batch * from.batch_stride +
+             (kAlongK ? at * from.ld + k0 + kChunkElements * chunk : (k0 + run) * from.ld + at);
     };
     from_ = first(own);
     run_step_ = kRunStep * own.ld;
@@ -122,8 +132,10 @@ class Loader {
     next_step_ -= offset(kCopies - 1);
     // Along K: which of the thread's runs exist. Others are left as they are: they only reach rows and columns outside D.
     // Along the extent: how much of the thread's chunk exists.
-    const auto inside = [&](std::int64_t i) { return static_cast<int>(i < 0 ? 0 : i > 8 ? 8 : i); };
-    elements_ = kAlongK ? 8 : inside(extent - extent0 - place % kShare);
+    const auto inside = [&](std::int64_t i) {
+      return static_cast<int>(i < 0 ? 0 : i > kChunkElements ? kChunkElements : i);
+    };
+    elements_ = kAlongK ? kChunkElements : inside(extent - extent0 - place % kShare);
     runs_ = 0;
 #pragma unroll
     for (int i = 0; i < kCopies; ++i) {
@@ -134,7 +146,7 @@ class Loader {
   }
 
   /// Whether every chunk is whole or absent, for all threads.
-  __device__ static bool whole_chunks(std::int64_t extent) { return kAlongK || extent % 8 == 0; }
+  __device__ static bool whole_chunks(std::int64_t extent) { return kAlongK || extent % kChunkElements == 0; }
 
   /// The thread's runs where `wanted`, else none: what copy_chunk takes.
   __device__ std::uint32_t runs(bool wanted) const { return wanted ? runs_ : 0; }
@@ -152,8 +164,8 @@ class Loader {
 #pragma unroll
     for (int i = 0; i < kCopies; ++i) {
       if (runs_ >> i & 1) {
-        const int left = kAlongK ? k_left - 8 * chunk : run + i * kRunStep < k_left ? elements_ : 0;
-        const int bytes = left <= 0 ? 0 : left < 8 ? left * 2 : 16;
+        const int left = kAlongK ? k_left - kChunkElements * chunk : run + i * kRunStep < k_left ? elements_ : 0;
+        const int bytes = left <= 0 ? 0 : left < kChunkElements ? left * kBytes : 16;
         cp_async_zfill<16, false>(slot + to(i), bytes ? from_ + offset(i) : from_, bytes);
       }
     }
@@ -164,12 +176,17 @@ class Loader {
     const int chunk = threadIdx.x % Tile::kChunks, run = threadIdx.x / Tile::kChunks;
 #pragma unroll
     for (int i = 0; i < kCopies; ++i) {
-      const int left = !(runs_ >> i & 1) ? 0 : kAlongK ? k_left - 8 * chunk : run + i * kRunStep < k_left ? elements_ : 0;
-      std::uint16_t element[8];
+      const int left = !(runs_ >> i & 1)             ? 0
+                       : kAlongK                     ? k_left - kChunkElements * chunk
+                       : run + i * kRunStep < k_left ? elements_
+                                                     : 0;
 #pragma unroll
-      for (int e = 0; e < 8; ++e) element[e] = e < left ? from_[offset(i) + e] : std::uint16_t{0};
+      for (int w = 0; w < 4; ++w) held_[i][w] = 0;
 #pragma unroll
-      for (int w = 0; w < 4; ++w) held_[i][w] = element[2 * w] | static_cast<std::uint32_t>(element[2 * w + 1]) << 16;
+      for (int e = 0; e < kChunkElements; ++e) {
+        const std::uint32_t element = e < left ? from_[offset(i) + e] : Unit{0};
+        held_[i][e * kBytes / 4] |= element << (e * kBytes % 4 * 8);
+      }
     }
     from_ += next_step_ + offset(kCopies - 1);
   }
@@ -193,7 +210,7 @@ class Loader {
     return i * run_step_;
   }
 
-  const std::uint16_t* from_;
+  const Unit* from_;
   std::int64_t run_step_;                      // elements from a chunk to the thread's next
   std::int64_t next_step_;                     // and from its last to its first of the next K step
   std::int64_t second_ = 0, second_step_ = 0;  // to the first chunk of the second matrix, and between its chunks
@@ -201,6 +218,19 @@ class Loader {
   std::uint32_t runs_;
   std::uint32_t held_[kCopies][4];  // used by fetch and flush alone
 };
+
+/// 16 x 8 sums, of one K block of 32 bytes.
+template <typename Element>
+__device__ __forceinline__ void multiply_block(float* d, const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1) {
+  using A = typename ElementsOf<Element>::A;
+  if constexpr (std::is_same_v<A, std::int8_t>) {
+    mma_int8(d, a, b0, b1);
+  } else if constexpr (sizeof(A) == 1) {
+    mma_fp8<A, typename ElementsOf<Element>::B>(d, a, b0, b1);
+  } else {
+    mma<Element>(d, a, b0, b1);
+  }
+}
 
 /// Row i of a warp's blocks of 16 x 8 sums, of one K block.
 template <typename Config>
@@ -211,7 +241,7 @@ __device__ __forceinline__ void multiply_row(float (&acc)[Config::kMmaM * Config
   for (int j = 0; j < kMmaN; ++j) {
     // Back and forth along N, so that neighbours in issue order share a fragment.
     const int n = i % 2 ? kMmaN - 1 - j : j;
-    mma<typename Config::Element>(&acc[(i * kMmaN + n) * 4], a, b[n / 2][n % 2 * 2], b[n / 2][n % 2 * 2 + 1]);
+    multiply_block<typename Config::Element>(&acc[(i * kMmaN + n) * 4], a, b[n / 2][n % 2 * 2], b[n / 2][n % 2 * 2 + 1]);
   }
 }
 
@@ -225,7 +255,7 @@ __global__ __launch_bounds__(Config::kThreads) void sm80_gemm(const __grid_const
   constexpr bool kAsync = Config::kAlignment == 16;
   extern __shared__ __align__(128) char shared[];
   const auto ring = shared_address(shared);
-  constexpr std::uint32_t kRingBytes = kStages * Config::kSlotBytes, kOffsetB = Config::kTileM * kTileK * 2;
+  constexpr std::uint32_t kRingBytes = kStages * Config::kSlotBytes, kOffsetB = Config::kTileM * kTileK * Config::kBytes;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const int warp_m = warp % Config::kWarpsM * Config::kWarpM, warp_n = warp / Config::kWarpsM * Config::kWarpColumns;
   const std::uint32_t first_a = ring + TileA::template first_block<true>(warp_m, lane),
@@ -344,10 +374,18 @@ __global__ __launch_bounds__(Config::kThreads) void sm80_gemm(const __grid_const
     cp_async_wait<0>();
     __syncthreads();  // the epilogue reuses the ring
 
-    Epilogue epilogue(p, tile.batch, tile.slice * p.batch + tile.batch, tile.row_end);
+    Epilogue<Config::kQuantized> epilogue(p, tile.batch, tile.slice * p.batch + tile.batch, tile.row_end);
     char* staging = shared + warp * staging_bytes;
     const std::int64_t row = tile.row + warp_m, col = tile.col + warp_n;
-    if constexpr (Config::kGated) {
+    if constexpr (std::is_same_v<typename Config::Sum, std::int32_t>) round_sums(p.d.type, acc);
+    if constexpr (Config::kQuantized && !Config::kGated) {
+      // Row by row of blocks: scales and terms for all of them take more registers than there are.
+#pragma unroll
+      for (int i = 0; i < kMmaM; ++i) {
+        epilogue.template store_warp_tile<1, kMmaN / 4>(reinterpret_cast<float (&)[kMmaN * 4]>(acc[i * kMmaN * 4]), staging,
+                                                        row + 16 * i, col);
+      }
+    } else if constexpr (Config::kGated) {
 #pragma unroll
       for (int i = 0; i < kMmaM; ++i) {
         float* of_row = acc + i * kMmaN * 4;
@@ -386,9 +424,10 @@ constexpr Kernel kernel(double peak_fraction) {
   using C = Config<Element, kLayout, kTileM, kTileN, kTileK, kStages, kWarpsM, kWarpsN, kAlignment, kGate == Gate::separate>;
   Kernel k{};
   k.arch = kArch;
-  k.summation = {Multiplier::mma_sync, 16};
-  k.operand = k.operand_b = dtype_of<Element>();
-  k.math = Math::strict;
+  k.summation = {Multiplier::mma_sync, 32 / C::kBytes};
+  k.operand = dtype_of<typename ElementsOf<Element>::A>();
+  k.operand_b = dtype_of<typename ElementsOf<Element>::B>();
+  k.math = is_float8(k.operand) ? Math::fast : Math::strict;
   k.layout = kLayout;
   k.tile_m = kTileM;
   k.gate = kGate;
@@ -404,7 +443,7 @@ constexpr Kernel kernel(double peak_fraction) {
   k.shared_memory = C::kSharedMemory;
   k.minimum_compute_capability = kArch == Arch::sm89 ? 89 : 80;
   k.maximum_compute_capability = kArch == Arch::sm89 ? 90 : any_newer;
-  k.splits_k = kGate == Gate::none;
+  k.splits_k = kGate == Gate::none && !C::kQuantized;
   k.groups = true;
   k.peak_fraction = peak_fraction;
   k.exposed_seconds = 1.6e-6;

@@ -218,7 +218,7 @@ struct Tf32Factor {
 /// sum: what is still NaN is made of big halves alone.
 template <typename Config>
 struct Tf32Cores {
-  using Epilogue = gemm::Epilogue;
+  using Epilogue = gemm::Epilogue<>;
   static constexpr bool kSplit = Config::kMath == Math::tf32x3;
   static constexpr int kRows = Config::kWarpM / 16, kCols = Config::kWarpN / 8, kSums = kRows * kCols * 4;
 
@@ -374,7 +374,7 @@ struct Tf32Cores {
 /// columns alike.
 template <typename Config>
 struct Simt {
-  using Epilogue = gemm::Epilogue;
+  using Epilogue = gemm::Epilogue<>;
   static constexpr int kRows = Config::kWarpM / 32, kCols = Config::kWarpN / 4, kSums = kRows * 4 * kCols;
 
   using Sums = float[kSums];

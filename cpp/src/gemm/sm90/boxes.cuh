@@ -90,8 +90,8 @@ struct BoxStore {
   int batch;    // of D
 
   /// kType: d's.
-  template <DType kType, bool kByTma, int kCols>
-  __device__ __forceinline__ void store(const Fragments<1, kCols>& x) const {
+  template <DType kType, bool kByTma, int kCols, bool kQuantized>
+  __device__ __forceinline__ void store(const Fragments<1, kCols, kQuantized>& x) const {
     constexpr int kBytes = kType == DType::f32 ? 4 : 2, kPieces = 128 / (32 * kBytes);  // of 32 columns, in a box
     const bool leads = threadIdx.x % 128 == 0;
     const int first = threadIdx.x % 128 / 32 * 16;  // row of the warp in a box

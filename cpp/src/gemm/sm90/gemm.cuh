@@ -1,7 +1,7 @@
 // GEMM for Hopper: TMA loads, wgmma, one persistent block per SM.
 //
-// 16-bit A and B in any of the four layouts, or float32 ones as TF32 in rcr (wgmma reads no other), float32 accumulation;
-// gemm.hpp has what is computed, epilogue.cuh what happens to sums, tiles.cuh which tiles there are. Groups may share out
+// 16-bit A and B in any of the four layouts, or float32 ones as TF32 and 8-bit ones in rcr (wgmma reads no other), float32
+// accumulation, int32 of int8; gemm.hpp has what is computed, epilogue.cuh what happens to sums, tiles.cuh which tiles there are. Groups may share out
 // rows (A row-major) or K (A column-major, B row-major).
 //
 // Data movement. A block is three warpgroups. One thread of the first finds tiles, tells the others through shared memory,
@@ -53,13 +53,17 @@ enum class Schedule { cooperative, pingpong };
 constexpr int threads = 3 * 128;  // producer and two consumer warpgroups
 
 template <typename Element_, GemmLayout kLayout_, int kTileM_, int kTileN_, int kStages_, int kClusterM_,
-          Schedule kSchedule_, bool kGated_>
+          Schedule kSchedule_, bool kGated_, bool kPromotes_ = false>
 struct Config {
   static constexpr bool kGated = kGated_;
   static constexpr bool kPingPong = kSchedule_ == Schedule::pingpong;
   static constexpr int kConsumers = kPingPong ? 1 : 2;  // warpgroups that share a tile
 
-  using Element = Element_;
+  using Element = typename ElementsOf<Element_>::A;
+  using ElementB = typename ElementsOf<Element_>::B;
+  using Sum = SumOf<Element>;
+  static constexpr bool kQuantized = sizeof(Element) == 1, kIntegers = std::is_same_v<Sum, std::int32_t>,
+                        kPromotes = kPromotes_;
   static constexpr GemmLayout kLayout = kLayout_;
   static constexpr int kTileM = kTileM_, kTileN = kTileN_, kStages = kStages_, kClusterM = kClusterM_;
   static constexpr int kTileK = run_bytes / sizeof(Element), kColumns = kGated ? kTileN / 2 : kTileN;  // kColumns: of D
@@ -74,9 +78,9 @@ struct Config {
   static constexpr GMMA::Major kMajorB = b_is_k_major(kLayout) ? GMMA::Major::K : GMMA::Major::MN;
 
   using SmemA = decltype(slot_layout<Element, kMajorA, kTileM, kTileK, kStages>());
-  using SmemB = decltype(slot_layout<Element, kMajorB, kTileN, kTileK, kStages>());
+  using SmemB = decltype(slot_layout<ElementB, kMajorB, kTileN, kTileK, kStages>());
   using Mma = decltype(make_tiled_mma(
-      GMMA::ss_op_selector<Element, Element, float, Shape<Int<64 * kConsumers>, Int<kTileN>, Int<kTileK>>, kMajorA,
+      GMMA::ss_op_selector<Element, ElementB, Sum, Shape<Int<64 * kConsumers>, Int<kTileN>, Int<kTileK>>, kMajorA,
                            kMajorB>(),
       Layout<Shape<Int<kConsumers>, _1, _1>>{}));
 
@@ -96,7 +100,7 @@ struct Config {
 
   struct Storage {
     alignas(1024) Element a[cosize_v<SmemA>];
-    alignas(1024) Element b[cosize_v<SmemB>];
+    alignas(1024) ElementB b[cosize_v<SmemB>];
     alignas(1024) char staging[2][kStagingBytes];  // of each consumer warpgroup
     alignas(16) WorkTile work_tiles[kWorkTiles];
     Ring<kStages> ring;
@@ -124,7 +128,7 @@ __device__ void load_step(typename Config::Storage& storage, const RingPosition<
     for (int i = 0; i < kTileM; i += 64) load_box(map_a, full, keep, a + i * kTileK, m0 + i, k0, batch_a);
   }
   const auto load_share = [&](int share, const CUtensorMap& map, int col) {
-    Element* b = storage.b + at.slot * (Config::kTileN * kTileK) + share * kShareN * kTileK;
+    auto* b = storage.b + at.slot * (Config::kTileN * kTileK) + share * kShareN * kTileK;
     if constexpr (Config::kMajorB == GMMA::Major::K) {
       load_box<kClusterM>(map, full, hint_b, b, k0, col, batch_b);
     } else {
@@ -264,6 +268,77 @@ __device__ void multiply(const Consumer<Config>& me, const RingPosition<Config::
   if (previous >= 0) me.release(previous);
 }
 
+/// The same for fp8, of whose sums the tensor core keeps 14 bits or so: those of each K step are summed apart and added in float32,
+/// times the scales of the step where there are any. The other warpgroup's products hide it.
+template <typename Config, typename Mma, typename A, typename B, typename Sums>
+__device__ void multiply_and_promote(const Consumer<Config>& me, const typename Config::WorkTile& tile,
+                                     std::int64_t first_row, Mma& mma, const A& a, const B& b, Sums& acc) {
+  constexpr int kBlocksK = decltype(size<2>(a))::value, kTileN = Config::kTileN;
+  static_assert(Config::kBlocksM == 1 && !Config::kGated && Config::kTileK == scale_group);
+  auto& ring = me.storage.ring;
+  auto& sums = reinterpret_cast<float (&)[kTileN / 2]>(acc(0, 0, 0));
+#pragma unroll
+  for (float& x : sums) x = 0;
+  const Coding &of_a = me.p.of_a, &of_b = me.p.of_b;
+  const bool scaled = of_a.scale.data != nullptr || of_b.scale.data != nullptr;
+  // Of rows and columns beyond D whichever: what comes of them is not stored.
+  const int lane = me.thread % 32;
+  const std::int64_t row = first_row + me.thread / 128 * 64 + me.warp * 16 + lane / 4;
+  const float* rows[2];
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    rows[i] = static_cast<const float*>(of_a.scale.data) + tile.batch * of_a.scale.batch_stride +
+              min(row + 8 * i, me.p.m - 1) / max(of_a.lines, std::int64_t{1}) * of_a.scale.ld;
+  }
+  const float* const columns = static_cast<const float*>(of_b.scale.data) + tile.batch * of_b.scale.batch_stride;
+  const bool blocks = of_b.lines == scale_group;  // a tile's columns share one
+  Tensor step_sums = make_fragment_like(acc);
+  RingPosition<Config::kStages> at = tile.first;
+  for (int step = 0; step < tile.steps; ++step) {
+    float of_row[2] = {1, 1};
+    if (scaled) {
+      const std::int64_t group = tile.k / scale_group + step;
+      float of_block = 1;
+      if (of_b.scale.data != nullptr && blocks)
+        of_block = __ldg(columns + tile.col / scale_group * of_b.scale.ld + group * of_b.scale.step);
+#pragma unroll
+      for (int i = 0; i < 2; ++i)
+        of_row[i] = of_a.scale.data != nullptr ? __ldg(rows[i] + group * of_a.scale.step) * of_block : of_block;
+    }
+    ring.await_full(at);
+    warpgroup_fence_operand(step_sums);
+    warpgroup_arrive();
+    mma.accumulate_ = GMMA::ScaleOut::Zero;
+#pragma unroll
+    for (int k = 0; k < kBlocksK; ++k) {
+      cute::gemm(mma, a(_, 0, k, at.slot), b(_, 0, k, at.slot), step_sums(_, 0, 0));
+      mma.accumulate_ = GMMA::ScaleOut::One;
+    }
+    warpgroup_commit_batch();
+    warpgroup_wait<0>();
+    warpgroup_fence_operand(step_sums);
+    me.release(at.slot);
+    const auto& of_step = reinterpret_cast<const float (&)[kTileN / 2]>(step_sums(0, 0, 0));
+    if (scaled && of_b.scale.data != nullptr && !blocks) {
+      const std::int64_t group = tile.k / scale_group + step;
+#pragma unroll
+      for (int j = 0; j < kTileN / 8; ++j) {
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          const std::int64_t column = min(tile.col + 8 * j + lane % 4 * 2 + i, me.p.n - 1);
+          const float of_column = __ldg(columns + column * of_b.scale.ld + group * of_b.scale.step);
+          sums[4 * j + i] = fmaf(of_step[4 * j + i], of_row[0] * of_column, sums[4 * j + i]);
+          sums[4 * j + 2 + i] = fmaf(of_step[4 * j + 2 + i], of_row[1] * of_column, sums[4 * j + 2 + i]);
+        }
+      }
+    } else {
+#pragma unroll
+      for (int i = 0; i < kTileN / 2; ++i) sums[i] = fmaf(of_step[i], of_row[i / 2 % 2], sums[i]);
+    }
+    at.advance();
+  }
+}
+
 /// Stream-K: leaves the partial sums of a tile's beginning to the worker that has its end, which adds those of the workers
 /// before it. Whether this one has the end.
 template <typename Config, int kValues>
@@ -276,7 +351,7 @@ __device__ bool fix_up(const Consumer<Config>& me, const typename Config::WorkTi
   }
   for (std::uint32_t other = worker; other > tile.first_worker;) {
     --other;
-    add_partial_sums<kThreads>(me.stream, sums, other * Config::kClusterM + me.rank, me.thread);
+    add_partial_sums<kThreads, Config::kIntegers>(me.stream, sums, other * Config::kClusterM + me.rank, me.thread);
   }
   return true;
 }
@@ -298,7 +373,8 @@ __device__ __forceinline__ void consume(typename Config::Storage& storage, const
   const auto slice = mma.get_slice(me.thread);
   const Tensor a = slice.make_fragment_A(slice.partition_A(make_tensor(make_smem_ptr(storage.a), typename Config::SmemA{})));
   const Tensor b = slice.make_fragment_B(slice.partition_B(make_tensor(make_smem_ptr(storage.b), typename Config::SmemB{})));
-  Tensor acc = partition_fragment_C(mma, Shape<Int<kTileM>, Int<kTileN>>{});  // ((2, 2, kTileN / 8), kBlocksM, 1)
+  // Of integers the sums are int32, in the bits of floats: ((2, 2, kTileN / 8), kBlocksM, 1)
+  Tensor acc = make_tensor<float>(partition_shape_C(mma, Shape<Int<kTileM>, Int<kTileN>>{}));
   const std::uint32_t worker = blockIdx.x / Config::kClusterM;
   // Ping-pong: of two tiles each warpgroup takes one.
   WorkQueue<typename Config::WorkTile, Config::kWorkTiles> queue{storage.work_tiles, storage.work_ring, {me.group}};
@@ -319,16 +395,19 @@ __device__ __forceinline__ void consume(typename Config::Storage& storage, const
     const int k_last = static_cast<int>(tile.k_end - tile.k) - (steps - 1) * kTileK;
     // A tile at the end of its rows may need only half of them.
     const std::int64_t first_row = tile.row + me.rank * kTileM;
-    if (kBlocksM == 2 && tile.row_end - first_row <= 64) {
+    if constexpr (Config::kPromotes) {
+      multiply_and_promote(me, tile, first_row, mma, a, b, acc);
+    } else if (kBlocksM == 2 && tile.row_end - first_row <= 64) {
       multiply<Config, 1>(me, tile.first, steps, k_last, mma, a, b, acc);
     } else {
       multiply<Config, kBlocksM>(me, tile.first, steps, k_last, mma, a, b, acc);
     }
     auto& all_sums = reinterpret_cast<float (&)[kBlocksM * kTileN / 2]>(acc(0, 0, 0));
     if (!fix_up<Config>(me, tile, worker, all_sums)) continue;
+    if constexpr (Config::kIntegers) round_sums(p.d.type, all_sums);
     constexpr int kCols = Consumer<Config>::kCols, kBlockRows = Config::kBlockRows;
     const std::int64_t d_batch = tile.slice * p.batch + tile.batch;
-    Epilogue epilogue(p, tile.batch, d_batch, tile.row_end);
+    Epilogue<Config::kQuantized> epilogue(p, tile.batch, d_batch, tile.row_end);
     const std::int64_t row = first_row + me.thread / 128 * 64 + me.warp * 16;  // of the warp
     char* const staging = me.staging() + me.warp * staging_bytes;
     const auto sums_of = [&](int i) -> float (&)[Config::kTileN / 2] {
@@ -345,7 +424,15 @@ __device__ __forceinline__ void consume(typename Config::Storage& storage, const
 #pragma unroll
       for (int i = 0; i < kBlocksM; ++i)
         epilogue.template store_warp_tile<1, kCols>(values_of(i), staging, row + i * kBlockRows, tile.col);
-    } else if (epilogue.template finishes_in_registers<kCols>(tile.col)) {
+    } else if (Config::kQuantized && is_8bit(p.d.type) && epilogue.template finishes_in_registers<kCols>(tile.col) &&
+               epilogue.template is_inside<kCols>(tile.col)) {
+#pragma unroll
+      for (int i = 0; i < kBlocksM; ++i) {
+        auto x = epilogue.template fragments<1, kCols>(values_of(i), row + i * kBlockRows, tile.col);
+        if (epilogue.has_terms()) apply(p.terms, x, Config::kGated);
+        if (x.first_row < tile.row_end) epilogue.store.store(x);
+      }
+    } else if (epilogue.template finishes_in_registers<kCols>(tile.col) && !(Config::kQuantized && is_8bit(p.d.type))) {
       // TMA cuts off what reaches beyond D, columns in pieces of 16 bytes, but not what reaches into the rows of the next group.
       const bool by_tma = d_is_mapped && (p.n % 8 == 0 || epilogue.template is_inside<kCols>(tile.col)) &&
                           (tile.row_end == p.m || tile.row_end - first_row >= Config::kTileM);
@@ -357,8 +444,8 @@ __device__ __forceinline__ void consume(typename Config::Storage& storage, const
       if (epilogue.has_terms()) {
 #pragma unroll
         for (int i = 0; i < kBlocksM; ++i) {
-          Fragments<1, kCols> x = fragments_of(i);
-          apply(p.terms, x);
+          auto x = fragments_of(i);
+          apply(p.terms, x, Config::kQuantized && Config::kGated);
         }
       }
       // What is left is code without branches for each type, since each costs a fetch of instructions.
@@ -434,7 +521,8 @@ void run(const Kernel&, const Problem& p, const Launch& launch) {
   };
   const CUtensorMap map_b = columns(p.b), map_b2 = Config::kGated ? columns(p.b2) : CUtensorMap{};
   const Problem main = launch.split_k > 1 ? partial_sums(p, launch.workspace) : p;
-  const bool d_is_mapped = Config::kBoxes && can_map(main.d.type, main.d.data, {main.d.ld, main.d.batch_stride});
+  const bool d_is_mapped =
+      Config::kBoxes && bits(main.d.type) > 8 && can_map(main.d.type, main.d.data, {main.d.ld, main.d.batch_stride});
   const CUtensorMap map_d =
       d_is_mapped ? matrix_map(tma_type(main.d.type), main.d, p.n, p.m, p.batch * std::max(launch.split_k, 1), 64)
                   : CUtensorMap{};
@@ -458,14 +546,15 @@ void run(const Kernel&, const Problem& p, const Launch& launch) {
 }
 
 template <typename Element, GemmLayout kLayout, int kTileM, int kTileN, int kStages, int kClusterM, Schedule kSchedule,
-          Gate kGate>
+          Gate kGate, bool kPromotes>
 constexpr Kernel kernel(double peak_fraction, double exposed_seconds) {
-  using C = Config<Element, kLayout, kTileM, kTileN, kStages, kClusterM, kSchedule, kGate == Gate::separate>;
+  using C = Config<Element, kLayout, kTileM, kTileN, kStages, kClusterM, kSchedule, kGate == Gate::separate, kPromotes>;
   Kernel k{};
   k.arch = Arch::sm90;
-  k.summation = {Multiplier::wgmma, 32 / static_cast<int>(sizeof(Element))};
-  k.operand = k.operand_b = dtype_of<Element>();
-  k.math = k.operand == DType::f32 ? Math::tf32 : Math::strict;
+  k.operand = dtype_of<typename ElementsOf<Element>::A>();
+  k.operand_b = dtype_of<typename ElementsOf<Element>::B>();
+  k.summation = {Multiplier::wgmma, 32 * 8 / bits(k.operand), kPromotes ? C::kTileK : 0};
+  k.math = k.operand == DType::f32 ? Math::tf32 : is_float8(k.operand) && !kPromotes ? Math::fast : Math::strict;
   k.layout = kLayout;
   k.gate = kGate;
   k.tile_m = kTileM;
@@ -480,9 +569,10 @@ constexpr Kernel kernel(double peak_fraction, double exposed_seconds) {
   k.blocks_by_registers = 1;
   k.shared_memory = C::kSharedMemory;
   k.minimum_compute_capability = k.maximum_compute_capability = 90;
-  k.splits_k = kClusterM == 1 && kGate == Gate::none;
+  k.splits_k = kClusterM == 1 && kGate == Gate::none && !C::kQuantized;
   k.streams_k = true;
   k.groups = C::kGroups;
+  k.scales_along_k = kPromotes;
   k.peak_fraction = peak_fraction;
   k.exposed_seconds = exposed_seconds;
   k.run = run<C>;
@@ -492,11 +582,11 @@ constexpr Kernel kernel(double peak_fraction, double exposed_seconds) {
 
 /// A table: one tile, in each of the layouts.
 template <typename Element, int kTileM, int kTileN, int kStages, int kClusterM, Schedule kSchedule, Gate kGate = Gate::none,
-          GemmLayout... kLayouts>
+          bool kPromotes = false, GemmLayout... kLayouts>
 constexpr std::array<Kernel, sizeof...(kLayouts)> kernels(Layouts<kLayouts...>, double peak_fraction,
                                                           double exposed_seconds) {
-  return {
-      kernel<Element, kLayouts, kTileM, kTileN, kStages, kClusterM, kSchedule, kGate>(peak_fraction, exposed_seconds)...};
+  return {kernel<Element, kLayouts, kTileM, kTileN, kStages, kClusterM, kSchedule, kGate, kPromotes>(peak_fraction,
+                                                                                                     exposed_seconds)...};
 }
 
 }  // namespace cutplan::gemm::sm90

@@ -109,8 +109,8 @@ __device__ __forceinline__ void store_partial_sums(const StreamK& stream, const 
   }
 }
 
-/// Adds the sums that a block left.
-template <int kThreads, int kValues>
+/// Adds the sums that a block left: of integers in the bits of floats.
+template <int kThreads, bool kIntegers, int kValues>
 __device__ __forceinline__ void add_partial_sums(const StreamK& stream, float (&acc)[kValues], std::uint32_t block,
                                                  int thread) {
   if (thread % 128 == 0) {
@@ -123,10 +123,13 @@ __device__ __forceinline__ void add_partial_sums(const StreamK& stream, float (&
 #pragma unroll
   for (int i = 0; i < kValues / 4; ++i) {
     const float4 v = __ldcg(from + i * kThreads);
-    acc[4 * i] += v.x;
-    acc[4 * i + 1] += v.y;
-    acc[4 * i + 2] += v.z;
-    acc[4 * i + 3] += v.w;
+    const auto add = [](float& sum, float x) {
+      sum = kIntegers ? __int_as_float(__float_as_int(sum) + __float_as_int(x)) : sum + x;
+    };
+    add(acc[4 * i], v.x);
+    add(acc[4 * i + 1], v.y);
+    add(acc[4 * i + 2], v.z);
+    add(acc[4 * i + 3], v.w);
   }
 }
 

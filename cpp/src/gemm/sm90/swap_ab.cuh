@@ -32,7 +32,10 @@ using namespace cutplan::sm90;
 
 template <typename Element_, GemmLayout kLayout_, int kRows_, int kStages_, bool kGated_>
 struct Config {
-  using Element = Element_;
+  using Element = typename ElementsOf<Element_>::A;
+  using ElementB = typename ElementsOf<Element_>::B;
+  using Sum = SumOf<Element>;
+  static constexpr bool kQuantized = sizeof(Element) == 1, kPromotes = kQuantized && std::is_same_v<Sum, float>;
   static constexpr GemmLayout kLayout = kLayout_;
   static constexpr bool kGated = kGated_;
   static constexpr int kRows = kRows_, kStages = kStages_, kColumns = 64, kFactors = kGated ? 2 : 1;  // rows, columns: of D
@@ -42,9 +45,9 @@ struct Config {
   static constexpr GMMA::Major kMajorB = b_is_k_major(kLayout) ? GMMA::Major::K : GMMA::Major::MN;
 
   using SmemA = decltype(slot_layout<Element, GMMA::Major::K, kRows, kTileK, kStages>());
-  using SmemB = decltype(slot_layout<Element, kMajorB, kColumns * kFactors, kTileK, kStages>());
+  using SmemB = decltype(slot_layout<ElementB, kMajorB, kColumns * kFactors, kTileK, kStages>());
   using Mma =
-      decltype(make_tiled_mma(GMMA::ss_op_selector<Element, Element, float, Shape<Int<kColumns>, Int<kRows>, Int<kTileK>>,
+      decltype(make_tiled_mma(GMMA::ss_op_selector<ElementB, Element, Sum, Shape<Int<kColumns>, Int<kRows>, Int<kTileK>>,
                                                    kMajorB, GMMA::Major::K>()));
 
   static constexpr std::uint32_t kSlotBytes = (kRows + kColumns * kFactors) * run_bytes;
@@ -52,8 +55,8 @@ struct Config {
 
   struct Storage {
     alignas(1024) Element a[cosize_v<SmemA>];
-    alignas(1024) Element b[cosize_v<SmemB>];
-    alignas(16) float sums[kFactors][kRows][kPitch];
+    alignas(1024) ElementB b[cosize_v<SmemB>];
+    alignas(16) Sum sums[kFactors][kRows][kPitch];
     Ring<kStages> ring;
   };
   static constexpr std::size_t kSharedMemory = sizeof(Storage);
@@ -75,14 +78,21 @@ __device__ __forceinline__ void for_each_tile(const Problem& p, const TileGrid& 
 }
 
 /// Cluster reduction: adds 8 sums that the block `rank` of the cluster left at `sums` in its shared memory.
-__device__ __forceinline__ void add_sums(float (&x)[8], const float* sums, int rank) {
+template <typename Sum>
+__device__ __forceinline__ void add_sums(Sum (&x)[8], const Sum* sums, int rank) {
   const std::uint32_t from = set_block_rank(shared_address(sums), rank);
 #pragma unroll
   for (int i = 0; i < 8; i += 4) {
     float v[4];
     load_shared_cluster(from + i * 4, v);
 #pragma unroll
-    for (int j = 0; j < 4; ++j) x[i + j] += v[j];
+    for (int j = 0; j < 4; ++j) {
+      if constexpr (std::is_same_v<Sum, float>) {
+        x[i + j] += v[j];
+      } else {
+        x[i + j] += __float_as_int(v[j]);
+      }
+    }
   }
 }
 
@@ -113,6 +123,43 @@ __device__ __forceinline__ void produce(typename C::Storage& storage, const CUte
   });
 }
 
+/// acc += the sums of one step, times its scales.
+template <typename C, typename Sums>
+__device__ __forceinline__ void promote(const Problem& p, const Tile& tile, int step, const Sums& of_step, Sums& acc) {
+  const int thread = threadIdx.x, lane = thread % 32;
+  const std::int64_t group = tile.k / scale_group + step;
+#pragma unroll
+  for (int f = 0; f < C::kFactors; ++f) {
+    const Coding &of_a = p.of_a, &of_b = f == 0 ? p.of_b : p.of_b2;
+    float columns[2] = {1, 1};
+    if (of_b.scale.data != nullptr) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const std::int64_t column = min(tile.col + thread / 32 * 16 + lane / 4 + 8 * i, p.n - 1);
+        columns[i] = __ldg(static_cast<const float*>(of_b.scale.data) + tile.batch * of_b.scale.batch_stride +
+                           column / of_b.lines * of_b.scale.ld + group * of_b.scale.step);
+      }
+    }
+#pragma unroll
+    for (int j = 0; j < C::kRows / 8; ++j) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        float row_factor = 1;
+        if (of_a.scale.data != nullptr) {
+          const std::int64_t row = min(tile.row + 8 * j + lane % 4 * 2 + i, p.m - 1);
+          row_factor = __ldg(static_cast<const float*>(of_a.scale.data) + tile.batch * of_a.scale.batch_stride +
+                             row / of_a.lines * of_a.scale.ld + group * of_a.scale.step);
+        }
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+          const auto at = make_coord(i, h, j);
+          acc(at, f, 0) = fmaf(of_step(at, f, 0), row_factor * columns[h], acc(at, f, 0));
+        }
+      }
+    }
+  }
+}
+
 template <typename C>
 __device__ __forceinline__ void consume(typename C::Storage& storage, const Problem& p, const TileGrid& grid, int split,
                                         int rank, bool plain) {
@@ -133,12 +180,30 @@ __device__ __forceinline__ void consume(typename C::Storage& storage, const Prob
     };
     for (int step = 0; step < steps; ++step) {
       storage.ring.await_full(at);
-      warpgroup_arrive();
-      cute::gemm(mma, b(_, _, _, at.slot), a(_, _, _, at.slot), acc);
-      warpgroup_commit_batch();
-      warpgroup_wait<1>();
-      release(previous);
-      previous = at.slot;
+      if constexpr (C::kPromotes) {
+        // Of fp8 sums the tensor core keeps 14 bits or so: those of a step join the others in float32. Memory sets the pace.
+        Tensor step_sums = make_fragment_like(acc);
+        mma.accumulate_ = GMMA::ScaleOut::Zero;
+        warpgroup_fence_operand(step_sums);
+        warpgroup_arrive();
+#pragma unroll
+        for (int k = 0; k < decltype(size<2>(a))::value; ++k) {
+          cute::gemm(mma, b(_, _, k, at.slot), a(_, _, k, at.slot), step_sums);
+          mma.accumulate_ = GMMA::ScaleOut::One;
+        }
+        warpgroup_commit_batch();
+        warpgroup_wait<0>();
+        warpgroup_fence_operand(step_sums);
+        storage.ring.release(at.slot, thread);
+        promote<C>(p, tile, step, step_sums, acc);
+      } else {
+        warpgroup_arrive();
+        cute::gemm(mma, b(_, _, _, at.slot), a(_, _, _, at.slot), acc);
+        warpgroup_commit_batch();
+        warpgroup_wait<1>();
+        release(previous);
+        previous = at.slot;
+      }
       at.advance();
     }
     warpgroup_wait<0>();
@@ -167,13 +232,25 @@ __device__ __forceinline__ void consume(typename C::Storage& storage, const Prob
       const int r = vector / (kColumns / 8), c = vector % (kColumns / 8) * 8;
       const std::int64_t row = tile.row + r, col = tile.col + c;
       if (col >= p.n) continue;
-      Float8 x[kFactors] = {};
+      typename C::Sum sum[kFactors][8] = {};
 #pragma unroll 1
       for (int block = 0; block < split; ++block) {
 #pragma unroll
-        for (int f = 0; f < kFactors; ++f) add_sums(x[f].x, &storage.sums[f][r][c], block);
+        for (int f = 0; f < kFactors; ++f) add_sums(sum[f], &storage.sums[f][r][c], block);
       }
-      if (plain && col + 8 <= p.n) {
+      Float8 x[kFactors];
+#pragma unroll
+      for (int f = 0; f < kFactors; ++f) {
+        if constexpr (std::is_same_v<typename C::Sum, std::int32_t>) {
+#pragma unroll
+          for (int i = 0; i < 8; ++i) x[f].x[i] = __int_as_float(sum[f][i]);
+          round_sums(p.d.type, x[f].x);
+        } else {
+#pragma unroll
+          for (int i = 0; i < 8; ++i) x[f].x[i] = sum[f][i];
+        }
+      }
+      if (!C::kQuantized && plain && col + 8 <= p.n) {
         const auto alpha = static_cast<float>(p.terms.alpha);
 #pragma unroll
         for (int i = 0; i < 8; ++i) x[0].x[i] *= alpha;
@@ -181,10 +258,11 @@ __device__ __forceinline__ void consume(typename C::Storage& storage, const Prob
         continue;
       }
       if constexpr (C::kGated) {
-        EightColumns of_first(x[0].x, tile.batch, row, col, p.n), of_second(x[1].x, tile.batch, row, col, p.n);
+        EightColumns<C::kQuantized> of_first(x[0].x, tile.batch, row, col, p.n),
+            of_second(x[1].x, tile.batch, row, col, p.n);
         gate(p.terms, of_first, of_second);
       }
-      finish(p, tile.batch, tile.batch, row, col, C::kGated, x[0]);
+      finish<C::kQuantized>(p, tile.batch, tile.batch, row, col, C::kGated, x[0]);
     }
   });
 }
@@ -251,8 +329,9 @@ constexpr Kernel kernel(double peak_fraction, double exposed_seconds) {
   using C = Config<Element, kLayout, kRows, kStages, kGate == Gate::separate>;
   Kernel k{};
   k.arch = Arch::sm90;
-  k.summation = {Multiplier::wgmma, 32 / static_cast<int>(sizeof(Element))};
-  k.operand = k.operand_b = dtype_of<Element>();
+  k.operand = dtype_of<typename ElementsOf<Element>::A>();
+  k.operand_b = dtype_of<typename ElementsOf<Element>::B>();
+  k.summation = {Multiplier::wgmma, 32 * 8 / bits(k.operand), C::kPromotes ? C::kTileK : 0};
   k.math = k.operand == DType::f32 ? Math::tf32 : Math::strict;
   k.layout = kLayout;
   k.gate = kGate;
@@ -269,6 +348,7 @@ constexpr Kernel kernel(double peak_fraction, double exposed_seconds) {
   k.minimum_compute_capability = k.maximum_compute_capability = 90;
   k.splits_k = k.slices_meet = true;
   k.groups = true;
+  k.scales_along_k = C::kPromotes;
   k.peak_fraction = peak_fraction;
   k.exposed_seconds = exposed_seconds;
   k.run = run<C>;

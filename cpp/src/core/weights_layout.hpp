@@ -78,6 +78,18 @@ constexpr Layout layout_of(std::int64_t n, std::int64_t k, int code_bits, std::i
   return l;
 }
 
+/// Along k rows, with what stands for a whole column made its length.
+constexpr std::int64_t resolved_group_size(std::int64_t k, std::int64_t group_size) {
+  const bool usual = group_size == 32 || group_size == 64 || group_size == 128;
+  if (usual || (group_size != 0 && group_size < k)) return group_size;
+  return k > brick_extent ? rounded_up(k, brick_extent) : brick_extent;
+}
+
+/// Of k rows.
+constexpr Layout layout_of(const WeightPacking& p, std::int64_t k) {
+  return layout_of(p.n, k, bits(*p.format), resolved_group_size(k, p.group_size), bits(p.scale) / 8, p.zero, p.permutation);
+}
+
 /// Where a code is: which of the 32-bit words from the first of the codes on, and how far up in it.
 struct CodePlace {
   std::int64_t word;
