@@ -46,10 +46,14 @@ static_assert(sizeof(Header) == packed_weights_header && offsetof(Header, codes)
 
 CUTPLAN_HOST_DEVICE constexpr std::int64_t rounded_up(std::int64_t x, std::int64_t to) { return (x + to - 1) / to * to; }
 
+/// Of the first byte, on devices: kernels move 16 bytes.
+inline constexpr std::uintptr_t device_alignment = 16;
+
 /// Extents and places, all in bytes from the first.
 struct Layout {
   std::int64_t n, k;                // rounded up to bricks
   std::int64_t group_size, groups;  // along k
+  int group_shift;                  // k >> group_shift is the group
   int code_bits, scale_bytes;
   std::int64_t codes, scales, zeros, permutation, total;
 };
@@ -61,6 +65,7 @@ constexpr Layout layout_of(std::int64_t n, std::int64_t k, int code_bits, std::i
   l.k = rounded_up(k, brick_extent);
   l.group_size = group_size;
   l.groups = (k + group_size - 1) / group_size;
+  l.group_shift = group_size == 32 ? 5 : group_size == 64 ? 6 : group_size == 128 ? 7 : 62;
   l.code_bits = code_bits;
   l.scale_bytes = scale_bytes;
   l.codes = packed_weights_header;

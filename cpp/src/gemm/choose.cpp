@@ -156,7 +156,8 @@ bool Common::fits(const Kernel& k, const Request& r, const Setting&) {
   const Gate gate = r.g.epilogue.gate;
   // The host's kernels compute any gate; an interleaved column-major B is two separate views (operands.cpp).
   const bool serves_gate = k.gate == gate || k.arch == Arch::host ||
-                           (k.gate == Gate::separate && gate == Gate::interleaved && !b_is_row_major(r.g.layout));
+                           (k.gate == Gate::separate && gate == Gate::interleaved && !b_is_row_major(r.g.layout) &&
+                            !r.g.weights.format);
   return k.operand == r.g.a && k.operand_b == r.g.b && k.layout == r.g.layout && serves_gate && (k.groups || !r.over);
 }
 
@@ -225,6 +226,7 @@ std::string Common::obstacle(const Kernel& k, const Request& r, const Setting& s
   if (!k.scales_along_k && (along_k(g.a_scale) || along_k(g.b_scale))) return "scales that change along K are not served";
   if (g.weights.format && (k.formats >> static_cast<int>(*g.weights.format) & 1) == 0)
     return text("weights of format ", name(*g.weights.format), " are not served");
+  if (g.weights.permutation && !k.permutes) return "packed rows in an order of their own are not served";
   if (!k.zeros && (g.a_zero || g.b_zero)) return "zeros of a and b are not served";
   if (k.cluster_m * k.cluster_n > s.sms) return "sm_count is less than a cluster takes";
   if (g.alignment % k.alignment != 0) return "a and b are less aligned than the kernel reads";
@@ -255,12 +257,17 @@ bool Common::same_order(const Kernel& x, const Kernel& y, const DeviceProperties
 }
 
 std::size_t Common::workspace(const Kernel& k, const Request& r, int split, int sms) {
+  const GemmDescriptor& g = r.g;
+  const std::size_t first = k.gathers ? gathered_bytes(weights::layout_of(g.weights, g.k), g.m * (r.over ? 1 : g.batch))
+                            : k.zeros && (g.a_zero || g.b_zero) ? zero_sums_bytes(g.m, g.n, g.batch)
+                                                                : 0;
   if (split == stream_k) {
     const int factors = k.gate == Gate::none ? 1 : 2;
-    return stream_flags_bytes(sms) + static_cast<std::size_t>(sms) * static_cast<std::size_t>(k.tile_m) *
-                                         static_cast<std::size_t>(k.tile_n * factors) * sizeof(float);
+    return first + stream_flags_bytes(sms) +
+           static_cast<std::size_t>(sms) * static_cast<std::size_t>(k.tile_m) *
+               static_cast<std::size_t>(k.tile_n * factors) * sizeof(float);
   }
-  const GemmDescriptor& g = r.g;
+  if (first != 0) return first;  // of kernels that split K in no other way
   return split > 1 && !k.slices_meet
              ? static_cast<std::size_t>(g.m) * static_cast<std::size_t>(g.n) * static_cast<std::size_t>(g.batch) *
                    static_cast<std::size_t>(split) * (g.a == DType::f64 ? sizeof(double) : sizeof(float))
@@ -312,26 +319,34 @@ Work work_of(const Kernel& k, const GemmDescriptor& g, const Setting& s, int spl
   return w;
 }
 
+/// Bytes of an element of B; of packed weights with its share of scales.
+double bytes_of_b(const GemmDescriptor& g) {
+  if (!g.weights.format) return bits(g.b) / 8.0;
+  const double of_group = (g.weights.zero ? 2.0 : 1.0) * bits(g.weights.scale);
+  return (bits(*g.weights.format) + of_group / static_cast<double>(weights::resolved_group_size(g.k, g.weights.group_size))) /
+         8;
+}
+
 /// Bytes of A and B.
 double operand_bytes(const GemmDescriptor& g, int factors) {
-  return static_cast<double>(g.batch) * (static_cast<double>(g.m) + factors * static_cast<double>(g.n)) *
-         static_cast<double>(g.k) * bits(g.a) / 8;
+  return static_cast<double>(g.batch) * static_cast<double>(g.k) *
+         (static_cast<double>(g.m) * bits(g.a) / 8 + factors * static_cast<double>(g.n) * bytes_of_b(g));
 }
 
 /// Seconds that the blocks of one SM need to bring their tiles' operands. A block has at most its ring of slots in flight, and
 /// shares what arrives at its SM. What no other tile has read yet passes L2 twice.
 double seconds_to_load(const Kernel& k, const GemmDescriptor& g, const Setting& s, const Work& w) {
   constexpr double split_lines = 1.4;
-  const double element = bits(g.a) / 8.0, rows = w.a_rows + w.b_rows;
-  const double in_flight = rows * k.tile_k * element * std::max(1, k.stages - 1);
+  const double of_a = bits(g.a) / 8.0, of_b = bytes_of_b(g), of_k = w.a_rows * of_a + w.b_rows * of_b;
+  const double in_flight = of_k * k.tile_k * std::max(1, k.stages - 1);
   // Rows that do not begin with a line of 128 bytes cost two lines for one: 3072 x 3072 takes up to 2.1 times as long with K =
   // 3000 as with 3072 (H200). A contiguous operand's extent is its pitch.
   const auto lines = [&](int64_t pitch) { return pitch * bits(g.a) % (8 * 128) == 0 ? 1.0 : split_lines; };
+  const double lines_b = g.weights.format ? 1 : lines(b_is_row_major(g.layout) ? g.n : g.k);
   const double reads =
-      (w.a_rows * lines(a_is_row_major(g.layout) ? g.k : g.m) + w.b_rows * lines(b_is_row_major(g.layout) ? g.n : g.k)) *
-      w.k * element;
+      (w.a_rows * of_a * lines(a_is_row_major(g.layout) ? g.k : g.m) + w.b_rows * of_b * lines_b) * w.k;
   return std::max(
-      rows * w.k * element * s.costs.load_latency / in_flight,
+      of_k * w.k * s.costs.load_latency / in_flight,
       (reads + std::min(reads, operand_bytes(g, w.factors) / w.tiles)) * w.resident / s.costs.l2_bandwidth_per_sm);
 }
 
@@ -355,12 +370,15 @@ double seconds_of_memory(const Kernel& k, const GemmDescriptor& g, const Setting
 /// (python -m benchmarks.selection --judge benchmarks/results/selection-h200.json).
 double Common::predict(const Kernel& k, const Request& r, const Setting& s, int split) {
   if (k.arch == Arch::host) return 0;
-  constexpr double start = 3.5e-6, reduction = 9e-6, meeting = 1e-6, flags = 6e-6;
+  constexpr double start = 3.5e-6, reduction = 9e-6, meeting = 1e-6, flags = 6e-6, gathering = 4e-6;
   const GemmDescriptor& g = r.average;
   const Work w = work_of(k, g, s, split);
   const double of_wave = std::max(seconds_to_multiply(k, s, w), seconds_to_load(k, g, s, w)),
                exposed = k.exposed_seconds * epilogue_work(g.epilogue.activation) / w.resident,
-               memory = seconds_of_memory(k, g, s, w) + exposed, launch = s.costs.launch + start;
+               memory = seconds_of_memory(k, g, s, w) + exposed, copied = k.gathers ? gathering + 2 * static_cast<double>(r.g.m) * static_cast<double>(r.g.k) * bits(g.a) / 8 /
+                                                 s.costs.memory_bandwidth
+                                  : 0,
+               launch = s.costs.launch + start + copied;
   if (split == stream_k) {
     const StreamPartition cut = partition_of(k, g, s.sms);
     const double last_wave = cut.slices > 1 ? 1.0 / cut.slices : static_cast<double>(cut.tiles) * k.cluster_m / s.sms;

@@ -459,20 +459,40 @@ struct DirectStore {
   }
 };
 
+/// Sums of codes, int32 in the bits of floats, to those of what codes stand for. Of (a - a0)(b - b0), a b is summed already:
+/// a0 sum(b) and b0 (sum(a) - K a0) are left to subtract.
+template <typename Walk>
+__device__ __forceinline__ void subtract_zeros(const Problem& p, Walk& x) {
+  const auto subtract = [&](const Matrix& of_row, const Matrix& of_column) {
+    if (of_row.data == nullptr || of_column.data == nullptr) return;
+    x.with_row_and_column(of_row, of_column, [](float& sum, float row, float column) {
+      sum = __int_as_float(__float_as_int(sum) - __float_as_int(row) * __float_as_int(column));
+    });
+  };
+  const Matrix &a = p.of_a.zero, &b = p.of_b.zero;
+  subtract({a.data, a.ld, 0, a.batch_stride, DType::f32}, p.b_sums);
+  subtract(p.a_sums, {b.data, 0, b.ld, b.batch_stride, DType::f32});
+}
+
 /// Sums to results, in full generality: 8 columns of row `row` from `col` on, of which those inside D are stored. A function of
 /// its own, because its needs would otherwise push accumulators out of registers everywhere (200 bytes of spills).
 template <bool kQuantized = false>
 __device__ __noinline__ static void finish(const Problem& p, std::int64_t batch, std::int64_t d_batch, std::int64_t row,
                                            std::int64_t col, bool gated, Float8 values) {
   EightColumns<kQuantized> x(values.x, batch, row, col, p.n);
+  if (kQuantized && has_zeros(p)) {
+    subtract_zeros(p, x);
+    if (p.d.type != DType::i32) x.each([](float& sum) { sum = __int2float_rn(__float_as_int(sum)); });
+  }
   if (!kQuantized || p.d.type != DType::i32) apply(p.terms, x, gated);
   DirectStore<kQuantized>(p, d_batch).store(x);
 }
 
-/// int32 sums, which lie in the bits of floats, to floats: rounded to nearest. Of an int32 D they stay what they are.
+/// int32 sums, which lie in the bits of floats, to floats: rounded to nearest. Of an int32 D they stay what they are, and where
+/// there are zeros finish() does it.
 template <int kCount>
-__device__ __forceinline__ void round_sums(DType d, float (&sums)[kCount]) {
-  if (d == DType::i32) return;
+__device__ __forceinline__ void round_sums(const Problem& p, float (&sums)[kCount]) {
+  if (p.d.type == DType::i32 || has_zeros(p)) return;
 #pragma unroll
   for (float& sum : sums) sum = __int2float_rn(__float_as_int(sum));
 }
@@ -550,6 +570,7 @@ class Epilogue {
     const bool scaled = !kQuantized && (t.row_scale.data != nullptr || t.column_scale.data != nullptr),
                common = (gated_ || (!scaled && t.bias.ld == 0)) && (kQuantized || t.column_scale.data == nullptr) &&
                         t.residual.data == nullptr && t.auxiliary == Auxiliary::none;
+    if (kQuantized && has_zeros(p_)) return false;
     return common && store.d.wide &&
            (!has_terms() || (is_inside<kCols>(first_col) && is_aligned(t.c) && is_aligned(t.bias)));
   }
@@ -629,6 +650,55 @@ static __global__ void split_k_reduce(const __grid_constant__ Problem p, const f
       add({const_cast<float*>(partial + slice * elements), p.n, 1, p.m * p.n, DType::f32}, 1.0f, x);
     finish<>(p, batch, batch, row, col, false, sum);
   }
+}
+
+/// Of codes: of B's columns, and of A's rows less K zeros. A warp sums a line, whose elements lie side by side.
+static __global__ void sum_codes(const __grid_constant__ Problem p, std::int32_t* a_sums, std::int32_t* b_sums) {
+  const std::int64_t of_a = a_sums != nullptr ? p.batch * p.m : 0,
+                     lines = of_a + (b_sums != nullptr ? p.batch * p.n : 0), lane = threadIdx.x % 32;
+  const std::int64_t line = (std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / 32;
+  if (line >= lines) return;
+  const bool is_a = line < of_a;
+  const Matrix& x = is_a ? p.a : p.b;
+  const std::int64_t extent = is_a ? p.m : p.n, index = is_a ? line : line - of_a, batch = index / extent,
+                     in_batch = index % extent;
+  const auto* from = static_cast<const std::int8_t*>(x.data) + batch * x.batch_stride + in_batch * x.ld;
+  std::int32_t sum = 0;
+  std::int64_t done = 0;
+  if (reinterpret_cast<std::uint64_t>(from) % 16 == 0) {
+    done = p.k / 16 * 16;
+    for (std::int64_t k = lane * 16; k < done; k += 32 * 16) {
+      const int4 x16 = *reinterpret_cast<const int4*>(from + k);
+      for (const int four : {x16.x, x16.y, x16.z, x16.w}) sum = __dp4a(four, 0x01010101, sum);
+    }
+  }
+  for (std::int64_t k = done + lane; k < p.k; k += 32) sum += from[k];
+  sum = __reduce_add_sync(0xffffffffu, sum);
+  if (lane != 0) return;
+  if (!is_a) {
+    b_sums[index] = sum;
+  } else {
+    const Matrix& zero = p.of_a.zero;
+    const std::int32_t of_row =
+        zero.data != nullptr ? static_cast<const std::int32_t*>(zero.data)[batch * zero.batch_stride + in_batch * zero.ld] : 0;
+    a_sums[index] = sum - static_cast<std::int32_t>(p.k) * of_row;
+  }
+}
+
+/// The problem with the sums that zeros need, which the launch of sum_codes() puts at the beginning of the workspace.
+inline Problem with_zero_sums(const Problem& asked, void* workspace) {
+  Problem p = asked;
+  auto* sums = static_cast<std::int32_t*>(workspace);
+  if (p.of_b.zero.data != nullptr) p.a_sums = {sums, 1, 0, p.m, DType::f32};
+  if (p.of_a.zero.data != nullptr) p.b_sums = {sums + p.batch * p.m, 0, 1, p.n, DType::f32};
+  return p;
+}
+
+inline void sum_codes_for_zeros(const Problem& p, const Launch& launch) {
+  const std::int64_t lines =
+      (p.a_sums.data != nullptr ? p.batch * p.m : 0) + (p.b_sums.data != nullptr ? p.batch * p.n : 0);
+  launch_kernel("launch of the kernel that sums codes", launch.stream, {(lines + 7) / 8, 256}, sum_codes, p,
+                static_cast<std::int32_t*>(p.a_sums.data), static_cast<std::int32_t*>(p.b_sums.data));
 }
 
 /// The problem whose D is the partial sums of `slices` slices of K, one matrix after another in the workspace.

@@ -78,7 +78,7 @@ struct Decoder {
       return;
     }
     const float* of_line =
-        static_cast<const float*>(scales.data) + batch * scales.batch_stride + line / coding.lines * scales.ld;
+        static_cast<const float*>(scales.data) + batch * scales.batch_stride + (line >> coding.shift) * scales.ld;
     for (std::int64_t p = 0; p < k; ++p)
       out[p * ld] = value(p) * static_cast<T>(of_line[(first_k + p) / scale_group * scales.step]);
   }

@@ -33,10 +33,10 @@ struct Terms {
 };
 
 /// What terms cannot make good: scales that change along K, and zeros. Element (line, k) of A or B, lines being A's rows and B's
-/// columns, is (code - zero at line zero.ld) times the scale at (line / lines) scale.ld + (k / scale_group) scale.step.
+/// columns, is (code - zero at line zero.ld) times the scale at (line >> shift) scale.ld + (k / scale_group) scale.step.
 struct Coding {
   Matrix scale, zero;  // batch_stride steps through a batch, or groups
-  std::int64_t lines;
+  int shift;
 };
 
 /// Groups: `batch` of them. Over m: a, d and row_scale have the rows of all, and m counts those; b, bias and column_scale step
@@ -52,6 +52,7 @@ struct Problem {
   std::int64_t m, n, k, batch;
   Matrix a, b, b2, d;  // b2: a gate's second B, an interleaved one's too
   Coding of_a, of_b, of_b2;
+  Matrix a_sums, b_sums;  // on devices, with zeros: int32 in the bits of floats (epilogue.cuh)
   WeightPacking weights;  // of b and b2, if it has a format; then their step is from a column to the next, in columns
   weights::Layout layout;
   Terms terms;
@@ -71,6 +72,11 @@ struct Launch {
   int repeats = 1;          // launches of the same, ready arguments: measure_launch() counts what one costs
 };
 
+/// Whether the sums of codes are not yet those of what they stand for.
+CUTPLAN_HOST_DEVICE bool has_zeros(const Problem& p) {
+  return p.of_a.zero.data != nullptr || p.of_b.zero.data != nullptr;
+}
+
 /// One compiled kernel. Static data: each unit in a smNN folder exports a table of these.
 struct Kernel : KernelTraits {
   DType operand_b;    // `operand` is A's; u8: packed weights
@@ -86,6 +92,8 @@ struct Kernel : KernelTraits {
   bool scales_along_k;     // honours Coding::scale
   bool zeros;              // honours Coding::zero
   std::uint32_t formats;   // of packed weights, one bit each
+  bool permutes;           // honours an order of packed rows
+  bool gathers;            // from a copy of A in the workspace (gathered.cuh)
   double peak_fraction;    // of the dense peak (989 TFLOP/s) that it reached on an H200 at 4096 cubed
   double exposed_seconds;  // of each tile that nothing hides: filling the ring, the epilogue (measured, H200)
   Summation summation;
@@ -97,6 +105,16 @@ struct Kernel : KernelTraits {
 };
 
 using KernelTable = TableOf<Kernel>;
+
+/// Of the workspace of a kernel that gathers: rows of A as long as those of packed weights are many.
+constexpr std::size_t gathered_bytes(const weights::Layout& l, std::int64_t rows) {
+  return static_cast<std::size_t>(weights::rounded_up(rows * l.k * 2, weights::part_alignment));
+}
+
+/// Of the workspace of a kernel that honours zeros: the sums of A's rows and B's columns.
+constexpr std::size_t zero_sums_bytes(std::int64_t m, std::int64_t n, std::int64_t batch) {
+  return (static_cast<std::size_t>((m + n) * batch) * sizeof(std::int32_t) + 255) / 256 * 256;
+}
 
 /// K range of one slice when K is split: multiples of the kernel's K tile, the last one shorter.
 constexpr std::int64_t split_extent(std::int64_t k, int split_k, int tile_k) {

@@ -55,7 +55,14 @@ struct Found {
   /// Packed weights have columns side by side, whatever that is in memory, and groups one after the other.
   Matrix factor_b(TensorView Arguments::* member, const WeightPacking& packing) const {
     if (!packing.format) return matrix(member);
-    return find(member, [](const Rule& rule, const Placed& p) {
+    const std::size_t i = index_of(table, member);
+    return find(member, [&](const Rule& rule, const Placed& p) {
+      const std::uintptr_t past = reinterpret_cast<std::uintptr_t>(p.data) % weights::device_alignment;
+      if (past != 0 && operands.device.type == DeviceType::cuda) {
+        throw Misaligned(text("operand ", operands.rows.begin()[i].name, ": an address that is a multiple of ",
+                              weights::device_alignment, " bytes required of packed weights, got ", p.data, ", ", past,
+                              " past one; pass a copy"));
+      }
       return Matrix{p.data, 0, 1, rule.rank == 2 ? p.strides[0] : 0, DType::u8};
     });
   }
@@ -120,7 +127,8 @@ void set_scale(const Matrix& scale, std::optional<Granularity> of, bool of_a, Ma
     factor = {scale.data, of_a ? scale.ld : 0, of_a ? 0 : scale.ld, scale.batch_stride, scale.type};
   } else {
     coding.scale = scale;
-    coding.lines = of == Granularity::block ? scale_group : 1;
+    coding.shift = of == Granularity::block ? 7 : 0;
+    static_assert(scale_group == 1 << 7);
   }
 }
 
@@ -140,11 +148,11 @@ void set_gate(Problem& p, Gate gate, bool b_row_major) {
   p.terms.column_scale.step = p.terms.column_scale2.step = 2 * p.terms.column_scale.step;
   p.of_b2 = p.of_b;  // of groups along k; blocks take in both products' columns
   if (p.of_b.scale.data == nullptr) return;
-  if (p.of_b.lines == 1) {
+  if (p.of_b.shift == 0) {
     p.of_b2.scale = beyond(p.of_b.scale, p.of_b.scale.ld);
     p.of_b.scale.ld = p.of_b2.scale.ld = 2 * p.of_b.scale.ld;
   } else {
-    p.of_b.lines = p.of_b2.lines = scale_group / 2;
+    p.of_b.shift = p.of_b2.shift = 6;
   }
 }
 

@@ -16,17 +16,28 @@ struct Arithmetic {
   double roundings, of_factors;
 };
 
-Arithmetic arithmetic(const Kernel& k, int64_t length) {
+Arithmetic arithmetic(const Kernel& k, const GemmDescriptor& g) {
+  const int64_t length = g.k;
   const auto terms = static_cast<double>(length);
   // Integers are summed exactly, and codes on the host in float64: what is left is one rounding of the sum to float32.
   if (k.operand == DType::i8 || (k.arch == Arch::host && is_quantized(k.operand))) return {1, 0};
-  // An unpacked weight is a float32 product of a float32 difference.
-  const double of_weights = k.operand_b == DType::u8 ? std::ldexp(1.0, -23) : 0;
-  if (k.arch == Arch::host) return {static_cast<double>(host_sum_roundings(length)), of_weights};
+  if (k.arch == Arch::host) {
+    // An unpacked weight is a float32 product of a float32 difference.
+    return {static_cast<double>(host_sum_roundings(length)), g.weights.format ? std::ldexp(1.0, -23) : 0};
+  }
   // A tensor core aligns a block of at least 8 products and the running sum to the largest of them, drops what does not fit
   // into 24 bits, and truncates the total: 10 errors of up to 2 u for 8 products (Fasi, Higham, Mikaitis and Pranesh 2021,
   // section 4).
-  if (k.operand == DType::f16 || k.operand == DType::bf16) return {terms * 20 / 8, 0};
+  if (k.operand == DType::f16 || k.operand == DType::bf16) {
+    if (!g.weights.format) return {terms * 20 / 8, 0};
+    // Sums of a step are multiplied by a scale and added. Of codes, decoded to 16 bits, zeros are subtracted in two steps: what is
+    // left after the nearest integer, which is rounded, and the difference, which is, too, and no less than half of either. Entries
+    // of a table are rounded once.
+    const double unit = k.operand == DType::f16 ? 0x1p-11 : 0x1p-8;
+    const bool table = *g.weights.format == WeightFormat::nf4;
+    return {terms * 20 / 8 + 2 * std::ceil(terms / std::min<double>(k.tile_k, 32)),
+            g.weights.zero ? 2 * unit : table ? unit : 0};
+  }
   if (is_float8(k.operand)) {
     // Of 32 products and the running sum, aligned to the largest of them, 2^-13 of that is dropped of each.
     constexpr double of_instruction = 33 * 0x1p-13;
@@ -55,7 +66,7 @@ PrecisionGuarantee Common::precision(const Kernel& kernel, int split, const Requ
   p.accumulator = wide ? DType::f64 : g.a == DType::i8 ? DType::i32 : DType::f32;
   p.deterministic = true;  // every kernel sums each element in one fixed order
   p.bit_stable_on_same_hardware = true;
-  const Arithmetic sum = arithmetic(kernel, g.k);
+  const Arithmetic sum = arithmetic(kernel, g);
   // Adding up slices of K costs one rounding a slice. Stream-K's pieces have at least one step of K each, whose roundings
   // within a longer sum it takes the place of.
   const double roundings = sum.roundings + host_epilogue_roundings + (e.row_scale || g.a_scale ? 1 : 0) +

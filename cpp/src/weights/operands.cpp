@@ -17,8 +17,6 @@ namespace {
 
 constexpr char kMagic[] = "CUTPLANW";
 constexpr DType scale_types[] = {DType::f16, DType::bf16, DType::f32};
-/// Kernels for devices move words.
-constexpr std::uintptr_t device_alignment = 16;
 
 Strided strided(const Placed& p, DType type) { return {p.data, type, p.strides[0], p.strides[1]}; }
 

@@ -1,12 +1,16 @@
-// One row to eight: 16 columns a block, for many blocks; up to 16 rows: 64 columns share what is read of A.
+// int4 and uint4 weights, and few rows: 32 columns a block, for many blocks; up to 16 rows: 64 columns share what is read of A.
 #include "gemm/sm80/packed_few.cuh"
 
 namespace cutplan::gemm {
 
 using Element = CUTPLAN_ELEMENT;
-static constexpr std::array<Kernel, 3> table = {sm80::packed_kernel<Element, 8, 1, 8, 4>(0.05),
-                                                sm80::packed_kernel<Element, 8, 4, 8, 2>(0.05),
-                                                sm80::packed_kernel<Element, 16, 4, 8, 2>(0.1)};
+static constexpr Codes codes = Codes::integers4;
+static constexpr auto table = join(sm80::packed_few<Element, codes, 8, 2, 8, 4>(0.05),
+                                   sm80::packed_few<Element, codes, 8, 4, 8, 3>(0.05),
+                                   sm80::packed_few<Element, codes, 16, 4, 8, 2>(0.1),
+                                   sm80::packed_few<Element, codes, 16, 4, 16, 2>(0.1),
+                                   sm80::packed_few<Element, codes, 8, 2, 8, 3, Gate::separate>(0.05),
+                                   sm80::packed_few<Element, codes, 16, 2, 8, 2, Gate::separate>(0.1));
 extern const KernelTable CUTPLAN_UNIT = {table.data(), table.size()};
 
 }  // namespace cutplan::gemm

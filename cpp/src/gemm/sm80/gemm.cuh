@@ -37,7 +37,7 @@ struct Config {
   using ElementA = typename ElementsOf<Element>::A;
   using Sum = SumOf<ElementA>;
   static constexpr int kBytes = sizeof(ElementA), kChunkElements = 16 / kBytes;
-  static constexpr bool kQuantized = kBytes == 1;
+  static constexpr bool kQuantized = kBytes == 1, kIntegers = std::is_same_v<Element_, std::int8_t>;
   using Unit = std::conditional_t<kQuantized, std::uint8_t, std::uint16_t>;
   // Half of the B tile's columns come from B, half from b2; a warp has the same columns of both.
   static constexpr bool kGated = kGated_;
@@ -377,7 +377,7 @@ __global__ __launch_bounds__(Config::kThreads) void sm80_gemm(const __grid_const
     Epilogue<Config::kQuantized> epilogue(p, tile.batch, tile.slice * p.batch + tile.batch, tile.row_end);
     char* staging = shared + warp * staging_bytes;
     const std::int64_t row = tile.row + warp_m, col = tile.col + warp_n;
-    if constexpr (std::is_same_v<typename Config::Sum, std::int32_t>) round_sums(p.d.type, acc);
+    if constexpr (Config::kIntegers) round_sums(p, acc);
     if constexpr (Config::kQuantized && !Config::kGated) {
       // Row by row of blocks: scales and terms for all of them take more registers than there are.
 #pragma unroll
@@ -403,15 +403,20 @@ template <typename Config>
 void prepare(const Kernel&) {
   allow_shared_memory(sm80_gemm<Config>, Config::kSharedMemory);
   load_kernel(split_k_reduce);
+  if constexpr (Config::kIntegers) load_kernel(sum_codes);
 }
 
 template <typename Config>
 void run(const Kernel&, const Problem& p, const Launch& launch) {
-  const Problem main = launch.split_k > 1 ? partial_sums(p, launch.workspace) : p;
+  const bool zeros = Config::kIntegers && has_zeros(p);
+  const Problem main = launch.split_k > 1 ? partial_sums(p, launch.workspace)
+                       : zeros            ? with_zero_sums(p, launch.workspace)
+                                          : p;
   const TileGrid grid = tile_grid(p, Config::kTileM, Config::kColumns, Config::kTileK, launch.split_k);
   const std::uint32_t blocks =
       launch.sm_limited ? std::min(static_cast<std::uint32_t>(launch.sm_count), grid.tiles) : grid.tiles;
   for (int i = 0; i < launch.repeats; ++i) {
+    if (zeros) sum_codes_for_zeros(main, launch);
     launch_kernel("launch of the sm80 GEMM kernel", launch.stream, {blocks, Config::kThreads, Config::kSharedMemory},
                   sm80_gemm<Config>, main, grid);
     if (launch.split_k > 1) reduce_split_k(p, launch);
@@ -445,6 +450,7 @@ constexpr Kernel kernel(double peak_fraction) {
   k.maximum_compute_capability = kArch == Arch::sm89 ? 90 : any_newer;
   k.splits_k = kGate == Gate::none && !C::kQuantized;
   k.groups = true;
+  k.zeros = C::kIntegers && kGate == Gate::none;
   k.peak_fraction = peak_fraction;
   k.exposed_seconds = 1.6e-6;
   k.run = run<C>;

@@ -9,6 +9,7 @@ static constexpr auto table =
     join(sm90::kernels<Element, 128, 256, 4, 2, sm90::Schedule::cooperative>(along_k, 1.5, 2.4e-6),
          sm90::kernels<Element, 128, 256, 4, 1, sm90::Schedule::cooperative>(along_k, 1.49, 2.4e-6),
          sm90::kernels<Element, 128, 128, 6, 1, sm90::Schedule::pingpong>(along_k, 1.49, 0.52e-6),
+         sm90::kernels<Element, 128, 128, 6, 2, sm90::Schedule::pingpong>(along_k, 1.5, 0.52e-6),
          sm90::kernels<Element, 64, 256, 5, 1, sm90::Schedule::pingpong>(along_k, 1.7, 2e-6));
 extern const KernelTable CUTPLAN_UNIT = {table.data(), table.size()};
 

@@ -1,4 +1,4 @@
-// Sums of each K step join the others in float32, which takes a second set of registers: 128 columns are what is left of 256.
+// Sums of each K step join the others in float32, which takes a second set of registers for 64 rows: 128 columns are what is left.
 #include "gemm/sm90/gemm.cuh"
 
 namespace cutplan::gemm {
@@ -6,8 +6,9 @@ namespace cutplan::gemm {
 using Element = CUTPLAN_ELEMENT;
 static constexpr Layouts<GemmLayout::rcr> along_k{};
 static constexpr auto table =
-    join(sm90::kernels<Element, 128, 128, 6, 2, sm90::Schedule::cooperative, Gate::none, true>(along_k, 1.3, 1.2e-6),
-         sm90::kernels<Element, 128, 128, 6, 1, sm90::Schedule::cooperative, Gate::none, true>(along_k, 1.3, 1.2e-6));
+    join(sm90::kernels<Element, 256, 128, 3, 2, sm90::Schedule::cooperative, Gate::none, true>(along_k, 1.4, 1.2e-6),
+         sm90::kernels<Element, 256, 128, 3, 1, sm90::Schedule::cooperative, Gate::none, true>(along_k, 1.35, 1.2e-6),
+         sm90::kernels<Element, 128, 128, 6, 1, sm90::Schedule::cooperative, Gate::none, true>(along_k, 1.2, 1.2e-6));
 extern const KernelTable CUTPLAN_UNIT = {table.data(), table.size()};
 
 }  // namespace cutplan::gemm

@@ -69,7 +69,7 @@ struct Config {
   static constexpr int kTileK = run_bytes / sizeof(Element), kColumns = kGated ? kTileN / 2 : kTileN;  // kColumns: of D
   static constexpr int kShareN = kTileN / (kGated ? 2 : kClusterM);  // columns of B that come in one piece
   static_assert(kClusterM <= 2 && sizeof(Element) * kTileK == run_bytes);
-  static_assert(kTileM == 128 || (kPingPong && kTileM == 64), "64 rows or twice 64 for a warpgroup");
+  static_assert(kTileM == 128 || (kPingPong ? kTileM == 64 : kTileM == 256), "64 rows or twice 64 for a warpgroup");
   // Groups cut A's rows, or K where K is the outer dimension of both A and B. A cluster's rows would often be empty there.
   static constexpr bool kGroupsOfRows = kClusterM == 1 && a_is_k_major(kLayout),
                         kGroupsOfK = kClusterM == 1 && kPingPong && kLayout == GemmLayout::crr && !kGated,
@@ -87,7 +87,7 @@ struct Config {
   static constexpr std::uint32_t kSlotBytes = (kTileM + kTileN) * run_bytes;
 
   // Results leave through shared memory, each warpgroup's in boxes of 64 rows of 128 bytes, of which it has two.
-  static constexpr bool kBoxes = kTileM == 128;
+  static constexpr bool kBoxes = kTileM != 64;
   static constexpr int kBlockRows = 64 * kConsumers, kBlocksM = kTileM / kBlockRows;  // blocks of 64 rows of a warpgroup
   static constexpr int kStagingBytes = kBoxes ? 2 * box_bytes : 4 * staging_bytes;
 
@@ -103,6 +103,10 @@ struct Config {
     alignas(1024) ElementB b[cosize_v<SmemB>];
     alignas(1024) char staging[2][kStagingBytes];  // of each consumer warpgroup
     alignas(16) WorkTile work_tiles[kWorkTiles];
+    struct Scales {
+      alignas(16) float rows[kPromotes ? kTileM / 2 : 1], columns[kPromotes ? kTileN : 1];
+    };
+    Scales scales[2][2];  // of each, for two steps
     Ring<kStages> ring;
     QueueRing<kWorkTiles> work_ring;
   };
@@ -268,72 +272,84 @@ __device__ void multiply(const Consumer<Config>& me, const RingPosition<Config::
   if (previous >= 0) me.release(previous);
 }
 
-/// The same for fp8, of whose sums the tensor core keeps 14 bits or so: those of each K step are summed apart and added in float32,
-/// times the scales of the step where there are any. The other warpgroup's products hide it.
-template <typename Config, typename Mma, typename A, typename B, typename Sums>
-__device__ void multiply_and_promote(const Consumer<Config>& me, const typename Config::WorkTile& tile,
-                                     std::int64_t first_row, Mma& mma, const A& a, const B& b, Sums& acc) {
-  constexpr int kBlocksK = decltype(size<2>(a))::value, kTileN = Config::kTileN;
-  static_assert(Config::kBlocksM == 1 && !Config::kGated && Config::kTileK == scale_group);
+/// What stands for a scale that there is not.
+static __device__ const float no_scale = 1;
+
+/// The same for fp8, of whose sums the tensor core keeps 14 bits or so: those of each K step are summed apart, 64 rows at a time, and
+/// added in float32, times the scales of the step where there are any; the other warpgroup's products hide it. Each thread fetches the
+/// scale of one row of its warpgroup and one column, a step ahead, and shared memory spreads them. kByColumn: B's columns have
+/// scales of their own.
+template <typename Config, bool kByColumn, typename Mma, typename A, typename B, typename Sums>
+__device__ __forceinline__ void multiply_and_promote(const Consumer<Config>& me, const typename Config::WorkTile& tile,
+                                                     std::int64_t first_row, Mma& mma, const A& a, const B& b, Sums& acc) {
+  constexpr int kBlocksK = decltype(size<2>(a))::value, kBlocksM = Config::kBlocksM, kTileN = Config::kTileN;
+  static_assert(!Config::kGated && Config::kTileK == scale_group && kTileN == 128);
   auto& ring = me.storage.ring;
-  auto& sums = reinterpret_cast<float (&)[kTileN / 2]>(acc(0, 0, 0));
-#pragma unroll
-  for (float& x : sums) x = 0;
-  const Coding &of_a = me.p.of_a, &of_b = me.p.of_b;
-  const bool scaled = of_a.scale.data != nullptr || of_b.scale.data != nullptr;
+  clear(acc);
+
+  const int lane = me.thread % 32, in_group = me.thread % 128, group = me.thread / 128;
   // Of rows and columns beyond D whichever: what comes of them is not stored.
-  const int lane = me.thread % 32;
-  const std::int64_t row = first_row + me.thread / 128 * 64 + me.warp * 16 + lane / 4;
-  const float* rows[2];
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    rows[i] = static_cast<const float*>(of_a.scale.data) + tile.batch * of_a.scale.batch_stride +
-              min(row + 8 * i, me.p.m - 1) / max(of_a.lines, std::int64_t{1}) * of_a.scale.ld;
-  }
-  const float* const columns = static_cast<const float*>(of_b.scale.data) + tile.batch * of_b.scale.batch_stride;
-  const bool blocks = of_b.lines == scale_group;  // a tile's columns share one
-  Tensor step_sums = make_fragment_like(acc);
+  const auto first_of = [&](const Coding& of, std::int64_t line, std::int64_t lines) {
+    return of.scale.data == nullptr ? &no_scale
+                                    : static_cast<const float*>(of.scale.data) + tile.batch * of.scale.batch_stride +
+                                          (min(line, lines - 1) >> of.shift) * of.scale.ld +
+                                          tile.k / scale_group * of.scale.step;
+  };
+  const Coding &of_a = me.p.of_a, &of_b = me.p.of_b;
+  const std::int64_t step_a = of_a.scale.data == nullptr ? 0 : of_a.scale.step,
+                     step_b = of_b.scale.data == nullptr ? 0 : of_b.scale.step;
+  const float* of_row = first_of(of_a, first_row + in_group / 64 * Config::kBlockRows + group * 64 + in_group % 64, me.p.m);
+  const float* of_column = first_of(of_b, tile.col + (kByColumn ? in_group : 0), me.p.n);
+
   RingPosition<Config::kStages> at = tile.first;
+  auto step_sums = make_tensor<float>(partition_shape_C(mma, Shape<Int<64 * Config::kConsumers>, Int<kTileN>>{}));
+  const auto& of_step = reinterpret_cast<const float (&)[kTileN / 2]>(step_sums(0, 0, 0));
+  float row_scale = 1, column_scale = 1;
+  const auto fetch = [&] {
+    row_scale = __ldg(of_row);
+    column_scale = __ldg(of_column);
+    of_row += step_a;
+    of_column += step_b;
+  };
+  if (tile.steps > 0) fetch();
+#pragma unroll 1
   for (int step = 0; step < tile.steps; ++step) {
-    float of_row[2] = {1, 1};
-    if (scaled) {
-      const std::int64_t group = tile.k / scale_group + step;
-      float of_block = 1;
-      if (of_b.scale.data != nullptr && blocks)
-        of_block = __ldg(columns + tile.col / scale_group * of_b.scale.ld + group * of_b.scale.step);
-#pragma unroll
-      for (int i = 0; i < 2; ++i)
-        of_row[i] = of_a.scale.data != nullptr ? __ldg(rows[i] + group * of_a.scale.step) * of_block : of_block;
-    }
+    auto& scales = me.storage.scales[group][step % 2];
+    if (in_group < 64 * kBlocksM) scales.rows[in_group] = kByColumn ? row_scale : row_scale * column_scale;
+    if constexpr (kByColumn) scales.columns[in_group] = column_scale;
+    if (step + 1 < tile.steps) fetch();
     ring.await_full(at);
-    warpgroup_fence_operand(step_sums);
-    warpgroup_arrive();
-    mma.accumulate_ = GMMA::ScaleOut::Zero;
 #pragma unroll
-    for (int k = 0; k < kBlocksK; ++k) {
-      cute::gemm(mma, a(_, 0, k, at.slot), b(_, 0, k, at.slot), step_sums(_, 0, 0));
-      mma.accumulate_ = GMMA::ScaleOut::One;
-    }
-    warpgroup_commit_batch();
-    warpgroup_wait<0>();
-    warpgroup_fence_operand(step_sums);
-    me.release(at.slot);
-    const auto& of_step = reinterpret_cast<const float (&)[kTileN / 2]>(step_sums(0, 0, 0));
-    if (scaled && of_b.scale.data != nullptr && !blocks) {
-      const std::int64_t group = tile.k / scale_group + step;
+    for (int i = 0; i < kBlocksM; ++i) {
+      warpgroup_fence_operand(step_sums);
+      warpgroup_arrive();
+      mma.accumulate_ = GMMA::ScaleOut::Zero;
 #pragma unroll
-      for (int j = 0; j < kTileN / 8; ++j) {
-#pragma unroll
-        for (int i = 0; i < 2; ++i) {
-          const std::int64_t column = min(tile.col + 8 * j + lane % 4 * 2 + i, me.p.n - 1);
-          const float of_column = __ldg(columns + column * of_b.scale.ld + group * of_b.scale.step);
-          sums[4 * j + i] = fmaf(of_step[4 * j + i], of_row[0] * of_column, sums[4 * j + i]);
-          sums[4 * j + 2 + i] = fmaf(of_step[4 * j + 2 + i], of_row[1] * of_column, sums[4 * j + 2 + i]);
-        }
+      for (int k = 0; k < kBlocksK; ++k) {
+        cute::gemm(mma, a(_, i, k, at.slot), b(_, 0, k, at.slot), step_sums(_, 0, 0));
+        mma.accumulate_ = GMMA::ScaleOut::One;
       }
-    } else {
+      warpgroup_commit_batch();
+      if (i == 0) sync_warpgroup();  // scales are there
+      const float rows[2] = {scales.rows[64 * i + me.warp * 16 + lane / 4], scales.rows[64 * i + me.warp * 16 + lane / 4 + 8]};
+      warpgroup_wait<0>();
+      warpgroup_fence_operand(step_sums);
+      if (i == kBlocksM - 1) me.release(at.slot);
+      auto& sums = reinterpret_cast<float (&)[kTileN / 2]>(acc(0, i, 0));
+      if constexpr (kByColumn) {
 #pragma unroll
-      for (int i = 0; i < kTileN / 2; ++i) sums[i] = fmaf(of_step[i], of_row[i / 2 % 2], sums[i]);
+        for (int j = 0; j < kTileN / 8; ++j) {
+          const float2 pair = *reinterpret_cast<const float2*>(scales.columns + 8 * j + lane % 4 * 2);
+#pragma unroll
+          for (int h = 0; h < 2; ++h) {
+            sums[4 * j + 2 * h] = fmaf(of_step[4 * j + 2 * h], rows[h] * pair.x, sums[4 * j + 2 * h]);
+            sums[4 * j + 2 * h + 1] = fmaf(of_step[4 * j + 2 * h + 1], rows[h] * pair.y, sums[4 * j + 2 * h + 1]);
+          }
+        }
+      } else {
+#pragma unroll
+        for (int x = 0; x < kTileN / 2; ++x) sums[x] = fmaf(of_step[x], rows[x / 2 % 2], sums[x]);
+      }
     }
     at.advance();
   }
@@ -396,7 +412,11 @@ __device__ __forceinline__ void consume(typename Config::Storage& storage, const
     // A tile at the end of its rows may need only half of them.
     const std::int64_t first_row = tile.row + me.rank * kTileM;
     if constexpr (Config::kPromotes) {
-      multiply_and_promote(me, tile, first_row, mma, a, b, acc);
+      if (p.of_b.scale.data != nullptr && p.of_b.shift == 0) {
+        multiply_and_promote<Config, true>(me, tile, first_row, mma, a, b, acc);
+      } else {
+        multiply_and_promote<Config, false>(me, tile, first_row, mma, a, b, acc);
+      }
     } else if (kBlocksM == 2 && tile.row_end - first_row <= 64) {
       multiply<Config, 1>(me, tile.first, steps, k_last, mma, a, b, acc);
     } else {
@@ -404,7 +424,7 @@ __device__ __forceinline__ void consume(typename Config::Storage& storage, const
     }
     auto& all_sums = reinterpret_cast<float (&)[kBlocksM * kTileN / 2]>(acc(0, 0, 0));
     if (!fix_up<Config>(me, tile, worker, all_sums)) continue;
-    if constexpr (Config::kIntegers) round_sums(p.d.type, all_sums);
+    if constexpr (Config::kIntegers) round_sums(p, all_sums);
     constexpr int kCols = Consumer<Config>::kCols, kBlockRows = Config::kBlockRows;
     const std::int64_t d_batch = tile.slice * p.batch + tile.batch;
     Epilogue<Config::kQuantized> epilogue(p, tile.batch, d_batch, tile.row_end);
@@ -508,11 +528,16 @@ void prepare(const Kernel&) {
   allow_shared_memory(sm90_gemm<Config>, Config::kSharedMemory);
   load_kernel(split_k_reduce);
   load_kernel(lower_flags);
+  if constexpr (Config::kIntegers) load_kernel(sum_codes);
 }
 
 template <typename Config>
-void run(const Kernel&, const Problem& p, const Launch& launch) {
+void run(const Kernel&, const Problem& asked, const Launch& launch) {
   constexpr int kClusterM = Config::kClusterM;
+  const bool zeros = Config::kIntegers && has_zeros(asked);
+  const Problem p = zeros ? with_zero_sums(asked, launch.workspace) : asked;
+  char* const workspace =
+      static_cast<char*>(launch.workspace) + (zeros ? zero_sums_bytes(p.m, p.n, p.batch) : std::size_t{0});
   constexpr bool a_k = Config::kMajorA == GMMA::Major::K, b_k = Config::kMajorB == GMMA::Major::K;
   const CUtensorMap map_a =
       operand_map(p.a, a_k ? p.k : p.m, a_k ? p.m : p.k, p.batch, a_k ? Config::kTileM : Config::kTileK);
@@ -531,11 +556,12 @@ void run(const Kernel&, const Problem& p, const Launch& launch) {
       tile_grid(p, kClusterM * Config::kTileM, Config::kColumns, Config::kTileK, std::max(launch.split_k, 1));
   const auto clusters = static_cast<std::uint32_t>(std::max(1, launch.sm_count / kClusterM));
   const StreamK stream =
-      streams ? share_out(grid, p.k, Config::kTileK, clusters, launch.sm_count, launch.workspace) : StreamK{};
+      streams ? share_out(grid, p.k, Config::kTileK, clusters, launch.sm_count, workspace) : StreamK{};
 
   const LaunchShape shape{std::int64_t{streams ? clusters : std::min(clusters, grid.tiles)} * kClusterM, threads,
                           Config::kSharedMemory, kClusterM, streams};
   for (int i = 0; i < launch.repeats; ++i) {
+    if (zeros) sum_codes_for_zeros(p, launch);
     if (streams)
       launch_kernel("launch of the kernel that lowers stream-K's flags", launch.stream, {1, 256}, lower_flags, stream.flags,
                     2 * launch.sm_count);
@@ -573,6 +599,7 @@ constexpr Kernel kernel(double peak_fraction, double exposed_seconds) {
   k.streams_k = true;
   k.groups = C::kGroups;
   k.scales_along_k = kPromotes;
+  k.zeros = C::kIntegers && kGate == Gate::none;
   k.peak_fraction = peak_fraction;
   k.exposed_seconds = exposed_seconds;
   k.run = run<C>;

@@ -35,7 +35,8 @@ struct Config {
   using Element = typename ElementsOf<Element_>::A;
   using ElementB = typename ElementsOf<Element_>::B;
   using Sum = SumOf<Element>;
-  static constexpr bool kQuantized = sizeof(Element) == 1, kPromotes = kQuantized && std::is_same_v<Sum, float>;
+  static constexpr bool kQuantized = sizeof(Element) == 1, kIntegers = std::is_same_v<Sum, std::int32_t>,
+                        kPromotes = kQuantized && !kIntegers;
   static constexpr GemmLayout kLayout = kLayout_;
   static constexpr bool kGated = kGated_;
   static constexpr int kRows = kRows_, kStages = kStages_, kColumns = 64, kFactors = kGated ? 2 : 1;  // rows, columns: of D
@@ -123,42 +124,45 @@ __device__ __forceinline__ void produce(typename C::Storage& storage, const CUte
   });
 }
 
-/// acc += the sums of one step, times its scales.
-template <typename C, typename Sums>
-__device__ __forceinline__ void promote(const Problem& p, const Tile& tile, int step, const Sums& of_step, Sums& acc) {
-  const int thread = threadIdx.x, lane = thread % 32;
-  const std::int64_t group = tile.k / scale_group + step;
+/// The scales of one step, of a thread's columns and rows. Beyond D whichever: what comes of them is not stored.
+template <typename C>
+struct Factors {
+  float columns[C::kFactors][2], rows[C::kRows / 8][2];
+
+  __device__ __forceinline__ Factors(const Problem& p, const Tile& tile, int step) {
+    const int thread = threadIdx.x, lane = thread % 32;
+    const std::int64_t group = tile.k / scale_group + step;
+    const auto at = [&](const Coding& of, std::int64_t line, std::int64_t lines) {
+      if (of.scale.data == nullptr) return 1.0f;
+      return __ldg(static_cast<const float*>(of.scale.data) + tile.batch * of.scale.batch_stride +
+                   (min(line, lines - 1) >> of.shift) * of.scale.ld + group * of.scale.step);
+    };
 #pragma unroll
-  for (int f = 0; f < C::kFactors; ++f) {
-    const Coding &of_a = p.of_a, &of_b = f == 0 ? p.of_b : p.of_b2;
-    float columns[2] = {1, 1};
-    if (of_b.scale.data != nullptr) {
+    for (int i = 0; i < 2; ++i) {
 #pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        const std::int64_t column = min(tile.col + thread / 32 * 16 + lane / 4 + 8 * i, p.n - 1);
-        columns[i] = __ldg(static_cast<const float*>(of_b.scale.data) + tile.batch * of_b.scale.batch_stride +
-                           column / of_b.lines * of_b.scale.ld + group * of_b.scale.step);
-      }
+      for (int f = 0; f < C::kFactors; ++f)
+        columns[f][i] = at(f == 0 ? p.of_b : p.of_b2, tile.col + thread / 32 * 16 + lane / 4 + 8 * i, p.n);
+#pragma unroll
+      for (int j = 0; j < C::kRows / 8; ++j) rows[j][i] = at(p.of_a, tile.row + 8 * j + lane % 4 * 2 + i, p.m);
     }
+  }
+
+  /// acc += of_step, times these.
+  template <typename Sums>
+  __device__ __forceinline__ void promote(const Sums& of_step, Sums& acc) const {
 #pragma unroll
-    for (int j = 0; j < C::kRows / 8; ++j) {
+    for (int f = 0; f < C::kFactors; ++f) {
 #pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        float row_factor = 1;
-        if (of_a.scale.data != nullptr) {
-          const std::int64_t row = min(tile.row + 8 * j + lane % 4 * 2 + i, p.m - 1);
-          row_factor = __ldg(static_cast<const float*>(of_a.scale.data) + tile.batch * of_a.scale.batch_stride +
-                             row / of_a.lines * of_a.scale.ld + group * of_a.scale.step);
-        }
+      for (int j = 0; j < C::kRows / 8; ++j) {
 #pragma unroll
-        for (int h = 0; h < 2; ++h) {
-          const auto at = make_coord(i, h, j);
-          acc(at, f, 0) = fmaf(of_step(at, f, 0), row_factor * columns[h], acc(at, f, 0));
+        for (int e = 0; e < 4; ++e) {
+          const auto at = make_coord(e % 2, e / 2, j);
+          acc(at, f, 0) = fmaf(of_step(at, f, 0), rows[j][e % 2] * columns[f][e / 2], acc(at, f, 0));
         }
       }
     }
   }
-}
+};
 
 template <typename C>
 __device__ __forceinline__ void consume(typename C::Storage& storage, const Problem& p, const TileGrid& grid, int split,
@@ -179,8 +183,9 @@ __device__ __forceinline__ void consume(typename C::Storage& storage, const Prob
       if (slot >= 0) storage.ring.release(slot, thread);
     };
     for (int step = 0; step < steps; ++step) {
-      storage.ring.await_full(at);
       if constexpr (C::kPromotes) {
+        const Factors<C> factors(p, tile, step);
+        storage.ring.await_full(at);
         // Of fp8 sums the tensor core keeps 14 bits or so: those of a step join the others in float32. Memory sets the pace.
         Tensor step_sums = make_fragment_like(acc);
         mma.accumulate_ = GMMA::ScaleOut::Zero;
@@ -195,8 +200,9 @@ __device__ __forceinline__ void consume(typename C::Storage& storage, const Prob
         warpgroup_wait<0>();
         warpgroup_fence_operand(step_sums);
         storage.ring.release(at.slot, thread);
-        promote<C>(p, tile, step, step_sums, acc);
+        factors.promote(step_sums, acc);
       } else {
+        storage.ring.await_full(at);
         warpgroup_arrive();
         cute::gemm(mma, b(_, _, _, at.slot), a(_, _, _, at.slot), acc);
         warpgroup_commit_batch();
@@ -241,10 +247,10 @@ __device__ __forceinline__ void consume(typename C::Storage& storage, const Prob
       Float8 x[kFactors];
 #pragma unroll
       for (int f = 0; f < kFactors; ++f) {
-        if constexpr (std::is_same_v<typename C::Sum, std::int32_t>) {
+        if constexpr (C::kIntegers) {
 #pragma unroll
           for (int i = 0; i < 8; ++i) x[f].x[i] = __int_as_float(sum[f][i]);
-          round_sums(p.d.type, x[f].x);
+          round_sums(p, x[f].x);
         } else {
 #pragma unroll
           for (int i = 0; i < 8; ++i) x[f].x[i] = sum[f][i];
@@ -301,10 +307,13 @@ __global__ __launch_bounds__(C::kThreads, C::kBlocksOnSm) void sm90_gemm_swap_ab
 template <typename C>
 void prepare(const Kernel&) {
   allow_shared_memory(sm90_gemm_swap_ab<C>, C::kSharedMemory);
+  if constexpr (C::kIntegers) load_kernel(sum_codes);
 }
 
 template <typename C>
-void run(const Kernel&, const Problem& p, const Launch& launch) {
+void run(const Kernel&, const Problem& asked, const Launch& launch) {
+  const bool zeros = C::kIntegers && has_zeros(asked);
+  const Problem p = zeros ? with_zero_sums(asked, launch.workspace) : asked;
   constexpr bool kAlongK = C::kMajorB == GMMA::Major::K;
   const CUtensorMap map_a = operand_map(p.a, p.k, p.m, p.batch, C::kRows);
   const auto columns = [&](const Matrix& b) {
@@ -319,6 +328,7 @@ void run(const Kernel&, const Problem& p, const Launch& launch) {
   const LaunchShape shape{launch.split_k > 1 ? grid.tiles * std::int64_t{launch.split_k} : std::min(grid.tiles, blocks),
                           C::kThreads, C::kSharedMemory, launch.split_k};
   for (int i = 0; i < launch.repeats; ++i) {
+    if (zeros) sum_codes_for_zeros(p, launch);
     launch_kernel("launch of the sm90 GEMM kernel for few rows", launch.stream, shape, sm90_gemm_swap_ab<C>, map_a, map_b,
                   map_b2, p, grid, launch.split_k, is_plain(p.terms));
   }
@@ -349,6 +359,7 @@ constexpr Kernel kernel(double peak_fraction, double exposed_seconds) {
   k.splits_k = k.slices_meet = true;
   k.groups = true;
   k.scales_along_k = C::kPromotes;
+  k.zeros = C::kIntegers && kGate == Gate::none;
   k.peak_fraction = peak_fraction;
   k.exposed_seconds = exposed_seconds;
   k.run = run<C>;
