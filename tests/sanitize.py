@@ -13,6 +13,7 @@ import itertools
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,64 +21,91 @@ import torch
 import cutplan
 from tests.fmha.problems import Case, Problem, described, is_backward
 from tests.gemm.groups import GROUPED_LAYOUTS, GroupedProblem, Groups
-from tests.gemm.problems import GATES, TORCH, Options, Shape, generator, transposed
+from tests.gemm.operands import PACKED, QUANTISED, format_of, operands_of, ordered
+from tests.gemm.packed import single_packings
+from tests.gemm.problems import GATES, TORCH, Options, Shape, d_types, generator, transposed
 from tests.gemm.problems import Problem as GemmProblem
 
 NOT_SERVED = "not served"
 
 
 def check(
-    sku: cutplan.KernelSku, name: str, shape: Shape, options: Options, layout: str, seed: int
+    sku: cutplan.KernelSku, operand: str, name: str, shape: Shape, options: Options, layout: str, seed: int
 ) -> str | None:
     """What is wrong with one run of the kernel of that name; NOT_SERVED where it does not take this."""
     source = generator("cuda", seed)
-    problem = GemmProblem(shape, str(sku.a), layout, "cuda", source, sku.alignment)
+    problem = GemmProblem(shape, ordered(operand, layout), layout, "cuda", source, sku.alignment)
     descriptor = problem.descriptor(options)
-    preference = cutplan.PlanPreference(kernel=name, math="tf32")
+    preference = cutplan.PlanPreference(kernel=name, math="fast")
     if not cutplan.gemm_kernels(descriptor, cutplan.device_properties("cuda"), preference):
         return NOT_SERVED
-    return problem.complaint(problem.select(options, kernel=name, math="tf32"), options)
+    return problem.complaint(problem.select(options, kernel=name, math="fast"), options)
 
 
 def sanitize_grouped(pattern: str) -> tuple[int, int]:
     """Runs and failures of every kernel that serves groups here."""
     runs = failures = 0
     properties = cutplan.device_properties("cuda")
-    for operand, over, gate in itertools.product(TORCH, GROUPED_LAYOUTS, (None, *GATES)):
-        options = (
-            Options(operand, gate=gate)
-            if gate is None
-            else Options(operand, bias=operand, activation="silu", gate=gate, alpha=0.125)
-        )
-        if gate is not None and (over == "k" or operand in ("float32", "float64")):
+    any_math = cutplan.PlanPreference(math="fast")
+    for operand, over, gate in itertools.product(
+        (*TORCH, *QUANTISED, *PACKED), GROUPED_LAYOUTS, (None, *GATES)
+    ):
+        d, has_codes = d_types(operand)[0], operand not in TORCH
+        if over == "k" and (has_codes or gate is not None):
+            continue  # refused
+        if gate is not None and operand in ("float32", "float64"):
             continue  # no kernel has it
-        for layout in GROUPED_LAYOUTS[over]:
+        plain = Options(d) if gate is None else Options(d, bias=d, activation="silu", gate=gate, alpha=0.125)
+        for layout in GROUPED_LAYOUTS[over] if format_of(operand) is None else ("rcr",):
             source = generator("cuda", runs)
             small = Groups((130, 0, 5), 137, 69, over, start=3, rest=2, pad=8, d_pad=1)
             problem = GroupedProblem(small, operand, layout, "cuda", source, 16)
-            for sku in cutplan.grouped_gemm_kernels(problem.descriptor(options), properties):
-                if not re.search(pattern, sku.name):
-                    continue
-                runs += 1
-                what = problem.complaint(problem.select(options, kernel=sku.name), options)
-                if what:
-                    failures += 1
-                    print(what)
+            for options in (plain, *with_codes(operand, plain)):
+                descriptor = problem.descriptor(options)
+                for sku in cutplan.grouped_gemm_kernels(descriptor, properties, any_math):
+                    if not re.search(pattern, sku.name):
+                        continue
+                    runs += 1
+                    plan = problem.select(options, kernel=sku.name, math="fast")
+                    what = problem.complaint(plan, options)
+                    if what:
+                        failures += 1
+                        print(what)
     return runs, failures
+
+
+def with_codes(operand: str, plain: Options) -> list[Options]:
+    """Scales and zeros of every granularity, and what a result of codes has; every packing of weights."""
+    form = format_of(operand)
+    if form is not None:
+        return [replace(plain, weights=packing) for packing in single_packings(form)]
+    if operand in TORCH:
+        return []
+    every = [
+        replace(plain, a_scale="row", b_scale="column", amax=True),
+        replace(plain, a_scale="tensor", b_scale="block"),
+        replace(plain, a_scale="group", b_scale="group"),
+        Options(d_types(operand)[3], a_scale="tensor", b_scale="tensor", out_scale=True, amax=True),
+    ]
+    if operand == "int8":
+        every += [Options("int32"), Options("bfloat16", a_scale="row", a_zero="row", b_zero="column")]
+    return every
 
 
 def epilogues(operand: str) -> list[Options]:
     """Every term, a few at a time, with each kind of auxiliary operand and each gate."""
     wide = operand == "float64"
-    d = operand if operand in ("float32", "float64") else "float32"
+    narrow = d_types(operand)[0]
+    d = narrow if wide else "float32"
     return [
-        Options(operand),
+        Options(narrow),
+        *with_codes(operand, Options(narrow)),
         Options(d, bias=d, c=d, activation="gelu_erf", alpha=0.5, beta=1.0),
-        Options(d, bias=d, bias_over="m", residual=operand, activation="silu", store=operand),
-        Options(operand, gradient=operand, activation="gelu_tanh", residual=operand),
-        Options(operand, row_scale=not wide, column_scale=not wide, activation="relu"),
+        Options(d, bias=d, bias_over="m", residual=narrow, activation="silu", store=narrow),
+        Options(narrow, gradient=narrow, activation="gelu_tanh", residual=narrow),
+        Options(narrow, row_scale=not wide, column_scale=not wide, activation="relu"),
         *(
-            Options(operand, bias=d, residual=operand, activation="silu", gate=gate, alpha=0.125)
+            Options(narrow, bias=d, residual=narrow, activation="silu", gate=gate, alpha=0.125)
             for gate in GATES
         ),
     ]
@@ -95,15 +123,17 @@ def sanitize_gemm(pattern: str) -> tuple[int, int]:
             Shape(7, 33, 4 * tk, batch=2, pad=3, d_pad=1, d_offset=1),
         ]
         served = 0
-        for name, shape, options in itertools.product(
-            (sku.name, f"{sku.name}.k2", f"{sku.name}.stream_k"), shapes, epilogues(str(sku.a))
+        for operand, name, shape in itertools.product(
+            operands_of(sku), (sku.name, f"{sku.name}.k2", f"{sku.name}.stream_k"), shapes
         ):
-            for layout in (sku.layout, transposed(sku.layout)) if options.gate is None else (sku.layout,):
-                what = check(sku, name, shape, options, layout, index)
-                served += what != NOT_SERVED
-                if what and what != NOT_SERVED:
-                    failures += 1
-                    print(what)
+            for options in epilogues(operand):
+                one_order = options.gate is not None or format_of(operand) is not None
+                for layout in (sku.layout,) if one_order else (sku.layout, transposed(sku.layout)):
+                    what = check(sku, operand, name, shape, options, layout, index)
+                    served += what != NOT_SERVED
+                    if what and what != NOT_SERVED:
+                        failures += 1
+                        print(what)
         if served == 0:
             print(f"{sku.name}: this device cannot run it")
         runs += served

@@ -11,7 +11,8 @@ import torch
 import cutplan
 from tests.gemm import codes
 from tests.gemm.codes import is_quantised
-from tests.gemm.operands import types_of
+from tests.gemm.operands import Packing, format_of, types_of
+from tests.gemm.packed import Weights, amid_poison, random_weights
 from tests.gemm.problems import (
     GATE_ALPHAS,
     TYPES,
@@ -19,6 +20,7 @@ from tests.gemm.problems import (
     crossed_options,
     d_types,
     fill,
+    halves,
     interleave,
     poisoned_workspace,
     random_values,
@@ -117,7 +119,12 @@ class GroupedProblem:
         g = groups
         count = len(g.sizes)
         self.a = self._matrix(None, g.m, g.k, layout[0] == "r", of_a, "m" if g.over == "m" else "k")
-        if g.over == "m":
+        self.format = format_of(operand)
+        self._weights: dict[tuple[str, Packing], list[Weights]] = {}
+        self._stacked: dict[tuple[str, Packing], torch.Tensor] = {}
+        if self.format is not None:
+            self.b = self.packed("b", Packing())
+        elif g.over == "m":
             self.b = self._matrix(count, g.k, g.n, layout[1] == "r", of_b)
         else:
             self.b = self._matrix(None, g.k, g.n, layout[1] == "r", of_b, "m")
@@ -200,6 +207,33 @@ class GroupedProblem:
         assert other is not None
         return other
 
+    def packing(self, o: GemmOptions) -> cutplan.WeightPacking | None:
+        """What a descriptor says of packed weights."""
+        g = self.groups
+        return None if self.format is None else o.weights.within(g.k).of(self.format, halves(o) * g.n)
+
+    def weights(self, name: str, packing: Packing) -> list[Weights]:
+        """Packed weights of each group, made when first asked for: b, b2, and both of an interleaved gate."""
+        g = self.groups
+        packing = packing.within(g.k)
+        key = (name, packing)
+        if key not in self._weights:
+            assert self.format is not None
+            n = 2 * g.n if name == "both" else g.n
+            self._weights[key] = [
+                random_weights(self.format, packing, g.k, n, g.integers, self.source)
+                for _ in range(max(1, len(g.sizes)))
+            ]
+        return self._weights[key]
+
+    def packed(self, name: str, packing: Packing) -> torch.Tensor:
+        """These in one tensor."""
+        key, count = (name, packing.within(self.groups.k)), len(self.groups.sizes)
+        if key not in self._stacked:
+            rows = torch.stack([weights.data for weights in self.weights(name, packing)])
+            self._stacked[key] = amid_poison(rows)[:count]
+        return self._stacked[key]
+
     def coding(self, name: str, of: str | None) -> torch.Tensor | None:
         """a_scale, whose rows of no group are NaN, b_scale, b2_scale, and b_scale of an interleaved gate."""
         if of is None:
@@ -225,6 +259,10 @@ class GroupedProblem:
     def _meaning(self, name: str, o: GemmOptions, group: int) -> torch.Tensor:
         """What a group's part of a, b or b2 stands for."""
         of_a = name == "a"
+        if self.format is not None and not of_a:
+            if o.gate == "interleaved":
+                return self.weights("both", o.weights)[group].meaning[:, int(name == "b2") :: 2]
+            return self.weights(name, o.weights)[group].meaning
         x = self.a[self.rows(group)] if of_a else (self.b if name == "b" else self.other)[group]
         if not is_quantised(self.operand):
             return x
@@ -283,6 +321,7 @@ class GroupedProblem:
             b=self.types[1],
             a_scale=o.a_scale,
             b_scale=o.b_scale,
+            weights=self.packing(o),
             d=o.d,
             bias=o.bias,
             over=g.over,
@@ -312,7 +351,8 @@ class GroupedProblem:
             "out_scale": self.out_scale(o) if o.out_scale else None,
         }
         if o.gate == "separate":
-            named |= {"b2": self.other, "bias2": self.extra("bias2", o.bias)}
+            other = self.other if self.format is None else self.packed("b2", o.weights)
+            named |= {"b2": other, "bias2": self.extra("bias2", o.bias)}
             named["b2_scale"] = self.coding("b2_scale", o.b_scale)
         elif o.gate == "interleaved":
             named["bias"] = self.extra("bias of both", o.bias)
@@ -321,6 +361,8 @@ class GroupedProblem:
 
     def factor(self, o: GemmOptions) -> torch.Tensor:
         """What run() takes as b."""
+        if self.format is not None:
+            return self.packed("both" if o.gate == "interleaved" else "b", o.weights)
         if o.gate != "interleaved":
             return self.b
         both = self.extra("both", self.types[1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 import pytest
@@ -15,7 +15,8 @@ import cutplan
 from tests.bindings.producers import BFLOAT, CPU, CUDA, FLOAT, INT, CupyLikeProducer, Producer
 from tests.gemm import codes
 from tests.gemm.codes import CODES, is_quantised, random_codes
-from tests.gemm.operands import QUANTISED, types_of
+from tests.gemm.operands import PACKED, QUANTISED, Packing, format_of, types_of
+from tests.gemm.packed import Weights, packing_fields, random_weights, single_packings
 from tests.oracle import (
     OutputBound,
     Product,
@@ -33,7 +34,12 @@ TORCH = {
     "float32": torch.float32,
     "float64": torch.float64,
 }
-TYPES = {**TORCH, **CODES, "int32": torch.int32}  # every one that an operand or a result may have
+TYPES = {
+    **TORCH,
+    **CODES,
+    "int32": torch.int32,
+    "uint8": torch.uint8,
+}  # every one that an operand or a result may have
 # (device, operand type) of every pair that some backend serves.
 SERVED = [
     *(("cpu", operand) for operand in TORCH),
@@ -42,6 +48,10 @@ SERVED = [
 SERVED_QUANTISED = [
     *(("cpu", operand) for operand in QUANTISED),
     *(pytest.param("cuda", operand, marks=pytest.mark.cuda) for operand in QUANTISED),
+]
+SERVED_PACKED = [
+    *(("cpu", operand) for operand in PACKED),
+    *(pytest.param("cuda", operand, marks=pytest.mark.cuda) for operand in PACKED),
 ]
 LAYOUTS = ("rcr", "rrr", "crr", "ccr")  # with a row-major D
 ALL_LAYOUTS = (*LAYOUTS, "rcc", "rrc", "crc", "ccc")
@@ -62,6 +72,7 @@ def output_types(operand: str) -> tuple[str, ...]:
 
 def d_types(operand: str) -> tuple[str, ...]:
     """Every type that D may have, first the one that goes with every term."""
+    operand = operand if format_of(operand) is None else types_of(operand)[0]
     if operand == "int8":
         return ("bfloat16", "float16", "float32", "int8", "int32")
     if is_quantised(operand):
@@ -75,6 +86,7 @@ def extra_types(operand: str, d: str) -> tuple[str, ...]:
     """Every type that C, bias, residual and aux may have beside a D of type `d`."""
     if is_quantised(operand):
         return ("bfloat16", "float32", "float16")
+    operand = types_of(operand)[0]
     return tuple(dict.fromkeys((d, operand) if operand == "float64" else (d, operand, "float32")))
 
 
@@ -135,6 +147,7 @@ class Options:
     b_zero: str | None = None
     out_scale: bool = False
     amax: bool = False
+    weights: Packing = Packing()  # of packed weights
 
     def __str__(self) -> str:
         plain = Options(self.d)
@@ -250,6 +263,7 @@ def options_of(values: dict[str, Any], operand: str) -> Options | None:
         **{name: values.get(name) for name in ("a_scale", "b_scale", "a_zero", "b_zero")},
         out_scale=bool(scaled),
         amax=values.get("amax", False),
+        weights=Packing(**{f.name: values[f.name] for f in fields(Packing) if f.name in values}),
     )
     return o if o.legal else None
 
@@ -261,6 +275,9 @@ def option_fields(operand: str, gates: Iterable[str | None] = (None,)) -> dict[s
         quantised = {"a_scale": codes.A_SCALES, "b_scale": codes.B_SCALES, "amax": (False, True)}
     if operand == "int8":
         quantised |= {"a_zero": codes.A_ZEROS, "b_zero": codes.B_ZEROS}
+    form = format_of(operand)
+    if form is not None:
+        quantised = packing_fields(form)
     types = d_types(operand)
     return {
         "d": (*types, *(f"{d}/out_scale" for d in types if d in CODES)),
@@ -287,6 +304,9 @@ def single_options(operand: str, gates: Iterable[str | None] = (None,)) -> list[
         plain = Options(operand, gate=gate, alpha=1.0 if gate is None else GATE_ALPHAS[0])
         if is_quantised(several):
             chosen += _single_codings(several, plain)
+        form = format_of(several)
+        if form is not None:
+            chosen += [replace(plain, weights=packing) for packing in single_packings(form)]
         chosen += [plain, replace(plain, bias=operand), replace(plain, residual=operand)]
         chosen += [p for d in d_types(several)[1:] if (p := replace(plain, d=d)).legal]
         chosen += [replace(plain, activation=activation) for activation in ACTIVATIONS[1:]]
@@ -434,6 +454,11 @@ def fill(view: torch.Tensor, integers: bool, source: torch.Generator) -> None:
         view.copy_(random_values(view.shape, integers, source))
 
 
+def halves(o: Options) -> int:
+    """Columns of B to one of D."""
+    return 2 if o.gate == "interleaved" else 1
+
+
 def interleave(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Column 2 j is x's column j, 2 j + 1 is y's."""
     return torch.stack([x, y], dim=-1).flatten(-2)
@@ -457,7 +482,12 @@ class Problem:
         of_a, of_b = (TYPES[t] for t in self.types)
         self.alignment = max(alignment, of_a.itemsize)
         self.a = self._matrix("a", shape.m, shape.k, layout[0] == "r", of_a)
-        self.b = self._matrix("b", shape.k, shape.n, layout[1] == "r", of_b)
+        self.format = format_of(operand)
+        self._weights: dict[tuple[str, Packing], Weights] = {}
+        if self.format is None:
+            self.b = self._matrix("b", shape.k, shape.n, layout[1] == "r", of_b)
+        else:
+            self.b = self.weights("b", Packing()).data  # as it is packed where nothing is asked for
         self._products: dict[Any, tuple[Product, Product | None]] = {}
         self._extras: dict[tuple[str, str], torch.Tensor] = {}
 
@@ -533,6 +563,22 @@ class Problem:
         assert other is not None
         return other
 
+    def packing(self, o: Options) -> cutplan.WeightPacking | None:
+        """What a descriptor says of packed weights."""
+        s = self.shape
+        return None if self.format is None else o.weights.within(s.k).of(self.format, halves(o) * s.n)
+
+    def weights(self, name: str, packing: Packing) -> Weights:
+        """Packed weights, made when first asked for: b, b2, and both of an interleaved gate."""
+        s = self.shape
+        packing = packing.within(s.k)
+        key = (name, packing)
+        if key not in self._weights:
+            assert self.format is not None
+            n = 2 * s.n if name == "both" else s.n
+            self._weights[key] = random_weights(self.format, packing, s.k, n, s.integers, self.source)
+        return self._weights[key]
+
     def coding(self, name: str, of: str | None) -> torch.Tensor | None:
         """a_scale, b_scale, b2_scale; b_scale of both, which an interleaved gate has; a_zero and b_zero.
         Of each matrix of a batch, or of all of them, without that dimension or with a stride of 0 there."""
@@ -565,6 +611,10 @@ class Problem:
     def _meaning(self, name: str, o: Options) -> torch.Tensor:
         """What a, b or b2 stands for."""
         of_a = name == "a"
+        if self.format is not None and not of_a:
+            if o.gate == "interleaved":
+                return self.weights("both", o.weights).meaning[:, int(name == "b2") :: 2]
+            return self.weights(name, o.weights).meaning
         x = self.a if of_a else self.b if name == "b" else self.other
         if not is_quantised(self.operand):
             return x
@@ -586,11 +636,33 @@ class Problem:
         key: Any = (o.gate is not None,)
         if is_quantised(self.operand):
             key = (o.gate, *o.codings.values())
+        if self.format is not None:
+            key = (o.gate, o.weights)
         if key not in self._products:
             a = self._meaning("a", o)
             second = None if o.gate is None else Product.of(a, self._meaning("b2", o))
             self._products[key] = (Product.of(a, self._meaning("b", o)), second)
         return self._products[key]
+
+    def refill(self) -> None:
+        """Other random values in every operand that has been made, where it is; but for out_scale."""
+        s = self.shape
+        for x in (self.a,) if self.format is not None else (self.a, self.b):
+            fill(_stored(x), s.integers, self.source)
+        for (name, _), x in self._extras.items():
+            x = _stored(x)
+            if name.endswith(("_zero", "_scale", "_scale of both")) and name[0] in "ab":
+                dtype = TYPES[self.types[name[0] == "b"]]
+                x.copy_(codes.random_coding(name, x.shape, dtype, s.integers, self.source))
+            elif name != "out_scale":
+                fill(x, s.integers, self.source)
+        for (name, packing), (data, _) in self._weights.items():
+            assert self.format is not None
+            n = 2 * s.n if name == "both" else s.n
+            made = random_weights(self.format, packing, s.k, n, s.integers, self.source)
+            data.copy_(made.data)
+            self._weights[name, packing] = Weights(data, made.meaning)
+        self._products.clear()
 
     @property
     def product(self) -> Product:
@@ -647,6 +719,7 @@ class Problem:
             d=o.d,
             c=o.c,
             **o.codings,
+            weights=self.packing(o),
             bias=o.bias,
             residual=o.residual,
             aux=o.store or o.gradient,
@@ -689,7 +762,8 @@ class Problem:
             # beta = 0 promises that C is not read
             named["c"] = named["c"].new_full((), torch.nan).expand_as(named["c"])
         if o.gate == "separate":
-            named |= {"b2": self.other, "bias2": self.extra("bias2", o.bias)}
+            other = self.other if self.format is None else self.weights("b2", o.weights).data
+            named |= {"b2": other, "bias2": self.extra("bias2", o.bias)}
             named["b2_scale"] = self.coding("b2_scale", o.b_scale)
         elif o.gate == "interleaved":
             named["bias"] = self.extra("bias of both", o.bias)
@@ -698,6 +772,8 @@ class Problem:
 
     def factor(self, o: Options) -> torch.Tensor:
         """What run() takes as b."""
+        if self.format is not None:
+            return self.weights("both" if o.gate == "interleaved" else "b", o.weights).data
         if o.gate != "interleaved":
             return self.b
         both = self.extra("both", self.types[1])
@@ -771,6 +847,11 @@ class Problem:
         """Integers below 2^24 have one right answer in every accumulator."""
         exact = expected.magnitude.numel() == 0 or float(expected.magnitude.max()) < 2**24
         return inexact(out.view, expected) if exact else None
+
+
+def _stored(x: torch.Tensor) -> torch.Tensor:
+    """Of a batch that one matrix, or vector, serves for that alone."""
+    return x[0] if x.dim() >= 2 and x.stride(0) == 0 and x.shape[0] > 0 else x
 
 
 def poisoned_workspace(plan: Any, device: str) -> torch.Tensor:

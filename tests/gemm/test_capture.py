@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 import cutplan
 from tests.environment import capturing
+from tests.gemm.operands import PACKED, QUANTISED, Packing, format_of, types_of
+from tests.gemm.packed import single_packings
 from tests.gemm.problems import (
     ALL_LAYOUTS,
     LAYOUTS,
@@ -14,9 +18,9 @@ from tests.gemm.problems import (
     Options,
     Problem,
     Shape,
+    d_types,
     generator,
     poisoned_workspace,
-    random_values,
 )
 from tests.oracle import Product, complaint, reference
 
@@ -26,9 +30,24 @@ pytestmark = pytest.mark.cuda
 def architectures(operand: str, layout: str) -> list[str]:
     """Those in this build that the GPU here can run."""
     properties = cutplan.device_properties("cuda")
-    descriptor = cutplan.GemmDescriptor(m=512, n=512, k=512, a=operand, layout=layout)
-    kernels = cutplan.gemm_kernels(descriptor, properties, cutplan.PlanPreference(math="tf32"))
+    a, b = types_of(operand)
+    form = format_of(operand)
+    packing = {} if form is None else {"weights": Packing().of(form, 512)}
+    descriptor = cutplan.GemmDescriptor(m=512, n=512, k=512, a=a, b=b, layout=layout, **packing)
+    kernels = cutplan.gemm_kernels(descriptor, properties, cutplan.PlanPreference(math="fast"))
     return sorted({str(sku.arch) for sku in kernels})
+
+
+def replay_all(operand: str, layout: str, every: list[Options], source: torch.Generator) -> None:
+    for arch in architectures(operand, layout):
+        # the second splits K on most cards: its workspace is part of the graph
+        for shape in (
+            Shape(517, 384, 512),
+            Shape(64, 128, 16384),
+            Shape(100, 72, 264, batch=3, shared="b", d_pad=1),
+        ):
+            for options in every:
+                replay(shape, options, operand, layout, arch, source)
 
 
 @pytest.mark.parametrize("operand", TORCH)
@@ -45,15 +64,25 @@ def test_capture_and_replay(operand: str, layout: str, seed: int) -> None:
         every.append(Options(operand, row_scale=True, column_scale=True, activation="relu"))
         if layout in LAYOUTS:
             every.append(Options(operand, bias=operand, gate="separate", activation="silu", alpha=0.125))
-    for arch in architectures(operand, layout):
-        # the second splits K on most cards: its workspace is part of the graph
-        for shape in (
-            Shape(517, 384, 512),
-            Shape(64, 128, 16384),
-            Shape(100, 72, 264, batch=3, shared="b", d_pad=1),
-        ):
-            for options in every:
-                replay(shape, options, operand, layout, arch, source)
+    replay_all(operand, layout, every, source)
+
+
+@pytest.mark.parametrize("operand", [*QUANTISED, *PACKED])
+@pytest.mark.parametrize("layout", ["rcr", "rcc"])
+def test_capture_of_codes(operand: str, layout: str, seed: int) -> None:
+    """New codes, scales, zeros and orders of rows between replays."""
+    form = format_of(operand)
+    if form is not None and layout == "rcc":
+        return  # packed weights have a row-major D
+    d = d_types(operand)[0]
+    every = [Options(d, bias=d, activation="silu")]
+    if form is not None:
+        every += [replace(every[0], weights=packing) for packing in single_packings(form)]
+    else:
+        every += [replace(every[0], a_scale="row", b_scale="column", amax=True)]
+        every += [replace(every[0], a_scale="group", b_scale="block")]
+        every += [replace(every[0], a_zero="row", b_zero="column")] if operand == "int8" else []
+    replay_all(operand, layout, every, generator("cuda", seed))
 
 
 def replay(
@@ -61,7 +90,7 @@ def replay(
 ) -> None:
     problem = Problem(shape, operand, layout, "cuda", source, 16)
     properties = cutplan.device_properties("cuda")
-    preference = {"arch": arch, "math": "tf32"}
+    preference = {"arch": arch, "math": "fast"}
     if not cutplan.gemm_kernels(
         problem.descriptor(options), properties, cutplan.PlanPreference(**preference)
     ):
@@ -69,31 +98,27 @@ def replay(
     plan = problem.select(options, **preference)
     out = problem.output(options)
     aux = None if options.store is None else problem.output(options, options.store)
+    amax = problem.amax() if options.amax else None
     named = problem.operands(options)
     if aux is not None:
         named["aux"] = aux.view
+    if amax is not None:
+        named["amax"] = amax.view[0]
     workspace = poisoned_workspace(plan, "cuda") if plan.workspace_size else None
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
     with capturing(graph):
-        plan.run(problem.a, problem.b, out.view, workspace=workspace, **named)
+        plan.run(problem.a, problem.factor(options), out.view, workspace=workspace, **named)
     assert not out.touched(), "a captured run must not execute"
-    inputs = [problem.a, problem.b, *problem._extras.values()]
     for _ in range(2):
-        for operand_view in inputs:
-            stored = (
-                operand_view[0] if operand_view.dim() == 3 and operand_view.stride(0) == 0 else operand_view
-            )
-            stored.copy_(random_values(stored.shape, False, source))
-        for memory in (out, aux):
+        problem.refill()
+        for memory in (out, aux, amax):
             if memory is not None:
                 memory.integers.fill_(memory.poison)
         if workspace is not None:
             workspace.fill_(0xFF)
-        for product in ("product", "product2"):
-            problem.__dict__.pop(product, None)
         graph.replay()
-        what = problem.wrong(plan, options, out, aux)
+        what = problem.wrong(plan, options, out, aux, amax)
         assert what is None, f"{plan.sku.name} {layout} {shape} {options}: {what}"
 
 

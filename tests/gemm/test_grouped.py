@@ -16,7 +16,7 @@ import cutplan
 from tests.environment import capturing, has_cuda, note_not_run
 from tests.gemm.codes import CODES, is_quantised
 from tests.gemm.groups import GROUPED_LAYOUTS, GroupedProblem, Groups, grouped_options
-from tests.gemm.operands import QUANTISED, operand_of, types_of
+from tests.gemm.operands import PACKED, QUANTISED, Packing, format_of, types_of
 from tests.gemm.problems import (
     GATES,
     SERVED,
@@ -42,11 +42,13 @@ def listed(operand: str, over: str, layout: str, device: str, gate: str | None =
     properties = cutplan.device_properties(device)
     found: dict[str, cutplan.KernelSku] = {}
     a, b = types_of(operand)
+    form, n = format_of(operand), 1024
+    packing = {} if form is None else {"weights": Packing().of(form, 2 * n if gate == "interleaved" else n)}
     for alignment in (TYPES[a].itemsize, 16):
         descriptor = cutplan.GroupedGemmDescriptor(
             groups=4,
             m=1024,
-            n=1024,
+            n=n,
             k=1024,
             a=a,
             b=b,
@@ -54,23 +56,31 @@ def listed(operand: str, over: str, layout: str, device: str, gate: str | None =
             layout=layout,
             epilogue=cutplan.Epilogue(gate=gate),
             alignment=alignment,
+            **packing,
         )
-        preference = cutplan.PlanPreference(math="tf32")
+        preference = cutplan.PlanPreference(math="fast")
         for sku in cutplan.grouped_gemm_kernels(descriptor, properties, preference):
             found[sku.name] = sku
     return list(found.values())
 
 
+ON_HOST = PACKED[:6:2] + PACKED[7::2]  # whose code for formats is one: each with one type of A
+
+
 def _kernels() -> list[object]:
-    """(SKU, over, device, gates) of every kernel that serves groups on a device here."""
+    """(SKU, operand, over, device, gates) of every kernel that serves groups on a device here: of packed
+    weights each format that it serves."""
     devices = ["cpu", "cuda"] if has_cuda() else ["cpu"]
     if not has_cuda():
         note_not_run("grouped CUDA kernels (no GPU)")
     chosen = []
-    for device, operand, over in itertools.product(devices, [*TORCH, *QUANTISED], GROUPED_LAYOUTS):
-        if over == "k" and is_quantised(operand):
+    for device, operand, over in itertools.product(devices, [*TORCH, *QUANTISED, *PACKED], GROUPED_LAYOUTS):
+        form = format_of(operand)
+        if over == "k" and (is_quantised(operand) or form is not None):
             continue  # refused
-        for layout in GROUPED_LAYOUTS[over]:
+        if device == "cpu" and form is not None and operand not in ON_HOST:
+            continue
+        for layout in GROUPED_LAYOUTS[over] if form is None else ("rcr",):
             gates: dict[str, list[str | None]] = {}
             skus = {}
             for gate in (None, *GATES) if over == "m" else (None,):
@@ -78,27 +88,34 @@ def _kernels() -> list[object]:
                     gates.setdefault(sku.name, []).append(gate)
                     skus[sku.name] = sku
             chosen += [
-                pytest.param(sku, over, device, tuple(gates[name]), id=f"{over}-{name}")
+                pytest.param(
+                    sku,
+                    operand,
+                    over,
+                    device,
+                    tuple(gates[name]),
+                    id="-".join(filter(None, (over, name, form))),
+                )
                 for name, sku in skus.items()
             ]
     return chosen
 
 
-kernels = pytest.mark.parametrize("sku, over, device, gates", _kernels())
+kernels = pytest.mark.parametrize("sku, operand, over, device, gates", _kernels())
 
 
-def sweep(sku: cutplan.KernelSku, device: str, seed: int, cases: Iterable[tuple[Groups, Options]]) -> None:
+def sweep(
+    sku: cutplan.KernelSku, operand: str, device: str, seed: int, cases: Iterable[tuple[Groups, Options]]
+) -> None:
     source = generator(device, seed)
     failures = []
     problems: dict[Groups, GroupedProblem] = {}
     for groups, options in cases:
         if groups not in problems:
-            problems = {
-                groups: GroupedProblem(groups, operand_of(sku), sku.layout, device, source, sku.alignment)
-            }
+            problems = {groups: GroupedProblem(groups, operand, sku.layout, device, source, sku.alignment)}
         problem = problems[groups]
         try:
-            plan = problem.select(options, kernel=sku.name, math="tf32")
+            plan = problem.select(options, kernel=sku.name, math="fast")
             what = problem.complaint(plan, options)
         except cutplan.Error as error:
             what = f"{sku.name} {groups} {options}: {type(error).__name__}: {error}"
@@ -108,23 +125,27 @@ def sweep(sku: cutplan.KernelSku, device: str, seed: int, cases: Iterable[tuple[
 
 
 @kernels
-def test_epilogues(sku: cutplan.KernelSku, over: str, device: str, gates: Gates, seed: int) -> None:
+def test_epilogues(
+    sku: cutplan.KernelSku, operand: str, over: str, device: str, gates: Gates, seed: int
+) -> None:
     """Every output type, bias, scale, activation and gate, any two of them together."""
     tm, tn, tk = sku.tile
     sizes = (tm + 3, 0, 1, tm // 2) if over == "m" else (tk + 3, 0, 1, 2 * tk)
     plain = Groups(sizes, tn + 8, tk + 8 if over == "m" else tm + 8, over)
     odd = replace(plain, n=tn - 3, other=plain.other + 3, start=5, rest=9, pad=3, d_pad=3, d_offset=1)
-    every = grouped_options(operand_of(sku), over, random.Random(seed), gates)
-    sweep(sku, device, seed, [(groups, o) for groups in (plain, odd) for o in every])
+    every = grouped_options(operand, over, random.Random(seed), gates)
+    sweep(sku, operand, device, seed, [(groups, o) for groups in (plain, odd) for o in every])
 
 
 @kernels
-def test_groups(sku: cutplan.KernelSku, over: str, device: str, gates: Gates, seed: int) -> None:
+def test_groups(
+    sku: cutplan.KernelSku, operand: str, over: str, device: str, gates: Gates, seed: int
+) -> None:
     """One group, many, empty ones everywhere, around a tile, with something before and behind them."""
     tm, tn, tk = sku.tile
     tile = tm if over == "m" else tk
     chance = random.Random(seed)
-    every = grouped_options(operand_of(sku), over, chance, gates)
+    every = grouped_options(operand, over, chance, gates)
     element = sku.alignment // (sku.a.bits // 8)
     sizes = [
         (tile,),
@@ -149,19 +170,20 @@ def test_groups(sku: cutplan.KernelSku, over: str, device: str, gates: Gates, se
             cases.append((Groups(s, n, other, over, **memory), chance.choice(every)))
     cases += [(Groups((3, 4), n, other, over), chance.choice(every)) for n, other in ((0, 5), (5, 0), (0, 0))]
     cases += [(Groups((), 5, 6, over), chance.choice(every))]
-    sweep(sku, device, seed, cases)
+    sweep(sku, operand, device, seed, cases)
 
 
 @kernels
-def test_integers(sku: cutplan.KernelSku, over: str, device: str, gates: Gates, seed: int) -> None:
+def test_integers(
+    sku: cutplan.KernelSku, operand: str, over: str, device: str, gates: Gates, seed: int
+) -> None:
     """Small integers have one right answer: a row of the next group cannot hide below the bound."""
     tm, tn, tk = sku.tile
-    operand = operand_of(sku)
     sizes = (tm - 1, 2, tm + 5, 0, 17) if over == "m" else (tk - 1, 2, tk + 5, 0, 17)
     cases = []
     for n, other in ((tn + 1, 2 * tk + 3), (40, 72)):
         groups = Groups(sizes, n, other, over, start=2, rest=3, integers=True)
-        types = d_types(operand) if is_quantised(operand) else output_types(operand)
+        types = output_types(operand) if operand in TORCH else d_types(operand)
         for d in types:
             every = [Options(d, gate=gate) for gate in gates]
             if over == "m":
@@ -171,20 +193,20 @@ def test_integers(sku: cutplan.KernelSku, over: str, device: str, gates: Gates, 
                 scales = {"a_scale": "group", "b_scale": "block", "amax": True}
                 every += [replace(o, **scales, out_scale=d in CODES) for o in every]
             cases += [(groups, o) for o in every if o.legal]
-    sweep(sku, device, seed, cases)
+    sweep(sku, operand, device, seed, cases)
 
 
 @kernels
-def test_the_same_bits_again(sku: cutplan.KernelSku, over: str, device: str, gates: Gates, seed: int) -> None:
+def test_the_same_bits_again(
+    sku: cutplan.KernelSku, operand: str, over: str, device: str, gates: Gates, seed: int
+) -> None:
     tm, tn, tk = sku.tile
     sizes = (tm + 1, 3, 2 * tm) if over == "m" else (tk + 1, 3, 5 * tk)
     groups = Groups(sizes, tn + 1, 3 * tk if over == "m" else tm + 1, over)
-    problem = GroupedProblem(
-        groups, operand_of(sku), sku.layout, device, generator(device, seed), sku.alignment
-    )
+    problem = GroupedProblem(groups, operand, sku.layout, device, generator(device, seed), sku.alignment)
     for gate in gates:
-        options = Options(d_types(operand_of(sku))[0], gate=gate)
-        plan = problem.select(options, kernel=sku.name, math="tf32")
+        options = Options(d_types(operand)[0], gate=gate)
+        plan = problem.select(options, kernel=sku.name, math="fast")
         assert plan.precision_guarantee.deterministic
         first = problem.run(plan, options)
         for _ in range(5):
@@ -265,7 +287,7 @@ def test_a_device_clamps_offsets(operand: str, over: str, seed: int) -> None:
     failures = []
     for sku in listed(operand, over, layout, "cuda"):
         problem = GroupedProblem(groups, operand, layout, "cuda", generator("cuda", seed), 16)
-        plan = problem.select(options, kernel=sku.name, math="tf32")
+        plan = problem.select(options, kernel=sku.name, math="fast")
         # beyond the end: as if it ended there
         problem.offsets = torch.tensor([0, 40, 100, 1 << 30], dtype=torch.int32, device="cuda")
         out = problem.run(plan, options)
@@ -290,7 +312,7 @@ def test_a_captured_plan_takes_the_sizes_of_the_replay(operand: str, over: str, 
     total = 300
     for sku in listed(operand, over, layout, "cuda"):
         problem = GroupedProblem(Groups((100, 100, 100), 136, 264, over), operand, layout, "cuda", source, 16)
-        plan = problem.select(options, kernel=sku.name, math="tf32")
+        plan = problem.select(options, kernel=sku.name, math="fast")
         out = problem.output(options)
         workspace = poisoned_workspace(plan, "cuda") if plan.workspace_size else None
         named = problem.operands(options)

@@ -17,12 +17,13 @@ import torch
 import cutplan
 from tests.environment import has_cuda, note_not_run
 from tests.gemm.codes import CODES, is_quantised
-from tests.gemm.operands import QUANTISED, operand_of, types_of
+from tests.gemm.operands import PACKED, QUANTISED, Packing, format_of, operands_of, ordered, types_of
 from tests.gemm.problems import (
     ALL_LAYOUTS,
     GATES,
     LAYOUTS,
     SERVED,
+    SERVED_PACKED,
     SERVED_QUANTISED,
     TORCH,
     TYPES,
@@ -45,50 +46,68 @@ Gates = tuple[str | None, ...]
 
 
 def serves(
-    descriptor: cutplan.GemmDescriptor,
+    operand: str,
+    layout: str,
     gate: str | None,
     properties: cutplan.DeviceProperties,
     kernel: str | None = None,
+    math: str = "fast",
 ) -> bool:
-    """Whether a kernel, or any, serves the descriptor with this gate. A gate wants a row-major D."""
-    g = descriptor
-    if gate is not None and str(g.layout) not in LAYOUTS:
+    """Whether a kernel, or any that is exact enough, multiplies this with this gate. A gate wants a row-major
+    D, and packed weights columns of B side by side."""
+    a, b = types_of(operand)
+    form = format_of(operand)
+    if (gate is not None or form is not None) and layout not in LAYOUTS:
         return False
+    if form is not None and layout[1] == "r":
+        return False
+    n = 4096
+    packing = {} if form is None else {"weights": Packing().of(form, 2 * n if gate == "interleaved" else n)}
     gated = cutplan.GemmDescriptor(
-        m=g.m, n=g.n, k=g.k, a=g.a, b=g.b, layout=str(g.layout), epilogue=cutplan.Epilogue(gate=gate)
+        m=n, n=n, k=n, a=a, b=b, layout=layout, epilogue=cutplan.Epilogue(gate=gate), **packing
     )
-    return bool(cutplan.gemm_kernels(gated, properties, cutplan.PlanPreference(kernel=kernel, math="tf32")))
+    return bool(cutplan.gemm_kernels(gated, properties, cutplan.PlanPreference(kernel=kernel, math=math)))
 
 
-def gates_of(sku: cutplan.KernelSku, device: str) -> Gates:
+def gates_of(sku: cutplan.KernelSku, operand: str, device: str) -> Gates:
     """The gates that a kernel serves on a device; most have none: (None,)."""
-    plain = cutplan.GemmDescriptor(m=4096, n=4096, k=4096, a=sku.a, b=sku.b, layout=sku.layout)
     properties = cutplan.device_properties(device)
-    return tuple(gate for gate in (None, *GATES) if serves(plain, gate, properties, sku.name))
+    return tuple(gate for gate in (None, *GATES) if serves(operand, sku.layout, gate, properties, sku.name))
+
+
+def on_host(operand: str, layout: str) -> bool:
+    """Whether this is the layout in which the host is held to this type and format."""
+    return (PACKED.index(operand) + LAYOUTS.index(layout)) % 2 == 0
 
 
 def _kernels() -> list[object]:
-    """(SKU, device, gates) of every kernel in the registry that a device here can run."""
+    """(SKU, operand, device, gates) of every kernel in the registry that a device here can run: of packed
+    weights each format that it serves. On the host, whose layouts share their code for these, in one."""
     chosen = []
     for sku in cutplan.gemm_registry():
         device = "cpu" if str(sku.arch) == "host" else "cuda"
         if device == "cuda" and not has_cuda():
             note_not_run(f"{sku.arch} kernels (no GPU)")
             continue
-        gates = gates_of(sku, device)
-        if not gates:
+        served = {operand: gates_of(sku, operand, device) for operand in operands_of(sku)}
+        if not any(served.values()):
             note_not_run(f"{sku.arch} kernels that {cutplan.device_properties(device).name} cannot run")
-            continue
-        chosen.append(pytest.param(sku, device, gates, id=sku.name))
+        for operand, gates in served.items():
+            form = format_of(operand)
+            there = form is None or device == "cuda" or on_host(operand, sku.layout)
+            if gates and there:
+                name = "-".join(filter(None, (sku.name, form)))
+                chosen.append(pytest.param(sku, operand, device, gates, id=name))
     return chosen
 
 
-kernels = pytest.mark.parametrize("sku, device, gates", _kernels())
+kernels = pytest.mark.parametrize("sku, operand, device, gates", _kernels())
 Case = tuple[Shape, Options, str]  # and the layout
 
 
 def sweep(
     sku: cutplan.KernelSku,
+    operand: str,
     device: str,
     seed: int,
     cases: Iterable[Case],
@@ -100,7 +119,7 @@ def sweep(
     failures = []
     for shape, options, layout in cases:
         if (shape, layout) not in problems:
-            made = Problem(shape, operand_of(sku, layout), layout, device, source, sku.alignment)
+            made = Problem(shape, ordered(operand, layout), layout, device, source, sku.alignment)
             problems = {(shape, layout): made}
         problem = problems[shape, layout]
         try:
@@ -116,16 +135,17 @@ def sweep(
 def select(problem: Problem, options: Options, kernel: str) -> cutplan.GemmPlan:
     """The kernel; with K = 0, which some kernels leave to others, whatever the registry puts in its place."""
     try:
-        return problem.select(options, kernel=kernel, math="tf32")
+        return problem.select(options, kernel=kernel, math="fast")
     except cutplan.Unsupported as error:
         if problem.shape.k == 0 and "K = 0" in str(error):
-            return problem.select(options, math="tf32")
+            return problem.select(options, math="fast")
         raise
 
 
 def layouts_of(sku: cutplan.KernelSku, options: Options) -> tuple[str, ...]:
-    """A gate wants a row-major D."""
-    return (sku.layout, transposed(sku.layout)) if options.gate is None else (sku.layout,)
+    """A gate wants a row-major D, and so do packed weights."""
+    one_order = options.gate is not None or str(sku.b) == "uint8"
+    return (sku.layout,) if one_order else (sku.layout, transposed(sku.layout))
 
 
 def anywhere(sku: cutplan.KernelSku, shape: Shape, options: Sequence[Options]) -> list[Case]:
@@ -137,10 +157,9 @@ def anywhere(sku: cutplan.KernelSku, shape: Shape, options: Sequence[Options]) -
 class Pick:
     """Options at random, now from those that cross the terms, now from the single ones."""
 
-    def __init__(self, sku: cutplan.KernelSku, gates: Gates, seed: int) -> None:
+    def __init__(self, sku: cutplan.KernelSku, operand: str, gates: Gates, seed: int) -> None:
         self._chance = random.Random(seed)
         self._sku = sku
-        operand = operand_of(sku)
         self._every = [*single_options(operand, gates), *crossed_options(operand, self._chance, gates)]
 
     def __call__(self, shape: Shape, count: int = 2) -> list[Case]:
@@ -149,19 +168,19 @@ class Pick:
 
 
 @kernels
-def test_epilogues(sku: cutplan.KernelSku, device: str, gates: Gates, seed: int) -> None:
+def test_epilogues(sku: cutplan.KernelSku, operand: str, device: str, gates: Gates, seed: int) -> None:
     """Every term alone, and any two with each other, on a D that is aligned and on one that is not."""
     tm, tn, tk = sku.tile
-    operand, chance = operand_of(sku), random.Random(seed)
+    chance = random.Random(seed)
     aligned = Shape(tm + 8, tn + 16, 2 * tk)
     odd = Shape(tm - 3, tn + 5, tk + 7, pad=3, d_pad=3, d_offset=1)
     cases = anywhere(sku, aligned, crossed_options(operand, chance, gates))
     cases += anywhere(sku, odd, [*single_options(operand, gates), *crossed_options(operand, chance, gates)])
-    sweep(sku, device, seed, cases)
+    sweep(sku, operand, device, seed, cases)
 
 
 @kernels
-def test_edges(sku: cutplan.KernelSku, device: str, gates: Gates, seed: int) -> None:
+def test_edges(sku: cutplan.KernelSku, operand: str, device: str, gates: Gates, seed: int) -> None:
     """Extents 0 and 1, just below, at and above a tile, primes, several tiles, and K from 0 to long."""
     tm, tn, tk = sku.tile
     extents = [
@@ -187,19 +206,19 @@ def test_edges(sku: cutplan.KernelSku, device: str, gates: Gates, seed: int) -> 
         (3 * tm, 2 * tn, 5 * tk),
         (61, 67, 16411),
     ]
-    pick = Pick(sku, gates, seed)
+    pick = Pick(sku, operand, gates, seed)
     cases = [case for e in extents for case in pick(Shape(*e))]
     cases += [case for e in extents[:4] for batch in (0, 1) for case in pick(Shape(*e, batch=batch), 1)]
-    sweep(sku, device, seed, cases)
+    sweep(sku, operand, device, seed, cases)
 
 
 @kernels
-def test_memory(sku: cutplan.KernelSku, device: str, gates: Gates, seed: int) -> None:
+def test_memory(sku: cutplan.KernelSku, operand: str, device: str, gates: Gates, seed: int) -> None:
     """Padded leading dimensions, slices of wider matrices, batches, and one matrix for a whole batch."""
     tm, tn, tk = sku.tile
     element = sku.a.bits // 8
     aligned = sku.alignment // element  # the smallest legal step of an address
-    pick = Pick(sku, gates, seed)
+    pick = Pick(sku, operand, gates, seed)
     cases = []
     for m, n, k in ((33, 65, 40), (tm + 1, tn - 1, tk + 1)):
         for memory in (
@@ -220,11 +239,11 @@ def test_memory(sku: cutplan.KernelSku, device: str, gates: Gates, seed: int) ->
             {"batch": 1, "pad": 11, "d_pad": 11},
         ):
             cases += pick(Shape(m, n, k, **memory), 3)
-    sweep(sku, device, seed, cases)
+    sweep(sku, operand, device, seed, cases)
 
 
 @kernels
-def test_integers(sku: cutplan.KernelSku, device: str, gates: Gates, seed: int) -> None:
+def test_integers(sku: cutplan.KernelSku, operand: str, device: str, gates: Gates, seed: int) -> None:
     """Small integers have one right answer: a product dropped or doubled cannot hide below the bound."""
     tm, tn, tk = sku.tile
     shapes = [
@@ -233,7 +252,6 @@ def test_integers(sku: cutplan.KernelSku, device: str, gates: Gates, seed: int) 
         Shape(5, 7, 4099, integers=True),
         Shape(33, 65, 2 * tk + 7, integers=True, batch=2, pad=3, d_pad=1),
     ]
-    operand = operand_of(sku)
     cases: list[Case] = []
     for d in d_types(operand):
         one, other = extra_types(operand, d)[0], extra_types(operand, d_types(operand)[0])[0]
@@ -254,13 +272,14 @@ def test_integers(sku: cutplan.KernelSku, device: str, gates: Gates, seed: int) 
             for i, o in enumerate(every):
                 layouts = layouts_of(sku, o)
                 cases.append((shape, o, layouts[i % len(layouts)]))
-    sweep(sku, device, seed, sorted(cases, key=lambda case: (str(case[0]), case[2])))
+    sweep(sku, operand, device, seed, sorted(cases, key=lambda case: (str(case[0]), case[2])))
 
 
 @kernels
-def test_mixed_epilogue_types(sku: cutplan.KernelSku, device: str, gates: Gates, seed: int) -> None:
+def test_mixed_epilogue_types(
+    sku: cutplan.KernelSku, operand: str, device: str, gates: Gates, seed: int
+) -> None:
     """c, bias, residual and aux of the operands' type, of D's, and float32."""
-    operand = operand_of(sku)
     shape = Shape(70, 45, 100, d_pad=1)
     cases: list[Case] = []
     for d in d_types(operand):
@@ -276,34 +295,34 @@ def test_mixed_epilogue_types(sku: cutplan.KernelSku, device: str, gates: Gates,
                     ]
                     cases += [(shape, more_options, sku.layout) for more_options in more]
     cases = [case for case in cases if case[1].legal]
-    sweep(sku, device, seed, cases)
+    sweep(sku, operand, device, seed, cases)
 
 
 @kernels
-def test_repeated_factors(sku: cutplan.KernelSku, device: str, gates: Gates, seed: int) -> None:
+def test_repeated_factors(sku: cutplan.KernelSku, operand: str, device: str, gates: Gates, seed: int) -> None:
     """One row or column of A and of B again and again: a leading dimension of 0, in a tensor map too."""
     tm, tn, tk = sku.tile
     source = generator(device, seed)
     failures = []
     for gate in gates:
-        options = Options(d_types(operand_of(sku))[0], gate=gate)
+        options = Options(d_types(operand)[0], gate=gate)
         for layout in layouts_of(sku, options):
             shape = Shape(tm + 8, tn + 16, 2 * tk, batch=2)
-            problem = Problem(shape, operand_of(sku, layout), layout, device, source, sku.alignment)
+            problem = Problem(shape, ordered(operand, layout), layout, device, source, sku.alignment)
             a, b = problem.a, problem.b
             problem.a = (a[:, :1] if layout[0] == "r" else a[..., :1]).expand_as(a)
-            problem.b = (b[:, :1] if layout[1] == "r" else b[..., :1]).expand_as(b)
+            if problem.format is None:
+                problem.b = (b[:, :1] if layout[1] == "r" else b[..., :1]).expand_as(b)
             what = problem.complaint(select(problem, options, sku.name), options)
             failures += [what] if what is not None else []
     report(failures)
 
 
 @kernels
-def test_broadcast_terms(sku: cutplan.KernelSku, device: str, gates: Gates, seed: int) -> None:
+def test_broadcast_terms(sku: cutplan.KernelSku, operand: str, device: str, gates: Gates, seed: int) -> None:
     """One row, one column or one element for all of c, residual and a gradient's aux, of any type, inside D
     and at its edges, through the registers and the longer way."""
     tm, tn, tk = sku.tile
-    operand = operand_of(sku)
     d = d_types(operand)[0]
     cases: list[Case] = []
     for repeats in ("m", "n", "mn"):
@@ -321,11 +340,11 @@ def test_broadcast_terms(sku: cutplan.KernelSku, device: str, gates: Gates, seed
                 every = every if None in gates else []
                 every += [Options(d, residual=one, gate=gate) for gate in gates if gate is not None]
                 cases += anywhere(sku, shape, every)
-    sweep(sku, device, seed, cases)
+    sweep(sku, operand, device, seed, cases)
 
 
 @kernels
-def test_deterministic(sku: cutplan.KernelSku, device: str, gates: Gates, seed: int) -> None:
+def test_deterministic(sku: cutplan.KernelSku, operand: str, device: str, gates: Gates, seed: int) -> None:
     """Ten runs, one result, to the bit, if the plan says so."""
     tm, tn, tk = sku.tile
 
@@ -341,15 +360,15 @@ def test_deterministic(sku: cutplan.KernelSku, device: str, gates: Gates, seed: 
         return None
 
     shape = Shape(2 * tm + 1, tn + 1, 3 * tk + 3)
-    d = d_types(operand_of(sku))[0]
+    d = d_types(operand)[0]
     chosen = [Options(d, bias=d, activation="silu", gate=gate) for gate in gates]
-    if is_quantised(operand_of(sku)):
+    if is_quantised(operand):
         chosen += [replace(o, a_scale="group", b_scale="block") for o in chosen]
-    sweep(sku, device, seed, [(shape, o, sku.layout) for o in chosen], check)
+    sweep(sku, operand, device, seed, [(shape, o, sku.layout) for o in chosen], check)
 
 
 @pytest.mark.cuda
-@pytest.mark.parametrize("operand", [*TORCH, *QUANTISED])
+@pytest.mark.parametrize("operand", [*TORCH, *QUANTISED, *PACKED])
 def test_split_k(operand: str, seed: int) -> None:
     """Every kernel that can cut K, into any number of slices, with a workspace of just the size, all NaN; the
     epilogue is then the reduction's. Slices that meet in a cluster need none."""
@@ -358,15 +377,15 @@ def test_split_k(operand: str, seed: int) -> None:
     properties = cutplan.device_properties(device)
     chance = random.Random(seed)
     for sku in cutplan.gemm_registry():
-        if str(sku.arch) == "host" or operand_of(sku) != operand:
+        if str(sku.arch) == "host" or operand not in operands_of(sku):
             continue
-        gates = gates_of(sku, device)
+        gates = gates_of(sku, operand, device)
         tm, tn, tk = sku.tile
         for slices in (2, 3, 4, 6, 8, 12, 16):
             name = f"{sku.name}.k{slices}"
             long = Shape(tm + 3, tn + 1, slices * tk * 3 - 5)
             problem = Problem(long, operand, sku.layout, device, generator(device, seed), sku.alignment)
-            preference = cutplan.PlanPreference(kernel=name, math="tf32")
+            preference = cutplan.PlanPreference(kernel=name, math="fast")
             plain = Options(d_types(operand)[0], gate=gates[0] if gates else None)
             if not cutplan.gemm_kernels(problem.descriptor(plain), properties, preference):
                 continue
@@ -388,7 +407,7 @@ def test_split_k(operand: str, seed: int) -> None:
                     return f"{plan.sku.name}: split_k {plan.sku.split_k}, workspace {plan.workspace_size}"
                 return problem.complaint(plan, options)
 
-            sweep(sku, device, seed, cases, check, kernel=name)
+            sweep(sku, operand, device, seed, cases, check, kernel=name)
     assert split > 0 or operand not in ("float16", "bfloat16"), "no kernel of this build splits K"
 
 
@@ -415,22 +434,21 @@ def test_math_of_float32(device: str, layout: str, seed: int) -> None:
 
 
 def has_kernel(device: str, operand: str, layout: str) -> bool:
-    """Whether a layout is served: on a device those of quantised operands are fewer."""
-    a, b = types_of(operand)
-    plain = cutplan.GemmDescriptor(m=64, n=64, k=64, a=a, b=b, layout=layout)
-    return serves(plain, None, cutplan.device_properties(device))
+    """Whether a layout is served where no kernel is named: of quantised operands on a device, and of packed
+    weights, some are."""
+    return serves(operand, layout, None, cutplan.device_properties(device), math="tf32x3")
 
 
 @pytest.mark.parametrize("layout", ALL_LAYOUTS)
-@pytest.mark.parametrize("device, operand", [*SERVED, *SERVED_QUANTISED])
+@pytest.mark.parametrize("device, operand", [*SERVED, *SERVED_QUANTISED, *SERVED_PACKED])
 def test_what_select_picks(device: str, operand: str, layout: str, seed: int) -> None:
     """Every layout, thin and square, with whatever epilogue, without naming a kernel."""
     chance = random.Random(seed)
     properties = cutplan.device_properties(device)
-    a, b = types_of(operand)
-    plain = cutplan.GemmDescriptor(m=64, n=64, k=64, a=a, b=b, layout=layout)
-    gates = [g for g in (None, *GATES) if serves(plain, g, properties)]
-    if not gates and device == "cuda" and is_quantised(operand):
+    gates = [g for g in (None, *GATES) if serves(operand, layout, g, properties, math="tf32x3")]
+    packed = format_of(operand) is not None
+    if not gates and (device == "cuda" and is_quantised(operand) or packed):
+        assert device == "cuda" or layout not in ("rcr", "ccr")
         return
     assert None in gates and (len(gates) == 3 or device == "cuda" or layout not in LAYOUTS)
     every = crossed_options(operand, chance, gates)
@@ -473,7 +491,7 @@ def test_a_row_or_column_that_serves_for_all(
     failures = []
     for sku in skus:
         plan = cutplan.GemmPlan.select(
-            descriptor, device, cutplan.PlanPreference(kernel=sku.name, math="tf32")
+            descriptor, device, cutplan.PlanPreference(kernel=sku.name, math="fast")
         )
         d.fill_(torch.nan)
         plan.run(a, b, d, workspace=poisoned_workspace(plan, device) if plan.workspace_size else None)
@@ -482,7 +500,7 @@ def test_a_row_or_column_that_serves_for_all(
     report(failures)
 
 
-@pytest.mark.parametrize("device, operand", [*SERVED, *SERVED_QUANTISED])
+@pytest.mark.parametrize("device, operand", [*SERVED, *SERVED_QUANTISED, *SERVED_PACKED])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_batch_invariant(device: str, operand: str, layout: str, seed: int) -> None:
     """A row has the same bits whatever is computed beside it."""
@@ -556,13 +574,13 @@ def test_stream_k(operand: str, seed: int) -> None:
     chance = random.Random(seed)
     for sku in cutplan.gemm_registry():
         if (
-            str(sku.a) != operand
+            operand not in operands_of(sku)
             or str(sku.arch) != "sm90"
             or sku.schedule not in ("cooperative", "pingpong")
         ):
             continue
         served += 1
-        gates = gates_of(sku, device)
+        gates = gates_of(sku, operand, device)
         tm, tn, tk = sku.tile
         plain = Options(operand, gate=gates[0] if gates else None)
         every = crossed_options(operand, chance, gates)
@@ -576,7 +594,7 @@ def test_stream_k(operand: str, seed: int) -> None:
         ):
             for case_shape, options, layout in anywhere(sku, shape, [plain, *chance.sample(every, 2)]):
                 problem = Problem(case_shape, operand, layout, device, generator(device, seed), sku.alignment)
-                plan = problem.select(options, kernel=f"{sku.name}.stream_k", math="tf32", sm_count=sm_count)
+                plan = problem.select(options, kernel=f"{sku.name}.stream_k", math="fast", sm_count=sm_count)
                 assert plan.sku.split_k == 0 and plan.workspace_size > 0
                 assert not (what := problem.complaint(plan, options)), what
                 first = problem.run(plan, options)

@@ -5,25 +5,32 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
+import hypothesis
+import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import cutplan
 from tests.gemm.groups import GROUPED_LAYOUTS, GroupedProblem, Groups, grouped_options
+from tests.gemm.operands import PACKED, QUANTISED, format_of, types_of
 from tests.gemm.problems import (
     ACTIVATIONS,
     ALL_LAYOUTS,
     GATES,
     LAYOUTS,
     TORCH,
+    TYPES,
     Options,
     Problem,
     Shape,
     d_types,
     extra_types,
     generator,
+    option_fields,
+    options_of,
 )
+from tests.gemm.test_kernels import serves
 from tests.oracle import Product, complaint, reference
 
 extents = st.one_of(st.integers(0, 40), st.integers(41, 300))
@@ -79,6 +86,55 @@ def options(draw: st.DrawFn, operand: str, device: str, layout: str) -> Options:
     )
 
 
+@st.composite
+def coded_options(draw: st.DrawFn, operand: str, gates: tuple[str | None, ...]) -> Options:
+    """Of quantised operands and packed weights: any values, of which one after the other is given up until
+    the rest go together."""
+    fields = option_fields(operand, gates)
+    values = {name: draw(st.sampled_from(of), label=name) for name, of in fields.items()}
+    for name in draw(st.permutations(list(fields)), label="given up"):
+        found = options_of(values, operand)
+        if found is not None:
+            break
+        values[name] = fields[name][0]
+    else:
+        found = options_of(values, operand)
+    assert found is not None
+    if found.d == "int32":
+        return found
+    return replace(found, alpha=draw(finite), beta=0.0 if found.c is None else draw(finite))
+
+
+@pytest.mark.parametrize("operands", [QUANTISED, PACKED], ids=["quantised", "packed"])
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_any_problem_of_codes(device: str, operands: tuple[str, ...], data: st.DataObject) -> None:
+    """Every type and format, granularity, zero and packing."""
+    properties = cutplan.device_properties(device)
+    served = [
+        (operand, layout)
+        for operand in operands
+        for layout in ALL_LAYOUTS
+        if serves(operand, layout, None, properties, math="tf32x3")
+    ]
+    if not served:
+        return
+    operand, layout = data.draw(st.sampled_from(served), "operand, layout")
+    gates = tuple(g for g in (None, *GATES) if serves(operand, layout, g, properties, math="tf32x3"))
+    chosen = data.draw(coded_options(operand, gates), "options")
+    shape = data.draw(shapes(), "shape")
+    source = generator(device, data.draw(st.integers(0, 2**31), "seed"))
+    element = TYPES[types_of(operand)[0]].itemsize
+    aligned = replace(shape, offset=shape.offset * (16 // element))
+    shape = data.draw(st.sampled_from([shape, aligned]), "offset")
+    every = [a for a in (1, 2, 4, 8, 16) if a >= element and shape.offset * element % a == 0]
+    problem = Problem(shape, operand, layout, device, source, data.draw(st.sampled_from(every)))
+    # Devices serve some alignments, zeros and scales alone.
+    hypothesis.assume(device == "cpu" or cutplan.gemm_kernels(problem.descriptor(chosen), properties))
+    what = problem.complaint(problem.select(chosen), chosen)
+    assert what is None, what
+
+
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_any_problem(device: str, data: st.DataObject) -> None:
@@ -101,9 +157,10 @@ def test_any_problem(device: str, data: st.DataObject) -> None:
 @given(st.data())
 def test_describe_fits_what_it_reads(device: str, data: st.DataObject) -> None:
     """A plan for the description of some operands runs on those operands."""
-    operand = data.draw(st.sampled_from([*TORCH]), "operand")
+    packed = [] if device == "cuda" else PACKED  # where every format is served
+    operand = data.draw(st.sampled_from([*TORCH, *packed]), "operand")
     shape = data.draw(shapes(), "shape")
-    layout = data.draw(st.sampled_from(ALL_LAYOUTS), "layout")
+    layout = data.draw(st.sampled_from(("rcr", "ccr") if operand in PACKED else ALL_LAYOUTS), "layout")
     chosen = data.draw(options(operand, device, layout), "options")
     if min(shape.m, shape.n) <= 1:  # such a D does not tell its order, which c, residual and aux must share
         chosen = replace(chosen, c=None, beta=0.0, residual=None, store=None, gradient=None)
@@ -120,6 +177,7 @@ def test_describe_fits_what_it_reads(device: str, data: st.DataObject) -> None:
         activation=chosen.activation,
         aux_mode="store" if chosen.store else "gradient" if chosen.gradient else None,
         gate=chosen.gate,
+        weights=problem.packing(chosen),
     )
     assert (descriptor.m, descriptor.n, descriptor.k) == (shape.m, shape.n, shape.k)
     assert descriptor.batch == (1 if shape.batch is None else shape.batch)
@@ -131,9 +189,12 @@ def test_describe_fits_what_it_reads(device: str, data: st.DataObject) -> None:
 @settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_any_groups(device: str, data: st.DataObject) -> None:
-    operand = data.draw(st.sampled_from([*TORCH] if device == "cpu" else ["float16", "bfloat16"]), "operand")
-    over = data.draw(st.sampled_from(("m", "k")), "over")
-    layout = data.draw(st.sampled_from(GROUPED_LAYOUTS[over]), "layout")
+    plain = [*TORCH] if device == "cpu" else ["float16", "bfloat16"]
+    operand = data.draw(st.sampled_from([plain, QUANTISED, PACKED]).flatmap(st.sampled_from), "operand")
+    has_codes = operand in QUANTISED or operand in PACKED
+    over = data.draw(st.sampled_from(("m",) if has_codes else ("m", "k")), "over")
+    layouts = GROUPED_LAYOUTS[over] if format_of(operand) is None else ("rcr",)
+    layout = data.draw(st.sampled_from(layouts), "layout")
     small = st.integers(0, 9)
     groups = Groups(
         tuple(data.draw(st.lists(st.one_of(small, st.integers(0, 150)), max_size=6), "sizes")),
@@ -145,12 +206,15 @@ def test_any_groups(device: str, data: st.DataObject) -> None:
     gates: tuple[str | None, ...] = (None, *GATES) if device == "cpu" else (None,)
     chance = random.Random(data.draw(st.integers(0, 2**31), "options"))
     options = chance.choice(grouped_options(operand, over, chance, gates if over == "m" else (None,)))
-    element = TORCH[operand].itemsize
+    element = TYPES[types_of(operand)[0]].itemsize
     alignment = data.draw(
-        st.sampled_from([a for a in (2, 4, 8, 16) if a >= element and groups.offset * element % a == 0])
+        st.sampled_from([a for a in (1, 2, 4, 8, 16) if a >= element and groups.offset * element % a == 0])
     )
     source = generator(device, data.draw(st.integers(0, 2**31), "seed"))
     problem = GroupedProblem(groups, operand, layout, device, source, alignment)
+    if device != "cpu" and has_codes:  # of which devices serve some types, formats and alignments
+        properties = cutplan.device_properties(device)
+        hypothesis.assume(cutplan.grouped_gemm_kernels(problem.descriptor(options), properties))
     what = problem.complaint(problem.select(options), options)
     assert what is None, what
 

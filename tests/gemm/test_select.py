@@ -6,7 +6,7 @@ import pytest
 
 import cutplan
 from cutplan import DeviceProperties, GemmDescriptor, PlanPreference, gemm_kernels, gemm_registry
-from tests.gemm.operands import QUANTISED, operand_of
+from tests.gemm.operands import PACKED, QUANTISED, Packing, format_of, operands_of
 
 # What cards report: compute capability, SMs, shared memory a block may opt in to.
 A100 = DeviceProperties(
@@ -36,15 +36,24 @@ def square(extent: int, operand: str = "float16", **more: object) -> GemmDescrip
     return GemmDescriptor(m=extent, n=extent, k=extent, a=operand, **more)
 
 
+def packings(sku: cutplan.KernelSku) -> list[dict[str, object]]:
+    """What a descriptor says of packed weights, of each format; nothing where the kernel reads no such."""
+    forms = [format_of(operand) for operand in operands_of(sku)]
+    return [{} if form is None else {"weights": Packing().of(form, 4096)} for form in forms]
+
+
 def test_names_are_unique_and_select_again() -> None:
     registry = gemm_registry()
     names = [sku.name for sku in registry]
     assert len(set(names)) == len(names) > 0
     for sku in registry:
-        named = PlanPreference(kernel=sku.name, math="tf32")
+        named = PlanPreference(kernel=sku.name, math="fast")
         descriptors = [
-            square(4096, str(sku.a), b=sku.b, layout=sku.layout, epilogue=cutplan.Epilogue(gate=gate))
+            square(
+                4096, str(sku.a), b=sku.b, layout=sku.layout, epilogue=cutplan.Epilogue(gate=gate), **packing
+            )
             for gate in (None, "separate")
+            for packing in packings(sku)
         ]
         served = [
             card.name
@@ -59,7 +68,7 @@ def test_every_kernel_says_what_it_is() -> None:
     for sku in gemm_registry():
         assert sku.category == "matmul" and sku.op == "gemm"
         assert str(sku.arch) in BUILT
-        assert sku.a == sku.b or operand_of(sku) in QUANTISED
+        assert sku.a == sku.b or set(operands_of(sku)) <= {*QUANTISED, *PACKED}
         sums = {"float64": "float64", "int8": "int32"}.get(str(sku.a), "float32")
         assert str(sku.accumulator) == sums
         assert sku.layout in LAYOUTS

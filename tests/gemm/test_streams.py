@@ -4,13 +4,16 @@ and a plan runs on its own device."""
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
 
 import cutplan
 from tests.environment import allocates
+from tests.gemm.operands import Packing
 from tests.gemm.problems import Options, Problem, Shape, generator, poisoned_workspace
+from tests.gemm.test_kernels import has_kernel
 from tests.oracle import complaint
 
 pytestmark = pytest.mark.cuda
@@ -19,47 +22,69 @@ pytestmark = pytest.mark.cuda
 _CYCLES = 50_000_000
 
 
+# What is multiplied, with what its epilogue adds.
+KINDS = {
+    "float16": Options("float16"),
+    "int8": Options("bfloat16", a_scale="row", b_scale="column"),
+    "float8_e4m3fn": Options("bfloat16", a_scale="tensor", b_scale="tensor"),
+    "float16*int4": Options("float16", weights=Packing(zero="integers")),
+    "bfloat16*int8": Options("bfloat16"),
+    "bfloat16*nf4": Options("bfloat16"),
+}
+kinds = pytest.mark.parametrize("operand", KINDS)
+
+
+@kinds
 @pytest.mark.parametrize("how", ["explicit", "integer", "current"])
-def test_runs_on_the_stream_it_is_given(how: str, seed: int) -> None:
-    problem = Problem(Shape(256, 256, 256), "float16", "rcr", "cuda", generator("cuda", seed), 16)
-    options = Options("float16")
+def test_runs_on_the_stream_it_is_given(how: str, operand: str, seed: int) -> None:
+    if not has_kernel("cuda", operand, "rcr"):
+        return
+    problem = Problem(Shape(256, 256, 256), operand, "rcr", "cuda", generator("cuda", seed), 16)
+    options = KINDS[operand]
+    factor, named = problem.factor(options), problem.operands(options)
     plan = problem.select(options, max_workspace_bytes=0)
     expected = problem.expected(options)
     out = problem.output(options)
     late = problem.a.clone()
-    problem.a.fill_(torch.nan)
+    problem.a.zero_()
     torch.cuda.synchronize()
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream):
         torch.cuda._sleep(_CYCLES)
         problem.a.copy_(late)
         if how == "current":
-            plan.run(problem.a, problem.b, out.view)
+            plan.run(problem.a, factor, out.view, **named)
     if how != "current":
-        plan.run(problem.a, problem.b, out.view, stream=stream if how == "explicit" else stream.cuda_stream)
+        handle = stream if how == "explicit" else stream.cuda_stream
+        plan.run(problem.a, factor, out.view, stream=handle, **named)
     assert not stream.query(), "run() waited for the stream"
     stream.synchronize()
     assert complaint(out.view, expected, plan.precision_guarantee) is None
 
 
-def test_two_streams(seed: int) -> None:
+@kinds
+def test_two_streams(operand: str, seed: int) -> None:
     """Two plans at once, each with scratch of its own, many times over."""
-    options = Options("bfloat16", bias="bfloat16", activation="gelu_erf")
+    if not has_kernel("cuda", operand, "rcr"):
+        return
+    options = replace(KINDS[operand], bias=KINDS[operand].d, activation="gelu_erf")
+    other = "rrr" if has_kernel("cuda", operand, "rrr") else "rcr"
     streams = [torch.cuda.Stream(), torch.cuda.Stream()]
     problems = [
-        Problem(Shape(1024, 1000, 2048), "bfloat16", "rcr", "cuda", generator("cuda", seed), 16),
-        Problem(Shape(64, 128, 32768), "bfloat16", "rrr", "cuda", generator("cuda", seed + 1), 16),
+        Problem(Shape(1024, 1000, 2048), operand, "rcr", "cuda", generator("cuda", seed), 16),
+        Problem(Shape(64, 128, 32768), operand, other, "cuda", generator("cuda", seed + 1), 16),
     ]
     plans = [problem.select(options) for problem in problems]
     scratch = [poisoned_workspace(plan, "cuda") if plan.workspace_size else None for plan in plans]
     outs = [[problem.output(options) for _ in range(20)] for problem in problems]
-    extras = [problem.extra("bias", "bfloat16") for problem in problems]
+    named = [problem.operands(options) for problem in problems]
+    factors = [problem.factor(options) for problem in problems]
     torch.cuda.synchronize()
     for i in range(20):
-        for problem, plan, stream, workspace, out, bias in zip(
-            problems, plans, streams, scratch, outs, extras, strict=True
+        for problem, plan, stream, workspace, out, factor, terms in zip(
+            problems, plans, streams, scratch, outs, factors, named, strict=True
         ):
-            plan.run(problem.a, problem.b, out[i].view, bias=bias, stream=stream, workspace=workspace)
+            plan.run(problem.a, factor, out[i].view, **terms, stream=stream, workspace=workspace)
     torch.cuda.synchronize()
     for problem, plan, out in zip(problems, plans, outs, strict=True):
         for one in out:
@@ -104,26 +129,33 @@ def test_two_threads(seed: int) -> None:
             assert complaint(out.view, expected[which], plan.precision_guarantee) is None
 
 
-def test_run_allocates_nothing(seed: int) -> None:
-    problem = Problem(Shape(64, 128, 32768), "float16", "rcr", "cuda", generator("cuda", seed), 16)
-    options = Options("float16")
+@kinds
+def test_run_allocates_nothing(operand: str, seed: int) -> None:
+    if not has_kernel("cuda", operand, "rcr"):
+        return
+    problem = Problem(Shape(64, 128, 32768), operand, "rcr", "cuda", generator("cuda", seed), 16)
+    options = KINDS[operand]
+    factor, named = problem.factor(options), problem.operands(options)
     plan = problem.select(options)
     out, workspace = (
         problem.output(options),
         torch.empty(plan.workspace_size + 1, dtype=torch.uint8, device="cuda"),
     )
-    plan.run(problem.a, problem.b, out.view, workspace=workspace)
+    plan.run(problem.a, factor, out.view, workspace=workspace, **named)
 
     def work() -> None:
         for _ in range(100):
-            plan.run(problem.a, problem.b, out.view, workspace=workspace)
+            plan.run(problem.a, factor, out.view, workspace=workspace, **named)
 
     assert not allocates(work)
 
 
-def test_sm_count_is_honoured_without_changing_the_answer(seed: int) -> None:
-    problem = Problem(Shape(1111, 1000, 520), "float16", "rcr", "cuda", generator("cuda", seed), 16)
-    options = Options("float16", bias="float16")
+@kinds
+def test_sm_count_is_honoured_without_changing_the_answer(operand: str, seed: int) -> None:
+    if not has_kernel("cuda", operand, "rcr"):
+        return
+    problem = Problem(Shape(1111, 1000, 520), operand, "rcr", "cuda", generator("cuda", seed), 16)
+    options = replace(KINDS[operand], bias=KINDS[operand].d)
     for sms in (1, 8, 100):
         plan = problem.select(options, sm_count=sms)
         assert problem.complaint(plan, options) is None

@@ -437,14 +437,17 @@ void sum_products(const Problem& problem, GemmLayout layout, const RegisterTile<
                     first};
   };
   const std::int64_t first_row = part.first_row + block.first_m;
-  const Lines<S> a{static_cast<const S*>(problem.a.data) + part.batch * problem.a.batch_stride + first_row * a_stride_m +
-                       part.first_k * a_stride_k,
-                   a_stride_m,
-                   a_stride_k,
-                   block.m,
-                   decoder(problem.a, problem.of_a),
-                   first_row,
-                   unpacker(problem.b, 0)};
+  const auto rows = [&](const Matrix& beside) {
+    return Lines<S>{static_cast<const S*>(problem.a.data) + part.batch * problem.a.batch_stride + first_row * a_stride_m +
+                        part.first_k * a_stride_k,
+                    a_stride_m,
+                    a_stride_k,
+                    block.m,
+                    decoder(problem.a, problem.of_a),
+                    first_row,
+                    unpacker(beside, 0)};
+  };
+  const Lines<S> a[2] = {rows(problem.b), rows(problem.b2)};  // b and b2 may have orders of their own
   const auto columns = [&](const Matrix& m, const Coding& coding, std::int64_t first) {
     if constexpr (packed) {
       return Lines<SB>{nullptr, 0, 0, block.n, {}, block.first_n, unpacker(m, first)};
@@ -476,10 +479,10 @@ void sum_products(const Problem& problem, GemmLayout layout, const RegisterTile<
     for (int i = 0; i < products; ++i) {
       if (turn) {
         pack(b[i], first_k, k, tile, scratch.panel_left);
-        sum_slice(tile, b[i].count, a, first_k, k, scratch, scratch.turned_sums[i], ld_turned);
+        sum_slice(tile, b[i].count, a[i], first_k, k, scratch, scratch.turned_sums[i], ld_turned);
       } else {
-        if (i == 0) pack(a, first_k, k, tile, scratch.panel_left);
-        sum_slice(tile, a.count, b[i], first_k, k, scratch, scratch.sums[i], ld);
+        if (i == 0 || a[i].is_permuted()) pack(a[i], first_k, k, tile, scratch.panel_left);
+        sum_slice(tile, block.m, b[i], first_k, k, scratch, scratch.sums[i], ld);
       }
     }
   }
@@ -606,20 +609,25 @@ constexpr Kernel entry(DType operand, DType operand_b, GemmLayout layout,
 }
 
 /// In each layout.
-template <typename S, typename T, typename SB = S>
+template <typename S, typename T>
 constexpr std::array<Kernel, 4> entries(DType operand, DType operand_b) {
-  return {
-      entry(operand, operand_b, GemmLayout::rcr, run<S, T, SB>), entry(operand, operand_b, GemmLayout::rrr, run<S, T, SB>),
-      entry(operand, operand_b, GemmLayout::crr, run<S, T, SB>), entry(operand, operand_b, GemmLayout::ccr, run<S, T, SB>)};
+  return {entry(operand, operand_b, GemmLayout::rcr, run<S, T, S>), entry(operand, operand_b, GemmLayout::rrr, run<S, T, S>),
+          entry(operand, operand_b, GemmLayout::crr, run<S, T, S>), entry(operand, operand_b, GemmLayout::ccr, run<S, T, S>)};
 }
+
+/// Packed weights have columns side by side.
+constexpr std::array<Kernel, 4> packed_entries = {
+    entry(DType::f16, DType::u8, GemmLayout::rcr, run<Half, float, PackedCode>),
+    entry(DType::f16, DType::u8, GemmLayout::ccr, run<Half, float, PackedCode>),
+    entry(DType::bf16, DType::u8, GemmLayout::rcr, run<BFloat16, float, PackedCode>),
+    entry(DType::bf16, DType::u8, GemmLayout::ccr, run<BFloat16, float, PackedCode>)};
 
 constexpr std::array<Kernel, 4> kernels[] = {
     entries<Half, float>(DType::f16, DType::f16),
     entries<BFloat16, float>(DType::bf16, DType::bf16),
     entries<float, float>(DType::f32, DType::f32),
     entries<double, double>(DType::f64, DType::f64),
-    entries<Half, float, PackedCode>(DType::f16, DType::u8),
-    entries<BFloat16, float, PackedCode>(DType::bf16, DType::u8),
+    packed_entries,
     entries<Code, double>(DType::i8, DType::i8),
     entries<Code, double>(DType::fp8_e4m3, DType::fp8_e4m3),
     entries<Code, double>(DType::fp8_e4m3, DType::fp8_e5m2),
