@@ -242,12 +242,12 @@ def summary(entries: list[Record]) -> list[str]:
         names = list(dict.fromkeys(c["name"] for entry in members for c in entry["contenders"]))
         for name in names:
             for peer in names if not is_peer(name) else ():
-                if is_peer(peer) and (line := _against(group, members, name, peer)):
+                if is_peer(peer) and (line := against(group, members, name, peer)):
                     lines.append(line)
     return lines
 
 
-def _against(group: str, members: Iterable[Record], name: str, peer: str) -> str | None:
+def against(group: str, members: Iterable[Record], name: str, peer: str) -> str | None:
     ratios = [
         (speed, entry)
         for entry in members

@@ -140,7 +140,7 @@ class Refused(Exception):
     """Why a peer does not take a problem."""
 
 
-def _refusing(name: str, make: Callable[[], Contender]) -> Contender:
+def refusing(name: str, make: Callable[[], Contender]) -> Contender:
     """A peer that has run once; raises Refused where it will not."""
     try:
         made = make()
@@ -233,10 +233,10 @@ def _torch(case: Case, epilogue: str, operands: Operands, d: torch.Tensor) -> Co
 
 
 def _refuse(case: object, what: str) -> None:
-    sys.exit(f"benchmarks.gemm: wrong result for {case}: {what}")
+    sys.exit(f"wrong result for {case}: {what}")
 
 
-def _verify(case: object, contender: Contender, d: torch.Tensor, expected: Reference, guarantee: Any) -> None:
+def verify(case: object, contender: Contender, d: torch.Tensor, expected: Reference, guarantee: Any) -> None:
     """`guarantee` is None for the peer, which gives none."""
     d.fill_(torch.nan)
     returned = contender.call()
@@ -284,11 +284,11 @@ class Bench:
                     continue
                 ours = _cutplan(plan, f"cutplan {arch}" if arch else "cutplan", operands, d)
                 if ours.turn(epilogue) not in turns:
-                    _verify(case, ours, d, expected, plan.precision_guarantee)
+                    verify(case, ours, d, expected, plan.precision_guarantee)
                     turns[ours.turn(epilogue)] = ours.call
                 contenders.append(ours)
             if peer := _torch(case, epilogue, operands, d):
-                _verify(case, peer, d, expected, None)
+                verify(case, peer, d, expected, None)
                 turns[peer.turn(epilogue)] = peer.call
                 contenders.append(peer)
             entries.append((epilogue, contenders))
@@ -335,7 +335,7 @@ class Bench:
             )
             plan = cutplan.GemmPlan.select(descriptor, self.device)
             ours = _gated(plan, "cutplan" if b2 is not None else f"cutplan {gate}", x, b, b2, d)
-            _verify(case, ours, d, expected, plan.precision_guarantee)
+            verify(case, ours, d, expected, plan.precision_guarantee)
             contenders.append(ours)
 
         def eager(x: torch.Tensor, w1: torch.Tensor, w2: torch.Tensor) -> torch.Tensor:
@@ -369,12 +369,12 @@ class Bench:
             a, b = normal(rows, case.other), normal(len(parts), case.n, case.other).mT
             d = torch.empty(rows, case.n, dtype=dtype, device=self.device)
             pieces = [reference(Product.of(a[part], b[g])) for g, part in enumerate(parts)]
-            expected = _joined(pieces, torch.cat)
+            expected = joined(pieces, torch.cat)
         else:
             a, b = normal(rows, case.other).T, normal(rows, case.n)
             d = torch.empty(len(parts), case.other, case.n, dtype=dtype, device=self.device)
             pieces = [reference(Product.of(a[:, part], b[part])) for part in parts]
-            expected = _joined(pieces, torch.stack)
+            expected = joined(pieces, torch.stack)
         del pieces
         descriptor = cutplan.GroupedGemmDescriptor(
             groups=len(parts), m=f["m"], n=f["n"], k=f["k"], a=case.dtype, over=case.over, layout=f["layout"]
@@ -386,7 +386,7 @@ class Bench:
             lambda: plan.run(a, b, d, offsets, workspace=scratch),
             {"sku": plan.sku.name, "workspace_bytes": plan.workspace_size},
         )
-        _verify(case, ours, d, expected, plan.precision_guarantee)
+        verify(case, ours, d, expected, plan.precision_guarantee)
         offs = offsets[1:]
 
         def peer() -> Contender:
@@ -409,11 +409,11 @@ class Bench:
         contenders, refused = list(ours), []
         for name, make in peers:
             try:
-                made = _refusing(name, make)
+                made = refusing(name, make)
             except Refused as why:
                 refused.append({"name": name, "refused": str(why)})
             else:
-                _verify(case, made, d, expected, None)
+                verify(case, made, d, expected, None)
                 contenders.append(made)
         del expected
         samples = self.stopwatch.compare({c.name: c.call for c in contenders}, self.rounds)
@@ -433,7 +433,7 @@ class Bench:
         return {"bytes": COPY_BYTES, "microseconds": samples}
 
 
-def _joined(pieces: Sequence[Reference], join: Callable[[list[torch.Tensor]], torch.Tensor]) -> Reference:
+def joined(pieces: Sequence[Reference], join: Callable[[list[torch.Tensor]], torch.Tensor]) -> Reference:
     """The results of all groups as one."""
     return Reference(
         join([piece.exact for piece in pieces]),
@@ -508,7 +508,7 @@ def parse_shape(text: str) -> tuple[int, int, int]:
     return m, n, k
 
 
-def _pattern(text: str) -> re.Pattern[str]:
+def pattern(text: str) -> re.Pattern[str]:
     try:
         return re.compile(text)
     except re.error as error:
@@ -525,7 +525,7 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, str]:
     parser.add_argument(
         "--shapes", type=parse_shape, nargs="+", help="MxNxK; leaves out the standard set and the epilogues"
     )
-    parser.add_argument("--only", type=_pattern, help="regular expression that a problem's line must hold")
+    parser.add_argument("--only", type=pattern, help="regular expression that a problem's line must hold")
     parser.add_argument("--list", action="store_true", help="print the problems and measure nothing")
     layouts = [str(layout) for layout in cutplan.GemmLayout]
     parser.add_argument("--layouts", nargs="+", default=["rcr", "rrr"], choices=layouts)

@@ -612,7 +612,8 @@ constexpr Kernel entry(DType operand, DType operand_b, GemmLayout layout,
 template <typename S, typename T>
 constexpr std::array<Kernel, 4> entries(DType operand, DType operand_b) {
   return {entry(operand, operand_b, GemmLayout::rcr, run<S, T, S>), entry(operand, operand_b, GemmLayout::rrr, run<S, T, S>),
-          entry(operand, operand_b, GemmLayout::crr, run<S, T, S>), entry(operand, operand_b, GemmLayout::ccr, run<S, T, S>)};
+          entry(operand, operand_b, GemmLayout::crr, run<S, T, S>),
+          entry(operand, operand_b, GemmLayout::ccr, run<S, T, S>)};
 }
 
 /// Packed weights have columns side by side.
