@@ -169,11 +169,13 @@ class Math(enum.Enum):
 
     def __str__(self) -> str: ...
 
-    tf32 = 0
+    fast = 0
 
-    tf32x3 = 1
+    tf32 = 1
 
-    strict = 2
+    tf32x3 = 2
+
+    strict = 3
 
 class Tune(enum.Enum):
     """
@@ -582,12 +584,47 @@ class Epilogue:
         Of quantised operands: the greatest abs(D), before out_scale, is written.
         """
 
+class WeightPacking:
+    """What packed weights, a product's b, hold: as their header says."""
+
+    def __init__(self, *, format: cutplan._typing.WeightFormatLike | None = None, n: int | None = 0, group_size: int | None = 128, scale: cutplan._typing.DTypeLike | None = None, zero: bool | None = False, permutation: bool | None = False) -> None:
+        """Fields are those of PackedWeights."""
+
+    def __getstate__(self) -> dict[str, object]: ...
+
+    def __setstate__(self, state: dict[str, object], /) -> None: ...
+
+    def __repr__(self) -> str: ...
+
+    @property
+    def format(self) -> Literal['int4', 'uint4', 'int8', 'e4m3', 'nf4', 'e2m1'] | None:
+        """None: b is no packed weight."""
+
+    @property
+    def n(self) -> int:
+        """Columns."""
+
+    @property
+    def group_size(self) -> int: ...
+
+    @property
+    def scale(self) -> DType | None:
+        """Type of scales and zeros."""
+
+    @property
+    def zero(self) -> bool:
+        """Whether there are zeros."""
+
+    @property
+    def permutation(self) -> bool:
+        """Whether rows have an order of their own."""
+
 class GemmDescriptor:
     """
     One problem: D [m, n] = epilogue(A [m, k] B [k, n]), `batch` times. Epilogue has the formula.
     """
 
-    def __init__(self, *, m: int, n: int, k: int, a: cutplan._typing.DTypeLike, b: cutplan._typing.DTypeLike | None = None, d: cutplan._typing.DTypeLike | None = None, layout: cutplan._typing.GemmLayoutLike | None = 'rcr', epilogue: Epilogue | None = None, batch: int | None = 1, c: cutplan._typing.DTypeLike | None = None, bias: cutplan._typing.DTypeLike | None = None, residual: cutplan._typing.DTypeLike | None = None, aux: cutplan._typing.DTypeLike | None = None, alignment: int | None = 0, a_scale: cutplan._typing.GranularityLike | None = None, b_scale: cutplan._typing.GranularityLike | None = None, a_zero: cutplan._typing.GranularityLike | None = None, b_zero: cutplan._typing.GranularityLike | None = None) -> None:
+    def __init__(self, *, m: int, n: int, k: int, a: cutplan._typing.DTypeLike, b: cutplan._typing.DTypeLike | None = None, d: cutplan._typing.DTypeLike | None = None, layout: cutplan._typing.GemmLayoutLike | None = 'rcr', epilogue: Epilogue | None = None, batch: int | None = 1, c: cutplan._typing.DTypeLike | None = None, bias: cutplan._typing.DTypeLike | None = None, residual: cutplan._typing.DTypeLike | None = None, aux: cutplan._typing.DTypeLike | None = None, alignment: int | None = 0, a_scale: cutplan._typing.GranularityLike | None = None, b_scale: cutplan._typing.GranularityLike | None = None, a_zero: cutplan._typing.GranularityLike | None = None, b_zero: cutplan._typing.GranularityLike | None = None, weights: WeightPacking | None = None) -> None:
         """
         B's and D's types are A's unless given; those of C, bias, residual and aux are D's. `alignment` is in bytes and
         covers A's and B's addresses, leading dimensions and batch strides; None takes what contiguous operands have, 16 at
@@ -663,6 +700,10 @@ class GemmDescriptor:
     def b_zero(self) -> Literal['tensor', 'row', 'column', 'group', 'block'] | None:
         """"tensor" or "column": zeros of an int8 B."""
 
+    @property
+    def weights(self) -> WeightPacking:
+        """B and b2 are packed weights."""
+
 class GroupedGemmDescriptor:
     """
     `groups` products of different sizes, which lie in device memory: offsets, int32 [groups + 1].
@@ -671,7 +712,7 @@ class GroupedGemmDescriptor:
     columns offsets[g] to offsets[g + 1] of A times those rows of B are D[g]; `k` counts the columns of all.
     """
 
-    def __init__(self, *, groups: int, m: int, n: int, k: int, a: cutplan._typing.DTypeLike, b: cutplan._typing.DTypeLike | None = None, d: cutplan._typing.DTypeLike | None = None, over: cutplan._typing.GroupedOverLike | None = 'm', layout: cutplan._typing.GemmLayoutLike | None = 'rcr', epilogue: Epilogue | None = None, bias: cutplan._typing.DTypeLike | None = None, alignment: int | None = 0, a_scale: cutplan._typing.GranularityLike | None = None, b_scale: cutplan._typing.GranularityLike | None = None) -> None:
+    def __init__(self, *, groups: int, m: int, n: int, k: int, a: cutplan._typing.DTypeLike, b: cutplan._typing.DTypeLike | None = None, d: cutplan._typing.DTypeLike | None = None, over: cutplan._typing.GroupedOverLike | None = 'm', layout: cutplan._typing.GemmLayoutLike | None = 'rcr', epilogue: Epilogue | None = None, bias: cutplan._typing.DTypeLike | None = None, alignment: int | None = 0, a_scale: cutplan._typing.GranularityLike | None = None, b_scale: cutplan._typing.GranularityLike | None = None, weights: WeightPacking | None = None) -> None:
         """
         `over` is "m" or "k". Types and alignment are as in GemmDescriptor. Over m an epilogue may have a bias over n, scales,
         an activation and a gate; over k nothing. Over m A is row-major, over k the layout is crr.
@@ -728,6 +769,10 @@ class GroupedGemmDescriptor:
 
     @property
     def b_scale(self) -> Literal['tensor', 'row', 'column', 'group', 'block'] | None:
+        """As in GemmDescriptor."""
+
+    @property
+    def weights(self) -> WeightPacking:
         """As in GemmDescriptor."""
 
 class GemmSupport:
@@ -838,7 +883,7 @@ class GemmPlan:
 
     def __setstate__(self, state: tuple[object, ...], /) -> None: ...
 
-def describe(a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor | None = None, *, c: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, residual: cutplan._typing.Tensor | None = None, aux: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, a_scale: cutplan._typing.Tensor | None = None, b_scale: cutplan._typing.Tensor | None = None, b2_scale: cutplan._typing.Tensor | None = None, a_zero: cutplan._typing.Tensor | None = None, b_zero: cutplan._typing.Tensor | None = None, out_scale: cutplan._typing.Tensor | None = None, amax: cutplan._typing.Tensor | None = None, activation: cutplan._typing.ActivationLike | None = 'none', aux_mode: cutplan._typing.AuxLike | None = None, gate: cutplan._typing.GateLike | None = None) -> GemmDescriptor:
+def describe(a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor | None = None, *, c: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, residual: cutplan._typing.Tensor | None = None, aux: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, a_scale: cutplan._typing.Tensor | None = None, b_scale: cutplan._typing.Tensor | None = None, b2_scale: cutplan._typing.Tensor | None = None, a_zero: cutplan._typing.Tensor | None = None, b_zero: cutplan._typing.Tensor | None = None, out_scale: cutplan._typing.Tensor | None = None, amax: cutplan._typing.Tensor | None = None, activation: cutplan._typing.ActivationLike | None = 'none', aux_mode: cutplan._typing.AuxLike | None = None, gate: cutplan._typing.GateLike | None = None, weights: WeightPacking | None = None) -> GemmDescriptor:
     """
     The descriptor that these operands fit: extents, layout, types and alignment read off the tensors.
 
@@ -961,7 +1006,7 @@ class GroupedGemmPlan:
 
     def __setstate__(self, state: tuple[object, ...], /) -> None: ...
 
-def describe_grouped(a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor | None, offsets: cutplan._typing.Tensor, *, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, a_scale: cutplan._typing.Tensor | None = None, b_scale: cutplan._typing.Tensor | None = None, b2_scale: cutplan._typing.Tensor | None = None, out_scale: cutplan._typing.Tensor | None = None, amax: cutplan._typing.Tensor | None = None, activation: cutplan._typing.ActivationLike | None = 'none', gate: cutplan._typing.GateLike | None = None) -> GroupedGemmDescriptor:
+def describe_grouped(a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor | None, offsets: cutplan._typing.Tensor, *, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, a_scale: cutplan._typing.Tensor | None = None, b_scale: cutplan._typing.Tensor | None = None, b2_scale: cutplan._typing.Tensor | None = None, out_scale: cutplan._typing.Tensor | None = None, amax: cutplan._typing.Tensor | None = None, activation: cutplan._typing.ActivationLike | None = 'none', gate: cutplan._typing.GateLike | None = None, weights: WeightPacking | None = None) -> GroupedGemmDescriptor:
     """
     The descriptor that these operands fit: over m where b has three dimensions, over k where d has.
 

@@ -51,7 +51,7 @@ class PackedWeights(NamedTuple):
     def packing(self) -> _core.WeightPacking:
         """What a plan for products of it is selected with."""
         return _core.WeightPacking(
-            format=self.format,
+            format=self.format,  # type: ignore[arg-type]
             n=self.n,
             group_size=self.group_size,
             scale=self.scale_dtype,
@@ -410,7 +410,7 @@ class _PackWeights:
 pack_weights = _PackWeights()
 
 
-def packings(b: PackedWeights, b2: Any) -> tuple[_core.WeightPacking, Any, Any]:
+def packings(b: PackedWeights, b2: Any) -> tuple[_core.WeightPacking, Tensor, Tensor | None]:
     """What a product's b and b2 hold, and their tensors."""
     if b2 is None:
         return b.packing, b.data, None

@@ -12,7 +12,9 @@ from benchmarks import _report, gemm, quantized
 
 def test_every_kind_of_product(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "quantized.json"
-    quantized.main(["--device", "cpu", "--quick", "--only", " 1x128x|groups|bfloat16 .* 1x256x", "--json", str(path)])
+    quantized.main(
+        ["--device", "cpu", "--quick", "--only", " 1x128x|groups|bfloat16 .* 1x256x", "--json", str(path)]
+    )
     record: _report.Record = json.loads(path.read_text())
     said = capsys.readouterr().out
     groups = [entry["group"] for entry in record["entries"]]

@@ -58,7 +58,7 @@ class Packing:
             format=form,  # type: ignore[arg-type]
             n=n,
             group_size=self.group_size,
-            scale=self.scale,  # type: ignore[arg-type]
+            scale=self.scale,
             zero=self.zero is not None,
             permutation=self.permutation,
         )
