@@ -84,7 +84,7 @@ def test_options_by_name() -> None:
         (cutplan.Activation, "none relu gelu_erf gelu_tanh silu"),
         (cutplan.Arch, "host sm80 sm89 sm90"),
         (cutplan.Backend, "host cute"),
-        (cutplan.Math, "tf32 tf32x3 strict"),
+        (cutplan.Math, "fast tf32 tf32x3 strict"),
         (cutplan.Tune, "off cached measure"),
     ):
         assert [str(member) for member in option] == names.split()
@@ -590,7 +590,9 @@ def test_registry_and_support_agree() -> None:
     assert archs == set(cutplan.built_architectures()) == {str(sku.arch) for sku in cutplan.gemm_registry()}
     for row in cutplan.gemm_support():
         layouts = {
-            sku.layout for sku in cutplan.gemm_registry() if sku.arch == row.arch and sku.a == row.operand
+            sku.layout
+            for sku in cutplan.gemm_registry()
+            if (sku.arch, sku.a, sku.b) == (row.arch, row.operand, row.operand_b)
         }
         assert layouts == {with_a_row_major_result(str(layout)) for layout in row.layouts}
         assert row.d
