@@ -50,6 +50,17 @@ CUTPLAN_HOST_DEVICE float nearest(float x, float inverse) {
 #endif
 }
 
+/// x / n, for an n of these types, known at compile time: a quotient that is off by a unit at most, and what it left, make the right
+/// one, but for some subnormal ones of float8, of which the least scale is made.
+CUTPLAN_HOST_DEVICE float quotient(float x, float n) {
+#ifdef __CUDA_ARCH__
+  const float inverse = 1 / n, about = x * inverse;
+  return fmaf(fmaf(-about, n, x), inverse, about);
+#else
+  return x / n;
+#endif
+}
+
 /// What turns elements into data.
 struct Coder {
   float inverse;      // 1 / scale
@@ -66,11 +77,11 @@ CUTPLAN_HOST_DEVICE Coder coder_of(float scale, std::int32_t zero, DType type, b
 CUTPLAN_HOST_DEVICE Coder coder_of(const Range& range, DType type, bool symmetric, float& scale) {
   const float amax = range.amax();
   if (symmetric) {
-    scale = (amax < FLT_MAX ? amax : FLT_MAX) / largest_code(type);
+    scale = quotient(amax < FLT_MAX ? amax : FLT_MAX, largest_code(type));
   } else {
     const auto steps = static_cast<float>(bounds_of(type, false).steps());
-    scale =
-        (range.above < FLT_MAX ? range.above : FLT_MAX) / steps + (range.below < FLT_MAX ? range.below : FLT_MAX) / steps;
+    scale = quotient(range.above < FLT_MAX ? range.above : FLT_MAX, steps) +
+            quotient(range.below < FLT_MAX ? range.below : FLT_MAX, steps);
   }
   scale = amax > 0 ? (scale > FLT_MIN ? scale : FLT_MIN) : 1.0f;  // whose inverse is finite
   const float inverse = 1 / scale;

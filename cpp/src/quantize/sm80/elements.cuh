@@ -29,6 +29,14 @@ inline constexpr int per_byte = std::is_same_v<Code, Int4> ? 2 : 1;
 template <typename Element, typename Code, bool kWide>
 inline constexpr int width = kWide ? 16 / static_cast<int>(sizeof(Element)) : per_byte<Code>;
 
+/// What follows from x is computed anew: addresses cost fewer instructions than registers, while pieces wait for their scale.
+__device__ __forceinline__ void forget(int& x) { asm volatile("" : "+r"(x)); }
+
+__device__ __forceinline__ void join(Range& range, const Range& other) {
+  range.below = fmaxf(range.below, other.below);
+  range.above = fmaxf(range.above, other.above);
+}
+
 // ---- elements ----
 
 /// As they are loaded: in words of 32 bits where there are 16 bytes of them.
@@ -42,26 +50,22 @@ struct Piece {
     return i == 0 ? x[0].x : i == 1 ? x[0].y : i == 2 ? x[0].z : x[0].w;
   }
 
-  __device__ __forceinline__ void clear() {
-#pragma unroll
-    for (auto& word : x) word = {};
-  }
-
   /// The first `count`; 0 beyond them.
   __device__ __forceinline__ void load(const Element* from, int count) {
     if constexpr (kWide) {
+      x[0] = {};
       if (count >= kWidth) {
         x[0] = __ldg(reinterpret_cast<const uint4*>(from));
-        return;
-      }
-      std::uint32_t words[4] = {};
-      using Bits = std::conditional_t<sizeof(Element) == 2, std::uint16_t, std::uint32_t>;
+      } else if (count > 0) {
+        std::uint32_t words[4] = {};
+        using Bits = std::conditional_t<sizeof(Element) == 2, std::uint16_t, std::uint32_t>;
 #pragma unroll
-      for (int e = 0; e < kWidth - 1; ++e) {
-        if (e < count)
-          words[e / kOfWord] |= std::uint32_t{__ldg(reinterpret_cast<const Bits*>(from) + e)} << e % kOfWord * 16;
+        for (int e = 0; e < kWidth - 1; ++e) {
+          if (e < count)
+            words[e / kOfWord] |= std::uint32_t{__ldg(reinterpret_cast<const Bits*>(from) + e)} << e % kOfWord * 16;
+        }
+        x[0] = make_uint4(words[0], words[1], words[2], words[3]);
       }
-      x[0] = make_uint4(words[0], words[1], words[2], words[3]);
     } else {
 #pragma unroll
       for (int e = 0; e < kWidth; ++e) x[e] = e < count ? static_cast<float>(from[e]) : 0.0f;
@@ -86,6 +90,86 @@ struct Piece {
   }
 };
 
+/// Of two words; of a number and NaN the number.
+template <typename Element>
+__device__ __forceinline__ std::uint32_t greatest(std::uint32_t a, std::uint32_t b) {
+  std::uint32_t r;
+  if constexpr (std::is_same_v<Element, cutlass::half_t>) {
+    asm("max.f16x2 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b));
+  } else {
+    asm("max.bf16x2 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b));
+  }
+  return r;
+}
+template <typename Element>
+__device__ __forceinline__ std::uint32_t least(std::uint32_t a, std::uint32_t b) {
+  std::uint32_t r;
+  if constexpr (std::is_same_v<Element, cutlass::half_t>) {
+    asm("min.f16x2 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b));
+  } else {
+    asm("min.bf16x2 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b));
+  }
+  return r;
+}
+template <typename>
+__device__ __forceinline__ float greatest(float a, float b) {
+  return fmaxf(a, b);
+}
+template <typename>
+__device__ __forceinline__ float least(float a, float b) {
+  return fminf(a, b);
+}
+
+/// The greatest and the least of many pieces, and 0, place by place: 16-bit elements two at once.
+template <typename Element, int kWidth>
+struct Extremes {
+  static constexpr bool kPacked = Piece<Element, kWidth>::kWide && sizeof(Element) == 2;
+  static constexpr int kWords = kPacked ? 4 : kWidth;
+  std::conditional_t<kPacked, std::uint32_t, float> above[kWords] = {}, below[kWords] = {};
+
+  __device__ __forceinline__ void extend(const Piece<Element, kWidth>& piece) {
+    float values[kWidth];
+    piece.get(values);
+#pragma unroll
+    for (int i = 0; i < kWords; ++i) {
+      if constexpr (kPacked) {
+        extend(i, piece.word(i), piece.word(i));
+      } else {
+        extend(i, values[i], values[i]);
+      }
+    }
+  }
+
+  /// Of one place.
+  __device__ __forceinline__ Range of(int e) const {
+    if constexpr (kPacked) {
+      const auto value = [&](std::uint32_t word) {
+        return e % 2 == 0 ? cutplan::sm80::widen_low<Element>(word) : cutplan::sm80::widen_high<Element>(word);
+      };
+      return {fabsf(value(below[e / 2])), value(above[e / 2])};
+    } else {
+      return {fabsf(below[e]), above[e]};
+    }
+  }
+
+  /// Of all.
+  __device__ __forceinline__ Range all() const {
+    Extremes e = *this;
+#pragma unroll
+    for (int i = 1; i < kWords; ++i) e.extend(0, above[i], below[i]);
+    Range range = e.of(0);
+    if constexpr (kPacked) join(range, e.of(1));
+    return range;
+  }
+
+ private:
+  template <typename Word>
+  __device__ __forceinline__ void extend(int i, Word high, Word low) {
+    above[i] = greatest<Element>(above[i], high);
+    below[i] = least<Element>(below[i], low);
+  }
+};
+
 /// Rounds to nearest even and stores the first `count`.
 template <typename Element, int kWidth>
 __device__ __forceinline__ void store(Element* to, const float (&values)[kWidth], int count) {
@@ -101,7 +185,7 @@ __device__ __forceinline__ void store(Element* to, const float (&values)[kWidth]
           words[i] = cutplan::sm80::narrow<Element>(values[2 * i], values[2 * i + 1]);
         }
       }
-      *reinterpret_cast<uint4*>(to) = make_uint4(words[0], words[1], words[2], words[3]);
+      __stwb(reinterpret_cast<uint4*>(to), make_uint4(words[0], words[1], words[2], words[3]));
       return;
     }
   }
@@ -157,25 +241,38 @@ struct Codes {
   }
 };
 
-/// Integers as sums with a float whose last bit is 1: their low bits are those of the sum.
+/// Integers as sums with a float whose last bit is 1: their bits are those of the float, 0x4b400000, and the integer.
 inline constexpr float kOne = 0x1.8p23f;
 
-/// What a block's lanes are to encode with: zero as a float, bounds as sums.
+/// What a launch encodes integers with.
 struct Encoder {
-  float first, last;
+  float least;           // of sums: of symmetric types the first code, or what is beyond all codes
+  std::int32_t offset;   // from bits of sums to what saturates: of int4 from 0 to 15
+  std::uint32_t packed;  // what turns that into codes
+  int passes = 1;  // over NaN: of a loop the compiler makes a branch, and not predicates, which cost what all else does
 
-  __device__ __forceinline__ Encoder(DType type, bool symmetric) {
-    const Bounds b = bounds_of(type, symmetric);
-    first = kOne + static_cast<float>(b.first);
-    last = kOne + static_cast<float>(b.last);
+  Encoder(DType type, bool symmetric) {
+    const bool moved = type == DType::i4 && symmetric;
+    least = symmetric ? kOne + static_cast<float>(bounds_of(type, true).first) : 0.0f;
+    offset = (moved ? 8 : 0) - 0x4b400000;
+    packed = moved ? 0x88888888u : 0u;
   }
 
-  /// The sum of kOne and the code.
-  __device__ __forceinline__ std::uint32_t integer(float x, float inverse, float zero) const {
-    const float sum = fmaf(x, inverse, kOne), number = sum == sum ? sum : kOne;
-    return __float_as_uint(fminf(fmaxf(number + zero, first), last));
-  }
+  /// What the bits of sums take, of one scale.
+  __device__ __forceinline__ std::int32_t shift(const Coder& coder) const { return coder.zero + offset; }
 };
+
+/// Two integers, saturated, below what `rest` has in its low bits.
+template <typename Code>
+__device__ __forceinline__ std::uint32_t saturate_pair(std::int32_t low, std::int32_t high, std::uint32_t rest) {
+  std::uint32_t r;
+  if constexpr (std::is_same_v<Code, Int4>) {
+    asm("cvt.pack.sat.u4.s32.b32 %0, %1, %2, %3;" : "=r"(r) : "r"(high), "r"(low), "r"(rest));
+  } else {
+    asm("cvt.pack.sat.s8.s32.b32 %0, %1, %2, %3;" : "=r"(r) : "r"(high), "r"(low), "r"(rest));
+  }
+  return r;
+}
 
 template <typename Code>
 __device__ __forceinline__ std::uint32_t narrow_pair(float low, float high) {
@@ -188,48 +285,60 @@ __device__ __forceinline__ std::uint32_t narrow_pair(float low, float high) {
 #endif
 }
 
-/// `inverse(e)` and `zero(e)`: of element e.
-template <typename Code, int kWidth, typename Inverse, typename Zero>
+__device__ __forceinline__ bool has_nan(float a, float b) {
+  std::uint32_t r;
+  asm("{.reg .pred p; setp.nan.f32 p, %1, %2; selp.u32 %0, 1, 0, p;}" : "=r"(r) : "f"(a), "f"(b));
+  return r != 0;
+}
+
+/// `inverse(e)` and, of integers, `shift(e)`: of element e.
+template <typename Code, int kWidth, typename Inverse, typename Shift>
 __device__ __forceinline__ Codes<Code, kWidth> encode(const float (&x)[kWidth], const Encoder& encoder,
-                                                      const Inverse& inverse, const Zero& zero) {
-  Codes<Code, kWidth> codes;
+                                                      const Inverse& inverse, const Shift& shift) {
+  Codes<Code, kWidth> codes = {};
+  if constexpr (is_integer<Code>) {
+    float sums[kWidth + 1] = {};
 #pragma unroll
-  for (int i = 0; i < Codes<Code, kWidth>::kWords; ++i) codes.word[i] = 0;
-  if constexpr (std::is_same_v<Code, Int4>) {
+    for (int e = 0; e < kWidth; ++e) sums[e] = fmaf(x[e], inverse(e), kOne);
+    bool any_nan = false;
 #pragma unroll
-    for (int e = 0; e < kWidth; ++e) codes.word[0] |= (encoder.integer(x[e], inverse(e), zero(e)) & 15u) << 4 * e;
-  } else if constexpr (std::is_same_v<Code, std::int8_t>) {
-    if constexpr (kWidth == 1) {
-      codes.word[0] = encoder.integer(x[0], inverse(0), zero(0)) & 255u;
-    } else {
+    for (int e = 0; e < kWidth; e += 2) any_nan |= has_nan(sums[e], sums[e + 1]);
+    if (any_nan) {  // seldom
+#pragma unroll 1
+      for (int pass = 0; pass < encoder.passes; ++pass) {
 #pragma unroll
-      for (int e = 0; e < kWidth; e += 4) {
-        std::uint32_t sums[4];
-#pragma unroll
-        for (int i = 0; i < 4; ++i) sums[i] = encoder.integer(x[e + i], inverse(e + i), zero(e + i));
-        codes.word[e / 4] =
-            __byte_perm(__byte_perm(sums[0], sums[1], 0x0040), __byte_perm(sums[2], sums[3], 0x0040), 0x5410);
+        for (float& sum : sums) sum = sum == sum ? sum : kOne;
       }
     }
-  } else if constexpr (kWidth == 1) {
-    codes.word[0] = narrow_pair<Code>(x[0] * inverse(0), 0.0f) & 255u;
+    std::int32_t integers[kWidth + 1] = {};
+#pragma unroll
+    for (int e = 0; e < kWidth; ++e) integers[e] = __float_as_int(fmaxf(sums[e], encoder.least)) + shift(e);
+    constexpr int kOfWord = 4 * per_byte<Code>;
+#pragma unroll
+    for (int e = (kWidth - 1) / 2 * 2; e >= 0; e -= 2) {
+      std::uint32_t& word = codes.word[e / kOfWord];
+      word = saturate_pair<Code>(integers[e], integers[e + 1], word);
+    }
+    if constexpr (std::is_same_v<Code, Int4>) codes.word[0] ^= encoder.packed;
   } else {
 #pragma unroll
-    for (int e = 0; e < kWidth; e += 2)
-      codes.word[e / 4] |= narrow_pair<Code>(x[e] * inverse(e), x[e + 1] * inverse(e + 1)) << e % 4 * 8;
+    for (int e = 0; e < kWidth; e += 2) {
+      const float low = x[e] * inverse(e), high = e + 1 < kWidth ? x[e + 1] * inverse(e + 1) : 0.0f;
+      codes.word[e / 4] |= narrow_pair<Code>(low, high) << e % 4 * 8;
+    }
   }
   return codes;
 }
 
 /// What a code stands for before zero is taken away, as the float that `offset` is to be taken from.
 template <typename Code>
-__device__ __forceinline__ float offset_of(bool symmetric) {
+__device__ __forceinline__ float code_offset(bool symmetric) {
   if constexpr (std::is_same_v<Code, std::int8_t>) return 0x1p23f + 128.0f;
   if constexpr (std::is_same_v<Code, Int4>) return 0x1p23f + (symmetric ? 8.0f : 0.0f);
   return 0.0f;
 }
 
-/// (code - zero) of each element: integers are laid into the low bits of 2^23, whose last bit is 1. `offset(e)`: offset_of() + zero.
+/// (code - zero) of each element: integers are laid into the low bits of 2^23, whose last bit is 1. `offset(e)`: code_offset() + zero.
 template <typename Code, int kWidth, typename Offset>
 __device__ __forceinline__ void decode(const Codes<Code, kWidth>& codes, bool symmetric, const Offset& offset,
                                        float (&values)[kWidth]) {
