@@ -312,14 +312,16 @@ struct Fragments {
         for (int j = 0; j < 4; ++j) both(c, j, v.at(0, first + 32 * c + 8 * j), v.at(0, first + 32 * c + 8 * j + 1));
       }
     } else if (v.type == DType::f32) {
+      // As many at a time as registers allow: quantised operands' sums stand in their own, but for a bias.
+      constexpr int kAtOnce = kQuantized ? 4 * kCols : 4;
       const float* from = static_cast<const float*>(v.data) + first;
 #pragma unroll
-      for (int c = 0; c < kCols; ++c) {
-        float2 pair[4];
+      for (int i = 0; i < 4 * kCols; i += kAtOnce) {
+        float2 pair[kAtOnce];
 #pragma unroll
-        for (int j = 0; j < 4; ++j) pair[j] = *reinterpret_cast<const float2*>(from + 32 * c + 8 * j);
+        for (int j = 0; j < kAtOnce; ++j) pair[j] = *reinterpret_cast<const float2*>(from + 8 * (i + j));
 #pragma unroll
-        for (int j = 0; j < 4; ++j) both(c, j, pair[j].x, pair[j].y);
+        for (int j = 0; j < kAtOnce; ++j) both((i + j) / 4, (i + j) % 4, pair[j].x, pair[j].y);
       }
     } else {
       const std::uint16_t* from = static_cast<const std::uint16_t*>(v.data) + first;

@@ -42,9 +42,13 @@ struct FewConfig {
 
   struct Slot {
     alignas(128) unsigned char a[kTokens * 128];
-    unsigned char codes[kFactors][kPieces][kPieceBytes], scales[kFactors][kGroups][kFactorBytes],
-        zeros[kFactors][kGroups][kFactorBytes];
+    unsigned char codes[kFactors][kPieces][kPieceBytes];
+    struct Factors {
+      unsigned char scales[kGroups][kFactorBytes], zeros[kGroups][kFactorBytes];
+    } factors[kFactors];
   };
+  static constexpr int kCodesAt = kTokens * 128, kScalesAt = kCodesAt + kFactors * kPieces * kPieceBytes,
+                       kFactorsOfOne = sizeof(typename Slot::Factors);
   static constexpr int kPitch = kColumns + 4;
   using Sums = float[kFactors][kWarps][kTokens][kPitch];
   static constexpr int kSharedMemory = std::max(sizeof(Slot) * kWarps * kDepth, sizeof(Sums));
@@ -76,35 +80,54 @@ __global__ __launch_bounds__(C::kThreads) void sm80_packed_few(const __grid_cons
       codes[f] = packed[f] + l.codes +
                  (tile.col / C::kBrick * bricks * 4 + tile.col % C::kBrick / 16) * C::kPieceBytes + lane * 16;
     }
-    const auto* a = static_cast<const std::uint16_t*>(p.a.data) + tile.batch * p.a.batch_stride + tile.row * p.a.ld;
-    const int rows = static_cast<int>(min(tile.row_end - tile.row, std::int64_t{C::kTokens}));
-
+    // What a lane copies of every brick is known but for the brick: a chunk of each of some rows of A, of every piece's codes, and
+    // of the scales and zeros of one or two groups.
+    const int rows = static_cast<int>(min(tile.row_end - tile.row, std::int64_t{C::kTokens})), chunk = lane % 8;
+    const std::uint16_t* of_rows[C::kTokens / 4];
+    int row_bytes[C::kTokens / 4];
+#pragma unroll
+    for (int i = 0; i < C::kTokens / 4; ++i) {
+      const int token = 4 * i + lane / 8;
+      row_bytes[i] = token < rows ? 16 : 0;
+      of_rows[i] = static_cast<const std::uint16_t*>(p.a.data) + tile.batch * p.a.batch_stride +
+                   (tile.row + min(token, rows - 1)) * p.a.ld + 8 * chunk;
+    }
+    const int chunks = kColumns * l.scale_bytes / 16, factors = (kZero ? 4 : 2) * chunks;
+    constexpr int kRounds = ((kZero ? 4 : 2) * C::kFactorBytes / 16 + 31) / 32;
+    std::int64_t factor_from[kRounds];  // from the scales of a group on
+    std::uint32_t factor_to[kRounds];   // in a slot; the last bit: nowhere, the one before: of the second group
+#pragma unroll
+    for (int i = 0; i < kRounds; ++i) {
+      const int at = 32 * i + lane, which = at / chunks, half = which % 2;
+      const bool wanted = at < factors && (half == 0 || small_groups);
+      factor_from[i] = (which >= 2 ? l.zeros - l.scales : 0) + tile.col * l.scale_bytes + at % chunks * 16;
+      factor_to[i] = static_cast<std::uint32_t>(which * C::kFactorBytes + at % chunks * 16) | (half == 1 ? 1u << 30 : 0) |
+                     (wanted ? 0 : 1u << 31);
+    }
+    const std::uint32_t group_bytes = static_cast<std::uint32_t>(l.n * l.scale_bytes);
     const auto start_copy = [&](int slot_index, int brick) {
       auto& slot = slots[slot_index];
+      const std::uint32_t of_slot = shared_address(&slot);
+      const std::int64_t k = std::int64_t{brick} * C::kBrick;
+      const int left = static_cast<int>(min(p.k - k - 8 * chunk, std::int64_t{8})) * 2;  // bytes that a chunk has
 #pragma unroll
       for (int i = 0; i < C::kTokens / 4; ++i) {
-        const int token = 4 * i + lane / 8, chunk = lane % 8;
-        const std::int64_t k = std::int64_t{brick} * C::kBrick + 8 * chunk;
-        const int bytes = token < rows && k < p.k ? static_cast<int>(min(p.k - k, std::int64_t{8})) * 2 : 0;
-        cp_async_zfill(shared_address(slot.a + token * 128 + (chunk ^ token % 8) * 16),
-                       bytes > 0 ? a + token * p.a.ld + k : a, bytes);
+        const int token = 4 * i + lane / 8;
+        cp_async_zfill(of_slot + token * 128 + (chunk ^ token % 8) * 16, left > 0 ? of_rows[i] + k : of_rows[i] - 8 * chunk,
+                       max(min(row_bytes[i], left), 0));
       }
 #pragma unroll
       for (int f = 0; f < kFactors; ++f) {
 #pragma unroll
         for (int i = 0; i < kPieces * C::kWords / 4; ++i)
-          cp_async(shared_address(slot.codes[f][0] + i * 512 + lane * 16),
+          cp_async(of_slot + C::kCodesAt + f * kPieces * C::kPieceBytes + i * 512 + lane * 16,
                    codes[f] + std::int64_t{brick} * 4 * C::kPieceBytes + i * 512);
-        // Scales, and zeros, of one or two groups: 16 bytes a lane.
-        const int chunks = kColumns * l.scale_bytes / 16;
-#pragma unroll 1
-        for (int i = lane; i < 2 * C::kGroups * chunks; i += 32) {
-          const int which = i / chunks, chunk = i % chunks, half = which % 2;
-          const std::int64_t group = (std::int64_t{brick} * C::kBrick + 32 * half) >> l.group_shift;
-          const bool zeros = which >= 2;
-          if ((half == 1 && !small_groups) || group >= l.groups || (zeros && !kZero)) continue;
-          cp_async(shared_address((zeros ? slot.zeros : slot.scales)[f][half] + chunk * 16),
-                   packed[f] + (zeros ? l.zeros : l.scales) + (group * l.n + tile.col) * l.scale_bytes + chunk * 16);
+#pragma unroll
+        for (int i = 0; i < kRounds; ++i) {
+          const std::int64_t group = (k >> l.group_shift) + (factor_to[i] >> 30 & 1);
+          if (factor_to[i] >> 31 == 0 && group < l.groups)
+            cp_async(of_slot + C::kScalesAt + f * C::kFactorsOfOne + (factor_to[i] & 0xffff),
+                     packed[f] + l.scales + group * group_bytes + factor_from[i]);
         }
       }
     };
@@ -159,7 +182,7 @@ __global__ __launch_bounds__(C::kThreads) void sm80_packed_few(const __grid_cons
           std::uint32_t nan = 0;
           const auto factor = [&](const unsigned char* of, int h) { return factor_at(p.weights.scale, of, 16 * i + g + 8 * h); };
           const auto promote = [&](int half) {
-            float scale[2] = {factor(slot.scales[f][half], 0), factor(slot.scales[f][half], 1)};
+            float scale[2] = {factor(slot.factors[f].scales[half], 0), factor(slot.factors[f].scales[half], 1)};
             Codes::spread_nan(nan, scale);
 #pragma unroll
             for (int j = 0; j < kTiles; ++j) {
@@ -182,7 +205,7 @@ __global__ __launch_bounds__(C::kThreads) void sm80_packed_few(const __grid_cons
             }
             if (kZero && (k16 == 0 || (k16 == 2 && small_groups))) {
 #pragma unroll
-              for (int h = 0; h < 2; ++h) offsets[h] = decoder.of_zero(factor(slot.zeros[f][k16 / 2], h));
+              for (int h = 0; h < 2; ++h) offsets[h] = decoder.of_zero(factor(slot.factors[f].zeros[k16 / 2], h));
             }
             std::uint32_t b[4];
             decoder.decode(words, k16, offsets, b, nan);

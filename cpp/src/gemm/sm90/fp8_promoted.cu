@@ -8,7 +8,7 @@ static constexpr Layouts<GemmLayout::rcr> along_k{};
 static constexpr auto table =
     join(sm90::kernels<Element, 256, 128, 3, 2, sm90::Schedule::cooperative, Gate::none, true>(along_k, 1.4, 1.2e-6),
          sm90::kernels<Element, 256, 128, 3, 1, sm90::Schedule::cooperative, Gate::none, true>(along_k, 1.35, 1.2e-6),
-         sm90::kernels<Element, 128, 128, 6, 1, sm90::Schedule::cooperative, Gate::none, true>(along_k, 1.2, 1.2e-6));
+         sm90::kernels<Element, 128, 128, 5, 1, sm90::Schedule::cooperative, Gate::none, true>(along_k, 1.2, 1.2e-6));
 extern const KernelTable CUTPLAN_UNIT = {table.data(), table.size()};
 
 }  // namespace cutplan::gemm

@@ -229,6 +229,14 @@ __device__ __forceinline__ void consume(typename C::Storage& storage, const Prob
       const typename C::Slot& slot = storage.slots[at.slot];
       const std::int64_t k = tile.k + std::int64_t{step} * C::kTileK;
       const int number = at.slot;
+      const auto prepare_next = [&] {
+        at.advance();
+        if (step + 1 < tile.steps) {
+          storage.ring.await_full(at);
+          decode(storage.slots[at.slot], k + C::kTileK, next);
+        }
+      };
+      // Each branch awaits what it starts, or ptxas would wait for each product.
       if (l.group_shift < 7) {
         const int groups = groups_of_step(l, k);
 #pragma unroll
@@ -239,15 +247,10 @@ __device__ __forceinline__ void consume(typename C::Storage& storage, const Prob
           if ((32 * (quarter + 1) & ((1 << l.group_shift) - 1)) == 0 && of_group < groups)
             promote(slot.scales[group][of_group]);
         }
+        prepare_next();
       } else {
         multiply(present, number, 0, C::kBlocksK);
-      }
-      at.advance();
-      if (step + 1 < tile.steps) {
-        storage.ring.await_full(at);
-        decode(storage.slots[at.slot], k + C::kTileK, next);
-      }
-      if (l.group_shift >= 7) {
+        prepare_next();
         await_sums();
         if (step + 1 == tile.steps || ((k + C::kTileK) & ((std::int64_t{1} << l.group_shift) - 1)) == 0)
           promote(slot.scales[group][0]);
@@ -335,10 +338,10 @@ __global__ __launch_bounds__(threads, 1) void sm90_gemm_packed(const __grid_cons
   }
   __syncthreads();
   if (threadIdx.x < 128) {
-    cutlass::arch::warpgroup_reg_dealloc<40>();
+    cutlass::arch::warpgroup_reg_dealloc<72>();
     if (threadIdx.x == 0) produce<C>(storage, map_a, p, grid, stream);
   } else {
-    cutlass::arch::warpgroup_reg_alloc<232>();
+    cutlass::arch::warpgroup_reg_alloc<216>();
     consume<C, kZero>(storage, p, stream);
   }
 #endif
