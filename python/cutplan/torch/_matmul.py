@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import torch
 
 from .. import _core, _frameworks, _functional
+from .._quantize import Quantized
+from .._weights import PackedWeights
 from ._operators import (
     REFUSED,
     applied,
@@ -54,6 +56,7 @@ class _Options(NamedTuple):
     out_dtype: torch.dtype | None = None
 
 
+CODES = frozenset({torch.int8, torch.float8_e4m3fn, torch.float8_e5m2})
 ACTIVATIONS = ("none", "relu", "gelu_erf", "gelu_tanh", "silu")
 
 
@@ -89,11 +92,12 @@ def _check(x: _Operands, o: _Options) -> None:
             )
 
 
-def _call(x: _Operands, o: _Options, aux: torch.Tensor | None) -> torch.Tensor:
+def _call(x: _Operands, o: _Options, aux: torch.Tensor | None = None, **further: Any) -> torch.Tensor:
     return plain.matmul(
         x.a, x.b, bias=x.bias, activation=o.activation, c=x.c, alpha=o.alpha, beta=o.beta, b2=x.b2,
         bias2=x.bias2, gate=o.gate, residual=x.residual, aux=aux, row_scale=x.row_scale,
         column_scale=x.column_scale, math=o.math, deterministic=o.deterministic, out_dtype=o.out_dtype,
+        **further,
     )  # fmt: skip
 
 
@@ -632,31 +636,54 @@ def _matmul(x: _Operands, o: _Options) -> torch.Tensor:
 
 
 def matmul(
-    a: torch.Tensor,
-    b: torch.Tensor,
+    a: torch.Tensor | Quantized,
+    b: torch.Tensor | Quantized | PackedWeights,
     *,
     bias: torch.Tensor | None = None,
     activation: str = "none",
     c: torch.Tensor | None = None,
     alpha: float = 1.0,
     beta: float | None = None,
-    b2: torch.Tensor | None = None,
+    b2: torch.Tensor | Quantized | PackedWeights | None = None,
     bias2: torch.Tensor | None = None,
     gate: str | None = None,
     residual: torch.Tensor | None = None,
     row_scale: torch.Tensor | None = None,
     column_scale: torch.Tensor | None = None,
+    a_scale: torch.Tensor | None = None,
+    b_scale: torch.Tensor | None = None,
+    b2_scale: torch.Tensor | None = None,
+    a_zero: torch.Tensor | None = None,
+    b_zero: torch.Tensor | None = None,
+    out_scale: torch.Tensor | None = None,
     math: str = "tf32x3",
     deterministic: bool = False,
     out_dtype: torch.dtype | None = None,
 ) -> torch.Tensor:
-    """cutplan.matmul() with gradients, for every tensor that is an operand.
+    """cutplan.matmul() with gradients, for every tensor of floats that is an operand.
 
     All is as there, but for what torch's own functions do otherwise: autocast casts operands (not the
     scales), and an operand whose strides no kernel reads is copied. With an activation the value before it is
     kept for the backward pass, with a gate both factors. Gradients have the types and the order of their
     operands; they cannot be differentiated again.
+
+    Products of int8 and float8 have no gradient. Of packed weights all other operands have theirs, by the
+    weight unpacked, and so has the product itself where no kernel serves it: with a of float32, for one.
     """
+    if (
+        not isinstance(b, torch.Tensor)
+        or not isinstance(a, torch.Tensor)
+        or a.dtype in CODES
+        or not (a_scale is b_scale is b2_scale is a_zero is b_zero is out_scale is None)
+    ):
+        from ._quantized import matmul_of_few_bits
+
+        return matmul_of_few_bits(
+            _Operands(a, b, bias, c, b2, bias2, residual, row_scale, column_scale),
+            (a_scale, b_scale, b2_scale, a_zero, b_zero, out_scale),
+            _Options(activation, alpha, beta, gate, math, deterministic, out_dtype),
+        )
+    assert b2 is None or isinstance(b2, torch.Tensor)
     if is_direct(a, b):
         if not records(a, b, bias, c, b2, bias2, residual, row_scale, column_scale):
             try:
@@ -811,8 +838,8 @@ def _check_weight(name: str, weight: torch.Tensor, x: torch.Tensor) -> None:
 
 
 def linear(
-    x: torch.Tensor,
-    weight: torch.Tensor,
+    x: torch.Tensor | Quantized,
+    weight: torch.Tensor | Quantized | PackedWeights,
     bias: torch.Tensor | None = None,
     *,
     activation: str = "none",
@@ -822,7 +849,17 @@ def linear(
     """``activation(x weight^T + bias)``: torch.nn.functional.linear() with an activation, in one kernel.
 
     `x` [..., k], `weight` [n, k], `bias` [n]. `activation`, `math` and `deterministic` are matmul()'s.
+
+    `weight` may be a Quantized [n, k], int8 or float8, symmetric, with scales by "row", "tensor", "block" or
+    "group" along axis -1, groups and blocks of 128: x is then quantised on its way, to int8 or
+    float8_e4m3fn, by rows, or in groups of 128 where weight has groups or blocks. It may be PackedWeights,
+    whose shape is (k, n), as pack_weights(weight.T) makes them. Gradients are then those of x and bias, as if
+    nothing had been rounded but the weight.
     """
+    if not isinstance(weight, torch.Tensor) or not isinstance(x, torch.Tensor):
+        from ._quantized import linear_of_few_bits
+
+        return linear_of_few_bits(x, weight, bias, activation)
     if is_direct(x, weight) and x.dim() > 1 and weight.dim() == 2:
         try:
             if records(x, weight, bias):

@@ -87,7 +87,7 @@ _SCHEMA_TYPES = {
 
 def schema(*tuples: Any, writes: Sequence[str] = ()) -> str:
     """The arguments of an operator, which are the fields of NamedTuples, with their defaults; it `writes` to
-    some."""
+    some. (A dtype's default is None: torch hands any other to setup_context as a number.)"""
     arguments = []
     for name, annotation in (item for fields in tuples for item in fields.__annotations__.items()):
         text = annotation.__forward_arg__ if hasattr(annotation, "__forward_arg__") else annotation
@@ -100,6 +100,16 @@ def schema(*tuples: Any, writes: Sequence[str] = ()) -> str:
 
 def _default(value: Any) -> str:
     return f"='{value}'" if isinstance(value, str) else f"={value}"
+
+
+def split(arguments: Sequence[Any], *tuples: Any) -> list[Any]:
+    """The arguments of an operator as the NamedTuples of its schema. torch leaves the last out where they
+    are the defaults."""
+    made = []
+    for fields in tuples:
+        made.append(fields(*arguments[: len(fields._fields)]))
+        arguments = arguments[len(fields._fields) :]
+    return made
 
 
 def define(
