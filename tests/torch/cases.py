@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import cutplan.torch as ct
 
@@ -24,6 +25,19 @@ class Case(NamedTuple):
 
     def leaves(self) -> dict[str, torch.Tensor]:
         return {name: x for name, x in self.tensors.items() if x.requires_grad}
+
+
+class Recorder(TorchDispatchMode):
+    """The calls of cutplan's operators."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[Any, tuple[Any, ...]]] = []
+
+    def __torch_dispatch__(self, operator: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if operator.namespace == "cutplan":
+            self.calls.append((operator, args))
+        return operator(*args, **(kwargs or {}))
 
 
 class Make:

@@ -16,7 +16,7 @@ import cutplan
 import cutplan.torch as ct
 from cutplan.torch import _operators
 
-from .cases import NAMES, Make, cases
+from .cases import NAMES, Make, Recorder, cases
 
 
 @pytest.fixture(autouse=True)
@@ -27,24 +27,11 @@ def _fresh_dynamo() -> Any:
     torch._dynamo.reset()
 
 
-class _Recorder(torch.utils._python_dispatch.TorchDispatchMode):
-    """The calls of cutplan's operators."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls: list[tuple[Any, tuple[Any, ...]]] = []
-
-    def __torch_dispatch__(self, operator: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if operator.namespace == "cutplan":
-            self.calls.append((operator, args))
-        return operator(*args, **(kwargs or {}))
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_operators(name: str, device: str, seed: int) -> None:
     """opcheck of every operator that a call and its backward pass come down to."""
     case = cases(Make(seed, device))[name]
-    with _Recorder() as recorder:
+    with Recorder() as recorder:
         results = case.call()
         y = results[0] if isinstance(results, tuple) else results
         torch.autograd.grad(y, list(case.leaves().values()), torch.ones_like(y))
@@ -93,7 +80,7 @@ def test_an_append_as_an_operator(device: str, seed: int) -> None:
     k, v = make.normal(2, 2, 3, 8, grad=False), make.normal(2, 2, 3, 8, grad=False)
     caches = [torch.zeros(2, 2, 9, 8, device=device) for _ in "kv"]
     offsets = make.integers(0, 4)
-    with _Recorder() as recorder:
+    with Recorder() as recorder:
         ct.kv_cache_append(k, v, *caches, offsets)
     ((operator, arguments),) = recorder.calls
     library.opcheck(operator, tuple(arguments))
@@ -223,11 +210,11 @@ def test_vmap_of_products_reaches_one_kernel(seed: int) -> None:
     """A batch is the kernel's, and no loop."""
     make = Make(seed, "cpu")
     a, b = make.normal(7, 5, 4, grad=False), make.normal(7, 4, 6, grad=False)
-    with _Recorder() as recorder:
+    with Recorder() as recorder:
         vmap(ct.matmul)(a, b)
     assert len(recorder.calls) == 1
     q = make.normal(3, 2, 4, 5, 8, grad=False)
-    with _Recorder() as recorder:
+    with Recorder() as recorder:
         vmap(lambda q: ct.attention(q, q, q))(q)
     assert len(recorder.calls) == 1
 
@@ -279,7 +266,7 @@ def test_the_order_of_results_is_foretold(seed: int) -> None:
 
     y = f(a, b)
     expected = torch.autograd.grad(y.square().sum(), (a, b))
-    with _Recorder() as recorder:
+    with Recorder() as recorder:
         torch.autograd.grad(f(a, b).square().sum(), (a, b))
     for operator, arguments in recorder.calls:
         detached = [x.detach() if isinstance(x, torch.Tensor) else x for x in arguments]

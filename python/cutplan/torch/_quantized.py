@@ -55,6 +55,10 @@ def _name(dtype: Any) -> str:
     return _NAMES.get(dtype, dtype)
 
 
+def _said(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
 def _dtype(name: Any) -> torch.dtype:
     return name if isinstance(name, torch.dtype) else getattr(torch, str(name))
 
@@ -225,7 +229,12 @@ class _Scales(NamedTuple):
     out_scale: torch.Tensor | None = None
 
 
-_NO_SCALES = _Scales()
+# What can stand beside an a of codes.
+_BESIDE = {
+    torch.int8: (torch.int8,),
+    torch.float8_e4m3fn: (torch.float8_e4m3fn, torch.float8_e5m2),
+    torch.float8_e5m2: (torch.float8_e4m3fn,),
+}
 
 
 def _run_codes(*arguments: Any) -> torch.Tensor:
@@ -246,13 +255,18 @@ def _run_codes(*arguments: Any) -> torch.Tensor:
 
 def _fake_codes(*arguments: Any) -> torch.Tensor:
     x, s, o = split(arguments, _Operands, _Scales, _Options)
-    for name in ("a", "b", "b2"):
-        t = getattr(x, name)
-        if t is not None and (t.dtype not in CODES or (t.dtype == torch.int8) != (x.a.dtype == torch.int8)):
-            required = "int8" if x.a.dtype == torch.int8 else "float8"
-            required = required if name != "a" else "int8 or float8"
-            got = str(t.dtype).removeprefix("torch.")
-            raise _core.DTypeMismatch(f"operand {name}: {required} required, got {got}")
+    beside = _BESIDE.get(x.a.dtype)
+    if beside is None:
+        raise _core.Unsupported(
+            f"scales and zeros: go with int8 and float8 operands, got {_said(x.a.dtype)} a; row_scale, "
+            "column_scale and alpha go with all"
+        )
+    for name, t in (("b", x.b), ("b2", x.b2)):
+        if t is not None and t.dtype not in beside:
+            raise _core.Unsupported(
+                f"operand {name}: dtype {' or '.join(map(_said, beside))} required beside a "
+                f"{_said(x.a.dtype)}, got {_said(t.dtype)}"
+            )
     _check(x, o)
     return _empty_result(x, o, o.out_dtype or _type_of_result(x, s, o))
 
@@ -349,7 +363,7 @@ def _fake_packed(*arguments: Any) -> torch.Tensor:
     for name in ("b", "b2"):
         t = getattr(x, name)
         if t is not None and (t.dtype != torch.uint8 or t.dim() != 1):
-            got = f"{str(t.dtype).removeprefix('torch.')} {[*t.shape]}"
+            got = f"{_said(t.dtype)} {[*t.shape]}"
             raise _core.ShapeMismatch(
                 f"operand {name}: the uint8 tensor of PackedWeights required, got {got}"
             )
@@ -502,7 +516,7 @@ def _fake_layer(*arguments: Any) -> torch.Tensor:
 def _check_layer(x: _Layer, o: _LayerOptions) -> None:
     _check_float("x", x.x)
     if x.weight.dtype not in CODES or x.weight.dim() != 2:
-        got = f"{str(x.weight.dtype).removeprefix('torch.')} {[*x.weight.shape]}"
+        got = f"{_said(x.weight.dtype)} {[*x.weight.shape]}"
         raise _core.DTypeMismatch(f"operand weight: int8 or float8 [n, k] required, got {got}")
     _check_columns("weight", x.weight.shape[1], x.x)
     check_shape("scale", x.scale, _shape_of_scale(x.weight.shape, _Sharing("", o.granularity, o.group_size)))
@@ -515,7 +529,7 @@ def _check_layer(x: _Layer, o: _LayerOptions) -> None:
 
 def _check_float(name: str, x: torch.Tensor) -> None:
     if x.dtype not in _FLOATS:
-        got = str(x.dtype).removeprefix("torch.")
+        got = _said(x.dtype)
         raise _core.DTypeMismatch(f"operand {name}: float16, bfloat16 or float32 required, got {got}")
 
 
