@@ -14,7 +14,7 @@ from .._weights import PackedWeights
 from ._matmul import _activate, linear
 from ._modules import Linear, Replacement
 from ._operators import plain
-from ._quantized import dequantize, float8_linear, quantize, unpack_weights
+from ._quantized import check_grad_dtype, dequantize, float8_linear, quantize, unpack_weights
 
 FORMATS = ("w4a16", "w8a8", "fp8")
 _CODES = {"w8a8": torch.int8, "fp8": torch.float8_e4m3fn}
@@ -268,6 +268,8 @@ def quantize_module(
     _check_format(format, weights)
     if training and format != "fp8":
         raise ValueError(f"training: goes with format 'fp8' alone, got {format!r}; other weights are frozen")
+    if training:
+        check_grad_dtype(grad_dtype)
     done, chosen, refused = Replacement({}, {}), {}, {}
     read = {
         id(layer)

@@ -667,6 +667,10 @@ def _check_float8(x: torch.Tensor, weight: torch.Tensor, bias: Any, grad_dtype: 
     _check_columns("weight", weight.shape[1], x)
     if bias is not None:
         check_shape("bias", bias, [weight.shape[0]])
+    check_grad_dtype(grad_dtype)
+
+
+def check_grad_dtype(grad_dtype: Any) -> None:
     if grad_dtype not in (torch.float8_e4m3fn, torch.float8_e5m2):
         raise ValueError(f"grad_dtype: must be one of float8_e4m3fn, float8_e5m2; got {_name(grad_dtype)}")
 
