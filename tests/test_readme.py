@@ -27,9 +27,10 @@ PAGES = (
     "docs/quantize.md",
     "docs/weights.md",
     "docs/torch.md",
+    "docs/formats.md",
     "docs/jax.md",
 )
-PROGRAMS = ("docs/torch.md",)  # whole ones
+PROGRAMS = ("docs/torch.md", "docs/formats.md")  # whole ones
 PACKAGE = pathlib.Path(cutplan.__file__).parent
 
 
