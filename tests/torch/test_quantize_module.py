@@ -253,6 +253,8 @@ def test_layers_that_no_kernel_serves() -> None:
     assert type(net.layers[0]) is torch.nn.Linear
     done = ct.quantize_module(net, "w8a8", strict=False)
     assert done.left.keys() == {"lm_head", "wide", "double"} and "131071" in done.left["wide"]
+    with pytest.raises(ValueError, match="double: operand weight: float16"):
+        ct.quantize_module(net, "fp8", training=True)
     odd = torch.nn.Sequential(torch.nn.Linear(5, 4))
     with pytest.raises(
         ValueError, match="0: in_features: an even number required with weights='uint4', got 5"

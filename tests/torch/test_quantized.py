@@ -164,7 +164,9 @@ def test_options_of_products_of_codes(make: Make) -> None:
         {**scales, "a_zero": q.zero[0], "b_zero": p.zero},
         {**scales, "out_dtype": torch.int8, "out_scale": one},
         {"out_dtype": torch.float16},
+        {"residual": make.normal(7, 5, grad=False).t()},
     ):
+        torch._dynamo.reset()
         names = {name: str(x).removeprefix("torch.") for name, x in options.items() if name == "out_dtype"}
         expected = cutplan.matmul(a, b, **{**options, **names})
         compiled = torch.compile(
@@ -190,6 +192,9 @@ def test_codes_of_any_strides(make: Make) -> None:
     spread = q.data.new_zeros(2, 5, 600)[..., ::2].copy_(q.data)
     y = ct.matmul(spread, p.data.t(), a_scale=q.scale, b_scale=p.scale)
     assert torch.equal(y, ct.matmul(q, p.T))
+    pairs = q.data[0], p.data[:6].t()
+    sums = torch.compile(ct.matmul, backend="aot_eager", fullgraph=True)(*pairs, gate="interleaved")
+    assert sums.dtype == torch.bfloat16 and torch.equal(sums, cutplan.matmul(*pairs, gate="interleaved"))
 
 
 def test_codes_have_no_gradient(make: Make) -> None:

@@ -202,7 +202,9 @@ def _packed_on_meta(weight: torch.Tensor, weights: Any, group_size: int) -> Pack
     return PackedWeights(data, weights, n, k, size, "float32", weights == "uint4", False)
 
 
-def _why_not(layer: torch.nn.Linear, format: str, weights: str, group_size: int) -> str | None:
+def _why_not(
+    layer: torch.nn.Linear, format: str, weights: str, group_size: int, training: bool = False
+) -> str | None:
     """What in a layer no kernel can do, of plans that are selected for it."""
     weight = layer.weight
     n, k = weight.shape
@@ -213,12 +215,11 @@ def _why_not(layer: torch.nn.Linear, format: str, weights: str, group_size: int)
     try:
         if format != "w4a16":
             codes = _name(format)
-            _core.QuantizePlan.select(
-                _core.QuantizeDescriptor(rows=n, columns=k, x=name, dtype=codes, granularity="row"), device
-            )
+            of_input: Any = "group" if training else "row"
+            of_weight: Any = "block" if training else "column"
             _core.GemmPlan.select(
                 _core.GemmDescriptor(
-                    m=1, n=n, k=k, a=codes, d=name, layout="rcr", a_scale="row", b_scale="column"
+                    m=1, n=n, k=k, a=codes, d=name, layout="rcr", a_scale=of_input, b_scale=of_weight
                 ),
                 device,
             )
@@ -287,7 +288,7 @@ def quantize_module(
         if why is None and id(module) in read:
             why = "torch.nn.TransformerEncoderLayer reads its weight, and does not always call it"
         if why is None:
-            why = None if training else _why_not(module, format, weights, group_size)
+            why = _why_not(module, format, weights, group_size, training)
             if why is not None:
                 refused[name] = why
         if why is None:

@@ -25,6 +25,7 @@ from ._matmul import (
     _copies,
     _empty_result,
     _gradients,
+    _is_column_major,
     _kept,
     _Operands,
     _Options,
@@ -212,9 +213,9 @@ dequantize_operator = define(
 
 def dequantize(q: Quantized, out_dtype: torch.dtype | str = torch.float32) -> torch.Tensor:
     """cutplan.dequantize() as an operator: ``(data - zero) * scale``, a float32 product, as `out_dtype`:
-    float16, bfloat16 or float32."""
+    float16, bfloat16 or float32. The result has no gradient."""
     call = _run_dequantize if is_direct(q.data, q.scale) else dequantize_operator
-    return call(*q, _dtype(out_dtype))
+    return call(q.data.detach(), q.scale.detach(), *q[2:], _dtype(out_dtype))
 
 
 # ---- Products of codes ----
@@ -243,9 +244,12 @@ def _run_codes(*arguments: Any) -> torch.Tensor:
     try:
         return _call(x, o, **s._asdict())
     except REFUSED:
-        along_k = {"b", "b2"}
+        turned = {"b": True, "b2": True} | dict.fromkeys(("c", "residual"), _is_column_major(x))
         copies, scales = (
-            [None if t is None else in_order(t, name in along_k) for name, t in fields._asdict().items()]
+            [
+                None if t is None else in_order(t, turned.get(name, False))
+                for name, t in fields._asdict().items()
+            ]
             for fields in (x, s)
         )
         if all(t is y for t, y in zip((*copies, *scales), (*x, *s), strict=True)):
@@ -274,7 +278,7 @@ def _fake_codes(*arguments: Any) -> torch.Tensor:
 def _type_of_result(x: _Operands, s: _Scales, o: _Options) -> torch.dtype:
     """Of sums alone what holds them exactly."""
     beside = (*x[2:], s.a_scale, s.b_scale)
-    sums = x.a.dtype == torch.int8 and o.activation == "none" and all(t is None for t in beside)
+    sums = x.a.dtype == torch.int8 and o.activation == "none" and all(t is None for t in (*beside, o.gate))
     return torch.int32 if sums else torch.bfloat16
 
 
