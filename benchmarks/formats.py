@@ -3,8 +3,9 @@
     python -m benchmarks.formats                  # on a CPU: accuracy has no need of another device
     python -m benchmarks.formats --training       # instead: how its loss falls, in float32 and in float8
 
-Of the last tenth of the text, which training has not seen: the error of logits relative to those of float32,
-|x - y| / |y| over all of them, and the loss in nats a byte beside float32's.
+Errors are |x - y| / |y| over all elements, y that of float32: of one layer whose weights and inputs are
+normal, and of the model's logits for the last tenth of the text, which training has not seen; of that also the
+loss, in nats a byte, beside float32's.
 """
 
 from __future__ import annotations
@@ -79,6 +80,21 @@ def weight_bits(model: GPT) -> float:
     return float(8 * held / weights)
 
 
+def error(got: torch.Tensor, exact: torch.Tensor) -> float:
+    return float((got - exact).norm() / exact.norm())
+
+
+def error_of_layer(options: dict[str, Any]) -> float:
+    source = torch.Generator().manual_seed(2)
+    layer = torch.nn.Sequential(torch.nn.Linear(512, 256, bias=False))
+    layer[0].weight.copy_(torch.randn(256, 512, generator=source))
+    x = torch.randn(64, 512, generator=source)
+    exact = layer(x)
+    if options:
+        ct.quantize_module(layer, **options)
+    return error(layer.to(torch.bfloat16)(x.to(torch.bfloat16)).float(), exact)
+
+
 def accuracy(model: GPT, unseen: torch.Tensor) -> None:
     source = torch.Generator().manual_seed(1)
     tokens = [batch(unseen, source) for _ in range(2)]
@@ -86,21 +102,26 @@ def accuracy(model: GPT, unseen: torch.Tensor) -> None:
         exact = [model(t[:, :-1]) for t in tokens]
         loss = sum(loss_of(y, t).item() for y, t in zip(exact, tokens, strict=True)) / len(tokens)
         print(f"loss of float32: {loss:.4f}\n")
-        print("| | bits a weight | error of logits | loss beside float32's |\n|---|---|---|---|")
+        print(
+            "| | bits a weight | error of a layer | of logits | loss beside float32's |\n"
+            "|---|---|---|---|---|"
+        )
         for name, options in FORMATS.items():
             other = copy.deepcopy(model)
             if options:
                 ct.quantize_module(other, skip=["head"], **options)
             other = other.to(torch.bfloat16)
             got = [other(t[:, :-1]).float() for t in tokens]
-            error = (torch.stack(got) - torch.stack(exact)).norm() / torch.stack(exact).norm()
+            of_logits = error(torch.stack(got), torch.stack(exact))
             worse = sum(loss_of(y, t).item() for y, t in zip(got, tokens, strict=True)) / len(tokens) - loss
-            print(f"| {name} | {weight_bits(other):.2f} | {error:.4f} | {worse:+.4f} |", flush=True)
+            of_layer = error_of_layer(options)
+            numbers = f"{weight_bits(other):.2f} | {of_layer:.4f} | {of_logits:.4f} | {worse:+.4f}"
+            print(f"| {name} | {numbers} |", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--training", action="store_true")
     options = parser.parse_args()
     read, unseen = text()
