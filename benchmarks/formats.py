@@ -4,8 +4,8 @@
     python -m benchmarks.formats --training       # instead: how its loss falls, in float32 and in float8
 
 Errors are |x - y| / |y| over all elements, y that of float32: of one layer whose weights and inputs are
-normal, and of the model's logits for the last tenth of the text, which training has not seen; of that also the
-loss, in nats a byte, beside float32's.
+normal, and of the model's logits for the last tenth of the text, which training has not seen; of that also
+the loss, in nats a byte, beside float32's.
 """
 
 from __future__ import annotations
