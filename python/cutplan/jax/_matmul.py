@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from .. import _batches, _core
-from .._functional import _extents, _result_shape
+from .._functional import _QUANTISED, _extents, _result_shape
+from .._quantize import Quantized
 from ._call import (
     Problem,
     View,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from .._typing import ActivationLike, DTypeLike, GateLike, MathLike
 
+_SCALES = ("a_scale", "b_scale", "b2_scale", "a_zero", "b_zero", "out_scale")
 _MATRICES = {"a": "mk", "b": "kj", "b2": "kj", "c": "mn", "residual": "mn", "aux": "mn"}
 
 
@@ -140,7 +142,11 @@ class _Gemm(Problem):
     def batched(self, size: int, arrays: Sequence[Any], dims: Sequence[int | None]) -> Sequence[Any]:
         given = dict(zip(self.names, zip(arrays, self.axes, dims, strict=True), strict=True))
         problem = self
-        vectors = {name for name, (_, _, dim) in given.items() if dim is not None and name not in _MATRICES}
+        vectors = {
+            name
+            for name, (_, _, dim) in given.items()
+            if name in _SCALES or (dim is not None and name not in _MATRICES)
+        }
         if vectors - {"bias"} or (vectors and self.gate is not None):
             return repeated(self, size, arrays, dims)
         if vectors:
@@ -253,6 +259,11 @@ def _product(static: _Product, arrays: dict[str, Any]) -> Any:
 
 def _forward(static: _Product, primals: dict[str, Any]) -> tuple[Any, Any]:
     arrays = {name: primal.value for name, primal in primals.items()}
+    if _core.DType(arrays["a"].dtype) in _QUANTISED:
+        raise _core.Unsupported(
+            f"operand a: floats required for gradients, got {arrays['a'].dtype}; products of int8 and float8 "
+            "have none"
+        )
     wanted = [name for name, primal in primals.items() if primal.perturbed]
     stores = static.activation != "none" and static.gate is None and wanted != ["residual"]
     # What is differentiated again is this pass and the next: both are of products that can be.
@@ -402,20 +413,26 @@ differentiable.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
 def matmul(
-    a: Any,
-    b: Any,
+    a: Any | Quantized,
+    b: Any | Quantized,
     *,
     bias: Any = None,
     activation: ActivationLike = "none",
     c: Any = None,
     alpha: float | None = 1.0,
     beta: float | None = None,
-    b2: Any = None,
+    b2: Any | Quantized = None,
     bias2: Any = None,
     gate: GateLike | None = None,
     residual: Any = None,
     row_scale: Any = None,
     column_scale: Any = None,
+    a_scale: Any = None,
+    b_scale: Any = None,
+    b2_scale: Any = None,
+    a_zero: Any = None,
+    b_zero: Any = None,
+    out_scale: Any = None,
     math: MathLike | None = "tf32x3",
     deterministic: bool | None = False,
     preference: _core.PlanPreference | None = None,
@@ -436,6 +453,10 @@ def matmul(
     for its kernel, and, in sums over rows, for batch_invariant. With a gate the two products are computed
     again for them.
 
+    Products of int8 and of float8 take scales and zeros, or a Quantized each for `a` and `b`, as
+    cutplan.matmul() does, with two dimensions; a `b` that `transpose_b` turns is a Quantized of [n, k]. They
+    have no gradients, and vmap runs the kernel once for each.
+
     All else, and the errors, which come when the function is traced, are cutplan.matmul()'s.
     """
     epilogue = _core.Epilogue(
@@ -443,9 +464,17 @@ def matmul(
     )
     if gate is None and b2 is not None:
         gate = "separate"
+    scales = {
+        "a_scale": a_scale, "b_scale": b_scale, "b2_scale": b2_scale, "a_zero": a_zero, "b_zero": b_zero,
+        "out_scale": out_scale,
+    }  # fmt: skip
+    a, b, b2 = (
+        _codes(name, x, turned, scales)
+        for name, x, turned in (("a", a, transpose_a), ("b", b, transpose_b), ("b2", b2, transpose_b))
+    )
     given = {
         "a": a, "b": b, "c": c, "bias": bias, "b2": b2, "bias2": bias2, "residual": residual,
-        "row_scale": row_scale, "column_scale": column_scale,
+        "row_scale": row_scale, "column_scale": column_scale, **scales,
     }  # fmt: skip
     arrays = {name: jnp.asarray(x) for name, x in given.items() if x is not None}
     arrays = dict(zip(arrays, alike(list(arrays.values())), strict=True))
@@ -484,8 +513,14 @@ def matmul(
             x = x.reshape(*(1,) * (len(batch) + 2 - x.ndim), *x.shape)
         arrays[name] = x
 
+    for name in _SCALES:
+        if name in arrays and (len(shapes["a"]), len(shapes["b"])) != (2, 2):
+            raise _core.Unsupported(
+                f"operand {name}: a and b of two dimensions required beside it, got {[*shapes['a']]} and "
+                f"{[*shapes['b']]}; make rows of all but the last dimension of a"
+            )
     chosen = to_preference(math, deterministic, preference)
-    out = arrays["a"].dtype if out_dtype is None else _numpy(out_dtype)
+    out = _type_of(arrays, epilogue) if out_dtype is None else _numpy(out_dtype)
     static = _Product(
         out, chosen, str(epilogue.activation), None if epilogue.gate is None else str(epilogue.gate),
         1.0 if alpha is None else float(alpha), None if beta is None else float(beta), bool(transpose_a),
@@ -496,6 +531,32 @@ def matmul(
     d = differentiable(static, arrays)
     assert d.shape[-2:] == (extents["m"], extents["n"])
     return d.reshape(shape)
+
+
+def _codes(name: str, x: Any, turned: bool, scales: dict[str, Any]) -> Any:
+    """The data of a Quantized, whose scale and zero join those that are given."""
+    if not isinstance(x, Quantized):
+        return x
+    for part, value in (x.T if turned else x).operands(name).items():
+        if part != name:
+            if scales[part] is not None:
+                raise _core.InvalidProblem(
+                    f"operand {part}: none required beside a Quantized {name}, which has its own, got one"
+                )
+            scales[part] = value
+    return x.data
+
+
+def _type_of(arrays: dict[str, Any], epilogue: _core.Epilogue) -> Any:
+    """a's, and of codes what their plans make: int32 of sums alone, else bfloat16."""
+    kind = _core.DType(arrays["a"].dtype)
+    if kind not in _QUANTISED:
+        return arrays["a"].dtype
+    names = ("bias", "c", "residual", "row_scale", "column_scale")
+    given: Any = {name: name in arrays for name in names}
+    beside = _core.Epilogue(**given, activation=epilogue.activation, gate=epilogue.gate)
+    scale: Any = "tensor" if {"a_scale", "b_scale"} & arrays.keys() else None
+    return _numpy(_core.GemmDescriptor(m=0, n=0, k=0, a=kind, a_scale=scale, epilogue=beside).d)
 
 
 def _beside(name: str, x: Any, shape: tuple[int, ...]) -> Any:
