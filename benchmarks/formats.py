@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import functools
 import pydoc_data.topics
 from typing import Any
 
@@ -95,6 +96,24 @@ def error_of_layer(options: dict[str, Any]) -> float:
     return error(layer.to(torch.bfloat16)(x.to(torch.bfloat16)).float(), exact)
 
 
+def training_errors() -> None:
+    """Of one layer with normal weights, inputs and gradients."""
+    source = torch.Generator().manual_seed(3)
+    weight, x, grad = (torch.randn(shape, generator=source) for shape in ((256, 512), (256, 512), (256, 256)))
+    leaves = [x.requires_grad_(), weight.requires_grad_()]
+
+    def step(layer: Any) -> list[torch.Tensor]:
+        y = layer(x, weight)
+        return [y.detach(), *torch.autograd.grad(y, leaves, grad)]
+
+    exact = step(torch.nn.functional.linear)
+    print("\n| | error of Y | of dX | of dW |\n|---|---|---|---|")
+    for dtype in (torch.float8_e4m3fn, torch.float8_e5m2):
+        got = step(functools.partial(ct.float8_linear, grad_dtype=dtype))
+        errors = " | ".join(f"{error(a, b):.4f}" for a, b in zip(got, exact, strict=True))
+        print(f"| gradients {str(dtype).removeprefix('torch.')} | {errors} |")
+
+
 def accuracy(model: GPT, unseen: torch.Tensor) -> None:
     source = torch.Generator().manual_seed(1)
     tokens = [batch(unseen, source) for _ in range(2)]
@@ -130,6 +149,7 @@ def main() -> None:
     if not options.training:
         train(model, read, options.steps)
         accuracy(model, unseen)
+        training_errors()
         return
     for name, choice in {
         "float32": None,
