@@ -182,7 +182,7 @@ def _as_mask(padding: torch.Tensor | None, mask: torch.Tensor | None, q: torch.T
 
 
 class Replacement(NamedTuple):
-    """What replace_modules() did: by the module's name, what it is now, or why it was left."""
+    """What replace_modules() or quantize_module() did: by module, what it is now, or why it was left."""
 
     replaced: dict[str, str]
     left: dict[str, str]
