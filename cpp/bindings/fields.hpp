@@ -137,6 +137,38 @@ struct As<std::optional<M>> {
   static nb::object shown(const std::optional<M>& value) { return value ? As<M>::shown(*value) : nb::none(); }
   static nb::object property(const std::optional<M>& value) { return value ? As<M>::property(*value) : nb::none(); }
 };
+/// Columns of several outputs: those that are not 0, as a tuple.
+template <>
+struct As<OutColumns> {
+  static std::string what() { return "up to four integers"; }
+  static std::string argument() { return "collections.abc.Sequence[int]"; }
+  static std::string property_type() { return "tuple[int, ...]"; }
+  static OutColumns parse(const Where& where, nb::handle given) {
+    OutColumns columns = {};
+    if (!PySequence_Check(given.ptr()) || nb::isinstance<nb::str>(given)) where.refuse(what().c_str(), given);
+    const std::size_t count = nb::len(given);
+    if (count > columns.size()) {
+      throw nb::value_error(
+          (where.text() + ": columns of at most four outputs required, got " + std::to_string(count)).c_str());
+    }
+    for (std::size_t i = 0; i < count; ++i) {
+      columns[i] = to_integer(where, nb::object(given[i]));
+      if (columns[i] < 1) {
+        throw nb::value_error(
+            (where.text() + ": at least 1 column required of each output, got " + std::to_string(columns[i])).c_str());
+      }
+    }
+    return columns;
+  }
+  static nb::object shown(const OutColumns& columns) {
+    nb::list all;
+    for (const std::int64_t x : columns) {
+      if (x != 0) all.append(x);
+    }
+    return nb::tuple(all);
+  }
+  static nb::object property(const OutColumns& columns) { return shown(columns); }
+};
 template <typename M>
 struct As<std::vector<M>> : AsShown<std::vector<M>> {
   static std::string property_type() { return "list[" + As<M>::property_type() + "]"; }
@@ -253,6 +285,8 @@ void mix(Hash& h, const M& x) {
     h << std::hash<std::string>()(x);
   } else if constexpr (std::is_integral_v<M> || std::is_enum_v<M>) {
     h << x;
+  } else if constexpr (std::is_same_v<M, OutColumns>) {
+    for (const std::int64_t columns : x) h << columns;
   } else {
     h << x.has_value();
     if (x) mix(h, *x);

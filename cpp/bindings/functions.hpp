@@ -59,6 +59,7 @@ class Names {
   }
 
   const char* operator[](std::size_t operand) const { return names_[operand]; }
+  void set(std::size_t operand, const char* name) { names_[operand] = name; }
 
   /// An error about an operand, by the caller's name of it.
   [[noreturn]] void raise(const Error& error) const;

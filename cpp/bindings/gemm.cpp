@@ -6,9 +6,10 @@ namespace cutplan {
 /// What tensors do not tell.
 struct GemmOptions : Epilogue {
   WeightPacking weights;
+  OutColumns out_columns = {};
 };
 inline GemmDescriptor describe(const GemmArguments& arguments, const GemmOptions& options) {
-  return describe(arguments, options, options.weights);
+  return describe(arguments, options, options.weights, options.out_columns);
 }
 inline GroupedGemmDescriptor describe(const GroupedGemmArguments& arguments, const GemmOptions& options) {
   return describe(arguments, options, options.weights);
@@ -50,6 +51,11 @@ inline constexpr auto fields<GemmDescriptor> = std::make_tuple(
     field("batch", &GemmDescriptor::batch), field("c", &GemmDescriptor::c, "None: D's type."),
     field("bias", &GemmDescriptor::bias, "None: D's type."), field("residual", &GemmDescriptor::residual, "None: D's type."),
     field("aux", &GemmDescriptor::aux, "None: D's type."),
+    field("out_columns", &GemmDescriptor::out_columns,
+          "Columns of up to four outputs that D is cut into, n in all, all but the last multiples of 8; (): one D."),
+    field("d2", &GemmDescriptor::d2, "Of the second output; None: D's type."),
+    field("d3", &GemmDescriptor::d3, "Of the third output; None: D's type."),
+    field("d4", &GemmDescriptor::d4, "Of the fourth output; None: D's type."),
     field("alignment", &GemmDescriptor::alignment, "Bytes; 0: what contiguous operands of these extents have, 16 at most."),
     field("a_scale", &GemmDescriptor::a_scale, "\"tensor\", \"row\" or \"group\": scales of a quantised A."),
     field("b_scale", &GemmDescriptor::b_scale, "\"tensor\", \"column\", \"group\" or \"block\": scales of a quantised B."),
@@ -99,11 +105,22 @@ struct Face<GemmPlan> : PlainFace {
                         describe[] = "describe", result_type_name[] = "out_dtype";
   static constexpr const auto& operands = gemm::operands;
   static constexpr auto scalars = std::make_tuple(field("alpha", &A::alpha), field("beta", &A::beta));
-  static constexpr auto options =
-      std::make_tuple(field("activation", &Epilogue::activation), field("aux_mode", &Epilogue::aux),
-                      field("gate", &Epilogue::gate), field("weights", &GemmOptions::weights));
+  static constexpr auto options = std::make_tuple(
+      field("activation", &Epilogue::activation), field("aux_mode", &Epilogue::aux), field("gate", &Epilogue::gate),
+      field("weights", &GemmOptions::weights), field("out_columns", &GemmOptions::out_columns));
   static constexpr auto like = &A::a, result = &A::d;
   static constexpr auto result_type = &GemmDescriptor::d;
+
+  /// Several outputs are a list.
+  static const char* called(std::size_t operand, const A& x, const GemmOptions& o) {
+    if (!x.d2.present() && o.out_columns[0] == 0) return nullptr;
+    constexpr TensorView A::* outputs[] = {&A::d, &A::d2, &A::d3, &A::d4};
+    constexpr const char* names[] = {"out[0]", "out[1]", "out[2]", "out[3]"};
+    for (std::size_t i = 0; i < std::size(outputs); ++i) {
+      if (operands[operand].member == outputs[i]) return names[i];
+    }
+    return nullptr;
+  }
 
   /// Batches of rows over one b are more rows. What has other columns than the product, matmul() refuses by its whole shape.
   static bool fold(A& x, const GemmOptions& e) {
@@ -124,13 +141,15 @@ struct Face<GemmPlan> : PlainFace {
       if (t->present() && (t->rank > 1 || (t->rank == 1 && t->shape[0] != 1)))
         return false;  // of rows: matmul() lays them out
     }
-    TensorView* const all[] = {&x.a, &x.c, &x.residual, &x.d, &x.aux};
+    TensorView* const all[] = {&x.a, &x.c, &x.residual, &x.aux, &x.d, &x.d2, &x.d3, &x.d4};
+    const std::size_t outputs = e.out_columns[0] != 0 || x.d2.present() ? 4 : std::size(all);  // each of its own columns
     TensorView views[std::size(all)];
     for (std::size_t i = 0; i < std::size(all); ++i) {
       const TensorView& t = *all[i];
       views[i] = t;
       if (!t.present()) continue;
-      if (t.rank != x.a.rank || (i > 0 && t.shape[t.rank - 1] * gemm::halves(e) != columns)) return false;
+      if (t.rank != x.a.rank) return false;
+      if (i > 0 && i < outputs && t.shape[t.rank - 1] * gemm::halves(e) != columns) return false;
       std::int64_t count = 1, step = 0;
       for (int dimension = t.rank - 2; dimension >= 0; --dimension) {
         const std::int64_t extent = t.shape[dimension], stride = t.strides[dimension];
@@ -158,7 +177,7 @@ struct Face<GemmPlan> : PlainFace {
     if (x.b.rank == 1 && x.b.dtype == DType::u8) return rank == 2;  // packed weights
     if (!x.a.present() || x.b.rank != rank || (rank != 2 && rank != 3)) return false;
     if (x.a.shape[rank - 1] != x.b.shape[rank - 2]) return false;
-    for (const TensorView* t : {&x.b2, &x.c, &x.residual, &x.d, &x.aux}) {
+    for (const TensorView* t : {&x.b2, &x.c, &x.residual, &x.d, &x.d2, &x.d3, &x.d4, &x.aux}) {
       if (t->present() && t->rank != rank) return false;
     }
     for (const TensorView* t : {&x.c, &x.residual}) {
@@ -166,7 +185,7 @@ struct Face<GemmPlan> : PlainFace {
         return false;
     }
     if (rank == 2) return true;
-    for (const TensorView* t : {&x.a, &x.b, &x.b2, &x.c, &x.residual, &x.d, &x.aux}) {
+    for (const TensorView* t : {&x.a, &x.b, &x.b2, &x.c, &x.residual, &x.d, &x.d2, &x.d3, &x.d4, &x.aux}) {
       if (t->present() && (t->shape[0] != x.a.shape[0] || t->shape[0] < 2 || t->strides[0] <= 0)) return false;
     }
     return true;

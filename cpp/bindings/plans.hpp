@@ -31,6 +31,7 @@ namespace cutplan::bindings {
 ///   scalars, options   fields of Arguments; of Options, which holds what tensors do not tell a descriptor
 ///   like, result       the operand that a call's results resemble; the one that the caller may give as `out`
 ///   result_called      the function's argument for the result
+///   called(operand, arguments, options)   what the caller of a function calls an operand; null: by the table's name
 ///   result_type        the descriptor's member for the result's type; result_type_name: the argument that sets it
 ///   fold(arguments, options)        makes one matrix of what has further dimensions, where that is the same; whether it has
 ///   serves(arguments)               whether one run computes what the function is asked for
@@ -54,6 +55,10 @@ struct PlainFace {
   template <typename Arguments>
   static bool serves(const Arguments&) {
     return true;
+  }
+  template <typename Arguments, typename Options>
+  static const char* called(std::size_t, const Arguments&, const Options&) {
+    return nullptr;
   }
   template <typename Arguments>
   static const TensorView* resembles(std::size_t, const Arguments&) {
@@ -492,7 +497,7 @@ class Calls<P, std::index_sequence<I...>, std::index_sequence<S...>, std::index_
                          nb::handle deterministic, nb::handle preference, nb::handle stream, nb::handle math,
                          nb::handle names, nb::handle whole) {
     Handles handles{given...};
-    const Names called(operands, result_index(), F::result_called, names);
+    Names called(operands, result_index(), F::result_called, names);
     // What may run Python goes before the operands: it could free memory that torch shows.
     Arguments arguments;
     parse(F::scalars, arguments, scalars...);
@@ -507,6 +512,9 @@ class Calls<P, std::index_sequence<I...>, std::index_sequence<S...>, std::index_
     }
     Importer look;
     import(look, handles, called, arguments);
+    for (std::size_t i = 0; names.is_none() && i < count; ++i) {
+      if (const char* const name = F::called(i, arguments, o)) called.set(i, name);
+    }
     const TensorView& like = arguments.*F::like;
     const nb::handle like_handle = handles[index_of(operands, F::like)];
     const nb::handle result_handle = handles[result_index()];

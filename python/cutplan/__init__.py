@@ -147,7 +147,7 @@ from ._core import (
     weights_registry,
 )
 from ._dtypes import as_dtype
-from ._functional import MatmulGradients, matmul, matmul_backward
+from ._functional import MatmulGradients, matmul, matmul_backward, qkv_project
 from ._grouped import grouped_matmul
 from ._plans import last_kernels
 from ._quantize import Quantized, dequantize, quantize
@@ -279,6 +279,7 @@ __all__ = [
     "pack_weights",
     "pack_weights_kernels",
     "packed_weights_size",
+    "qkv_project",
     "quantize",
     "quantize_kernels",
     "quantize_registry",

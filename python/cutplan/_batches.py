@@ -18,8 +18,8 @@ class Matrix(NamedTuple):
     """One operand of a product: its strides along each batch dimension (0: broadcast) and along its own two.
 
     `extents` names these two: "mk" of a, "kj" of b, "mn" of the result and of what has its shape. j is n, or
-    2 n where the columns of two matrices take turns in b. Scales have "m" or "j", g, groups of 128 along k,
-    and h, of 128 along j.
+    2 n where the columns of two matrices take turns in b; o, p, q and r are those of several results. Scales
+    have "m" or "j", g, groups of 128 along k, and h, of 128 along j.
     """
 
     operand: str

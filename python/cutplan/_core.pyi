@@ -624,7 +624,7 @@ class GemmDescriptor:
     One problem: D [m, n] = epilogue(A [m, k] B [k, n]), `batch` times. Epilogue has the formula.
     """
 
-    def __init__(self, *, m: int, n: int, k: int, a: cutplan._typing.DTypeLike, b: cutplan._typing.DTypeLike | None = None, d: cutplan._typing.DTypeLike | None = None, layout: cutplan._typing.GemmLayoutLike | None = 'rcr', epilogue: Epilogue | None = None, batch: int | None = 1, c: cutplan._typing.DTypeLike | None = None, bias: cutplan._typing.DTypeLike | None = None, residual: cutplan._typing.DTypeLike | None = None, aux: cutplan._typing.DTypeLike | None = None, alignment: int | None = 0, a_scale: cutplan._typing.GranularityLike | None = None, b_scale: cutplan._typing.GranularityLike | None = None, a_zero: cutplan._typing.GranularityLike | None = None, b_zero: cutplan._typing.GranularityLike | None = None, weights: WeightPacking | None = None) -> None:
+    def __init__(self, *, m: int, n: int, k: int, a: cutplan._typing.DTypeLike, b: cutplan._typing.DTypeLike | None = None, d: cutplan._typing.DTypeLike | None = None, layout: cutplan._typing.GemmLayoutLike | None = 'rcr', epilogue: Epilogue | None = None, batch: int | None = 1, c: cutplan._typing.DTypeLike | None = None, bias: cutplan._typing.DTypeLike | None = None, residual: cutplan._typing.DTypeLike | None = None, aux: cutplan._typing.DTypeLike | None = None, out_columns: Sequence[int] | None = (), d2: cutplan._typing.DTypeLike | None = None, d3: cutplan._typing.DTypeLike | None = None, d4: cutplan._typing.DTypeLike | None = None, alignment: int | None = 0, a_scale: cutplan._typing.GranularityLike | None = None, b_scale: cutplan._typing.GranularityLike | None = None, a_zero: cutplan._typing.GranularityLike | None = None, b_zero: cutplan._typing.GranularityLike | None = None, weights: WeightPacking | None = None) -> None:
         """
         B's and D's types are A's unless given; those of C, bias, residual and aux are D's. `alignment` is in bytes and
         covers A's and B's addresses, leading dimensions and batch strides; None takes what contiguous operands have, 16 at
@@ -679,6 +679,24 @@ class GemmDescriptor:
     @property
     def aux(self) -> DType | None:
         """None: D's type."""
+
+    @property
+    def out_columns(self) -> tuple[int, ...]:
+        """
+        Columns of up to four outputs that D is cut into, n in all, all but the last multiples of 8; (): one D.
+        """
+
+    @property
+    def d2(self) -> DType | None:
+        """Of the second output; None: D's type."""
+
+    @property
+    def d3(self) -> DType | None:
+        """Of the third output; None: D's type."""
+
+    @property
+    def d4(self) -> DType | None:
+        """Of the fourth output; None: D's type."""
 
     @property
     def alignment(self) -> int:
@@ -824,7 +842,7 @@ class GemmPlan:
         Raises InvalidProblem or Unsupported with the reason; succeeds only if run() can.
         """
 
-    def run(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, *, c: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, residual: cutplan._typing.Tensor | None = None, aux: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, a_scale: cutplan._typing.Tensor | None = None, b_scale: cutplan._typing.Tensor | None = None, b2_scale: cutplan._typing.Tensor | None = None, a_zero: cutplan._typing.Tensor | None = None, b_zero: cutplan._typing.Tensor | None = None, out_scale: cutplan._typing.Tensor | None = None, amax: cutplan._typing.Tensor | None = None, alpha: float | None = 1.0, beta: float | None = None, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> None:
+    def run(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, *, d2: cutplan._typing.Tensor | None = None, d3: cutplan._typing.Tensor | None = None, d4: cutplan._typing.Tensor | None = None, c: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, residual: cutplan._typing.Tensor | None = None, aux: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, a_scale: cutplan._typing.Tensor | None = None, b_scale: cutplan._typing.Tensor | None = None, b2_scale: cutplan._typing.Tensor | None = None, a_zero: cutplan._typing.Tensor | None = None, b_zero: cutplan._typing.Tensor | None = None, out_scale: cutplan._typing.Tensor | None = None, amax: cutplan._typing.Tensor | None = None, alpha: float | None = 1.0, beta: float | None = None, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> None:
         """
         D = epilogue(A B), written into `d`; Epilogue has the formula.
 
@@ -842,13 +860,13 @@ class GemmPlan:
         alpha, or one that float32 cannot hold), ExportRefused (a tensor that requires grad), DeviceError.
         """
 
-    def can_implement(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, *, c: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, residual: cutplan._typing.Tensor | None = None, aux: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, a_scale: cutplan._typing.Tensor | None = None, b_scale: cutplan._typing.Tensor | None = None, b2_scale: cutplan._typing.Tensor | None = None, a_zero: cutplan._typing.Tensor | None = None, b_zero: cutplan._typing.Tensor | None = None, out_scale: cutplan._typing.Tensor | None = None, amax: cutplan._typing.Tensor | None = None, alpha: float | None = 1.0, beta: float | None = None) -> None:
+    def can_implement(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, *, d2: cutplan._typing.Tensor | None = None, d3: cutplan._typing.Tensor | None = None, d4: cutplan._typing.Tensor | None = None, c: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, residual: cutplan._typing.Tensor | None = None, aux: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, a_scale: cutplan._typing.Tensor | None = None, b_scale: cutplan._typing.Tensor | None = None, b2_scale: cutplan._typing.Tensor | None = None, a_zero: cutplan._typing.Tensor | None = None, b_zero: cutplan._typing.Tensor | None = None, out_scale: cutplan._typing.Tensor | None = None, amax: cutplan._typing.Tensor | None = None, alpha: float | None = 1.0, beta: float | None = None) -> None:
         """
         Raises what run() would raise for these operands; touches no device. A TensorInfo stands for a tensor: lengths and
         offsets in host memory, which run() reads, are not read where one of the operands is one.
         """
 
-    def measure_launch(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, *, c: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, residual: cutplan._typing.Tensor | None = None, aux: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, a_scale: cutplan._typing.Tensor | None = None, b_scale: cutplan._typing.Tensor | None = None, b2_scale: cutplan._typing.Tensor | None = None, a_zero: cutplan._typing.Tensor | None = None, b_zero: cutplan._typing.Tensor | None = None, out_scale: cutplan._typing.Tensor | None = None, amax: cutplan._typing.Tensor | None = None, alpha: float | None = 1.0, beta: float | None = None, launches: int, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> float:
+    def measure_launch(self, a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor, *, d2: cutplan._typing.Tensor | None = None, d3: cutplan._typing.Tensor | None = None, d4: cutplan._typing.Tensor | None = None, c: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, residual: cutplan._typing.Tensor | None = None, aux: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, a_scale: cutplan._typing.Tensor | None = None, b_scale: cutplan._typing.Tensor | None = None, b2_scale: cutplan._typing.Tensor | None = None, a_zero: cutplan._typing.Tensor | None = None, b_zero: cutplan._typing.Tensor | None = None, out_scale: cutplan._typing.Tensor | None = None, amax: cutplan._typing.Tensor | None = None, alpha: float | None = 1.0, beta: float | None = None, launches: int, stream: cutplan._typing.StreamLike | None = None, workspace: cutplan._typing.Tensor | None = None) -> float:
         """
         Host seconds that one bare launch of the plan's kernels takes: the operands are imported and checked once, the
         kernels are enqueued `launches` times. What run() costs beyond this is cutplan's own.
@@ -883,7 +901,7 @@ class GemmPlan:
 
     def __setstate__(self, state: tuple[object, ...], /) -> None: ...
 
-def describe(a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor | None = None, *, c: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, residual: cutplan._typing.Tensor | None = None, aux: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, a_scale: cutplan._typing.Tensor | None = None, b_scale: cutplan._typing.Tensor | None = None, b2_scale: cutplan._typing.Tensor | None = None, a_zero: cutplan._typing.Tensor | None = None, b_zero: cutplan._typing.Tensor | None = None, out_scale: cutplan._typing.Tensor | None = None, amax: cutplan._typing.Tensor | None = None, activation: cutplan._typing.ActivationLike | None = 'none', aux_mode: cutplan._typing.AuxLike | None = None, gate: cutplan._typing.GateLike | None = None, weights: WeightPacking | None = None) -> GemmDescriptor:
+def describe(a: cutplan._typing.Tensor, b: cutplan._typing.Tensor, d: cutplan._typing.Tensor | None = None, *, d2: cutplan._typing.Tensor | None = None, d3: cutplan._typing.Tensor | None = None, d4: cutplan._typing.Tensor | None = None, c: cutplan._typing.Tensor | None = None, bias: cutplan._typing.Tensor | None = None, b2: cutplan._typing.Tensor | None = None, bias2: cutplan._typing.Tensor | None = None, residual: cutplan._typing.Tensor | None = None, aux: cutplan._typing.Tensor | None = None, row_scale: cutplan._typing.Tensor | None = None, column_scale: cutplan._typing.Tensor | None = None, a_scale: cutplan._typing.Tensor | None = None, b_scale: cutplan._typing.Tensor | None = None, b2_scale: cutplan._typing.Tensor | None = None, a_zero: cutplan._typing.Tensor | None = None, b_zero: cutplan._typing.Tensor | None = None, out_scale: cutplan._typing.Tensor | None = None, amax: cutplan._typing.Tensor | None = None, activation: cutplan._typing.ActivationLike | None = 'none', aux_mode: cutplan._typing.AuxLike | None = None, gate: cutplan._typing.GateLike | None = None, weights: WeightPacking | None = None, out_columns: Sequence[int] | None = ()) -> GemmDescriptor:
     """
     The descriptor that these operands fit: extents, layout, types and alignment read off the tensors.
 

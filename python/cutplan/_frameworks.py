@@ -231,17 +231,19 @@ def target(
     out: Tensor | None,
     out_dtype: DTypeLike | None,
     stream: StreamLike | None,
+    called: str = "out",
 ) -> tuple[Any, _core.TensorInfo]:
-    """Where a result of `shape` goes: `out`, or a new tensor beside `like`; and what that is."""
+    """Where a result of `shape` goes: `out`, or a new tensor beside `like`; and what that is. `called`: what
+    errors call it."""
     if out is None:
         dtype = info.dtype if out_dtype is None else as_member(out_dtype, "out_dtype")
         made = _ordered(info, like, shape, column_major, dtype, stream)
-        return made, _core.inspect(made, "out")
-    out_info = _core.inspect(out, "out")
+        return made, _core.inspect(made, called)
+    out_info = _core.inspect(out, called)
     if out_info.shape != shape:
-        raise _core.ShapeMismatch(f"operand out: shape {[*shape]} required, got {[*out_info.shape]}")
+        raise _core.ShapeMismatch(f"operand {called}: shape {[*shape]} required, got {[*out_info.shape]}")
     if out_dtype is not None and out_info.dtype != (wanted := as_member(out_dtype, "out_dtype")):
-        raise _core.DTypeMismatch(f"operand out: out_dtype {wanted} required, got {out_info.dtype}")
+        raise _core.DTypeMismatch(f"operand {called}: out_dtype {wanted} required, got {out_info.dtype}")
     return out, out_info
 
 

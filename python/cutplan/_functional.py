@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, TypeVar, cast, overload
 
 from . import _batches, _core, _frameworks, _plans
 from ._quantize import Quantized
@@ -83,6 +83,18 @@ def matmul(a: _TensorT, b: Tensor, *, out: None = None, **options: Unpack[_Optio
 def matmul(a: Tensor, b: Tensor, *, out: _TensorT, **options: Unpack[_Options]) -> _TensorT: ...
 
 
+@overload
+def matmul(
+    a: Tensor, b: Tensor, *, out: Sequence[Tensor], **options: Unpack[_Options]
+) -> tuple[Any, ...]: ...
+
+
+@overload
+def matmul(
+    a: _TensorT, b: Tensor, *, out_columns: Sequence[int], **options: Unpack[_Options]
+) -> tuple[_TensorT, ...]: ...
+
+
 def matmul(
     a: Tensor | Quantized,
     b: Tensor | Quantized | PackedWeights,
@@ -109,7 +121,8 @@ def matmul(
     math: MathLike | None = "tf32x3",
     deterministic: bool | None = False,
     preference: _core.PlanPreference | None = None,
-    out: Tensor | None = None,
+    out: Tensor | Sequence[Tensor] | None = None,
+    out_columns: Sequence[int] | None = None,
     out_dtype: DTypeLike | None = None,
     stream: StreamLike | None = None,
 ) -> Any:
@@ -140,6 +153,12 @@ def matmul(
     same inputs. `preference`, a PlanPreference, insists on more, and has these two. An option that is None is
     its default.
 
+    Several outputs: with ``out_columns=(nq, nk, nv)`` the result is a tuple of up to four tensors whose
+    columns follow each other, n in all, as if it had been split there; ``out=[q, k, v]`` writes them to
+    tensors of these columns, each with its own memory, strides and type (of one number of bits). All but the
+    last have a multiple of 8 columns, and all are row-major. What else there is, `c`, `bias`, `aux` and
+    others, has the n columns of all.
+
     Operands are read through their strides: transposed and sliced tensors are neither copied nor cast. The
     result is a new tensor of `a`'s library (NumPy, torch, CuPy, or JAX on the host), column-major where `c`,
     `residual` or `aux` is, or `out`. `stream` is None (the current stream of the output's library), an
@@ -150,26 +169,35 @@ def matmul(
     arguments.
     """
     aux_mode: AuxLike | None = None if aux is None else "store"
+    outs: Sequence[Any] = (out, None, None, None)
+    several = out_columns is not None or isinstance(out, (list, tuple))
+    if several and out is not None:
+        outs, out_columns = _outputs(out, out_columns, out_dtype)
     weights = None
     if isinstance(b, PackedWeights):
         weights, b, b2 = packings(b, b2)
     if isinstance(a, Quantized) or isinstance(b, Quantized) or isinstance(b2, Quantized):
-        return matmul(
-            **_quantized({"a": a, "b": b, "b2": b2, "a_scale": a_scale, "b_scale": b_scale,
-                          "b2_scale": b2_scale, "a_zero": a_zero, "b_zero": b_zero}),
-            bias=bias, activation=activation, c=c, alpha=alpha, beta=beta, bias2=bias2, gate=gate,
-            residual=residual, aux=aux, row_scale=row_scale, column_scale=column_scale, out_scale=out_scale,
-            amax=amax, math=math, deterministic=deterministic,
-            preference=preference, out=out, out_dtype=out_dtype, stream=stream,
-        )  # fmt: skip
+        rest: dict[str, Any] = {
+            "bias": bias, "activation": activation, "c": c, "alpha": alpha, "beta": beta, "bias2": bias2,
+            "gate": gate, "residual": residual, "aux": aux, "row_scale": row_scale,
+            "column_scale": column_scale, "out_scale": out_scale, "amax": amax, "math": math,
+            "deterministic": deterministic, "preference": preference, "out": out, "out_columns": out_columns,
+            "out_dtype": out_dtype, "stream": stream,
+        }  # fmt: skip
+        taken_apart = {
+            "a": a, "b": b, "b2": b2, "a_scale": a_scale, "b_scale": b_scale, "b2_scale": b2_scale,
+            "a_zero": a_zero, "b_zero": b_zero,
+        }  # fmt: skip
+        return matmul(**_quantized(taken_apart), **rest)
     called = _core.call_gemm(
-        a, b, out, c, bias, b2, bias2, residual, aux, row_scale, column_scale,
+        a, b, *outs, c, bias, b2, bias2, residual, aux, row_scale, column_scale,
         a_scale, b_scale, b2_scale, a_zero, b_zero, out_scale, amax,
-        alpha, beta, activation, aux_mode, gate, weights, out_dtype, deterministic, preference, stream, math,
+        alpha, beta, activation, aux_mode, gate, weights, out_columns, out_dtype, deterministic, preference,
+        stream, math,
     )  # fmt: skip
     if called is not None:
         _plans.of_thread.plans = (called[0],)
-        return called[1]
+        return called[1] if out_columns is None else tuple(called[1 : 1 + len(out_columns)])
     if weights is not None:
         shape = _core.inspect(a, "a").shape
         raise _core.LayoutMismatch(
@@ -179,6 +207,7 @@ def matmul(
 
     # What broadcasts, or has other than two or three dimensions.
     a_info = _core.inspect(a, "a")
+    b = cast("Tensor", b)  # packed weights have ended above
     b_info = _core.inspect(b, "b")
     a_shape, b_shape = a_info.shape, b_info.shape
     columns = None
@@ -215,7 +244,22 @@ def matmul(
         out_dtype = _core.GemmDescriptor(
             m=0, n=0, k=0, a=a_info.dtype, a_scale="tensor" if has_scale else None, epilogue=epilogue
         ).d
-    target, target_info = _frameworks.target(a_info, a, shape, column_major, out, out_dtype, stream)
+    extents = _extents(a_shape, b_shape, columns)
+    names = {"d": "out"}
+    if out_columns is not None:
+        if len(b_shape) < 2:
+            raise _core.ShapeMismatch(
+                f"operand b: two dimensions or more required of several outputs, got {[*b_shape]}"
+            )
+        names = {name: f"out[{i}]" for i, name in enumerate(("d", "d2", "d3", "d4")[: len(out_columns)])}
+        column_major = False
+    results = []
+    for i, (name, shown) in enumerate(names.items()):
+        width = shape if out_columns is None else (*shape[:-1], int(out_columns[i]))
+        target, info = _frameworks.target(
+            a_info, a, width, column_major, outs[i], out_dtype, stream, called=shown
+        )
+        results.append((name, target, info, width))
     matrices = [
         _batches.factor("a", a, a_info, "mk", batch),
         _batches.factor("b", b, b_info, "kj", batch),
@@ -225,7 +269,13 @@ def matmul(
         if b2_info.shape != b_shape:
             raise _core.ShapeMismatch(f"operand b2: b's shape {[*b_shape]} required, got {[*b2_info.shape]}")
         matrices.append(_batches.factor("b2", b2, b2_info, "kj", batch))
-    for name, tensor, info in (("d", target, target_info), *beside_d):
+    for extent, (name, target, info, width) in zip("opqr", results, strict=False):
+        matrix = _batches.result(name, target, info, width, batch, len(a_shape) == 1)
+        if several:
+            extents[extent] = width[-1]
+            matrix = matrix._replace(extents="m" + extent)
+        matrices.append(matrix)
+    for name, tensor, info in beside_d:
         if name == "aux" and info.shape != shape:
             raise _core.ShapeMismatch(f"operand aux: shape {[*shape]} required, got {[*info.shape]}")
         matrices.append(_batches.result(name, tensor, info, shape, batch, len(a_shape) == 1))
@@ -233,7 +283,6 @@ def matmul(
         "bias": bias, "bias2": bias2, "row_scale": row_scale, "column_scale": column_scale,
         "out_scale": out_scale, "amax": amax,
     }  # fmt: skip
-    extents = _extents(a_shape, b_shape, columns)
     codings = {
         "a_scale": a_scale, "b_scale": b_scale, "b2_scale": b2_scale, "a_zero": a_zero, "b_zero": b_zero,
     }  # fmt: skip
@@ -249,7 +298,10 @@ def matmul(
     rows_are_fixed = row_scale is not None or (
         bias is not None and len(_core.inspect(bias, "bias").shape) > 1
     )
-    scalars = {"alpha": alpha, "beta": beta, "activation": activation, "aux_mode": aux_mode, "gate": gate}
+    scalars = {
+        "alpha": alpha, "beta": beta, "activation": activation, "aux_mode": aux_mode, "gate": gate,
+        "out_columns": out_columns,
+    }  # fmt: skip
     context = _Context(math, deterministic, preference, stream, [])
     pieces = _batches.pieces(matrices, extents, batch, rows_are_fixed=rows_are_fixed)
     if amax is not None and len(every := list(pieces)) != 1:
@@ -261,9 +313,61 @@ def matmul(
         pieces = iter(every)
     for piece in pieces:
         whole = None if piece.whole is None else {**further, **piece.whole}
-        _run(context, {**further, **piece.views, **scalars}, {"d": "out"}, whole)
+        _run(context, {**further, **piece.views, **scalars}, names, whole)
     _plans.of_thread.plans = context.plans
-    return _frameworks.finish(a_info, a, target) if out is None else out
+    made = tuple(
+        _frameworks.finish(a_info, a, target) if out is None else target for _, target, _, _ in results
+    )
+    return made if several else made[0]
+
+
+def qkv_project(
+    x: Tensor | Quantized,
+    weights: Tensor | Quantized | PackedWeights,
+    *,
+    out_columns: Sequence[int] | None = None,
+    bias: Tensor | None = None,
+    out: Sequence[Tensor] | None = None,
+    out_dtype: DTypeLike | None = None,
+    alpha: float | None = 1.0,
+    a_scale: Tensor | None = None,
+    b_scale: Tensor | None = None,
+    math: MathLike | None = "tf32x3",
+    deterministic: bool | None = False,
+    preference: _core.PlanPreference | None = None,
+    stream: StreamLike | None = None,
+) -> tuple[Any, Any, Any]:
+    """Q, K and V of one projection, ``x @ weights + bias``, each a tensor of its own, in one product.
+
+    `x` is [..., tokens, k]; `weights`, [k, nq + nk + nv], holds the columns of Q, of K and of V: those of a
+    checkpoint's q_proj, k_proj and v_proj, [n, k] each, are ``torch.cat([q, k, v]).T``. It is a tensor, a
+    Quantized (then x is one too), or PackedWeights, such as int4, of all three. `out_columns`, (nq, nk, nv),
+    are heads * head dimension each, and differ where K and V have fewer heads than Q; else `out` is three
+    tensors [..., tokens, nq] and so on, such as slices of caches. `bias` [nq + nk + nv].
+
+    All is as in matmul(), whose call with three outputs this is.
+    """
+    if isinstance(weights, list) or type(weights) is tuple:
+        raise TypeError(
+            f"weights: one tensor [k, nq + nk + nv] required, got a {type(weights).__name__}; concatenate "
+            "those of Q, K and V once, where they are loaded: torch.cat([q, k, v]).T of weights [n, k]"
+        )
+    given = out if out_columns is None else out_columns
+    if given is None:
+        raise _core.MissingOperand(
+            "out_columns: (nq, nk, nv), the columns of Q, K and V, or out=[q, k, v], required; without them "
+            "weights do not tell where one ends"
+        )
+    if len(given) != 3:
+        which = "out" if out_columns is None else "out_columns"
+        raise _core.InvalidProblem(f"{which}: three, of Q, K and V, required, got {len(given)}")
+    options: dict[str, Any] = {
+        "a": x, "b": weights, "bias": bias, "alpha": alpha, "a_scale": a_scale, "b_scale": b_scale,
+        "math": math, "deterministic": deterministic, "preference": preference, "out": out, "out_columns": out_columns,
+        "out_dtype": out_dtype, "stream": stream,
+    }  # fmt: skip
+    q, k, v = matmul(**options)
+    return q, k, v
 
 
 def matmul_backward(
@@ -402,6 +506,35 @@ def matmul_backward(
     return MatmulGradients(
         *(x if x is None else _frameworks.finish(a_info, a, x) for x in (of_a, of_b, dbias))
     )
+
+
+def _outputs(
+    out: Any, columns: Sequence[int] | None, out_dtype: DTypeLike | None
+) -> tuple[list[Any], Sequence[int]]:
+    """Four, of which those after the last are None; and the columns of each."""
+    wanted: Any = None if out_dtype is None else _frameworks.as_member(out_dtype, "out_dtype")
+    if not isinstance(out, (list, tuple)) or (columns is not None and len(out) != len(columns)):
+        got = len(out) if isinstance(out, (list, tuple)) else "one tensor"
+        raise _core.InvalidProblem(
+            f"out: a list of {len(columns or ())} tensors required by out_columns, got {got}"
+        )
+    if not 1 <= len(out) <= 4:
+        raise _core.InvalidProblem(f"out: a tensor, or one to four in a list, required, got {len(out)}")
+    own = []
+    for i, x in enumerate(out):
+        if x is None:
+            raise _core.MissingOperand(
+                f"operand out[{i}]: a tensor required, got None; without out= all are allocated"
+            )
+        info = _core.inspect(x, f"out[{i}]")
+        if wanted is not None and info.dtype != wanted:
+            raise _core.DTypeMismatch(f"operand out[{i}]: out_dtype {wanted} required, got {info.dtype}")
+        if not info.shape or info.shape[-1] == 0:
+            raise _core.ShapeMismatch(
+                f"operand out[{i}]: at least one column required of each output, got shape {[*info.shape]}"
+            )
+        own.append(info.shape[-1])
+    return [*out, *(None,) * (4 - len(out))], own if columns is None else columns
 
 
 def _quantized(given: dict[str, Any]) -> dict[str, Any]:

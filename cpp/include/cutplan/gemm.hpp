@@ -7,8 +7,11 @@
 //
 // Quantised operands, int8 or fp8, stand for (a - a_zero) * a_scale and (b - b_zero) * b_scale. int8 is summed exactly. On
 // request amax = max |D|, and D is divided by out_scale before it is rounded to int8 or fp8, which saturates.
+//
+// D may be several matrices whose columns follow each other: Q, K and V of one projection are three outputs of one product.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -87,11 +90,17 @@ struct Epilogue {
   bool amax = false;                // of quantised operands: the greatest |D| before that is written, float32
 };
 
+/// Columns of each output, 0 beyond the last; none: D is one matrix. All but the last are multiples of 8, and their sum is n.
+inline constexpr int most_outputs = 4;
+using OutColumns = std::array<std::int64_t, most_outputs>;
+
 struct GemmDescriptor {
   std::int64_t m = 0, n = 0, k = 0;
   std::int64_t batch = 1;
   DType a = DType::none, b = DType::none, d = DType::none;
   DType c = DType::none, bias = DType::none, residual = DType::none, aux = DType::none;  // none: D's type
+  OutColumns out_columns = {};                                                           // with a row-major D
+  DType d2 = DType::none, d3 = DType::none, d4 = DType::none;  // as many bits as D's; none: D's type
   GemmLayout layout = GemmLayout::rcr;
   Epilogue epilogue;
   /// Bytes to which A's and B's addresses, leading dimensions and batch strides are aligned. 0: what contiguous operands of
@@ -115,10 +124,12 @@ inline constexpr std::int64_t scale_group = 128;
 /// columns [batch, n], of groups [batch, ceil(k / 128), n], of blocks [batch, ceil(k / 128), ceil(n / 128)], b2_scale as b_scale (an
 /// interleaved b's has 2 n columns); the batch may be left out, or have the stride 0. out_scale and amax float32 [1].
 /// Packed weights are b, and b2, uint8 [packed_weights_size()], shared by the batch.
+/// With out_columns d, d2, d3 and d4 are [m, out_columns[0]] and so on, each with an address and strides of its own.
 struct GemmArguments {
   TensorView a, b, c, d, bias;
   TensorView b2, bias2, residual, aux, row_scale, column_scale;
   TensorView a_scale, b_scale, b2_scale, a_zero, b_zero, out_scale, amax;
+  TensorView d2, d3, d4;
   double alpha = 1.0;
   std::optional<double> beta;  // none: 1 with c
 };
@@ -127,9 +138,10 @@ using GemmPlan = Plan<GemmDescriptor, GemmArguments>;
 extern template class CUTPLAN_API Plan<GemmDescriptor, GemmArguments>;
 
 /// The descriptor that these arguments fit: extents, layout, types and alignment read off the tensors. Of `epilogue` the
-/// activation, aux and an interleaved gate count, which the tensors do not show.
+/// activation, aux and an interleaved gate count, which the tensors do not show. `out_columns` stands for outputs that are not
+/// there.
 CUTPLAN_API GemmDescriptor describe(const GemmArguments& arguments, const Epilogue& epilogue = {},
-                                    const WeightPacking& weights = {});
+                                    const WeightPacking& weights = {}, const OutColumns& out_columns = {});
 
 /// One row of the support table: what a kernel family serves.
 struct GemmSupport {

@@ -26,7 +26,7 @@ enum class Sample : std::uint8_t {
   logarithm,     // of `most`
 };
 
-inline constexpr int most_dimensions = 5, most_operands = 20;
+inline constexpr int most_dimensions = 5, most_operands = 24;
 
 /// What a plan asks of one operand: built by a family's table, in chains of the functions below.
 struct Rule {
@@ -165,7 +165,7 @@ struct Operand {
 template <typename Table, typename Member>
 constexpr std::size_t index_of(const Table& table, Member member) {
   std::size_t i = 0;
-#pragma GCC unroll 20  // of a constant member it is then a constant
+#pragma GCC unroll 24  // of a constant member it is then a constant
   while (table[i].member != member) ++i;
   return i;
 }

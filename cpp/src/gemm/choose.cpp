@@ -92,7 +92,7 @@ std::string Common::wanted(const Request& r) {
 }
 
 void Common::write(tuning::Key& key, const Request& r) {
-  const GemmDescriptor& g = r.g;
+  const GemmDescriptor& g = r.g;  // of which several outputs take as long as one
   key.field("m", g.m).field("n", g.n).field("k", g.k).field(r.over ? "groups" : "batch", g.batch);
   if (r.over) key.field("over", name(*r.over));
   key.field("a", name(g.a));
@@ -148,6 +148,7 @@ void Common::describe(KernelSku& s, const Kernel& k, int split, const Request& r
   if (e.residual) s.epilogue += "+residual";
   if (e.amax) s.epilogue += "+amax";
   if (e.out_scale) s.epilogue += "+out_scale";
+  if (has_several_outputs(g)) s.epilogue += "+out_columns";
 }
 
 // ---- obstacles ----

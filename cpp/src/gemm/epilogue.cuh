@@ -54,13 +54,15 @@ struct RowVectors {
   void* data;  // of the present matrix of the batch
   std::int64_t ld, step;
   DType type;
-  bool wide;  // 16-byte accesses are aligned
+  bool wide;  // accesses of 16 bytes, or of 8 elements of one byte, are aligned
 
   __device__ RowVectors(const Matrix& m, std::int64_t batch) : RowVectors(m, batch, m.type == DType::f32 ? 4 : 2) {}
   /// Of a D of `bytes` bytes an element.
   __device__ RowVectors(const Matrix& m, std::int64_t batch, int bytes) : ld(m.ld), step(m.step), type(m.type) {
     data = static_cast<char*>(m.data) + batch * m.batch_stride * bytes;
-    wide = ((reinterpret_cast<std::uint64_t>(data) | static_cast<std::uint64_t>(ld * bytes)) & 15) == 0 && step == 1;
+    const unsigned access = bytes == 1 ? 8 : 16;
+    wide =
+        ((reinterpret_cast<std::uint64_t>(data) | static_cast<std::uint64_t>(ld * bytes)) & (access - 1)) == 0 && step == 1;
   }
 
   /// The element at (row, col).
@@ -372,14 +374,17 @@ struct Fragments {
   }
 };
 
-/// Store: from registers to memory, D's or a workspace's, of what either walk has. Another store takes results by the same
-/// functions.
+/// Store: from registers to memory, an output's or a workspace's, of what either walk has. Another store takes results by the
+/// same functions.
 template <bool kQuantized = false>
 struct DirectStore {
   RowVectors d;
 
-  /// `batch`: D's index in its batch; it differs from the others' where K is split and D is the workspace.
-  __device__ DirectStore(const Problem& p, std::int64_t batch) : d(p.d, batch, bytes_of(p.d.type)) {
+  /// Of the columns of one output. `batch`: D's index in its batch; it differs from the others' where K is split and D is the
+  /// workspace.
+  __device__ DirectStore(const Problem& p, int output, std::int64_t batch) : DirectStore(matrix_of(p, output), batch) {}
+
+  __device__ DirectStore(const Matrix& m, std::int64_t batch) : d(m, batch, bytes_of(m.type)) {
     if (kQuantized && d.type == DType::i32) d.type = DType::f32;  // sums, of which the bits are stored
   }
 
@@ -487,7 +492,7 @@ __device__ __noinline__ static void finish(const Problem& p, std::int64_t batch,
     if (p.d.type != DType::i32) x.each([](float& sum) { sum = __int2float_rn(__float_as_int(sum)); });
   }
   if (!kQuantized || p.d.type != DType::i32) apply(p.terms, x, gated);
-  DirectStore<kQuantized>(p, d_batch).store(x);
+  DirectStore<kQuantized>(p, output_of(p, col), d_batch).store(x);
 }
 
 /// int32 sums, which lie in the bits of floats, to floats: rounded to nearest. Of an int32 D they stay what they are, and where
@@ -512,11 +517,11 @@ inline bool is_plain(const Terms& t) {
 template <bool kQuantized = false>
 class Epilogue {
  public:
-  const DirectStore<kQuantized> store;
-
   /// `d_batch`: as DirectStore's. Rows from `row_end` on are not stored.
   __device__ Epilogue(const Problem& p, std::int64_t batch, std::int64_t d_batch, std::int64_t row_end)
-      : store(p, d_batch), p_(p), m_(row_end), n_(p.n), batch_(batch), d_batch_(d_batch) {}
+      : p_(p), m_(row_end), n_(p.n), batch_(batch), d_batch_(d_batch) {}
+
+  __device__ __forceinline__ DirectStore<kQuantized> store_to(int output) const { return {p_, output, d_batch_}; }
 
   /// A warp's accumulator.
   template <int kRows, int kCols>
@@ -543,7 +548,9 @@ class Epilogue {
   __device__ __forceinline__ void store_warp_tile(float (&acc)[kRows * kCols * 16], void* staging, std::int64_t first_row,
                                                   std::int64_t first_col) const {
     if (first_row >= m_ || first_col >= n_) return;
-    if (finishes_in_registers<kCols>(first_col) && is_inside<kCols>(first_col)) {
+    const int output = output_of(p_, first_col);
+    const DirectStore<kQuantized> store = store_to(output);
+    if (finishes_in_registers<kCols>(store, output, first_col) && is_inside<kCols>(first_col)) {
       Fragments<kRows, kCols, kQuantized> x = fragments<kRows, kCols>(acc, first_row, first_col);
       if (has_terms()) apply(p_.terms, x, kQuantized && gated_);
       store.store(x);
@@ -563,17 +570,18 @@ class Epilogue {
                        t.activation != Activation::none);
   }
 
-  /// Whether 32 kCols columns stay in registers, one pass over them for each thing there is to do: D is aligned, and there are
-  /// only common terms, aligned too and for columns all inside D.
+  /// Whether 32 kCols columns stay in registers, one pass over them for each thing there is to do: D is aligned and has them all
+  /// in one output, and there are only common terms, aligned too and for columns all inside D.
   template <int kCols>
-  __device__ __forceinline__ bool finishes_in_registers(std::int64_t first_col) const {
+  __device__ __forceinline__ bool finishes_in_registers(const DirectStore<kQuantized>& store, int output,
+                                                        std::int64_t first_col) const {
     const Terms& t = p_.terms;
     const auto is_aligned = [&](const Matrix& m) { return m.data == nullptr || RowVectors(m, batch_).wide; };
     const bool scaled = !kQuantized && (t.row_scale.data != nullptr || t.column_scale.data != nullptr),
                common = (gated_ || (!scaled && t.bias.ld == 0)) && (kQuantized || t.column_scale.data == nullptr) &&
                         t.residual.data == nullptr && t.auxiliary == Auxiliary::none;
     if (kQuantized && has_zeros(p_)) return false;
-    return common && store.d.wide &&
+    return common && store.d.wide && first_col + 32 * kCols <= end_of(p_, output) &&
            (!has_terms() || (is_inside<kCols>(first_col) && is_aligned(t.c) && is_aligned(t.bias)));
   }
 
@@ -707,6 +715,7 @@ inline void sum_codes_for_zeros(const Problem& p, const Launch& launch) {
 inline Problem partial_sums(const Problem& p, void* workspace, DType type = DType::f32) {
   Problem sums = p;
   sums.d = {workspace, p.n, 1, p.m * p.n, type};
+  for (FurtherOutput& output : sums.further) output = {};
   sums.terms = {};
   sums.terms.alpha = 1;
   return sums;

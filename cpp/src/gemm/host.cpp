@@ -524,6 +524,15 @@ struct HostRow {
     with(of_column, [&](T& v, T bias) { f(v, scale, bias); });
   }
   void write(const Matrix& m) const { store(m.data, m.type, offset(m), n, x); }
+  /// To D, or to the outputs that have its columns.
+  void leave(const Problem& p) const {
+    const std::int64_t end = first + n;
+    for (HostRow part = *this; part.first < end; part.x += part.n, part.first += part.n) {
+      const int output = output_of(p, part.first);
+      part.n = std::min(end, end_of(p, output)) - part.first;
+      part.write(matrix_of(p, output));
+    }
+  }
 
   /// Rows are of several threads. Floats that are not negative are ordered as their bits.
   void note(float* greatest, T of_these) const {
@@ -551,7 +560,7 @@ void finish(const Problem& p, const Blocks::Block& block, std::int64_t ld, const
       gate(p.terms, x, x2);
     }
     apply(p.terms, x, gated);
-    x.write(p.d);
+    x.leave(p);
   }
 }
 

@@ -4,7 +4,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 
+#include "core/host_device.hpp"
 #include "core/kernel.hpp"
 #include "core/weights_layout.hpp"
 #include "cutplan/grouped_gemm.hpp"
@@ -18,6 +20,13 @@ struct Matrix {
   void* data;
   std::int64_t ld, step, batch_stride;  // batch_stride: 0 shares it
   DType type;
+};
+
+/// An output after the first: the columns of D from `begin` on, up to the next one's, are its. `d` counts them as D does: its
+/// address is that of column 0, were it there. Begins are multiples of 8, so that 8 neighbours from one on have one output.
+struct FurtherOutput {
+  std::int64_t begin = std::numeric_limits<std::int64_t>::max();  // there is none
+  Matrix d = {};
 };
 
 /// What the epilogue does (terms.hpp).
@@ -51,6 +60,7 @@ struct Groups {
 struct Problem {
   std::int64_t m, n, k, batch;
   Matrix a, b, b2, d;  // b2: a gate's second B, an interleaved one's too
+  FurtherOutput further[most_outputs - 1];
   Coding of_a, of_b, of_b2;
   Matrix a_sums, b_sums;  // on devices, with zeros: int32 in the bits of floats (epilogue.cuh)
   WeightPacking weights;  // of b and b2, if it has a format; then their step is from a column to the next, in columns
@@ -58,6 +68,24 @@ struct Problem {
   Terms terms;
   Groups groups;
 };
+
+/// Which output has a column of D.
+CUTPLAN_HOST_DEVICE int output_of(const Problem& p, std::int64_t column) {
+  int output = 0;
+  while (output < most_outputs - 1 && p.further[output].begin <= column) ++output;
+  return output;
+}
+/// Its matrix: element (row, column of D) of any output is at row * ld + column.
+CUTPLAN_HOST_DEVICE const Matrix& matrix_of(const Problem& p, int output) {
+  return output == 0 ? p.d : p.further[output - 1].d;
+}
+CUTPLAN_HOST_DEVICE std::int64_t begin_of(const Problem& p, int output) {
+  return output == 0 ? 0 : p.further[output - 1].begin;
+}
+/// The column of D at which it ends, if another output begins there.
+CUTPLAN_HOST_DEVICE std::int64_t end_of(const Problem& p, int output) {
+  return output == most_outputs - 1 ? std::numeric_limits<std::int64_t>::max() : p.further[output].begin;
+}
 
 /// In place of a number of slices: blocks share out tiles and K evenly (sm90/stream_k.cuh).
 inline constexpr int stream_k = 0;

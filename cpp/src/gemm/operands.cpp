@@ -156,6 +156,18 @@ void set_gate(Problem& p, Gate gate, bool b_row_major) {
   }
 }
 
+/// The outputs after the first. Addresses are numbers here: that of a column 0 which is not there is no pointer to anything.
+template <typename At>
+void set_further_outputs(Problem& p, const GemmDescriptor& g, const At& at) {
+  int64_t begin = g.out_columns[0];
+  for (std::size_t i = 0; i < std::size(further_views) && g.out_columns[i + 1] != 0; begin += g.out_columns[++i]) {
+    FurtherOutput& output = p.further[i];
+    output = {begin, at.matrix(further_views[i])};
+    output.d.data = reinterpret_cast<void*>(reinterpret_cast<std::uintptr_t>(output.d.data) -
+                                            static_cast<std::uintptr_t>(begin * (bits(output.d.type) / 8)));
+  }
+}
+
 /// D^T = B^T A^T: rows become columns, so that kernels need to write row-major matrices only.
 void transpose(Problem& p) {
   std::swap(p.m, p.n);
@@ -242,6 +254,7 @@ Problem Gemm::problem(const GemmDescriptor& g, const Selection<Kernel>&, const O
   Problem p = start(at, g, args);
   Terms& t = p.terms;
   p.batch = g.batch;
+  set_further_outputs(p, g, at);
   t.beta = args.beta.value_or(g.epilogue.c ? 1 : 0);
   check_scalar("beta", t.beta, g.a);
   if (t.beta != 0 && !g.epilogue.c)
@@ -282,13 +295,36 @@ Problem GroupedGemm::problem(const GroupedGemmDescriptor& g, const Selection<Ker
 
 namespace cutplan {
 
-GemmDescriptor describe(const GemmArguments& args, const Epilogue& epilogue, const WeightPacking& weights) {
+GemmDescriptor describe(const GemmArguments& args, const Epilogue& epilogue, const WeightPacking& weights,
+                        const OutColumns& out_columns) {
   using namespace gemm;
   check_rank("a", args.a, 2, 3);
   const bool is_packed = weights.format.has_value();
   check_rank("b", args.b, is_packed ? 1 : 2, is_packed ? 1 : 3);
-  if (args.d.present()) check_rank("d", args.d, 2, 3);
+  std::pair<const char*, const TensorView*> outputs[most_outputs] = {{"d", &args.d}};
+  for (std::size_t i = 0; i < std::size(further_views); ++i) outputs[i + 1] = {further_names[i], &(args.*further_views[i])};
   GemmDescriptor g;
+  g.out_columns = out_columns;
+  const char* missing = nullptr;
+  for (const auto& [operand, t] : outputs) {
+    if (!t->present()) {
+      missing = missing == nullptr ? operand : missing;
+      continue;
+    }
+    check_rank(operand, *t, 2, 3);
+    if (missing != nullptr)
+      throw MissingOperand(
+          text("operand ", missing, ": required before operand ", operand, "; pass outputs in their order"));
+  }
+  if (args.d2.present() && !has_several_outputs(g)) {
+    for (std::size_t i = 0; i < std::size(outputs) && outputs[i].second->present(); ++i) {
+      const auto& [operand, t] = outputs[i];
+      g.out_columns[i] = t->shape[t->rank - 1];
+      if (g.out_columns[i] == 0)
+        throw ShapeMismatch(
+            text("operand ", operand, ": at least one column required of several outputs, got none; leave it out"));
+    }
+  }
   g.m = args.a.shape[args.a.rank - 2];
   g.k = args.a.shape[args.a.rank - 1];
   g.n = is_packed ? weights.n : args.b.shape[args.b.rank - 1];
@@ -304,9 +340,17 @@ GemmDescriptor describe(const GemmArguments& args, const Epilogue& epilogue, con
   g.bias = args.bias.dtype;
   g.residual = args.residual.dtype;
   g.aux = args.aux.dtype;
+  for (std::size_t i = 0; i < std::size(further_views); ++i) g.*further_types[i] = (args.*further_views[i]).dtype;
   // Where both orders fit, that which kernels with a gate read.
   const bool a_row = reads_row_major(args.a),
              b_row = !is_packed && reads_row_major(args.b, epilogue.gate != Gate::interleaved);
+  for (const auto& [operand, t] : outputs) {
+    if (has_several_outputs(g) && t->present() && !reads_row_major(*t)) {
+      throw Unsupported(
+          text("operand ", operand,
+               ": row-major required of several outputs, got a column-major one; pass one that is contiguous"));
+    }
+  }
   // Where both orders fit D, what has to be ordered as D is decides.
   bool d_row = true;
   const char* column_major = nullptr;
@@ -348,6 +392,11 @@ GemmDescriptor describe(const GemmArguments& args, const Epilogue& epilogue, con
   if (e.gate != Gate::none && !d_row) {
     throw Unsupported(text("operand ", column_major, ": row-major required with gate '", name(e.gate),
                            "', got a column-major one; pass one that is contiguous"));
+  }
+  if (has_several_outputs(g) && !d_row) {
+    throw Unsupported(
+        text("operand ", column_major,
+             ": row-major required with several outputs, got a column-major one; pass one that is contiguous"));
   }
   return g;
 }

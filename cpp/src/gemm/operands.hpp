@@ -33,6 +33,16 @@ constexpr bool is_factor_of_d(std::optional<Granularity> scale) {
   return scale && *scale != Granularity::group && *scale != Granularity::block;
 }
 
+constexpr bool has_several_outputs(const GemmDescriptor& g) { return g.out_columns[0] != 0; }
+/// Of an output after the first; none in a descriptor: D's.
+constexpr const char* further_names[] = {"d2", "d3", "d4"};
+constexpr DType GemmDescriptor::* further_types[] = {&GemmDescriptor::d2, &GemmDescriptor::d3, &GemmDescriptor::d4};
+constexpr TensorView GemmArguments::* further_views[] = {&GemmArguments::d2, &GemmArguments::d3, &GemmArguments::d4};
+/// Columns of an output, counted from 0; 0: there is no such output.
+constexpr std::int64_t columns_of(const GemmDescriptor& g, std::size_t output) {
+  return output == 0 && !has_several_outputs(g) ? g.n : g.out_columns[output];
+}
+
 /// What a D of int32 sums cannot have beside it; null: nothing is asked for that it cannot.
 template <typename Descriptor>
 constexpr const char* beside_sums(const Descriptor& g) {
@@ -87,6 +97,13 @@ constexpr Rule like_d(const GemmDescriptor& g, DType type) {
 }
 /// Read where D is written.
 constexpr Rule beside_d(const GemmDescriptor& g, DType type) { return like_d(g, type).shared().repeating(); }
+/// The same, and D itself may be what is read, unless that is several.
+constexpr Rule in_place(const GemmDescriptor& g, DType type) {
+  return beside_d(g, type).as(has_several_outputs(g) ? Role::input : Role::in_place);
+}
+constexpr Rule further_d(const GemmDescriptor& g, DType type, std::size_t output) {
+  return matrices(type, g.batch, g.m, columns_of(g, output), true).as(Role::output).when(g.out_columns[output] != 0);
+}
 constexpr Rule vector(DType type, std::int64_t count) { return tensor(type, -1, count); }
 constexpr Rule one_number() { return vector(DType::f32, 1).may_drop(1).fixed(); }
 
@@ -146,8 +163,13 @@ using A = GemmArguments;
 inline constexpr Operand<G, A> operands[] = {
     {"a", &A::a, [](const G& g) { return factor(g.a, g.batch, g.m, g.k, a_is_row_major(g.layout)); }, "", true},
     {"b", &A::b, [](const G& g) { return factor_b(g, halves(g.epilogue)); }, "", true},
-    {"d", &A::d, [](const G& g) { return like_d(g, g.d).as(Role::output); }, "", true},
-    {"c", &A::c, [](const G& g) { return beside_d(g, g.c).as(Role::in_place).when(g.epilogue.c); }, "Epilogue(c=True)"},
+    {"d", &A::d,
+     [](const G& g) { return matrices(g.d, g.batch, g.m, columns_of(g, 0), d_is_row_major(g.layout)).as(Role::output); }, "",
+     true},
+    {"d2", &A::d2, [](const G& g) { return further_d(g, g.d2, 1); }, "out_columns= of two outputs"},
+    {"d3", &A::d3, [](const G& g) { return further_d(g, g.d3, 2); }, "out_columns= of three outputs"},
+    {"d4", &A::d4, [](const G& g) { return further_d(g, g.d4, 3); }, "out_columns= of four outputs"},
+    {"c", &A::c, [](const G& g) { return in_place(g, g.c).when(g.epilogue.c); }, "Epilogue(c=True)"},
     {"bias", &A::bias,
      [](const G& g) {
        return g.epilogue.bias == BiasOver::m ? tensor(g.bias, 0, g.m, 1).means("along the columns of D it has one dimension")
@@ -162,8 +184,7 @@ inline constexpr Operand<G, A> operands[] = {
      "Epilogue(gate='separate')"},
     {"bias2", &A::bias2, [](const G& g) { return vector(g.bias, g.n).when(has_two_biases(g.epilogue)); },
      "Epilogue(bias=True, gate='separate')"},
-    {"residual", &A::residual,
-     [](const G& g) { return beside_d(g, g.residual).as(Role::in_place).when(g.epilogue.residual); },
+    {"residual", &A::residual, [](const G& g) { return in_place(g, g.residual).when(g.epilogue.residual); },
      "Epilogue(residual=True)"},
     {"aux", &A::aux,
      [](const G& g) {

@@ -97,6 +97,9 @@ PrecisionGuarantee Common::precision(const Kernel& kernel, int split, const Requ
   }
   if (g.d == DType::i32) p.accumulation = 0;  // the sums themselves
   set_output_type(p, g.d);
+  for (const auto type : further_types) {
+    if (g.*type != DType::none) add_output_type(p, g.*type);
+  }
   if (e.aux == Auxiliary::store) add_output_type(p, g.aux);
   // Products below the accumulator's normal range may be flushed, one by one.
   p.smallest += static_cast<double>(g.k) * std::ldexp(1.0, wide ? -1022 : -126);

@@ -130,6 +130,47 @@ void resolve_common(Descriptor& g) {
   }
 }
 
+/// D as several matrices.
+void check_outputs(const GemmDescriptor& g) {
+  std::size_t count = 0;
+  int64_t columns = 0;
+  while (count < g.out_columns.size() && g.out_columns[count] != 0) columns += g.out_columns[count++];
+  const DType d = g.d == DType::none ? default_result(g) : g.d;
+  std::string widths;
+  for (std::size_t i = 0; i < count; ++i) widths += text(i == 0 ? "" : " + ", g.out_columns[i]);
+  for (std::size_t i = 0; i < g.out_columns.size(); ++i) {
+    const int64_t width = g.out_columns[i];
+    if (width < 0 || (width != 0 && i >= count))
+      throw InvalidProblem(text("out_columns: at least 1 column required of each output, got ", width < 0 ? width : 0));
+    if (i + 1 < count && width % 8 != 0) {
+      throw Unsupported(text("out_columns: multiples of 8 required but for the last, which kernels store 8 at a time, got ",
+                             width, " of ", widths, "; put that output last, or pad its columns of b"));
+    }
+    if (i == 0) continue;
+    const DType type = g.*further_types[i - 1];
+    const char* const operand = further_names[i - 1];
+    if (type == DType::none) continue;
+    if (i >= count) {
+      throw InvalidProblem(text("operand ", operand, ": out_columns of ", i + 1,
+                                " outputs required beside its type, got columns of ", count));
+    }
+    if (bits(type) != bits(d) || (type == DType::i32) != (d == DType::i32)) {
+      throw Unsupported(text("operand ", operand, ": a dtype of ", bits(d), " bits, as the first output's ", name(d),
+                             ", required", bits(type) == bits(d) ? ", and int32 for all or none" : "", ", got ",
+                             name(type)));
+    }
+  }
+  if (count == 0) return;
+  if (columns != g.n) {
+    throw InvalidProblem(
+        text("out_columns: n = ", g.n, " columns required in all, got ", widths, count > 1 ? text(" = ", columns) : ""));
+  }
+  if (!d_is_row_major(g.layout)) {
+    throw Unsupported(text("out_columns: a row-major d required of several outputs, got layout ", name(g.layout), "; ",
+                           name(layout_of(a_is_row_major(g.layout), b_is_row_major(g.layout), true)), " works"));
+  }
+}
+
 template <typename Descriptor>
 void check_preference(const Descriptor& g, const PlanPreference& preference) {
   if (preference.batch_invariant && g.alignment == 0 && !a_is_row_major(g.layout)) {
@@ -145,6 +186,7 @@ void Gemm::check(const GemmDescriptor& g) {
   check_common(g);
   check_quantized(g, g.a_zero, g.b_zero);
   check_extent("batch", g.batch);
+  check_outputs(g);
   const Epilogue& e = g.epilogue;
   if (e.aux == Auxiliary::gradient && e.activation == Activation::none)
     throw InvalidProblem("aux: an activation required with 'gradient', whose derivative it is, got activation 'none'");
@@ -163,6 +205,10 @@ GemmDescriptor Gemm::resolve(GemmDescriptor g) {
   resolve_common(g);
   for (DType* type : {&g.c, &g.residual, &g.aux}) {
     if (*type == DType::none) *type = default_beside(g.d);
+  }
+  for (std::size_t i = 0; i < std::size(further_types); ++i) {
+    DType& type = g.*further_types[i];
+    if (g.out_columns[i + 1] != 0 && type == DType::none) type = g.d;
   }
   return g;
 }
@@ -217,6 +263,8 @@ void Common::check_types(const Request& r, const Setting& s) {
   const GemmDescriptor& g = r.asked;
   const Epilogue& e = g.epilogue;
   std::string operands, partners, outputs;
+  const char* output = "d";
+  DType refused = g.d;
   const auto list = [](std::string& all, DType t, const char* between) {
     if (all.find(name(t)) == std::string::npos) all += (all.empty() ? "" : between) + std::string(name(t));
   };
@@ -226,7 +274,15 @@ void Common::check_types(const Request& r, const Setting& s) {
     if (row.operand != g.a) continue;
     list(partners, row.operand_b, " or ");
     if (row.operand_b != g.b) continue;
-    if (!is_output(row, g.d)) {
+    DType unserved = is_output(row, g.d) ? DType::none : g.d;
+    for (std::size_t i = 0; unserved == DType::none && i < std::size(further_types); ++i) {
+      const DType type = g.*further_types[i];
+      if (type == DType::none || is_output(row, type)) continue;
+      unserved = type;
+      output = further_names[i];
+    }
+    if (unserved != DType::none) {
+      refused = unserved;
       outputs.clear();
       for (DType t : row.d) {
         if (t != DType::none) list(outputs, t, " or ");
@@ -254,7 +310,8 @@ void Common::check_types(const Request& r, const Setting& s) {
       throw Unsupported(text("operands a and b: one element type required, got ", name(g.a), " and ", name(g.b)));
     throw Unsupported(text("operand b: dtype ", partners, " required beside a ", name(g.a), ", got ", name(g.b)));
   }
-  throw Unsupported(text("operand d: dtype ", outputs, " required for ", name(g.a), " operands, got ", name(g.d)));
+  throw Unsupported(
+      text("operand ", output, ": dtype ", outputs, " required for ", name(g.a), " operands, got ", name(refused)));
 }
 
 }  // namespace cutplan::gemm

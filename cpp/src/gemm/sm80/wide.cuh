@@ -558,7 +558,7 @@ struct WideEpilogue {
     WideColumn<kCount> x{sums, batch, row, col, row_end - row < kCount ? static_cast<int>(row_end - row) : kCount};
     apply(p.terms, x);
     x.batch = d_batch;
-    x.write(p.d);
+    x.write(matrix_of(p, output_of(p, col)));
   }
 };
 

@@ -79,10 +79,16 @@ __device__ __forceinline__ void with_type(DType type, const F& f) {
   }
 }
 
+/// Of each output.
+struct OutputMaps {
+  CUtensorMap of[most_outputs];
+};
+
 /// Store: to boxes in shared memory, two to a warpgroup, and from there to D while the next box is filled and the next tile
 /// begins: by TMA, or, where it does not know which rows are D's, by the warps themselves.
 struct BoxStore {
-  const CUtensorMap& map;  // of D
+  const CUtensorMap& map;  // of the output
+  std::int64_t begin;      // its first column
   const RowVectors& d;
   std::int64_t row_end, n;
   char* boxes;  // the warpgroup's
@@ -105,7 +111,7 @@ struct BoxStore {
       if constexpr (kByTma) {
         cutlass::arch::fence_view_async_shared();
         sync_warpgroup();
-        if (leads) store_box(map, box, static_cast<int>(col), static_cast<int>(x.first_row), batch);
+        if (leads) store_box(map, box, static_cast<int>(col - begin), static_cast<int>(x.first_row), batch);
       } else {
         copy_lines(box + first * 128, static_cast<char*>(d.data) + (x.first_row * d.ld + col) * kBytes, d.ld * kBytes,
                    static_cast<int>(min(row_end - x.first_row, std::int64_t{16})),

@@ -189,7 +189,7 @@ struct Consumer {
   typename Config::Storage& storage;
   const Problem& p;
   const StreamK& stream;
-  const CUtensorMap& map_d;
+  const OutputMaps& maps_d;
   int thread, warp;  // among those that share the tile, and in the warpgroup
   int group;         // ping-pong: which of the two
   int rank;          // of the block in its cluster
@@ -374,13 +374,13 @@ __device__ bool fix_up(const Consumer<Config>& me, const typename Config::WorkTi
 
 /// A consumer warpgroup: tile by tile, multiplies, makes the sums complete, and finishes.
 template <typename Config>
-__device__ __forceinline__ void consume(typename Config::Storage& storage, const CUtensorMap& map_d, bool d_is_mapped,
+__device__ __forceinline__ void consume(typename Config::Storage& storage, const OutputMaps& maps_d, bool d_is_mapped,
                                         const Problem& p, const StreamK& stream) {
   constexpr int kTileM = Config::kTileM, kTileN = Config::kTileN, kTileK = Config::kTileK, kBlocksM = Config::kBlocksM;
   const Consumer<Config> me{storage,
                             p,
                             stream,
-                            map_d,
+                            maps_d,
                             static_cast<int>((threadIdx.x - 128) % Consumer<Config>::kThreads),
                             static_cast<int>(threadIdx.x % 128 / 32),
                             Config::kPingPong ? static_cast<int>(threadIdx.x / 128 - 1) : 0,
@@ -430,6 +430,8 @@ __device__ __forceinline__ void consume(typename Config::Storage& storage, const
     Epilogue<Config::kQuantized> epilogue(p, tile.batch, d_batch, tile.row_end);
     const std::int64_t row = first_row + me.thread / 128 * 64 + me.warp * 16;  // of the warp
     char* const staging = me.staging() + me.warp * staging_bytes;
+    const int output = output_of(p, tile.col);
+    const DirectStore<Config::kQuantized> to = epilogue.store_to(output);
     const auto sums_of = [&](int i) -> float (&)[Config::kTileN / 2] {
       return reinterpret_cast<float (&)[Config::kTileN / 2]>(acc(0, i, 0));
     };
@@ -444,20 +446,22 @@ __device__ __forceinline__ void consume(typename Config::Storage& storage, const
 #pragma unroll
       for (int i = 0; i < kBlocksM; ++i)
         epilogue.template store_warp_tile<1, kCols>(values_of(i), staging, row + i * kBlockRows, tile.col);
-    } else if (Config::kQuantized && is_8bit(p.d.type) && epilogue.template finishes_in_registers<kCols>(tile.col) &&
+    } else if (Config::kQuantized && is_8bit(p.d.type) &&
+               epilogue.template finishes_in_registers<kCols>(to, output, tile.col) &&
                epilogue.template is_inside<kCols>(tile.col)) {
 #pragma unroll
       for (int i = 0; i < kBlocksM; ++i) {
         auto x = epilogue.template fragments<1, kCols>(values_of(i), row + i * kBlockRows, tile.col);
         if (epilogue.has_terms()) apply(p.terms, x, Config::kGated);
-        if (x.first_row < tile.row_end) epilogue.store.store(x);
+        if (x.first_row < tile.row_end) to.store(x);
       }
-    } else if (epilogue.template finishes_in_registers<kCols>(tile.col) && !(Config::kQuantized && is_8bit(p.d.type))) {
+    } else if (epilogue.template finishes_in_registers<kCols>(to, output, tile.col) &&
+               !(Config::kQuantized && is_8bit(p.d.type))) {
       // TMA cuts off what reaches beyond D, columns in pieces of 16 bytes, but not what reaches into the rows of the next group.
       const bool by_tma = d_is_mapped && (p.n % 8 == 0 || epilogue.template is_inside<kCols>(tile.col)) &&
                           (tile.row_end == p.m || tile.row_end - first_row >= Config::kTileM);
       const int batch_d = p.d.batch_stride == 0 ? 0 : static_cast<int>(d_batch);  // groups of rows share D
-      const BoxStore store{map_d, epilogue.store.d, tile.row_end, p.n, me.staging(), boxes, batch_d};
+      const BoxStore store{me.maps_d.of[output], begin_of(p, output), to.d, tile.row_end, p.n, me.staging(), boxes, batch_d};
       const auto fragments_of = [&](int i) {
         return epilogue.template fragments<1, kCols>(values_of(i), row + i * kBlockRows, tile.col);
       };
@@ -473,7 +477,7 @@ __device__ __forceinline__ void consume(typename Config::Storage& storage, const
 #pragma unroll
         for (int i = 0; i < kBlocksM; ++i) store.template store<type, is_by_tma>(fragments_of(i));
       };
-      with_type(epilogue.store.d.type,
+      with_type(to.d.type,
                 [&](auto type) { by_tma ? store_as(type, std::true_type{}) : store_as(type, std::false_type{}); });
     } else {
       if (me.thread % 128 == 0) tma_store_wait<0>();
@@ -489,7 +493,7 @@ __device__ __forceinline__ void consume(typename Config::Storage& storage, const
 template <typename Config>
 __global__ __launch_bounds__(threads, 1) void sm90_gemm(
     const __grid_constant__ CUtensorMap map_a, const __grid_constant__ CUtensorMap map_b,
-    const __grid_constant__ CUtensorMap map_b2, const __grid_constant__ CUtensorMap map_d,
+    const __grid_constant__ CUtensorMap map_b2, const __grid_constant__ OutputMaps maps_d,
     const __grid_constant__ bool d_is_mapped, const __grid_constant__ Problem p, const __grid_constant__ TileGrid grid,
     const __grid_constant__ StreamK stream) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -516,7 +520,7 @@ __global__ __launch_bounds__(threads, 1) void sm90_gemm(
     if (threadIdx.x == 0) produce<Config>(storage, map_a, map_b, map_b2, p, grid, stream);
   } else {
     cutlass::arch::warpgroup_reg_alloc<232>();
-    consume<Config>(storage, map_d, d_is_mapped, p, stream);
+    consume<Config>(storage, maps_d, d_is_mapped, p, stream);
   }
   // A block must outlive the arrivals that its neighbours send it. Of the first warp the producer's lane comes last.
   if constexpr (Config::kClusterM > 1) cluster_sync_relaxed();
@@ -546,11 +550,18 @@ void run(const Kernel&, const Problem& asked, const Launch& launch) {
   };
   const CUtensorMap map_b = columns(p.b), map_b2 = Config::kGated ? columns(p.b2) : CUtensorMap{};
   const Problem main = launch.split_k > 1 ? partial_sums(p, launch.workspace) : p;
-  const bool d_is_mapped =
-      Config::kBoxes && bits(main.d.type) > 8 && can_map(main.d.type, main.d.data, {main.d.ld, main.d.batch_stride});
-  const CUtensorMap map_d =
-      d_is_mapped ? matrix_map(tma_type(main.d.type), main.d, p.n, p.m, p.batch * std::max(launch.split_k, 1), 64)
-                  : CUtensorMap{};
+  OutputMaps maps_d{};
+  bool d_is_mapped = Config::kBoxes && bits(main.d.type) > 8;
+  for (int i = 0; d_is_mapped && i <= output_of(main, p.n - 1); ++i) {
+    const std::int64_t begin = begin_of(main, i);
+    Matrix d = matrix_of(main, i);
+    d.data = static_cast<char*>(d.data) + begin * (bits(d.type) / 8);
+    d_is_mapped = can_map(d.type, d.data, {d.ld, d.batch_stride});
+    if (d_is_mapped) {
+      maps_d.of[i] = matrix_map(tma_type(d.type), d, std::min(p.n, end_of(main, i)) - begin, p.m,
+                                p.batch * std::max(launch.split_k, 1), 64);
+    }
+  }
   const bool streams = launch.split_k == stream_k;
   const TileGrid grid =
       tile_grid(p, kClusterM * Config::kTileM, Config::kColumns, Config::kTileK, std::max(launch.split_k, 1));
@@ -565,7 +576,7 @@ void run(const Kernel&, const Problem& asked, const Launch& launch) {
     if (streams)
       launch_kernel("launch of the kernel that lowers stream-K's flags", launch.stream, {1, 256}, lower_flags, stream.flags,
                     2 * launch.sm_count);
-    launch_kernel("launch of the sm90 GEMM kernel", launch.stream, shape, sm90_gemm<Config>, map_a, map_b, map_b2, map_d,
+    launch_kernel("launch of the sm90 GEMM kernel", launch.stream, shape, sm90_gemm<Config>, map_a, map_b, map_b2, maps_d,
                   d_is_mapped, main, grid, stream);
     if (launch.split_k > 1) reduce_split_k(p, launch, true);
   }

@@ -260,7 +260,7 @@ __device__ __forceinline__ void consume(typename C::Storage& storage, const Prob
         const auto alpha = static_cast<float>(p.terms.alpha);
 #pragma unroll
         for (int i = 0; i < 8; ++i) x[0].x[i] *= alpha;
-        RowVectors(p.d, tile.batch).store(x[0].x, row, col, 8);
+        RowVectors(matrix_of(p, output_of(p, col)), tile.batch).store(x[0].x, row, col, 8);
         continue;
       }
       if constexpr (C::kGated) {
