@@ -40,6 +40,15 @@ class Reference:
     error: torch.Tensor
     scores: torch.Tensor | None = None
 
+    def columns(self, first: int, last: int) -> Reference:
+        """Of a product: these columns."""
+        return replace(
+            self,
+            exact=self.exact[..., first:last],
+            magnitude=self.magnitude[..., first:last],
+            error=self.error.expand_as(self.exact)[..., first:last],
+        )
+
     def divided_by(self, scale: torch.Tensor) -> Reference:
         by = float(scale)
         return replace(

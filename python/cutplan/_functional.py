@@ -363,8 +363,8 @@ def qkv_project(
         raise _core.InvalidProblem(f"{which}: three, of Q, K and V, required, got {len(given)}")
     options: dict[str, Any] = {
         "a": x, "b": weights, "bias": bias, "alpha": alpha, "a_scale": a_scale, "b_scale": b_scale,
-        "math": math, "deterministic": deterministic, "preference": preference, "out": out, "out_columns": out_columns,
-        "out_dtype": out_dtype, "stream": stream,
+        "math": math, "deterministic": deterministic, "preference": preference, "out": out,
+        "out_columns": out_columns, "out_dtype": out_dtype, "stream": stream,
     }  # fmt: skip
     q, k, v = matmul(**options)
     return q, k, v

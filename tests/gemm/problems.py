@@ -148,6 +148,8 @@ class Options:
     out_scale: bool = False
     amax: bool = False
     weights: Packing = Packing()  # of packed weights
+    outputs: int = 1  # that D is cut into, or as many as its columns make
+    cut: int = 8  # of whose multiples all but the last have columns
 
     def __str__(self) -> str:
         plain = Options(self.d)
@@ -188,7 +190,7 @@ class Options:
         if self.out_scale and self.d not in CODES:
             return False
         if self.d == "int32":  # sums, less zeros
-            return self == Options("int32", a_zero=self.a_zero, b_zero=self.b_zero)
+            return replace(self, a_zero=None, b_zero=None, outputs=1, cut=8) == Options("int32")
         if self.gate is not None and (self.a_zero or self.b_zero):
             return False
         others = (self.c, self.store, self.gradient)
@@ -378,6 +380,15 @@ class Memory:
         self.view = self.integers.view(dtype).as_strided(*self._place)
 
     @property
+    def target(self) -> torch.Tensor:
+        """What run() takes."""
+        return self.view
+
+    @property
+    def parts(self) -> list[Memory]:
+        return [self]
+
+    @property
     def bits(self) -> torch.Tensor:
         """The matrix as integers."""
         return self.integers.as_strided(*self._place)
@@ -400,6 +411,28 @@ class Memory:
     def touched(self) -> bool:
         """Whether anything at all has changed."""
         return bool((self.integers != self.poison).any())
+
+
+class Outputs:
+    """D as several matrices, each in a poisoned allocation of its own."""
+
+    def __init__(self, parts: list[Memory]) -> None:
+        self.parts = parts
+
+    @property
+    def view(self) -> torch.Tensor:
+        """A copy of them side by side."""
+        return torch.cat([part.view for part in self.parts], dim=-1)
+
+    @property
+    def target(self) -> list[torch.Tensor]:
+        return [part.view for part in self.parts]
+
+    def stray_write(self) -> str | None:
+        return next((what for part in self.parts if (what := part.stray_write()) is not None), None)
+
+    def touched(self) -> bool:
+        return any(part.touched() for part in self.parts)
 
 
 def lend(
@@ -726,18 +759,43 @@ class Problem:
             layout=self.layout,
             epilogue=o.epilogue,
             alignment=self.alignment,
+            out_columns=self.out_columns(o),
+            **{f"d{i + 2}": d for i, d in enumerate(self._further(o))},
         )
+
+    def out_columns(self, o: Options) -> tuple[int, ...]:
+        """Of each output; (): D is one."""
+        n, chance = self.shape.n, random.Random(f"{self.shape}{o.outputs}{o.cut}")
+        places = range(o.cut, n, o.cut)
+        if o.outputs == 1 or n == 0:
+            return ()
+        cuts = sorted(chance.sample(places, min(o.outputs - 1, len(places))))
+        return tuple(end - begin for begin, end in itertools.pairwise([0, *cuts, n]))
+
+    def _further(self, o: Options) -> list[str]:
+        """Types of the outputs after the first: D's, and others of as many bits."""
+        alike = [d for d in d_types(self.operand) if TYPES[d].itemsize == TYPES[o.d].itemsize]
+        alike = [d for d in alike if (d == "int32") == (o.d == "int32")]
+        first = alike.index(o.d)
+        return [alike[(first + i) % len(alike)] for i in range(len(self.out_columns(o)))][1:]
 
     def select(self, o: Options, **preference: Any) -> cutplan.GemmPlan:
         return cutplan.GemmPlan.select(self.descriptor(o), self.device, cutplan.PlanPreference(**preference))
 
-    def output(self, o: Options, dtype: str | None = None) -> Memory:
+    def outputs(self, o: Options) -> Memory | Outputs:
+        """For D, or all that it is cut into."""
+        columns, types = self.out_columns(o), [o.d, *self._further(o)]
+        if not columns:
+            return self.output(o)
+        return Outputs([self.output(o, d, n) for d, n in zip(types, columns, strict=True)])
+
+    def output(self, o: Options, dtype: str | None = None, columns: int | None = None) -> Memory:
         """For D, or an aux of another type."""
         s = self.shape
         return Memory(
             s.batch,
             s.m,
-            s.n,
+            s.n if columns is None else columns,
             TYPES[dtype or o.d],
             self.device,
             row_major=self.layout[2] == "r",
@@ -784,12 +842,15 @@ class Problem:
         self,
         plan: cutplan.GemmPlan,
         o: Options,
-        d: torch.Tensor,
+        d: torch.Tensor | list[torch.Tensor],
         aux: torch.Tensor | None = None,
         amax: torch.Tensor | None = None,
         **how: Any,
     ) -> None:
         """`aux` takes the value before the activation, `amax` the greatest, where they are asked for."""
+        if isinstance(d, list):
+            how |= {f"d{i + 2}": further for i, further in enumerate(d[1:])}
+            d = d[0]
         if plan.workspace_size and "workspace" not in how:
             how["workspace"] = poisoned_workspace(plan, self.device)
         named = self.operands(o)
@@ -801,17 +862,17 @@ class Problem:
 
     def run(self, plan: cutplan.GemmPlan, o: Options) -> torch.Tensor:
         """D alone, unchecked."""
-        out = self.output(o)
-        self.enqueue(plan, o, out.view)
+        out = self.outputs(o)
+        self.enqueue(plan, o, out.target)
         return out.view
 
     def complaint(self, plan: cutplan.GemmPlan, o: Options) -> str | None:
         """Runs the plan and says what is wrong; None: nothing is."""
-        out = self.output(o)
+        out = self.outputs(o)
         aux = None if o.store is None else self.output(o, o.store)
         amax = self.amax() if o.amax else None
         self.enqueue(
-            plan, o, out.view, None if aux is None else aux.view, None if amax is None else amax.view[0]
+            plan, o, out.target, None if aux is None else aux.view, None if amax is None else amax.view[0]
         )
         what = self.wrong(plan, o, out, aux, amax)
         return None if what is None else f"{plan.sku.name} {self.layout} {self.shape} {o}: {what}"
@@ -820,17 +881,22 @@ class Problem:
         self,
         plan: cutplan.GemmPlan,
         o: Options,
-        out: Memory,
+        out: Memory | Outputs,
         aux: Memory | None = None,
         amax: Memory | None = None,
     ) -> str | None:
         """What is wrong with the results of a run; None: nothing is."""
         expected = self.expected(o)
         guarantee = plan.precision_guarantee
-        of_d = guarantee if o.store is None else OutputBound.of(guarantee, TYPES[o.d], self.shape.k)
-        what = out.stray_write() or complaint(out.view, expected, of_d)
-        if what is None and self.shape.integers and o.activation in ("none", "relu"):
-            what = self._inexact(out, expected)
+        what, last = out.stray_write(), 0
+        for part in out.parts:
+            one_type = o.store is None and isinstance(out, Memory)
+            of_d = guarantee if one_type else OutputBound.of(guarantee, part.view.dtype, self.shape.k)
+            first, last = last, last + part.view.shape[-1]
+            own = expected if isinstance(out, Memory) else expected.columns(first, last)
+            what = what or complaint(part.view, own, of_d)
+            if what is None and self.shape.integers and o.activation in ("none", "relu"):
+                what = self._inexact(part, own)
         if what is None and aux is not None and o.store is not None:
             of_x = self.expected_aux(o)
             bound = OutputBound.of(guarantee, TYPES[o.store], self.shape.k).before_activation

@@ -143,8 +143,8 @@ def select(problem: Problem, options: Options, kernel: str) -> cutplan.GemmPlan:
 
 
 def layouts_of(sku: cutplan.KernelSku, options: Options) -> tuple[str, ...]:
-    """A gate wants a row-major D, and so do packed weights."""
-    one_order = options.gate is not None or str(sku.b) == "uint8"
+    """A gate and several outputs want a row-major D, and so do packed weights."""
+    one_order = options.gate is not None or options.outputs > 1 or str(sku.b) == "uint8"
     return (sku.layout,) if one_order else (sku.layout, transposed(sku.layout))
 
 
@@ -276,6 +276,30 @@ def test_integers(sku: cutplan.KernelSku, operand: str, device: str, gates: Gate
 
 
 @kernels
+def test_several_outputs(
+    sku: cutplan.KernelSku, operand: str, device: str, gates: Gates, seed: int
+) -> None:
+    """Cut between tiles and within them, every term alone and others crossed, inside D and at its edges."""
+    tm, tn, tk = sku.tile
+    chance = random.Random(seed)
+    shapes = [
+        Shape(tm + 8, 3 * tn + 16, 2 * tk),
+        Shape(2 * tm - 3, 2 * tn + 5, tk + 7, pad=3, d_pad=3, d_offset=1),
+        Shape(33, 2 * tn + 24, 40, batch=3, d_pad=8),
+        Shape(1, tn + 40, 3 * tk - 1),
+        Shape(tm + 1, 90, 2 * tk, integers=True),
+        Shape(tm, 2 * tn, 0),
+    ]
+    cases: list[Case] = []
+    every = [*single_options(operand, gates), *crossed_options(operand, chance, gates)]
+    for shape in shapes:
+        for o in chance.sample(every, min(len(every), 12)):
+            several = replace(o, outputs=chance.choice((2, 3, 4)), cut=chance.choice((8, 32, tn)))
+            cases.append((shape, several, sku.layout))
+    sweep(sku, device, seed, cases)
+
+
+@kernels
 def test_mixed_epilogue_types(
     sku: cutplan.KernelSku, operand: str, device: str, gates: Gates, seed: int
 ) -> None:
@@ -399,7 +423,7 @@ def test_split_k(operand: str, seed: int) -> None:
                     Shape(33, 65, slices * tk * 2, batch=2, repeats="n"),
                     Shape(9, 8, slices * tk, integers=True),
                 )
-                for case in anywhere(sku, shape, [plain, *chance.sample(every, 3)])
+                for case in anywhere(sku, shape, [plain, replace(plain, outputs=3), *chance.sample(every, 3)])
             ]
 
             def check(problem: Problem, plan: cutplan.GemmPlan, options: Options) -> str | None:
@@ -592,7 +616,10 @@ def test_stream_k(operand: str, seed: int) -> None:
             (0, Shape(33, 65, tk)),  # fewer steps than SMs
             (0, Shape(tm + 1, 5 * tn, 40 * tk - 1, batch=3, d_pad=1)),
         ):
-            for case_shape, options, layout in anywhere(sku, shape, [plain, *chance.sample(every, 2)]):
+            several = replace(plain, outputs=3, cut=chance.choice((8, tn)))
+            for case_shape, options, layout in anywhere(
+                sku, shape, [plain, several, *chance.sample(every, 2)]
+            ):
                 problem = Problem(case_shape, operand, layout, device, generator(device, seed), sku.alignment)
                 plan = problem.select(options, kernel=f"{sku.name}.stream_k", math="fast", sm_count=sm_count)
                 assert plan.sku.split_k == 0 and plan.workspace_size > 0
