@@ -889,8 +889,8 @@ class Problem:
         expected = self.expected(o)
         guarantee = plan.precision_guarantee
         what, last = out.stray_write(), 0
+        one_type = o.store is None and len({part.view.dtype for part in out.parts}) == 1
         for part in out.parts:
-            one_type = o.store is None and isinstance(out, Memory)
             of_d = guarantee if one_type else OutputBound.of(guarantee, part.view.dtype, self.shape.k)
             first, last = last, last + part.view.shape[-1]
             own = expected if isinstance(out, Memory) else expected.columns(first, last)

@@ -29,6 +29,31 @@ def test_gradients(name: str, device: str, seed: int) -> None:
     torch.autograd.gradcheck(call, tuple(leaves.values()), nondet_tol=1e-12, **loose)
 
 
+def test_gradients_of_several_outputs(device: str, seed: int) -> None:
+    """Of Q, K and V at once, of some of them, and with what takes part in one product."""
+    make = Make(seed, device)
+    x, w, bias = make.normal(2, 5, 8), make.normal(8, 29), make.normal(29)
+
+    def project(x: torch.Tensor, w: torch.Tensor, bias: torch.Tensor) -> Any:
+        return ct.matmul(x, w, bias=bias, activation="silu", out_columns=(16, 8, 5))
+
+    torch.autograd.gradcheck(project, (x, w, bias))
+    q, k, v = project(x, w, bias)
+    (got,) = torch.autograd.grad(k.sum(), w)
+    assert bool((got[:, :16] == 0).all()) and bool((got[:, 24:] == 0).all())
+    with torch.no_grad():
+        for own, column in zip(project(x, w, bias), (q, k, v), strict=True):
+            assert own.is_contiguous()
+            torch.testing.assert_close(own, column)
+    whole = ct.matmul(x, w, bias=bias, activation="silu")
+    for got, part in zip(project(x, w, bias), whole.split([16, 8, 5], -1), strict=True):
+        assert torch.equal(got, part)
+    with pytest.raises(cutplan.InvalidProblem, match="n = 29 columns"):
+        ct.matmul(x, w, out_columns=(16, 16))
+    with pytest.raises(cutplan.ShapeMismatch, match="operand b: two dimensions"):
+        ct.matmul(x, w[:, 0], out_columns=(1,))
+
+
 def test_gradients_of_scales(device: str, seed: int) -> None:
     """float32, as scales are: against the formula."""
     make = Make(seed, device, torch.float32)

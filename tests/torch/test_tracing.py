@@ -400,3 +400,16 @@ def test_eager_calls_go_round_the_dispatcher(monkeypatch: pytest.MonkeyPatch) ->
     q = torch.randn(1, 2, 3, 8, requires_grad=True)
     ct.scaled_dot_product_attention(q, q, q).sum().backward()
     assert not _operators.is_traced(x, w)
+
+
+def test_several_outputs_are_traced(device: str) -> None:
+    x, w = torch.randn(4, 8, device=device), torch.randn(8, 29, device=device, requires_grad=True)
+    f = torch.compile(
+        lambda x, w: ct.matmul(x, w, out_columns=(16, 8, 5)), backend="aot_eager", fullgraph=True
+    )
+    q, k, v = f(x, w)
+    assert all(
+        torch.equal(y, z) for y, z in zip((q, k, v), ct.matmul(x, w, out_columns=(16, 8, 5)), strict=True)
+    )
+    (q.sum() + v.sum()).backward()
+    assert w.grad is not None and bool((w.grad[:, 16:24] == 0).all())

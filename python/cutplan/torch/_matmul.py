@@ -5,7 +5,7 @@ from __future__ import annotations
 import math as _math
 from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, overload
 
 import torch
 
@@ -30,6 +30,9 @@ from ._operators import (
     records,
     schema,
 )
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 _CASTS = ("a", "b", "bias", "c", "b2", "bias2", "residual")
 
@@ -635,6 +638,51 @@ def _matmul(x: _Operands, o: _Options) -> torch.Tensor:
     return _run(x, o)
 
 
+class _MatmulOptions(TypedDict, total=False):
+    """What matmul() takes beside its operands, for type checkers."""
+
+    bias: torch.Tensor | None
+    activation: str
+    c: torch.Tensor | None
+    alpha: float
+    beta: float | None
+    b2: torch.Tensor | Quantized | PackedWeights | None
+    bias2: torch.Tensor | None
+    gate: str | None
+    residual: torch.Tensor | None
+    row_scale: torch.Tensor | None
+    column_scale: torch.Tensor | None
+    a_scale: torch.Tensor | None
+    b_scale: torch.Tensor | None
+    b2_scale: torch.Tensor | None
+    a_zero: torch.Tensor | None
+    b_zero: torch.Tensor | None
+    out_scale: torch.Tensor | None
+    math: str
+    deterministic: bool
+    out_dtype: torch.dtype | None
+
+
+@overload
+def matmul(
+    a: torch.Tensor | Quantized,
+    b: torch.Tensor | Quantized | PackedWeights,
+    *,
+    out_columns: None = None,
+    **options: Unpack[_MatmulOptions],
+) -> torch.Tensor: ...
+
+
+@overload
+def matmul(
+    a: torch.Tensor | Quantized,
+    b: torch.Tensor | Quantized | PackedWeights,
+    *,
+    out_columns: Sequence[int],
+    **options: Unpack[_MatmulOptions],
+) -> tuple[torch.Tensor, ...]: ...
+
+
 def matmul(
     a: torch.Tensor | Quantized,
     b: torch.Tensor | Quantized | PackedWeights,
@@ -658,8 +706,9 @@ def matmul(
     out_scale: torch.Tensor | None = None,
     math: str = "tf32x3",
     deterministic: bool = False,
+    out_columns: Sequence[int] | None = None,
     out_dtype: torch.dtype | None = None,
-) -> torch.Tensor:
+) -> torch.Tensor | tuple[torch.Tensor, ...]:
     """cutplan.matmul() with gradients, for every tensor of floats that is an operand.
 
     All is as there, but for what torch's own functions do otherwise: autocast casts operands (not the
@@ -669,7 +718,30 @@ def matmul(
 
     Products of int8 and float8 have no gradient. Of packed weights all other operands have theirs, by the
     weight unpacked, and so has the product itself where no kernel serves it: with a of float32, for one.
+
+    With `out_columns` the results are tensors of their own where nothing is recorded or traced; elsewhere
+    they are columns of one, so that one backward product has the gradients of all.
     """
+    if out_columns is not None:
+        options: dict[str, Any] = {
+            "bias": bias, "activation": activation, "c": c, "alpha": alpha, "beta": beta, "b2": b2,
+            "bias2": bias2, "gate": gate, "residual": residual, "row_scale": row_scale,
+            "column_scale": column_scale, "a_scale": a_scale, "b_scale": b_scale, "b2_scale": b2_scale,
+            "a_zero": a_zero, "b_zero": b_zero, "out_scale": out_scale, "math": math,
+            "deterministic": deterministic, "out_dtype": out_dtype,
+        }  # fmt: skip
+        tensors = [x for x in (a, b, bias, c, b2, bias2, residual) if isinstance(x, torch.Tensor)]
+        if (
+            isinstance(a, torch.Tensor)
+            and isinstance(b, torch.Tensor)
+            and is_direct(a, b)
+            and not records(*tensors, row_scale, column_scale)
+        ):
+            try:
+                return plain.matmul(a, b, out_columns=out_columns, **options)
+            except REFUSED:
+                pass
+        return _in_columns(matmul(a, b, **options), b, out_columns)
     if (
         not isinstance(b, torch.Tensor)
         or not isinstance(a, torch.Tensor)
@@ -731,6 +803,21 @@ def matmul(
     if column:
         y = y.squeeze(-1)
     return y.squeeze(-1 if column else -2) if row else y
+
+
+def _in_columns(
+    y: torch.Tensor, b: torch.Tensor | Quantized | PackedWeights, columns: Sequence[int]
+) -> tuple[torch.Tensor, ...]:
+    if isinstance(b, torch.Tensor) and b.dim() < 2:
+        raise _core.ShapeMismatch(
+            f"operand b: two dimensions or more required of several outputs, got {[*b.shape]}"
+        )
+    n = y.shape[-1]
+    if sum(columns) != n or min(columns, default=0) < 1:
+        raise _core.InvalidProblem(
+            f"out_columns: n = {n} columns required in all, at least 1 of each output, got {[*columns]}"
+        )
+    return tuple(y.split([*columns], dim=-1))
 
 
 class _Linear(torch.autograd.Function):

@@ -87,15 +87,15 @@ struct OutputMaps {
 /// Store: to boxes in shared memory, two to a warpgroup, and from there to D while the next box is filled and the next tile
 /// begins: by TMA, or, where it does not know which rows are D's, by the warps themselves.
 struct BoxStore {
-  const CUtensorMap& map;  // of the output
-  std::int64_t begin;      // its first column
-  const RowVectors& d;
-  std::int64_t row_end, n;
+  const OutputMaps& maps;
+  const Problem& p;
+  int output;  // that has these columns
+  std::int64_t row_end;
   char* boxes;  // the warpgroup's
   int& filled;  // of them, so far
   int batch;    // of D
 
-  /// kType: d's.
+  /// kType: the output's.
   template <DType kType, bool kByTma, int kCols, bool kQuantized>
   __device__ __forceinline__ void store(const Fragments<1, kCols, kQuantized>& x) const {
     constexpr int kBytes = kType == DType::f32 ? 4 : 2, kPieces = 128 / (32 * kBytes);  // of 32 columns, in a box
@@ -111,11 +111,14 @@ struct BoxStore {
       if constexpr (kByTma) {
         cutlass::arch::fence_view_async_shared();
         sync_warpgroup();
-        if (leads) store_box(map, box, static_cast<int>(col - begin), static_cast<int>(x.first_row), batch);
+        if (leads)
+          store_box(maps.of[output], box, static_cast<int>(col - begin_of(p, output)), static_cast<int>(x.first_row), batch);
       } else {
-        copy_lines(box + first * 128, static_cast<char*>(d.data) + (x.first_row * d.ld + col) * kBytes, d.ld * kBytes,
+        const Matrix& d = matrix_of(p, output);
+        copy_lines(box + first * 128,
+                   static_cast<char*>(d.data) + (batch * d.batch_stride + x.first_row * d.ld + col) * kBytes, d.ld * kBytes,
                    static_cast<int>(min(row_end - x.first_row, std::int64_t{16})),
-                   static_cast<int>(min((n - col) * kBytes, std::int64_t{128})));
+                   static_cast<int>(min((p.n - col) * kBytes, std::int64_t{128})));
       }
     }
   }

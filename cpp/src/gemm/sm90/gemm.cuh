@@ -461,7 +461,7 @@ __device__ __forceinline__ void consume(typename Config::Storage& storage, const
       const bool by_tma = d_is_mapped && (p.n % 8 == 0 || epilogue.template is_inside<kCols>(tile.col)) &&
                           (tile.row_end == p.m || tile.row_end - first_row >= Config::kTileM);
       const int batch_d = p.d.batch_stride == 0 ? 0 : static_cast<int>(d_batch);  // groups of rows share D
-      const BoxStore store{me.maps_d.of[output], begin_of(p, output), to.d, tile.row_end, p.n, me.staging(), boxes, batch_d};
+      const BoxStore store{me.maps_d, p, output, tile.row_end, me.staging(), boxes, batch_d};
       const auto fragments_of = [&](int i) {
         return epilogue.template fragments<1, kCols>(values_of(i), row + i * kBlockRows, tile.col);
       };
@@ -477,7 +477,7 @@ __device__ __forceinline__ void consume(typename Config::Storage& storage, const
 #pragma unroll
         for (int i = 0; i < kBlocksM; ++i) store.template store<type, is_by_tma>(fragments_of(i));
       };
-      with_type(to.d.type,
+      with_type(matrix_of(p, output).type,
                 [&](auto type) { by_tma ? store_as(type, std::true_type{}) : store_as(type, std::false_type{}); });
     } else {
       if (me.thread % 128 == 0) tma_store_wait<0>();
