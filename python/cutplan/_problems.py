@@ -66,6 +66,8 @@ def _gemm_summary(g: _core.GemmDescriptor) -> str:
         text += f", {g.epilogue.activation}"
     if g.epilogue.gate is not None:
         text += f", {g.epilogue.gate} gate"
+    if g.out_columns:
+        text += f", in columns of {' + '.join(map(str, g.out_columns))}"
     return text
 
 

@@ -39,6 +39,33 @@ bool multiply(std::int64_t m, std::int64_t n, std::int64_t k, std::uint64_t seed
   return report(problem, plan, d);
 }
 
+/// Into three outputs, as described by their views: the columns of D in their order.
+template <class T>
+bool project(std::int64_t m, std::int64_t k, std::uint64_t seed) {
+  const std::int64_t columns[] = {24, 8, 5};
+  Problem<T> problem(m, 37, k, seed);
+  std::vector<T> parts[3];
+  cutplan::GemmArguments arguments =
+      problem.arguments(problem.a.data(), problem.b.data(), problem.bias.data(), nullptr, host);
+  cutplan::TensorView* const views[] = {&arguments.d, &arguments.d2, &arguments.d3};
+  for (std::size_t i = 0; i < 3; ++i) {
+    parts[i].assign(static_cast<std::size_t>(m * columns[i]), narrow<T>(std::nan("")));
+    *views[i] = view(parts[i].data(), {m, columns[i]}, {columns[i], 1}, host);
+  }
+  cutplan::Epilogue epilogue;
+  epilogue.activation = cutplan::Activation::relu;
+  const cutplan::GemmPlan plan = cutplan::GemmPlan::select(describe(arguments, epilogue), host);
+  run(plan, arguments);
+  std::vector<T> d;
+  for (std::int64_t row = 0; row < m; ++row) {
+    for (std::size_t i = 0; i < 3; ++i) {
+      const auto first = parts[i].begin() + row * columns[i];
+      d.insert(d.end(), first, first + columns[i]);
+    }
+  }
+  return report(problem, plan, d);
+}
+
 /// A grouped and a gated product.
 template <class T>
 bool consult(const std::vector<std::int32_t>& offsets, std::int64_t n, std::int64_t k, std::uint64_t seed) {
@@ -214,6 +241,8 @@ int main() {
     failures += !multiply<float>(m, n, k, seed);
     failures += !multiply<double>(m, n, k, seed);
     failures += !multiply<BFloat16>(m, n, k, seed);
+    failures += !project<float>(m, k, seed);
+    failures += !project<BFloat16>(m, k, seed);
   }
   for (const auto& offsets : {std::vector<std::int32_t>{0, 20, 20, 53}, std::vector<std::int32_t>{2, 3}}) {
     failures += !consult<float>(offsets, 40, 72, seed);

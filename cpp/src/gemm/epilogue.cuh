@@ -550,7 +550,7 @@ class Epilogue {
     if (first_row >= m_ || first_col >= n_) return;
     const int output = output_of(p_, first_col);
     const DirectStore<kQuantized> store = store_to(output);
-    if (finishes_in_registers<kCols>(store, output, first_col) && is_inside<kCols>(first_col)) {
+    if (finishes_in_registers<kCols>(store, end_of(p_, output), first_col) && is_inside<kCols>(first_col)) {
       Fragments<kRows, kCols, kQuantized> x = fragments<kRows, kCols>(acc, first_row, first_col);
       if (has_terms()) apply(p_.terms, x, kQuantized && gated_);
       store.store(x);
@@ -570,10 +570,10 @@ class Epilogue {
                        t.activation != Activation::none);
   }
 
-  /// Whether 32 kCols columns stay in registers, one pass over them for each thing there is to do: D is aligned and has them all
-  /// in one output, and there are only common terms, aligned too and for columns all inside D.
+  /// Whether 32 kCols columns stay in registers, one pass over them for each thing there is to do: D is aligned, `store` takes
+  /// columns up to `end`, and there are only common terms, aligned too and for columns all inside D.
   template <int kCols>
-  __device__ __forceinline__ bool finishes_in_registers(const DirectStore<kQuantized>& store, int output,
+  __device__ __forceinline__ bool finishes_in_registers(const DirectStore<kQuantized>& store, std::int64_t end,
                                                         std::int64_t first_col) const {
     const Terms& t = p_.terms;
     const auto is_aligned = [&](const Matrix& m) { return m.data == nullptr || RowVectors(m, batch_).wide; };
@@ -581,7 +581,7 @@ class Epilogue {
                common = (gated_ || (!scaled && t.bias.ld == 0)) && (kQuantized || t.column_scale.data == nullptr) &&
                         t.residual.data == nullptr && t.auxiliary == Auxiliary::none;
     if (kQuantized && has_zeros(p_)) return false;
-    return common && store.d.wide && first_col + 32 * kCols <= end_of(p_, output) &&
+    return common && store.d.wide && first_col + 32 * kCols <= end &&
            (!has_terms() || (is_inside<kCols>(first_col) && is_aligned(t.c) && is_aligned(t.bias)));
   }
 

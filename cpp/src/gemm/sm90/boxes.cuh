@@ -79,9 +79,11 @@ __device__ __forceinline__ void with_type(DType type, const F& f) {
   }
 }
 
-/// Of each output.
+/// Of each output. Where all columns at which another begins are also those of a box, and types are the same, boxes of a tile may
+/// go to several.
 struct OutputMaps {
   CUtensorMap of[most_outputs];
+  bool cut_at_boxes;
 };
 
 /// Store: to boxes in shared memory, two to a warpgroup, and from there to D while the next box is filled and the next tile
@@ -89,13 +91,12 @@ struct OutputMaps {
 struct BoxStore {
   const OutputMaps& maps;
   const Problem& p;
-  int output;  // that has these columns
   std::int64_t row_end;
   char* boxes;  // the warpgroup's
   int& filled;  // of them, so far
   int batch;    // of D
 
-  /// kType: the output's.
+  /// kType: D's.
   template <DType kType, bool kByTma, int kCols, bool kQuantized>
   __device__ __forceinline__ void store(const Fragments<1, kCols, kQuantized>& x) const {
     constexpr int kBytes = kType == DType::f32 ? 4 : 2, kPieces = 128 / (32 * kBytes);  // of 32 columns, in a box
@@ -111,10 +112,12 @@ struct BoxStore {
       if constexpr (kByTma) {
         cutlass::arch::fence_view_async_shared();
         sync_warpgroup();
-        if (leads)
+        if (leads) {
+          const int output = output_of(p, col);
           store_box(maps.of[output], box, static_cast<int>(col - begin_of(p, output)), static_cast<int>(x.first_row), batch);
+        }
       } else {
-        const Matrix& d = matrix_of(p, output);
+        const Matrix& d = matrix_of(p, output_of(p, col));
         copy_lines(box + first * 128,
                    static_cast<char*>(d.data) + (batch * d.batch_stride + x.first_row * d.ld + col) * kBytes, d.ld * kBytes,
                    static_cast<int>(min(row_end - x.first_row, std::int64_t{16})),

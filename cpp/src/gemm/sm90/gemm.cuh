@@ -432,6 +432,7 @@ __device__ __forceinline__ void consume(typename Config::Storage& storage, const
     char* const staging = me.staging() + me.warp * staging_bytes;
     const int output = output_of(p, tile.col);
     const DirectStore<Config::kQuantized> to = epilogue.store_to(output);
+    const std::int64_t end = me.maps_d.cut_at_boxes ? p.n + kTileN : end_of(p, output);  // all that a tile has
     const auto sums_of = [&](int i) -> float (&)[Config::kTileN / 2] {
       return reinterpret_cast<float (&)[Config::kTileN / 2]>(acc(0, i, 0));
     };
@@ -447,7 +448,7 @@ __device__ __forceinline__ void consume(typename Config::Storage& storage, const
       for (int i = 0; i < kBlocksM; ++i)
         epilogue.template store_warp_tile<1, kCols>(values_of(i), staging, row + i * kBlockRows, tile.col);
     } else if (Config::kQuantized && is_8bit(p.d.type) &&
-               epilogue.template finishes_in_registers<kCols>(to, output, tile.col) &&
+               epilogue.template finishes_in_registers<kCols>(to, end, tile.col) &&
                epilogue.template is_inside<kCols>(tile.col)) {
 #pragma unroll
       for (int i = 0; i < kBlocksM; ++i) {
@@ -455,13 +456,13 @@ __device__ __forceinline__ void consume(typename Config::Storage& storage, const
         if (epilogue.has_terms()) apply(p.terms, x, Config::kGated);
         if (x.first_row < tile.row_end) to.store(x);
       }
-    } else if (epilogue.template finishes_in_registers<kCols>(to, output, tile.col) &&
+    } else if (epilogue.template finishes_in_registers<kCols>(to, end, tile.col) &&
                !(Config::kQuantized && is_8bit(p.d.type))) {
       // TMA cuts off what reaches beyond D, columns in pieces of 16 bytes, but not what reaches into the rows of the next group.
       const bool by_tma = d_is_mapped && (p.n % 8 == 0 || epilogue.template is_inside<kCols>(tile.col)) &&
                           (tile.row_end == p.m || tile.row_end - first_row >= Config::kTileM);
       const int batch_d = p.d.batch_stride == 0 ? 0 : static_cast<int>(d_batch);  // groups of rows share D
-      const BoxStore store{me.maps_d, p, output, tile.row_end, me.staging(), boxes, batch_d};
+      const BoxStore store{me.maps_d, p, tile.row_end, me.staging(), boxes, batch_d};
       const auto fragments_of = [&](int i) {
         return epilogue.template fragments<1, kCols>(values_of(i), row + i * kBlockRows, tile.col);
       };
@@ -552,11 +553,14 @@ void run(const Kernel&, const Problem& asked, const Launch& launch) {
   const Problem main = launch.split_k > 1 ? partial_sums(p, launch.workspace) : p;
   OutputMaps maps_d{};
   bool d_is_mapped = Config::kBoxes && bits(main.d.type) > 8;
+  maps_d.cut_at_boxes = d_is_mapped;
   for (int i = 0; d_is_mapped && i <= output_of(main, p.n - 1); ++i) {
     const std::int64_t begin = begin_of(main, i);
     Matrix d = matrix_of(main, i);
-    d.data = static_cast<char*>(d.data) + begin * (bits(d.type) / 8);
+    const int bytes = bits(d.type) / 8;
+    d.data = static_cast<char*>(d.data) + begin * bytes;
     d_is_mapped = can_map(d.type, d.data, {d.ld, d.batch_stride});
+    maps_d.cut_at_boxes = maps_d.cut_at_boxes && d_is_mapped && begin * bytes % run_bytes == 0 && d.type == main.d.type;
     if (d_is_mapped) {
       maps_d.of[i] = matrix_map(tma_type(d.type), d, std::min(p.n, end_of(main, i)) - begin, p.m,
                                 p.batch * std::max(launch.split_k, 1), 64);
