@@ -170,7 +170,7 @@ def matmul(
     """
     aux_mode: AuxLike | None = None if aux is None else "store"
     outs: Sequence[Any] = (out, None, None, None)
-    several = out_columns is not None or isinstance(out, (list, tuple))
+    several = out_columns is not None or _is_list(out)
     if several and out is not None:
         outs, out_columns = _outputs(out, out_columns, out_dtype)
     weights = None
@@ -190,14 +190,16 @@ def matmul(
         }  # fmt: skip
         return matmul(**_quantized(taken_apart), **rest)
     called = _core.call_gemm(
-        a, b, *outs, c, bias, b2, bias2, residual, aux, row_scale, column_scale,
-        a_scale, b_scale, b2_scale, a_zero, b_zero, out_scale, amax,
+        a, b, outs[0], c, bias, b2, bias2, residual, aux, row_scale, column_scale,
+        a_scale, b_scale, b2_scale, a_zero, b_zero, out_scale, amax, *outs[1:],
         alpha, beta, activation, aux_mode, gate, weights, out_columns, out_dtype, deterministic, preference,
         stream, math,
     )  # fmt: skip
     if called is not None:
         _plans.of_thread.plans = (called[0],)
-        return called[1] if out_columns is None else tuple(called[1 : 1 + len(out_columns)])
+        if out_columns is None:
+            return called[1]
+        return (called[1], *called[len(called) - len(out_columns) + 1 :])  # the further ones are the last
     if weights is not None:
         shape = _core.inspect(a, "a").shape
         raise _core.LayoutMismatch(
@@ -508,13 +510,17 @@ def matmul_backward(
     )
 
 
+def _is_list(out: Any) -> bool:
+    return isinstance(out, list) or type(out) is tuple  # a library's own tuples are no tensors: torch.Size
+
+
 def _outputs(
     out: Any, columns: Sequence[int] | None, out_dtype: DTypeLike | None
 ) -> tuple[list[Any], Sequence[int]]:
     """Four, of which those after the last are None; and the columns of each."""
     wanted: Any = None if out_dtype is None else _frameworks.as_member(out_dtype, "out_dtype")
-    if not isinstance(out, (list, tuple)) or (columns is not None and len(out) != len(columns)):
-        got = len(out) if isinstance(out, (list, tuple)) else "one tensor"
+    if not _is_list(out) or (columns is not None and len(out) != len(columns)):
+        got = len(out) if _is_list(out) else "one tensor"
         raise _core.InvalidProblem(
             f"out: a list of {len(columns or ())} tensors required by out_columns, got {got}"
         )

@@ -166,9 +166,6 @@ inline constexpr Operand<G, A> operands[] = {
     {"d", &A::d,
      [](const G& g) { return matrices(g.d, g.batch, g.m, columns_of(g, 0), d_is_row_major(g.layout)).as(Role::output); }, "",
      true},
-    {"d2", &A::d2, [](const G& g) { return further_d(g, g.d2, 1); }, "out_columns= of two outputs"},
-    {"d3", &A::d3, [](const G& g) { return further_d(g, g.d3, 2); }, "out_columns= of three outputs"},
-    {"d4", &A::d4, [](const G& g) { return further_d(g, g.d4, 3); }, "out_columns= of four outputs"},
     {"c", &A::c, [](const G& g) { return in_place(g, g.c).when(g.epilogue.c); }, "Epilogue(c=True)"},
     {"bias", &A::bias,
      [](const G& g) {
@@ -211,6 +208,9 @@ inline constexpr Operand<G, A> operands[] = {
      "Epilogue(out_scale=True)"},
     {"amax", &A::amax, [](const G& g) { return one_number().as(Role::output).when(g.epilogue.amax); },
      "Epilogue(amax=True)"},
+    {"d2", &A::d2, [](const G& g) { return further_d(g, g.d2, 1); }, "out_columns= of two outputs"},
+    {"d3", &A::d3, [](const G& g) { return further_d(g, g.d3, 2); }, "out_columns= of three outputs"},
+    {"d4", &A::d4, [](const G& g) { return further_d(g, g.d4, 3); }, "out_columns= of four outputs"},
 };
 
 using GG = GroupedGemmDescriptor;

@@ -83,6 +83,7 @@ __device__ __forceinline__ void with_type(DType type, const F& f) {
 /// go to several.
 struct OutputMaps {
   CUtensorMap of[most_outputs];
+  int begin[most_outputs];  // as begin_of(), in the 32 bits of TMA's coordinates
   bool cut_at_boxes;
 };
 
@@ -113,8 +114,11 @@ struct BoxStore {
         cutlass::arch::fence_view_async_shared();
         sync_warpgroup();
         if (leads) {
-          const int output = output_of(p, col);
-          store_box(maps.of[output], box, static_cast<int>(col - begin_of(p, output)), static_cast<int>(x.first_row), batch);
+          const int column = static_cast<int>(col);
+          int output = 0;
+#pragma unroll
+          for (int i = 1; i < most_outputs; ++i) output += maps.begin[i] <= column;
+          store_box(maps.of[output], box, column - maps.begin[output], static_cast<int>(x.first_row), batch);
         }
       } else {
         const Matrix& d = matrix_of(p, output_of(p, col));

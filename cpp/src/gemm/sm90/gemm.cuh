@@ -554,6 +554,8 @@ void run(const Kernel&, const Problem& asked, const Launch& launch) {
   OutputMaps maps_d{};
   bool d_is_mapped = Config::kBoxes && bits(main.d.type) > 8;
   maps_d.cut_at_boxes = d_is_mapped;
+  for (int i = 0; i < most_outputs; ++i)
+    maps_d.begin[i] = static_cast<int>(std::min<std::int64_t>(begin_of(main, i), std::numeric_limits<int>::max()));
   for (int i = 0; d_is_mapped && i <= output_of(main, p.n - 1); ++i) {
     const std::int64_t begin = begin_of(main, i);
     Matrix d = matrix_of(main, i);
