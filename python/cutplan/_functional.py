@@ -209,7 +209,6 @@ def matmul(
 
     # What broadcasts, or has other than two or three dimensions.
     a_info = _core.inspect(a, "a")
-    b = cast("Tensor", b)  # packed weights have ended above
     b_info = _core.inspect(b, "b")
     a_shape, b_shape = a_info.shape, b_info.shape
     columns = None

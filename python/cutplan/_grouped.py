@@ -122,7 +122,7 @@ def grouped_matmul(
     weights = None
     if isinstance(b, PackedWeights):
         weights, b, b2 = packings(b, b2)
-    a_shape, b_shape = _core.inspect(a, "a").shape, _core.inspect(cast("Tensor", b), "b").shape
+    a_shape, b_shape = _core.inspect(a, "a").shape, _core.inspect(b, "b").shape
     offsets_shape = _core.inspect(offsets, "offsets").shape
     for name, shape, ranks in (
         ("a", a_shape, (2,)),

@@ -105,6 +105,20 @@ kernels = pytest.mark.parametrize("sku, operand, device, gates", _kernels())
 Case = tuple[Shape, Options, str]  # and the layout
 
 
+# What kernels of quantised operands and packed weights on devices may leave to others: scales along K those of
+# int8 and of float8 summed fast, rows of b and b2 in orders of their own the gated ones.
+LEFT_OUT = ("scales that change along K are not served", "rows in an order of their own are not served")
+
+
+def left_out(error: cutplan.Error, device: str) -> bool:
+    reasons = str(error)
+    return (
+        device == "cuda"
+        and isinstance(error, cutplan.Unsupported)
+        and any(reason in reasons for reason in LEFT_OUT)
+    )
+
+
 def sweep(
     sku: cutplan.KernelSku,
     operand: str,
@@ -117,6 +131,8 @@ def sweep(
     source = generator(device, seed)
     problems: dict[tuple[Shape, str], Problem] = {}
     failures = []
+    cases = list(cases)
+    left = 0
     for shape, options, layout in cases:
         if (shape, layout) not in problems:
             made = Problem(shape, ordered(operand, layout), layout, device, source, sku.alignment)
@@ -126,10 +142,13 @@ def sweep(
             plan = select(problem, options, kernel or sku.name)
             what = check(problem, plan, options)
         except cutplan.Error as error:
-            what = f"{sku.name} {layout} {shape} {options}: {type(error).__name__}: {error}"
+            left += left_out(error, device)
+            name = f"{sku.name} {layout} {shape} {options}"
+            what = None if left_out(error, device) else f"{name}: {type(error).__name__}: {error}"
         if what is not None:
             failures.append(what)
     report(failures)
+    assert left < max(len(cases), 1), "not one case is served"
 
 
 def select(problem: Problem, options: Options, kernel: str) -> cutplan.GemmPlan:
@@ -276,9 +295,7 @@ def test_integers(sku: cutplan.KernelSku, operand: str, device: str, gates: Gate
 
 
 @kernels
-def test_several_outputs(
-    sku: cutplan.KernelSku, operand: str, device: str, gates: Gates, seed: int
-) -> None:
+def test_several_outputs(sku: cutplan.KernelSku, operand: str, device: str, gates: Gates, seed: int) -> None:
     """Cut between tiles and within them, every term alone and others crossed, inside D and at its edges."""
     tm, tn, tk = sku.tile
     chance = random.Random(seed)
@@ -296,7 +313,7 @@ def test_several_outputs(
         for o in chance.sample(every, min(len(every), 12)):
             several = replace(o, outputs=chance.choice((2, 3, 4)), cut=chance.choice((8, 32, tn)))
             cases.append((shape, several, sku.layout))
-    sweep(sku, device, seed, cases)
+    sweep(sku, operand, device, seed, cases)
 
 
 @kernels
@@ -427,7 +444,8 @@ def test_split_k(operand: str, seed: int) -> None:
             ]
 
             def check(problem: Problem, plan: cutplan.GemmPlan, options: Options) -> str | None:
-                if plan.sku.split_k < 2 or (plan.workspace_size == 0) != (plan.sku.schedule == "swap_ab"):
+                meet = plan.sku.schedule == "swap_ab" and options.a_zero is options.b_zero is None
+                if plan.sku.split_k < 2 or (plan.workspace_size == 0) != meet:
                     return f"{plan.sku.name}: split_k {plan.sku.split_k}, workspace {plan.workspace_size}"
                 return problem.complaint(plan, options)
 
@@ -484,7 +502,12 @@ def test_what_select_picks(device: str, operand: str, layout: str, seed: int) ->
         Shape(200, 136, 72, batch=3, shared="b"),
     ):
         problem = Problem(shape, operand, layout, device, generator(device, seed), 16)
-        failures += [problem.complaint(problem.select(o), o) for o in chance.sample(every, 4)]
+        for o in chance.sample(every, 4):
+            try:
+                failures.append(problem.complaint(problem.select(o), o))
+            except cutplan.Unsupported as error:
+                if not left_out(error, device):
+                    raise
     report([f for f in failures if f])
 
 

@@ -156,9 +156,9 @@ void Common::describe(KernelSku& s, const Kernel& k, int split, const Request& r
 bool Common::fits(const Kernel& k, const Request& r, const Setting&) {
   const Gate gate = r.g.epilogue.gate;
   // The host's kernels compute any gate; an interleaved column-major B is two separate views (operands.cpp).
-  const bool serves_gate = k.gate == gate || k.arch == Arch::host ||
-                           (k.gate == Gate::separate && gate == Gate::interleaved && !b_is_row_major(r.g.layout) &&
-                            !r.g.weights.format);
+  const bool serves_gate =
+      k.gate == gate || k.arch == Arch::host ||
+      (k.gate == Gate::separate && gate == Gate::interleaved && !b_is_row_major(r.g.layout) && !r.g.weights.format);
   return k.operand == r.g.a && k.operand_b == r.g.b && k.layout == r.g.layout && serves_gate && (k.groups || !r.over);
 }
 
@@ -227,7 +227,8 @@ std::string Common::obstacle(const Kernel& k, const Request& r, const Setting& s
   if (!k.scales_along_k && (along_k(g.a_scale) || along_k(g.b_scale))) return "scales that change along K are not served";
   if (g.weights.format && (k.formats >> static_cast<int>(*g.weights.format) & 1) == 0)
     return text("weights of format ", name(*g.weights.format), " are not served");
-  if (g.weights.permutation && !k.permutes) return "packed rows in an order of their own are not served";
+  if (g.weights.permutation && (!k.permutes || k.gate != Gate::none))  // b and b2 each have theirs, and the copy of A one
+    return "packed rows in an order of their own are not served";
   if (!k.zeros && (g.a_zero || g.b_zero)) return "zeros of a and b are not served";
   if (k.cluster_m * k.cluster_n > s.sms) return "sm_count is less than a cluster takes";
   if (g.alignment % k.alignment != 0) return "a and b are less aligned than the kernel reads";
@@ -324,7 +325,8 @@ Work work_of(const Kernel& k, const GemmDescriptor& g, const Setting& s, int spl
 double bytes_of_b(const GemmDescriptor& g) {
   if (!g.weights.format) return bits(g.b) / 8.0;
   const double of_group = (g.weights.zero ? 2.0 : 1.0) * bits(g.weights.scale);
-  return (bits(*g.weights.format) + of_group / static_cast<double>(weights::resolved_group_size(g.k, g.weights.group_size))) /
+  return (bits(*g.weights.format) +
+          of_group / static_cast<double>(weights::resolved_group_size(g.k, g.weights.group_size))) /
          8;
 }
 
@@ -344,8 +346,7 @@ double seconds_to_load(const Kernel& k, const GemmDescriptor& g, const Setting& 
   // 3000 as with 3072 (H200). A contiguous operand's extent is its pitch.
   const auto lines = [&](int64_t pitch) { return pitch * bits(g.a) % (8 * 128) == 0 ? 1.0 : split_lines; };
   const double lines_b = g.weights.format ? 1 : lines(b_is_row_major(g.layout) ? g.n : g.k);
-  const double reads =
-      (w.a_rows * of_a * lines(a_is_row_major(g.layout) ? g.k : g.m) + w.b_rows * of_b * lines_b) * w.k;
+  const double reads = (w.a_rows * of_a * lines(a_is_row_major(g.layout) ? g.k : g.m) + w.b_rows * of_b * lines_b) * w.k;
   return std::max(
       of_k * w.k * s.costs.load_latency / in_flight,
       (reads + std::min(reads, operand_bytes(g, w.factors) / w.tiles)) * w.resident / s.costs.l2_bandwidth_per_sm);
@@ -376,8 +377,9 @@ double Common::predict(const Kernel& k, const Request& r, const Setting& s, int 
   const Work w = work_of(k, g, s, split);
   const double of_wave = std::max(seconds_to_multiply(k, s, w), seconds_to_load(k, g, s, w)),
                exposed = k.exposed_seconds * epilogue_work(g.epilogue.activation) / w.resident,
-               memory = seconds_of_memory(k, g, s, w) + exposed, copied = k.gathers ? gathering + 2 * static_cast<double>(r.g.m) * static_cast<double>(r.g.k) * bits(g.a) / 8 /
-                                                 s.costs.memory_bandwidth
+               memory = seconds_of_memory(k, g, s, w) + exposed,
+               copied = k.gathers ? gathering + 2 * static_cast<double>(r.g.m) * static_cast<double>(r.g.k) * bits(g.a) / 8 /
+                                                    s.costs.memory_bandwidth
                                   : 0,
                launch = s.costs.launch + start + copied;
   if (split == stream_k) {

@@ -664,8 +664,8 @@ static __global__ void split_k_reduce(const __grid_constant__ Problem p, const f
 
 /// Of codes: of B's columns, and of A's rows less K zeros. A warp sums a line, whose elements lie side by side.
 static __global__ void sum_codes(const __grid_constant__ Problem p, std::int32_t* a_sums, std::int32_t* b_sums) {
-  const std::int64_t of_a = a_sums != nullptr ? p.batch * p.m : 0,
-                     lines = of_a + (b_sums != nullptr ? p.batch * p.n : 0), lane = threadIdx.x % 32;
+  const std::int64_t of_a = a_sums != nullptr ? p.batch * p.m : 0, lines = of_a + (b_sums != nullptr ? p.batch * p.n : 0),
+                     lane = threadIdx.x % 32;
   const std::int64_t line = (std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / 32;
   if (line >= lines) return;
   const bool is_a = line < of_a;
@@ -690,7 +690,8 @@ static __global__ void sum_codes(const __grid_constant__ Problem p, std::int32_t
   } else {
     const Matrix& zero = p.of_a.zero;
     const std::int32_t of_row =
-        zero.data != nullptr ? static_cast<const std::int32_t*>(zero.data)[batch * zero.batch_stride + in_batch * zero.ld] : 0;
+        zero.data != nullptr ? static_cast<const std::int32_t*>(zero.data)[batch * zero.batch_stride + in_batch * zero.ld]
+                             : 0;
     a_sums[index] = sum - static_cast<std::int32_t>(p.k) * of_row;
   }
 }
@@ -705,8 +706,7 @@ inline Problem with_zero_sums(const Problem& asked, void* workspace) {
 }
 
 inline void sum_codes_for_zeros(const Problem& p, const Launch& launch) {
-  const std::int64_t lines =
-      (p.a_sums.data != nullptr ? p.batch * p.m : 0) + (p.b_sums.data != nullptr ? p.batch * p.n : 0);
+  const std::int64_t lines = (p.a_sums.data != nullptr ? p.batch * p.m : 0) + (p.b_sums.data != nullptr ? p.batch * p.n : 0);
   launch_kernel("launch of the kernel that sums codes", launch.stream, {(lines + 7) / 8, 256}, sum_codes, p,
                 static_cast<std::int32_t*>(p.a_sums.data), static_cast<std::int32_t*>(p.b_sums.data));
 }

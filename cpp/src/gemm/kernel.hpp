@@ -101,9 +101,7 @@ struct Launch {
 };
 
 /// Whether the sums of codes are not yet those of what they stand for.
-CUTPLAN_HOST_DEVICE bool has_zeros(const Problem& p) {
-  return p.of_a.zero.data != nullptr || p.of_b.zero.data != nullptr;
-}
+CUTPLAN_HOST_DEVICE bool has_zeros(const Problem& p) { return p.of_a.zero.data != nullptr || p.of_b.zero.data != nullptr; }
 
 /// One compiled kernel. Static data: each unit in a smNN folder exports a table of these.
 struct Kernel : KernelTraits {

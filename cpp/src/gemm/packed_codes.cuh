@@ -86,8 +86,8 @@ class Decoder {
         low_[i] = high_[i] = 0;
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
-          const std::uint32_t code = 4 * i + j,
-                              entry = P::of(format == WeightFormat::nf4 ? weights::nf4_value(code) : weights::e2m1_value(code));
+          const std::uint32_t code = 4 * i + j, entry = P::of(format == WeightFormat::nf4 ? weights::nf4_value(code)
+                                                                                          : weights::e2m1_value(code));
           low_[i] |= (entry & 0xff) << (8 * j);
           high_[i] |= (entry >> 8 & 0xff) << (8 * j);
         }

@@ -35,8 +35,9 @@ Arithmetic arithmetic(const Kernel& k, const GemmDescriptor& g) {
     // of a table are rounded once.
     const double unit = k.operand == DType::f16 ? 0x1p-11 : 0x1p-8;
     const bool table = *g.weights.format == WeightFormat::nf4;
-    return {terms * 20 / 8 + 2 * std::ceil(terms / std::min<double>(k.tile_k, 32)),
-            g.weights.zero ? 2 * unit : table ? unit : 0};
+    return {terms * 20 / 8 + 2 * std::ceil(terms / std::min<double>(k.tile_k, 32)), g.weights.zero ? 2 * unit
+                                                                                    : table        ? unit
+                                                                                                   : 0};
   }
   if (is_float8(k.operand)) {
     // Of 32 products and the running sum, aligned to the largest of them, 2^-13 of that is dropped of each.

@@ -88,8 +88,8 @@ __global__ __launch_bounds__(C::kThreads) void sm80_packed(const __grid_constant
       for (int i = 0; i < kPieces; ++i) {
 #pragma unroll
         for (int w = 0; w < Codes::kWords; w += 4) {
-          const uint4 four = __ldg(reinterpret_cast<const uint4*>(
-              codes[i] + std::int64_t{step} * 4 * (32 * Codes::kWords) + w * 32));
+          const uint4 four =
+              __ldg(reinterpret_cast<const uint4*>(codes[i] + std::int64_t{step} * 4 * (32 * Codes::kWords) + w * 32));
           to[i][w] = four.x, to[i][w + 1] = four.y, to[i][w + 2] = four.z, to[i][w + 3] = four.w;
         }
       }

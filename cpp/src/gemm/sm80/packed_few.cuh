@@ -37,7 +37,7 @@ struct FewConfig {
   static constexpr int kTokens = kTokens_, kPieces = kPieces_, kWarps = kWarps_, kDepth = kDepth_, kFactors = kGated ? 2 : 1;
   static constexpr int kThreads = 32 * kWarps, kColumns = 16 * kPieces, kTiles = kTokens / 8, kBrick = 64;
   static constexpr int kWords = Decoder<Element, kCodes, false>::kWords, kPieceBytes = 32 * kWords * 4;
-  static constexpr int kGroups = 2;               // of a brick, at most, of 32
+  static constexpr int kGroups = 2;                  // of a brick, at most, of 32
   static constexpr int kFactorBytes = kColumns * 4;  // a group's scales or zeros, at most
 
   struct Slot {
@@ -58,8 +58,7 @@ struct FewConfig {
 template <typename C, bool kZero>
 __global__ __launch_bounds__(C::kThreads) void sm80_packed_few(const __grid_constant__ Problem p,
                                                                const __grid_constant__ TileGrid grid) {
-  constexpr int kPieces = C::kPieces, kFactors = C::kFactors, kTiles = C::kTiles, kDepth = C::kDepth,
-                kColumns = C::kColumns;
+  constexpr int kPieces = C::kPieces, kFactors = C::kFactors, kTiles = C::kTiles, kDepth = C::kDepth, kColumns = C::kColumns;
   using Codes = Decoder<typename C::Element, C::kCodes, kZero>;
   extern __shared__ __align__(128) char shared[];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
@@ -77,8 +76,8 @@ __global__ __launch_bounds__(C::kThreads) void sm80_packed_few(const __grid_cons
     for (int f = 0; f < kFactors; ++f) {
       const Matrix& b = f == 0 ? p.b : p.b2;
       packed[f] = static_cast<const unsigned char*>(b.data) + tile.batch * b.batch_stride;
-      codes[f] = packed[f] + l.codes +
-                 (tile.col / C::kBrick * bricks * 4 + tile.col % C::kBrick / 16) * C::kPieceBytes + lane * 16;
+      codes[f] =
+          packed[f] + l.codes + (tile.col / C::kBrick * bricks * 4 + tile.col % C::kBrick / 16) * C::kPieceBytes + lane * 16;
     }
     // What a lane copies of every brick is known but for the brick: a chunk of each of some rows of A, of every piece's codes, and
     // of the scales and zeros of one or two groups.
@@ -180,7 +179,9 @@ __global__ __launch_bounds__(C::kThreads) void sm80_packed_few(const __grid_cons
           }
           float of_group[kTiles][4] = {};
           std::uint32_t nan = 0;
-          const auto factor = [&](const unsigned char* of, int h) { return factor_at(p.weights.scale, of, 16 * i + g + 8 * h); };
+          const auto factor = [&](const unsigned char* of, int h) {
+            return factor_at(p.weights.scale, of, 16 * i + g + 8 * h);
+          };
           const auto promote = [&](int half) {
             float scale[2] = {factor(slot.factors[f].scales[half], 0), factor(slot.factors[f].scales[half], 1)};
             Codes::spread_nan(nan, scale);

@@ -290,10 +290,10 @@ __device__ __forceinline__ void multiply_and_promote(const Consumer<Config>& me,
   const int lane = me.thread % 32, in_group = me.thread % 128, group = me.thread / 128;
   // Of rows and columns beyond D whichever: what comes of them is not stored.
   const auto first_of = [&](const Coding& of, std::int64_t line, std::int64_t lines) {
-    return of.scale.data == nullptr ? &no_scale
-                                    : static_cast<const float*>(of.scale.data) + tile.batch * of.scale.batch_stride +
-                                          (min(line, lines - 1) >> of.shift) * of.scale.ld +
-                                          tile.k / scale_group * of.scale.step;
+    return of.scale.data == nullptr
+               ? &no_scale
+               : static_cast<const float*>(of.scale.data) + tile.batch * of.scale.batch_stride +
+                     (min(line, lines - 1) >> of.shift) * of.scale.ld + tile.k / scale_group * of.scale.step;
   };
   const Coding &of_a = me.p.of_a, &of_b = me.p.of_b;
   const std::int64_t step_a = of_a.scale.data == nullptr ? 0 : of_a.scale.step,
@@ -331,7 +331,8 @@ __device__ __forceinline__ void multiply_and_promote(const Consumer<Config>& me,
       }
       warpgroup_commit_batch();
       if (i == 0) sync_warpgroup();  // scales are there
-      const float rows[2] = {scales.rows[64 * i + me.warp * 16 + lane / 4], scales.rows[64 * i + me.warp * 16 + lane / 4 + 8]};
+      const float rows[2] = {scales.rows[64 * i + me.warp * 16 + lane / 4],
+                             scales.rows[64 * i + me.warp * 16 + lane / 4 + 8]};
       warpgroup_wait<0>();
       warpgroup_fence_operand(step_sums);
       if (i == kBlocksM - 1) me.release(at.slot);
@@ -572,8 +573,7 @@ void run(const Kernel&, const Problem& asked, const Launch& launch) {
   const TileGrid grid =
       tile_grid(p, kClusterM * Config::kTileM, Config::kColumns, Config::kTileK, std::max(launch.split_k, 1));
   const auto clusters = static_cast<std::uint32_t>(std::max(1, launch.sm_count / kClusterM));
-  const StreamK stream =
-      streams ? share_out(grid, p.k, Config::kTileK, clusters, launch.sm_count, workspace) : StreamK{};
+  const StreamK stream = streams ? share_out(grid, p.k, Config::kTileK, clusters, launch.sm_count, workspace) : StreamK{};
 
   const LaunchShape shape{std::int64_t{streams ? clusters : std::min(clusters, grid.tiles)} * kClusterM, threads,
                           Config::kSharedMemory, kClusterM, streams};

@@ -51,13 +51,13 @@ struct Config {
   static_assert(sizeof(Element) * kBoxK == run_bytes && kBoxK == weights::brick_extent);
 
   using SmemA = decltype(slot_layout<Element, GMMA::Major::K, kTokens, kTileK, kStages>());
-  using Mma = decltype(make_tiled_mma(
-      GMMA::rs_op_selector<Element, Element, float, Shape<_64, Int<kTokens>, Int<kTileK>>, GMMA::Major::K, GMMA::Major::K>()));
+  using Mma = decltype(make_tiled_mma(GMMA::rs_op_selector<Element, Element, float, Shape<_64, Int<kTokens>, Int<kTileK>>,
+                                                           GMMA::Major::K, GMMA::Major::K>()));
   using Weights = Decoder<Element, kCodes, false>;
 
   static constexpr int kBrickBytes = 64 * 64 * (Weights::kNibbles ? 4 : 8) / 8;
-  static constexpr int kGroupsOfStep = 4;      // at most, of 32
-  static constexpr int kFactorBytes = 64 * 4;  // scales or zeros of a warpgroup's columns, at most
+  static constexpr int kGroupsOfStep = 4;             // at most, of 32
+  static constexpr int kFactorBytes = 64 * 4;         // scales or zeros of a warpgroup's columns, at most
   static constexpr int kChunk = 32, kPitch = 64 + 4;  // rows that leave at once; what a warp writes at once meets in no bank
 
   struct Slot {
@@ -126,8 +126,8 @@ __device__ __forceinline__ void produce(typename C::Storage& storage, const CUte
       auto& full = storage.ring.fill(at, 2 * C::kTokens * run_bytes + sources * (bytes + factors));
 #pragma unroll
       for (int i = 0; i < 2; ++i)
-        load_box(map_a, full, keep, storage.a + (2 * at.slot + i) * (C::kTokens * C::kBoxK), static_cast<int>(k) + i * C::kBoxK,
-                 static_cast<int>(tile.row), batch_a);
+        load_box(map_a, full, keep, storage.a + (2 * at.slot + i) * (C::kTokens * C::kBoxK),
+                 static_cast<int>(k) + i * C::kBoxK, static_cast<int>(tile.row), batch_a);
       auto& slot = storage.slots[at.slot];
       for (int s = 0; s < sources; ++s) {
         const Source source = source_of<C>(p, tile, s);
@@ -295,7 +295,8 @@ __device__ __forceinline__ void consume(typename C::Storage& storage, const Prob
       sync();  // the chunk before has been read
 #pragma unroll
       for (int i = 0; i < C::kChunk / 2; ++i)
-        storage.staging[group][i / 4 * 8 + lane % 4 * 2 + i % 2][in_group + i / 2 % 2 * 8] = sums[chunk * (C::kChunk / 2) + i];
+        storage.staging[group][i / 4 * 8 + lane % 4 * 2 + i % 2][in_group + i / 2 % 2 * 8] =
+            sums[chunk * (C::kChunk / 2) + i];
       sync();
 #pragma unroll 1
       for (int vector = of; vector < C::kChunk * 8; vector += C::kGated ? 256 : 128) {
@@ -359,8 +360,8 @@ void prepare(const Kernel&) {
 template <typename C, bool kGathers>
 void run(const Kernel&, const Problem& asked, const Launch& launch) {
   const Problem p = kGathers ? with_gathered_a(asked, launch.workspace) : asked;
-  auto* const workspace = static_cast<char*>(launch.workspace) +
-                          (kGathers ? gathered_bytes(p.layout, p.m * gathered_batch(p)) : std::size_t{0});
+  auto* const workspace =
+      static_cast<char*>(launch.workspace) + (kGathers ? gathered_bytes(p.layout, p.m * gathered_batch(p)) : std::size_t{0});
   const bool streams = launch.split_k == stream_k;
   const CUtensorMap map_a = operand_map(p.a, p.k, p.m, kGathers ? gathered_batch(p) : p.batch, C::kTokens);
   const TileGrid grid = tile_grid(p, C::kTokens, C::kColumns, C::kTileK, 1);
