@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 import cutplan
-from benchmarks import _report, gemm
+from benchmarks import _quantized, _report, gemm
 from benchmarks._timing import WARM_UP_ROUNDS, Flush
 from benchmarks.gemm import Contender, Refused, joined, refusing, uneven, verify, workspace_of
 from tests.gemm.codes import meaning
@@ -56,7 +56,6 @@ FORMAT_ROWS = (1, 16, 128, 2048)
 WEIGHTS = ((8192, 8192), (28672, 8192))  # n, k
 FORMATS: tuple[WeightFormatLike, ...] = ("uint4", "int8", "e4m3", "nf4", "e2m1")
 GROUP = 128
-FEW = 64  # rows, up to which reading b is what takes time
 SMALLER = 32  # times, of extents with --quick
 
 # What scales of A and B go together: the name, A's granularity and B's.
@@ -166,7 +165,7 @@ class Bench(gemm.Bench):
                 verify(case, made, d, entrant.expected, guarantee)
                 contenders.append(made)
         # What is written has yet to be written back: much, beside what a product of few rows reads.
-        flush: Flush = "read" if fields["m"] <= FEW else "written"
+        flush: Flush = "read" if fields["m"] <= _quantized.FEW else "written"
         samples = self.stopwatch.compare({c.name: c.call for c in contenders}, self.rounds, flush=flush)
         timed = [{"name": c.name, **c.facts, "microseconds": samples[c.name]} for c in contenders]
         return [
@@ -390,61 +389,14 @@ class Bench(gemm.Bench):
         return Entrant("torch", make, expected)
 
 
-def _rate(entry: _report.Record, contender: _report.Record, copy_bandwidth: float | None) -> str:
-    if entry["m"] > FEW or "bytes_of_b" not in contender:
-        gflops = 2e-3 * entry["m"] * entry["n"] * entry["k"] / _report.median(contender)
-        return f"{gflops / 1000:.0f} TFLOP/s" if gflops >= 10000 else f"{gflops:.0f} GFLOP/s"
-    bandwidth = 1e-3 * contender["bytes_of_b"] / _report.median(contender)
-    share = f" ({100 * bandwidth / copy_bandwidth:.0f} %)" if copy_bandwidth else ""
-    return f"{bandwidth:.0f} GB/s{share}"
-
-
-def _rows(entry: _report.Record, copy_bandwidth: float | None) -> list[list[str]]:
-    ours = _report.find(entry, "cutplan")
-    rows = []
-    for contender in entry["contenders"]:
-        if "microseconds" not in contender:
-            continue
-        speed = _report.ratio(entry, ours, contender["name"]) if ours else None
-        rows.append(
-            [
-                entry["group"],
-                _report.extents(entry),
-                contender["name"],
-                f"{_report.median(contender):.1f}",
-                _rate(entry, contender, copy_bandwidth),
-                f"{speed:.3f}" if speed else "",
-                contender.get("sku", contender.get("call", "")).removeprefix("gemm."),
-            ]
-        )
-    return rows
-
-
-def _means(entries: Sequence[_report.Record]) -> list[str]:
-    """Of each group: "cutplan" against everyone else, and its fast kernels against the fast peer."""
-    lines = []
-    for group in dict.fromkeys(entry["group"] for entry in entries):
-        members = [entry for entry in entries if entry["group"] == group]
-        names = dict.fromkeys(c["name"] for entry in members for c in entry["contenders"])
-        pairs = [("cutplan", name) for name in names if name != "cutplan"]
-        pairs += [("cutplan fast", "torch fast")] if "cutplan fast" in names else []
-        lines += [
-            line
-            for ours, other in pairs
-            if (line := _report.against(group, members, ours, other)) is not None
-        ]
-    return lines
-
-
 def report(record: _report.Record) -> None:
     """The table and the lines that a run ends with."""
     bandwidth, entries = _report.copy_bandwidth(record), record["entries"]
-    header = ["group", "shape", "", "us", "rate", "its time / ours", "kernel or call"]
-    _report.print_table(header, [row for entry in entries for row in _rows(entry, bandwidth)])
+    _report.print_table(*_quantized.rows(record))
     print()
     if bandwidth:
         print(f"copy of {record['copy']['bytes'] >> 20} MiB: {bandwidth:.0f} GB/s, read and written")
-    for line in [*_means(entries), *_report.refusals(entries)]:
+    for line in [*_quantized.means(entries), *_report.refusals(entries)]:
         print(line)
 
 

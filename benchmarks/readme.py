@@ -21,7 +21,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import _attention, _attention_ops, _programs, _report, plots
+from benchmarks import _attention, _attention_ops, _programs, _quantized, _report, plots
 
 if TYPE_CHECKING:
     from benchmarks import _selection
@@ -30,7 +30,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 MAKE_RESULTS = ", ".join(
     f"`python -m benchmarks.{name} --json benchmarks/results/{name}-<device>.json`"
-    for name in ("gemm", "fmha", "attention_ops", "quantize", "models", "traced", "overhead")
+    for name in ("gemm", "fmha", "attention_ops", "quantize", "quantized", "models", "traced", "overhead")
 )
 
 
@@ -489,6 +489,20 @@ def _moving(title: str, record: _report.Record) -> str:
     )
 
 
+def _quantised_products(record: _report.Record) -> str:
+    return "\n\n".join(
+        [
+            f"## Quantised products and packed weights, {_circumstances(record)}",
+            f"`{record['command']}`: medians of {record['rounds']} runs, interleaved. Rates of packed weights "
+            "are their bytes, in parentheses relative to what a copy moves, read and written. The last column "
+            'but one is a contender\'s time over that of "cutplan", the kernel that select() picks on its own: '
+            "above 1 it is slower.",
+            _table(*_quantized.rows(record)),
+            "\n".join(f"- {line}" for line in _quantized.means(record["entries"])),
+        ]
+    )
+
+
 def _models(record: _report.Record) -> str:
     return "\n\n".join(
         [
@@ -543,6 +557,7 @@ def results() -> str:
     parts += [_fmha(record) for record in _newest("fmha")]
     parts += [_moving("Around attention", record) for record in _newest("attention_ops")]
     parts += [_moving("Quantisation", record) for record in _newest("quantize")]
+    parts += [_quantised_products(record) for record in _newest("quantized")]
     parts += [_models(record) for record in _newest("models")]
     parts += [_traced(record) for record in _newest("traced")]
     parts += [_mma_sync(record) for record in _newest("mma_sync")]

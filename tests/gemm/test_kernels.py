@@ -105,8 +105,8 @@ kernels = pytest.mark.parametrize("sku, operand, device, gates", _kernels())
 Case = tuple[Shape, Options, str]  # and the layout
 
 
-# What kernels of quantised operands and packed weights on devices may leave to others: scales along K those of
-# int8 and of float8 summed fast, rows of b and b2 in orders of their own the gated ones.
+# What kernels of quantised operands and packed weights on devices may leave to others: scales along K those
+# of int8 and of float8 summed fast, rows of b and b2 in orders of their own the gated ones.
 LEFT_OUT = ("scales that change along K are not served", "rows in an order of their own are not served")
 
 
