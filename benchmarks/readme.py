@@ -493,10 +493,10 @@ def _quantised_products(record: _report.Record) -> str:
     return "\n\n".join(
         [
             f"## Quantised products and packed weights, {_circumstances(record)}",
-            f"`{record['command']}`: medians of {record['rounds']} runs, interleaved. Rates of packed weights "
-            "are their bytes, in parentheses relative to what a copy moves, read and written. The last column "
-            'but one is a contender\'s time over that of "cutplan", the kernel that select() picks on its own: '
-            "above 1 it is slower.",
+            f"`{record['command']}`: medians of {record['rounds']} runs, interleaved. Rates of packed "
+            "weights are their bytes, in parentheses relative to what a copy moves, read and written. The "
+            'last column but one is a contender\'s time over that of "cutplan", the kernel that select() '
+            "picks on its own: above 1 it is slower.",
             _table(*_quantized.rows(record)),
             "\n".join(f"- {line}" for line in _quantized.means(record["entries"])),
         ]
