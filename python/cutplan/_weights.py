@@ -827,7 +827,10 @@ def _of_floats(
     amax = _frameworks.empty(info, w, (groups, n) if axis == -2 else (n, groups), _core.DType.float32, stream)
     quantize(x, "int8", amax=amax, **options)
     with _frameworks.on_stream(info, _frameworks.unwrap(w), stream):
-        scale = amax / {"int4": 7, "nf4": 1, "e2m1": 6}[format]
+        largest: Any = {"int4": 7, "nf4": 1, "e2m1": 6}[format]
+        if hasattr(amax, "new_full"):
+            largest = amax.new_full((1,), largest)  # by a number torch multiplies, by its inverse
+        scale = amax / largest
         scale = scale + (scale == 0)
     if format == "int4":  # of pairs that do not fit: as bytes, which have the bits of int4
         q = quantize(x, "int8", scale=scale, **options)

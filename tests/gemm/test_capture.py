@@ -105,10 +105,11 @@ def replay(
     if amax is not None:
         named["amax"] = amax.view[0]
     workspace = poisoned_workspace(plan, "cuda") if plan.workspace_size else None
+    b = problem.factor(options)  # packed weights are made where they are first asked for
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
     with capturing(graph):
-        plan.run(problem.a, problem.factor(options), out.view, workspace=workspace, **named)
+        plan.run(problem.a, b, out.view, workspace=workspace, **named)
     assert not out.touched(), "a captured run must not execute"
     for _ in range(2):
         problem.refill()
