@@ -375,7 +375,8 @@ class Bench(gemm.Bench):
         def make() -> tuple[Contender, None]:
             def contender() -> Contender:
                 rows = codes.T
-                tiles = torch.ops.aten._convert_weight_to_int4pack(rows[:, ::2] << 4 | rows[:, 1::2], 8)
+                pairs = (rows[:, ::2] << 4 | rows[:, 1::2]).contiguous()
+                tiles = torch.ops.aten._convert_weight_to_int4pack(pairs, 8)
                 scales = torch.stack([scale, torch.zeros_like(scale)], -1).contiguous()
                 multiply = torch.ops.aten._weight_int4pack_mm
                 return Contender(

@@ -293,7 +293,7 @@ constexpr Kernel few_kernel(double peak_fraction) {
   k.gate = C::kGated ? Gate::separate : Gate::none;
   k.tile_m = C::kTokens;
   k.tile_n = C::kColumns;
-  k.tile_k = C::kBrick;
+  k.tile_k = C::kBrick * C::kWarps;  // in flight at once: each warp has a brick of its own
   k.stages = C::kDepth;
   k.cluster_m = k.cluster_n = 1;
   k.schedule = kGathers ? "few_gathered" : "few";
