@@ -26,8 +26,17 @@ PROMISES = {
     "sm90": ("HGMMA", {"sm_90a"}, set()),
 }
 
-# Units that multiply otherwise, by their whole label: float64 on tensor cores, IEEE float32 on CUDA cores.
-OTHERWISE = {r"gemm/sm\d\d/f64(_\w+)?": "DMMA", r"gemm/sm\d\d/f32_strict(_\w+)?": "FFMA"}
+# Units that multiply otherwise, by their whole label: float64 on tensor cores, IEEE float32 on CUDA cores, and
+# 8 bits.
+OTHERWISE = {
+    r"gemm/sm\d\d/f64(_\w+)?": "DMMA",
+    r"gemm/sm\d\d/f32_strict(_\w+)?": "FFMA",
+    r"gemm/sm80/i8": "IMMA",
+    r"gemm/sm90/i8_\w+": "IGMMA",
+    r"gemm/sm90/e[45]m[32]_\w+": "QGMMA",
+}
+# mma.sync of float8 is an instruction of compute capability 8.9; 9.0 takes it apart.
+FLOAT8_BY_MMA_SYNC = r"gemm/sm89/e[45]m[32]\w*"
 
 # Entries without a matrix instruction: passes around the products, and attention on CUDA cores.
 WITHOUT_MATRIX_INSTRUCTION = (*sass.HELPERS, "CudaCores")
@@ -41,20 +50,22 @@ def shown(entry: sass.Entry) -> str:
     return text if len(text) <= 200 else text[:200] + "..."
 
 
-def instruction_of(label: str, sku: str) -> str:
+def instruction_of(label: str, sku: str, arch: str) -> str:
+    if re.fullmatch(FLOAT8_BY_MMA_SYNC, label):
+        return "QMMA" if arch == "sm_89" else "HMMA"
     return next((i for units, i in OTHERWISE.items() if re.fullmatch(units, label)), PROMISES[sku][0])
 
 
 def check_unit(unit: sass.Unit) -> list[str]:
     label = unit.label
     _, real, virtual = PROMISES[unit.sku]
-    instruction = instruction_of(label, unit.sku)
     problems = []
     if set(unit.entries) != real:
         problems.append(f"{label}: compiled for {sorted(unit.entries)}, required {sorted(real)}")
     if unit.ptx != virtual:
         problems.append(f"{label}: PTX for {sorted(unit.ptx)}, required {sorted(virtual)}")
     for arch, functions in unit.entries.items():
+        instruction = instruction_of(label, unit.sku, arch)
         for entry in functions.values():
             exempt = unit.moves or any(helper in entry.name for helper in WITHOUT_MATRIX_INSTRUCTION)
             streams = "sm80_fmha_" in entry.name and "sm80_fmha_wide_" not in entry.name
@@ -99,7 +110,7 @@ def main() -> int:
         for arch, functions in sorted(unit.entries.items()):
             cubins += 1
             worst = measured[label][arch] = measure(functions)
-            matrix = sum(e.instructions[instruction_of(label, unit.sku)] for e in functions.values())
+            matrix = sum(e.instructions[instruction_of(label, unit.sku, arch)] for e in functions.values())
             print(
                 f"{label:36}{arch:8}{len(functions):8}{matrix:8}{worst['registers']:6}{worst['shared']:8}"
                 f"{worst['stack']:7}{worst['local']:7}"

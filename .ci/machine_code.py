@@ -35,6 +35,7 @@ LOOP, SHEET = "a loop of it alone", "data sheet"
 CEILINGS = {
     "wgmma, 16 bits": (989.0, SHEET),
     "wgmma, TF32": (495.0, SHEET),
+    "wgmma, 8 bits": (1979.0, SHEET),
     "mma.sync m16n8k16, 16 bits": (591.0, LOOP),
     "mma.sync m16n8k8, TF32": (296.0, LOOP),
     "mma.sync m16n8k8, TF32, three products": (296.0 / 3, LOOP),
@@ -50,6 +51,9 @@ ELEMENTS = {
     "cutlass::tfloat32_t": "float32",
     "float": "float32",
     "double": "float64",
+    "signed char": "int8",
+    "cutlass::float_e4m3_t": "float8_e4m3fn",
+    "cutlass::float_e5m2_t": "float8_e5m2",
 }
 
 # Configurations that are no struct ...Config: operand and math.
@@ -99,7 +103,7 @@ def _parameters() -> dict[str, list[str]]:
         text = _text(path)
         for namespace in re.findall(r"^namespace (cutplan(?:::\w+)+) \{", text, re.MULTILINE):
             for parameters, name in re.findall(r"template <([^<>]*)>\s*struct (\w*Config) \{", text):
-                names = [parameter.split()[-1].rstrip("_") for parameter in parameters.split(",")]
+                names = [p.split("=")[0].split()[-1].rstrip("_") for p in parameters.split(",")]
                 found[f"{namespace}::{name}"] = names
     return found
 
@@ -125,6 +129,8 @@ class Matcher:
             return self._enumerations[match[1].split("::")[-1]][int(match[2])]
         if argument in ("true", "false"):
             return argument == "true"
+        if "*" in argument:  # A's and B's
+            return "*".join(ELEMENTS[element] for element in argument.split("*"))
         return ELEMENTS.get(argument) or (int(argument) if re.fullmatch(r"-?\d+", argument) else argument)
 
     def _fields(self, configuration: str, arguments: str) -> dict[str, Any]:
@@ -137,7 +143,8 @@ class Matcher:
 
     def find(self, unit: sass.Unit, entry: sass.Entry) -> tuple[str, str]:
         """The kernel's name, and which of its entries this is. ValueError: not exactly one kernel fits."""
-        name = re.match(r"(?:void )?([\w:]+)<([\w:]+)<([^<>]*)>(?:, (.+?))? ?>\(", entry.demangled)
+        flat = re.sub(r"cutplan::gemm::Mixed<([\w:]+), ([\w:]+)>", r"\1*\2", entry.demangled)
+        name = re.match(r"(?:void )?([\w:]+)<([\w:]+)<([^<>]*)>(?:, (.+?))? ?>\(", flat)
         if name is None:
             raise ValueError("its name is not that of a template of a configuration")
         function, configuration, arguments, rest = name.groups()
@@ -151,7 +158,7 @@ class Matcher:
         passes = family == "fmha"  # an entry is of one of them, and named after what it does there
         op = f"{family}_backward" if passes and "forward" not in function else family
         of_unit = (sku for sku in self._skus if str(sku.arch) == unit.sku and sku.op == op)
-        fits = [sku for sku in of_unit if _agrees(sku, fields)]
+        fits = [sku for sku in of_unit if _agrees(sku, fields) and not _gathers(sku)]
         if len(fits) != 1:
             raise ValueError(f"{len(fits)} kernels of the registry fit it")
         part = function.split("_")[-1] if passes else family
@@ -161,12 +168,29 @@ class Matcher:
         return fits[0].name, part
 
 
+def _gathers(sku: KernelSku) -> bool:
+    """From a copy of A: the kernel is one that takes A as it lies."""
+    return "gathered" in sku.schedule
+
+
+# Of packed weights, as kernels' names have them.
+CODES = {"int4": "integers4", "table4": "table4", "int8": "integers8", "e4m3": "e4m3"}
+
+
 def _agrees(sku: KernelSku, fields: dict[str, Any]) -> bool:
     words = sku.name.split(".")
+    codes = next((CODES[word.split("_packed_")[1]] for word in words if "_packed_" in word), None)
+    plain = codes is not None or sku.op != "gemm" or sku.a == sku.b
     math = next((word for word in words if word in ("tf32", "tf32x3", "strict")), "strict")
     gated = "gate_separate" in words
     own = {
-        "Element": str(sku.a),
+        "Element": str(sku.a) if plain else f"{sku.a}*{sku.b}",
+        "kCodes": codes,
+        "kTokens": sku.tile[0],
+        "kPieces": sku.tile[1] // 16,
+        "kWarps": sku.tile[2] // 64,
+        "kDepth": sku.stages,
+        "kPromotes": str(sku.a).startswith("float8") and "strict" in words,
         "kMath": math,
         "kLayout": sku.layout,
         "kTileM": sku.tile[0],
@@ -219,7 +243,7 @@ def match(units: Iterable[sass.Unit], skus: Sequence[KernelSku]) -> tuple[Tables
     for (family, folder, arch), table in sorted(found.items()):
         rows = tables[family, folder, arch] = []
         for sku in skus:
-            if not _is_of(sku, family) or str(sku.arch) != folder:
+            if not _is_of(sku, family) or str(sku.arch) != folder or _gathers(sku):
                 continue
             parts = dict(table.get(sku.name, {}))
             lead = next((part for part in (family, *LEADS) if part in parts), None)
@@ -254,6 +278,10 @@ def ceiling_class(row: Row) -> str:
     operand, hopper = str(row.sku.a), str(row.sku.arch) == "sm90"
     if row.entry.multiplier == "HGMMA":
         return "wgmma, TF32" if operand == "float32" else "wgmma, 16 bits"
+    if row.entry.multiplier in ("IGMMA", "QGMMA"):
+        return "wgmma, 8 bits"
+    if row.entry.multiplier in ("IMMA", "QMMA"):
+        return "mma.sync m16n8k32, 8 bits"
     if row.entry.multiplier == "DMMA":
         return "mma.sync m16n8k8, float64" if hopper else "mma.sync m8n8k4, float64"
     if row.entry.multiplier == "HMMA":
@@ -431,9 +459,11 @@ one way round, and once for a warp: along the way that multiplies, copies and ad
 most, with the fewest other instructions. Masks, edges of a problem and unaligned operands take other,
 longer ways.
 
-Not kernels of their own, and not here: the reduction after split K, the combination of split keys, and
-what runs before and after attention's backward kernel (the preprocess and postprocess passes, the gradients
-of sinks and ALiBi slopes). Nor are the ops around attention here, which move memory and multiply nothing.
+Not kernels of their own, and not here: the reduction after split K, the sums that zero points need, copies of
+A for packed weights, the combination of split keys, and what runs before and after attention's backward kernel
+(the preprocess and postprocess passes, the gradients of sinks and ALiBi slopes). Nor are the ops around
+attention here, which move memory and multiply nothing. Kernels of packed weights that take a copy of A are
+those that take it as it lies.
 
 - **tile**: of a block. Matrix products: M x N x K; attention: queries x keys.
 - **stages**: of the ring in shared memory; attention's forward kernels: slots for a tile of K or V.
@@ -444,7 +474,7 @@ of sinks and ALiBi slopes). Nor are the ops around attention here, which move me
 - **spills**: instructions that read or write local memory; in brackets those in the main loop, on any way
   round.
 - **mma** to **control**: the instructions of one round of the main loop:
-  - **mma**: HMMA, HGMMA or DMMA; on CUDA cores FFMA or DFMA;
+  - **mma**: HMMA, HGMMA or DMMA, of 8 bits IMMA, IGMMA, QMMA or QGMMA; on CUDA cores FFMA or DFMA;
   - **lds**, **sts**: loads from shared memory (LDSM, LDS), stores to it;
   - **copy**: copies from global to shared memory (LDGSTS), and loads from global memory;
   - **stg**: stores to global memory, and sums there that other blocks add to (RED);
@@ -481,7 +511,8 @@ def page(units: Iterable[sass.Unit], skus: Sequence[KernelSku]) -> tuple[str, li
     """The page, and what keeps it from being right."""
     tables, problems = match(units, skus)
     of_card = [row for (_, _, arch), rows in tables.items() if arch in BUILDS_OF_CARD for row in rows]
-    best = speeds({row.sku.name: CEILINGS[ceiling_class(row)][0] for row in of_card})
+    known = [row for row in of_card if ceiling_class(row) in CEILINGS]
+    best = speeds({row.sku.name: CEILINGS[ceiling_class(row)][0] for row in known})
     problems += [
         f"{name} is faster than the ceiling of its class: {speed.rate}"
         for (name, of_memory), speed in best.items()

@@ -64,6 +64,8 @@ MOVERS = ("attention_ops", "quantize", "weights")
 HELPERS = (
     "lower_flags",
     "split_k_reduce",
+    "sum_codes",
+    "gather_columns",
     "fmha_alone",
     "fmha_combine",
     "fmha_preprocess",

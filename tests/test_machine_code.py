@@ -165,7 +165,8 @@ def _sku(name: str, **fields: Any) -> types.SimpleNamespace:
         "schedule": "cooperative",
         "alignment": 16,
     }
-    return types.SimpleNamespace(name=name, **(defaults | fields))
+    both = defaults | fields
+    return types.SimpleNamespace(name=name, **({"b": both["a"]} | both))
 
 
 def _entry(
@@ -191,7 +192,7 @@ def test_entries_are_matched_with_kernels(machine_code: Any, sass: Any) -> None:
     ]
     matcher = machine_code.Matcher(skus)
     unit = sass.Unit("gemm/sm90/f16_large", "sm90", {}, set())
-    same = {"Element": "cutlass::half_t", "kTileM": "128", "kStages": "4"}
+    same = {"Element": "cutlass::half_t", "kTileM": "128", "kStages": "4", "kPromotes": "false"}
 
     def find(**values: str) -> str:
         entry = _entry(machine_code, sass, "gemm::sm90::sm90_gemm", "Config", **same | values)
@@ -244,6 +245,7 @@ def test_every_kernel_needs_an_entry(machine_code: Any, sass: Any) -> None:
         "kTileN": "128",
         "kStages": "4",
         "kGated": "false",
+        "kPromotes": "false",
     }
     enumerations = {"kLayout": "(cutplan::GemmLayout)0", "kSchedule": "(cutplan::gemm::sm90::Schedule)0"}
     entry = _entry(machine_code, sass, "gemm::sm90::sm90_gemm", "Config", **values, **enumerations)
@@ -264,7 +266,14 @@ def test_a_further_family(machine_code: Any, sass: Any) -> None:
     values = {"Element": "cutlass::half_t", "kTileM": "128", "kTileN": "128", "kStages": "4"}
     enumerations = {"kLayout": "(cutplan::GemmLayout)0", "kSchedule": "(cutplan::gemm::sm90::Schedule)0"}
     entry = _entry(
-        machine_code, sass, "gemm::sm90::sm90_gemm", "Config", kGated="false", **values, **enumerations
+        machine_code,
+        sass,
+        "gemm::sm90::sm90_gemm",
+        "Config",
+        kGated="false",
+        kPromotes="false",
+        **values,
+        **enumerations,
     )
     entry.demangled = entry.demangled.replace("gemm::sm90::sm90_gemm<", "scale::sm90::sm90_scale<")
     entry.name, entry.main_loop = entry.demangled, sass.Loop({"matrix": 1}, 0)
@@ -301,6 +310,10 @@ def test_the_instruction_that_a_unit_promises(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.syspath_prepend(CI)
     instruction_of = importlib.import_module("audit").instruction_of
     for unit, instruction in {
+        "gemm/sm80/i8": "IMMA",
+        "gemm/sm90/i8_few": "IGMMA",
+        "gemm/sm90/e5m2_e4m3_large": "QGMMA",
+        "gemm/sm90/bf16_packed": "HGMMA",
         "gemm/sm80/f16_large": "HMMA",
         "gemm/sm80/f32_tf32x3": "HMMA",
         "gemm/sm80/f32_strict": "FFMA",
@@ -310,4 +323,6 @@ def test_the_instruction_that_a_unit_promises(monkeypatch: pytest.MonkeyPatch) -
         "gemm/sm90/f32": "HGMMA",
         "fmha/sm80/wide_kernels": "HMMA",
     }.items():
-        assert instruction_of(unit, unit.split("/")[1]) == instruction, unit
+        assert instruction_of(unit, unit.split("/")[1], "sm_90") == instruction, unit
+    for arch, instruction in {"sm_89": "QMMA", "sm_90": "HMMA"}.items():
+        assert instruction_of("gemm/sm89/e4m3_e5m2", "sm89", arch) == instruction

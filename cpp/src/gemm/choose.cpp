@@ -60,9 +60,23 @@ Request Common::stand_in(const Request& r) {
 
 // ---- names ----
 
+namespace {
+
+/// Of packed weights that a kernel reads: those of one kind on devices, any on the host.
+std::string_view packed_name(std::uint32_t formats) {
+  const auto of = [](auto... each) { return ((1u << static_cast<int>(each)) | ...); };
+  if (formats == of(WeightFormat::int4, WeightFormat::uint4)) return "int4";
+  if (formats == of(WeightFormat::nf4, WeightFormat::e2m1)) return "table4";
+  if (formats == of(WeightFormat::int8)) return "int8";
+  return formats == of(WeightFormat::e4m3) ? "e4m3" : "any";
+}
+
+}  // namespace
+
 std::string Common::stem(const Kernel& k) {
   std::string s = text(".", name(k.arch), ".", short_name(k.operand));
-  if (k.operand_b != k.operand) s += text("_", k.operand_b == DType::u8 ? "packed" : short_name(k.operand_b));
+  if (k.operand_b != k.operand)
+    s += k.operand_b == DType::u8 ? text("_packed_", packed_name(k.formats)) : text("_", short_name(k.operand_b));
   if ((k.operand == DType::f32 || is_float8(k.operand)) && k.arch != Arch::host) s += text(".", name(k.math));
   s += text(".", name(k.layout), ".", k.tile_m, "x", k.tile_n, "x", k.tile_k);
   if (k.stages > 0) s += text(".s", k.stages);

@@ -255,7 +255,8 @@ __device__ __forceinline__ void consume(typename C::Storage& storage, const Prob
         if (step + 1 == tile.steps || ((k + C::kTileK) & ((std::int64_t{1} << l.group_shift) - 1)) == 0)
           promote(slot.scales[group][0]);
       }
-      storage.ring.release(number, thread % 128);
+      __syncwarp();  // of codes and scales too: each warp says so for itself
+      storage.ring.release(number, lane);
     };
     if (tile.steps > 0) {
       storage.ring.await_full(at);
@@ -333,8 +334,8 @@ __global__ __launch_bounds__(threads, 1) void sm90_gemm_packed(const __grid_cons
   auto& storage = *reinterpret_cast<typename C::Storage*>(shared);
   if (threadIdx.x == 0) {
     if (p.k > 0) prefetch_map(map_a);
-    storage.ring.init(2);
-    storage.work_ring.init(8);  // warps
+    storage.ring.init(8);  // warps
+    storage.work_ring.init(8);
     cutlass::arch::fence_barrier_init();
   }
   __syncthreads();
