@@ -26,7 +26,7 @@ PROMISES = {
     "sm90": ("HGMMA", {"sm_90a"}, set()),
 }
 
-# Units that multiply otherwise, by their whole label: float64 on tensor cores, IEEE float32 on CUDA cores, and
+# Units that multiply otherwise, by their whole label: float64 on tensor cores, IEEE float32 on CUDA cores,
 # 8 bits.
 OTHERWISE = {
     r"gemm/sm\d\d/f64(_\w+)?": "DMMA",

@@ -460,10 +460,10 @@ most, with the fewest other instructions. Masks, edges of a problem and unaligne
 longer ways.
 
 Not kernels of their own, and not here: the reduction after split K, the sums that zero points need, copies of
-A for packed weights, the combination of split keys, and what runs before and after attention's backward kernel
-(the preprocess and postprocess passes, the gradients of sinks and ALiBi slopes). Nor are the ops around
-attention here, which move memory and multiply nothing. Kernels of packed weights that take a copy of A are
-those that take it as it lies.
+A for packed weights, the combination of split keys, and what runs before and after attention's backward
+kernel (the preprocess and postprocess passes, the gradients of sinks and ALiBi slopes). Nor are the ops
+around attention here, which move memory and multiply nothing. Kernels of packed weights that take a copy of A
+are those that take it as it lies.
 
 - **tile**: of a block. Matrix products: M x N x K; attention: queries x keys.
 - **stages**: of the ring in shared memory; attention's forward kernels: slots for a tile of K or V.

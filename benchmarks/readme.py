@@ -134,22 +134,25 @@ def limits() -> str:
             else f"on the host; {_words(of_gpus)} on GPUs"
         )
         lines.append(f"{what} takes {names} of one type: {_words(of_host, 'or')}, {where}.")
-    where_of: dict[str, list[str]] = {}
+    of_kind: dict[str, set[str]] = {}
     for row in quantised:
-        where_of.setdefault(operands(row).replace(", ", " with "), []).append(str(row.arch))
-    for archs in sorted(set(map(tuple, where_of.values()))):
-        kinds = [kind for kind, of_kind in where_of.items() if tuple(of_kind) == archs]
-        places = [*(["the host"] if "host" in archs else []), *(f"{a} GPUs" for a in archs if a != "host")]
-        lines.append(f"With scales matrix multiplication takes {_words(kinds)}, on {_words(places)}.")
+        of_kind.setdefault(operands(row).replace(", ", " with "), set()).add(str(row.arch))
+    everywhere = all(archs - {"host"} for archs in of_kind.values())
+    where = "on the host and on GPUs" if everywhere else "on the host"
+    lines.append(f"With scales matrix multiplication takes {_words(of_kind)}, {where}.")
     others = [str(dtype) for dtype in cutplan.DType if str(dtype) not in served]
     lines.append(f"Neither of them takes {_words(others, 'or')}.")
     layouts = list(dict.fromkeys(str(layout) for row in gemm for layout in row.layouts))
+    packed = [row for row in gemm if "uint8" in operands(row)]
     for row in gemm:
-        if len(row.layouts) < len(layouts):
+        if len(row.layouts) < len(layouts) and row not in quantised and row not in packed:
             lines.append(
                 f"{row.arch} kernels of {operands(row)} serve the layouts {_words(row.layouts)}; an older "
                 "architecture's kernel runs for the others."
             )
+    for what, rows in (("operands with scales", quantised), ("a and packed weights", packed)):
+        orders = {tuple(map(str, row.layouts)) for row in rows if str(row.arch) != "host"}
+        lines += [f"On GPUs {what} have the layout {_words(order, 'or')}." for order in sorted(orders)]
     lines.append(
         f"Head dimensions of attention go to {min(row.largest_dim for row in attention)}, whatever the type."
     )

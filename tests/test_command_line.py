@@ -239,7 +239,7 @@ def test_bad_command_lines(options: list[str], complaint: str, capsys: pytest.Ca
         (["--d", "bf16"], "--d: invalid choice: 'bf16' (choose from "),
         (["--layout", "rr"], "--layout: must be one of 'rcr', "),
         (["--activation", "gelu"], "--activation: must be one of 'none', "),
-        (["--math", "fast"], "--math: must be one of 'tf32', "),
+        (["--math", "exact"], "--math: must be one of 'fast', 'tf32', "),
         (["--alignment", "3"], "--alignment: a power of two of bytes"),
         (["--sm-count", "-1"], "--sm-count: 0 (all) or a positive count required, got -1"),
         (["--device", "gpu"], "--device: must be"),

@@ -372,7 +372,7 @@ def test_plans_say_what_they_are(backward: bool, device: str) -> None:
 
 
 def test_math_is_a_preference() -> None:
-    assert [str(x) for x in cutplan.Math] == ["tf32", "tf32x3", "strict"]
+    assert [str(x) for x in cutplan.Math] == ["fast", "tf32", "tf32x3", "strict"]
     assert cutplan.PlanPreference().math is cutplan.Math.tf32x3
     preference = cutplan.PlanPreference(math="strict")
     assert eval(repr(preference), {"PlanPreference": cutplan.PlanPreference}).math is cutplan.Math.strict
@@ -380,8 +380,10 @@ def test_math_is_a_preference() -> None:
     assert cutplan.FmhaPlan.select(descriptor, "cpu", preference).sku.schedule == "strict"
     gemm = cutplan.GemmDescriptor(m=4, n=4, k=4, a="float32")
     assert cutplan.GemmPlan.select(gemm, "cpu", preference).sku.arch is cutplan.Arch.host
-    with pytest.raises(ValueError, match="math: must be one of 'tf32', 'tf32x3', 'strict'; got 'fast'"):
-        cutplan.PlanPreference(math="fast")
+    with pytest.raises(
+        ValueError, match="math: must be one of 'fast', 'tf32', 'tf32x3', 'strict'; got 'exact'"
+    ):
+        cutplan.PlanPreference(math="exact")
 
 
 def test_bounds_of_arrays() -> None:

@@ -371,7 +371,7 @@ def test_c_may_be_the_output(device: str) -> None:
         ),
         ((3, 4), (4,), {"gate": "interleaved"}, cutplan.ShapeMismatch, r"operand b: shape \[..., k, 2 n\]"),
         ((3, 4), (4, 5), {"b2": (4, 5), "c": (3, 5)}, cutplan.Unsupported, "gate"),
-        ((3, 4), (4, 5), {"math": "exact"}, ValueError, "math: must be one of 'tf32'"),
+        ((3, 4), (4, 5), {"math": "exact"}, ValueError, "math: must be one of 'fast', 'tf32'"),
         ((3, 4), (4, 5), {"beta": 1.0}, cutplan.InvalidProblem, "beta: must be 0 without operand c"),
         ((3, 4), (4, 5), {"alpha": float("inf")}, cutplan.InvalidProblem, "alpha"),
         ((3, 4), (4, 5), {"activation": "tanh"}, ValueError, "activation: must be one of"),

@@ -54,7 +54,7 @@ assert_type(plan.precision_guarantee.error_bound(1.0, 2.0), float)
 
 BAD = {
     'cutplan.matmul(x, x, activation="gelu")': "activation",
-    'cutplan.matmul(x, x, math="fast")': "math",
+    'cutplan.matmul(x, x, math="exact")': "math",
     'cutplan.matmul(x, x, gate="glu")': "gate",
     'cutplan.matmul(x, x, preference="fast")': "preference",
     'cutplan.matmul_backward(x, x, x, bias="k")': "bias",

@@ -355,7 +355,7 @@ def test_options_list_the_choices(bad: Any) -> None:
     for option, names in {
         "activation": "'none', 'relu', 'gelu_erf', 'gelu_tanh', 'silu'",
         "gate": "None, 'separate', 'interleaved'",
-        "math": "'tf32', 'tf32x3', 'strict'",
+        "math": "'fast', 'tf32', 'tf32x3', 'strict'",
     }.items():
         with pytest.raises(ValueError, match=f"{option}: must be one of {names}"):
             cutplan.matmul(A, A, **{option: bad})

@@ -275,8 +275,8 @@ bool Common::same_order(const Kernel& x, const Kernel& y, const DeviceProperties
 std::size_t Common::workspace(const Kernel& k, const Request& r, int split, int sms) {
   const GemmDescriptor& g = r.g;
   const std::size_t first = k.gathers ? gathered_bytes(weights::layout_of(g.weights, g.k), g.m * (r.over ? 1 : g.batch))
-                            : k.zeros && (g.a_zero || g.b_zero) ? zero_sums_bytes(g.m, g.n, g.batch)
-                                                                : 0;
+                            : k.zeros && k.arch != Arch::host && (g.a_zero || g.b_zero) ? zero_sums_bytes(g.m, g.n, g.batch)
+                                                                                        : 0;
   if (split == stream_k) {
     const int factors = k.gate == Gate::none ? 1 : 2;
     return first + stream_flags_bytes(sms) +
