@@ -185,11 +185,6 @@ def _agrees(sku: KernelSku, fields: dict[str, Any]) -> bool:
     gated = "gate_separate" in words
     own = {
         "Element": str(sku.a) if plain else f"{sku.a}*{sku.b}",
-        "kCodes": codes,
-        "kTokens": sku.tile[0],
-        "kPieces": sku.tile[1] // 16,
-        "kWarps": sku.tile[2] // 64,
-        "kDepth": sku.stages,
         "kPromotes": str(sku.a).startswith("float8") and "strict" in words,
         "kMath": math,
         "kLayout": sku.layout,
@@ -204,7 +199,11 @@ def _agrees(sku: KernelSku, fields: dict[str, Any]) -> bool:
         "kSchedule": sku.schedule,
         "kAlignment": sku.alignment,
         "kGated": gated,
+        "kCodes": codes,
     }
+    if codes is not None:
+        own |= {"kTokens": sku.tile[0], "kDepth": sku.stages}
+        own |= {"kPieces": sku.tile[1] // 16, "kWarps": sku.tile[2] // 64}
     return all(own.get(name, value) == value for name, value in fields.items())
 
 
