@@ -124,3 +124,21 @@ def test_refusals() -> None:
         cutplan.matmul(x, packed, b_scale=torch.ones(1))
     with pytest.raises(cutplan.ShapeMismatch, match="operand b"):
         cutplan.matmul(x, packed._replace(data=packed.data[:-1]))
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+@pytest.mark.parametrize("m", [1, 16, 40, 300])
+def test_scales_far_apart(device: str, m: int) -> None:
+    """A group's scale is its own: the next one's, read too late, would show, and not in every run."""
+    k, n, group_size = 4096, 1024, 128
+    generator = torch.Generator().manual_seed(m)
+    codes = torch.randint(-8, 8, (k, n), generator=generator, dtype=torch.int8)
+    scale = 2.0 ** torch.randint(-6, 7, (k // group_size, n), generator=generator)
+    packed = cutplan.pack_weights(codes, "int4", group_size=group_size, scale=scale)
+    w = codes.double() * scale.double().repeat_interleave(group_size, 0)
+    x = torch.randn(m, k, generator=generator).bfloat16()
+    there = packed._replace(data=packed.data.to(device))
+    first = cutplan.matmul(x.to(device), there, out_dtype="float32")
+    check(first.cpu(), x, w)
+    for _ in range(20 if device == "cuda" else 1):
+        assert torch.equal(cutplan.matmul(x.to(device), there, out_dtype="float32"), first)
