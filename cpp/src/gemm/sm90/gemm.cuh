@@ -1,8 +1,8 @@
 // GEMM for Hopper: TMA loads, wgmma, one persistent block per SM.
 //
 // 16-bit A and B in any of the four layouts, or float32 ones as TF32 and 8-bit ones in rcr (wgmma reads no other), float32
-// accumulation, int32 of int8; gemm.hpp has what is computed, epilogue.cuh what happens to sums, tiles.cuh which tiles there are. Groups may share out
-// rows (A row-major) or K (A column-major, B row-major).
+// accumulation, int32 of int8; gemm.hpp has what is computed, epilogue.cuh what happens to sums, tiles.cuh which tiles there are.
+// Groups may share out rows (A row-major) or K (A column-major, B row-major).
 //
 // Data movement. A block is three warpgroups. One thread of the first finds tiles, tells the others through shared memory,
 // and issues TMA copies of A and B tiles, 128-byte swizzled, into a ring of kStages slots; a slot's `full` barrier counts the
@@ -23,6 +23,9 @@
 // one's runs under the other warpgroup's products. Multicast makes ping-pong slower: two blocks in step lose what two
 // warpgroups out of step gain. A first wave waits for code wherever it jumps to: what a plain product does not need lies
 // behind one jump.
+//
+// float8 sums that leave the tensor core at each step (multiply_and_promote) take a second set of 64 registers: 256 x 128, each
+// warpgroup 64 rows at a time. Scales along K pass through shared memory, fetched a step ahead.
 #pragma once
 
 #include <cutlass/arch/reg_reconfig.h>
