@@ -23,7 +23,8 @@ static __global__ void gather_columns(const __grid_constant__ Problem p, std::ui
   const auto* from = static_cast<const std::uint16_t*>(p.a.data) + of_a * p.a.batch_stride + row * p.a.ld;
   for (std::int64_t k = threadIdx.x; k < p.layout.k; k += blockDim.x) {
     const std::int64_t column = k >= p.k ? -1 : permutation != nullptr ? permutation[k] : k;
-    to[blockIdx.x * p.layout.k + k] = column < 0 ? std::uint16_t{0} : from[column];
+    // A number that is no column's is not followed.
+    to[blockIdx.x * p.layout.k + k] = column < 0 || column >= p.k ? std::uint16_t{0} : from[column];
   }
 }
 
