@@ -142,3 +142,19 @@ def test_scales_far_apart(device: str, m: int) -> None:
     check(first.cpu(), x, w)
     for _ in range(20 if device == "cuda" else 1):
         assert torch.equal(cutplan.matmul(x.to(device), there, out_dtype="float32"), first)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+@pytest.mark.parametrize("m", [1, 100])
+def test_numbers_that_are_no_row(device: str, m: int) -> None:
+    """In a permutation: what they would name is not read, and their products are left out."""
+    packed = permuted(256, 64, 1)
+    w = cutplan.unpack_weights(packed)
+    data = packed.data.clone()
+    order = data[-256 * 4 :].view(torch.int32)
+    lost = order[:3].tolist()
+    order[:3] = torch.tensor([-5, 256, 2**31 - 1], dtype=torch.int32)
+    w[lost] = 0
+    x = torch.randn(m, 256).bfloat16()
+    y = cutplan.matmul(x.to(device), packed._replace(data=data.to(device)), out_dtype="float32")
+    check(y.cpu(), x, w)

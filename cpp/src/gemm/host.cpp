@@ -94,6 +94,7 @@ struct Unpacker {
   WeightFormat format;
   DType scale_type;
   std::int64_t step, first;  // of the columns that are D's
+  std::int64_t rows;         // as many as A has columns
 
   /// out[p * ld], of D's column `column`, from first_k on. Where a code is, is the sum of what its row and its column say.
   template <typename T>
@@ -111,9 +112,11 @@ struct Unpacker {
       out[p * ld] = (weights::decode(format, word >> place.shift & mask) - zero) * scale;
     }
   }
-  /// Which column of A row k of these is.
+  /// Which column of A row k of these is; negative: a number that is no column's, and is not followed.
   std::int64_t source(std::int64_t k) const {
-    return layout->permutation == 0 ? k : weights::load<std::int32_t>(packed + layout->permutation + k * 4);
+    if (layout->permutation == 0) return k;
+    const std::int64_t column = weights::load<std::int32_t>(packed + layout->permutation + k * 4);
+    return column < rows ? column : -1;
   }
 };
 
@@ -148,8 +151,9 @@ void pack(const Lines<S>& lines, std::int64_t first_k, std::int64_t k, const Reg
       for (std::int64_t i = 0; i < used; ++i) lines.unpacker.decode(lines.first + first + i, first_k, k, packed + i, height);
     } else if (lines.is_permuted()) {
       for (std::int64_t p = 0; p < k; ++p) {
-        const S* column = lines.at(first, lines.unpacker.source(first_k + p));
-        for (std::int64_t i = 0; i < used; ++i) packed[p * height + i] = static_cast<T>(column[i * lines.stride]);
+        const std::int64_t source = lines.unpacker.source(first_k + p);
+        for (std::int64_t i = 0; i < used; ++i)
+          packed[p * height + i] = source < 0 ? T(0) : static_cast<T>(*lines.at(first + i, source));
       }
     } else if (lines.stride == 1) {
       for (std::int64_t p = 0; p < k; ++p) {
@@ -365,8 +369,10 @@ void pack_right(const Lines<S>& lines, std::int64_t j, int used, std::int64_t fi
     } else if constexpr (std::is_same_v<S, PackedCode>) {
       lines.unpacker.decode(lines.first + j + i, first_k, k, panel + i, width);
     } else {
-      for (std::int64_t p = 0; p < k; ++p)
-        panel[p * width + i] = static_cast<T>(*lines.at(j + i, lines.unpacker.source(first_k + p)));
+      for (std::int64_t p = 0; p < k; ++p) {
+        const std::int64_t source = lines.unpacker.source(first_k + p);
+        panel[p * width + i] = source < 0 ? T(0) : static_cast<T>(*lines.at(j + i, source));
+      }
     }
   }
 }
@@ -434,7 +440,8 @@ void sum_products(const Problem& problem, GemmLayout layout, const RegisterTile<
                     *problem.weights.format,
                     problem.weights.scale,
                     m.step,
-                    first};
+                    first,
+                    problem.k};
   };
   const std::int64_t first_row = part.first_row + block.first_m;
   const auto rows = [&](const Matrix& beside) {
