@@ -83,7 +83,7 @@ lint: $(VENV)/.lint
 	@$(bin)/ruff format --check .
 	@$(bin)/ruff check .
 	@$(bin)/mypy
-	@$(bin)/python -m benchmarks.readme --check results speed plots
+	@$(bin)/python -m benchmarks.readme --check results speed plots llama
 
 format: $(VENV)/.lint
 	@$(bin)/clang-format -i $(native_sources)

@@ -6,6 +6,7 @@ from benchmarks import _report
 
 OURS, THEIRS = "cutplan", "torch"
 PLAN = "plan.run"
+UNQUANTISED = "bfloat16"
 
 
 def model_rows(record: _report.Record) -> tuple[list[str], list[list[str]]]:
@@ -27,3 +28,21 @@ def traced_rows(record: _report.Record) -> tuple[list[str], list[list[str]]]:
                 [entry["problem"], name, f"{microseconds / 1e3:.3f}", f"{microseconds / time_of[PLAN]:.3f}"]
             )
     return ["program", "", "ms", f"x {PLAN}"], table
+
+
+def llama_rows(record: _report.Record) -> tuple[list[str], list[list[str]]]:
+    """A row for each format: tokens a second, and times those of the model that is not quantised."""
+    table = []
+    for made in record["formats"]:
+        cells = [made["name"], f"{made['bytes'] / 1e9:.2f}", f"{made['error']:.4f}"]
+        for entry in record["entries"]:
+            contender = _report.find(entry, made["name"])
+            cells.append(_tokens_a_second(entry, contender) if contender else "-")
+        table.append(cells)
+    return ["", "weights, GB", "error of logits", *(e["problem"] for e in record["entries"])], table
+
+
+def _tokens_a_second(entry: _report.Record, contender: _report.Record) -> str:
+    rate = f"{1e6 * entry['tokens'] / _report.median(contender):.0f}"
+    speed = _report.ratio(entry, contender, UNQUANTISED)
+    return f"{rate}, {speed:.2f}" if speed else rate

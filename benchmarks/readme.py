@@ -2,12 +2,13 @@
 
     python -m benchmarks.readme                             writes them
     python -m benchmarks.readme --check                     fails where a page differs, and shows how
-    python -m benchmarks.readme --check results speed plots only the parts that need no build
+    python -m benchmarks.readme --check results speed plots llama
+                                                            only the parts that need no build
 
 "limits", "support" and "attention-support" are read off the support tables of the installed cutplan, and
-"selection" off its cost model, so it must hold the kernels of every architecture. "results", "speed" and
-"plots" are read off the newest file of each benchmark and device in benchmarks/results, with the standard
-library alone.
+"selection" off its cost model, so it must hold the kernels of every architecture. "results", "speed", "plots"
+and "llama" are read off the newest file of each benchmark and device in benchmarks/results, with the standard
+library alone; without a result "llama" is empty.
 """
 
 from __future__ import annotations
@@ -518,6 +519,30 @@ def _models(record: _report.Record) -> str:
     )
 
 
+def llama() -> str:
+    return "\n\n".join(_llama(record) for record in _newest("llama"))
+
+
+def _llama(record: _report.Record) -> str:
+    sizes = record["model"]
+    return "\n\n".join(
+        [
+            f"## In a Llama, {_circumstances(record)}, transformers {record['versions']['transformers']}",
+            f"`{record['command']}`: tokens a second and, after the comma, times those of "
+            f"{_programs.UNQUANTISED}, which is `torch.nn.Linear`; wall time, medians of {record['rounds']} "
+            f"rounds, interleaved. The model has random weights, {sizes['num_hidden_layers']} layers of "
+            f"{sizes['hidden_size']} ({sizes['intermediate_size']} in the MLP, "
+            f"{sizes['num_attention_heads']} heads, {sizes['num_key_value_heads']} of K and V), a vocabulary "
+            f"of {sizes['vocab_size']}, and cutplan's attention. Embeddings and {_words(record['left'])} are "
+            "left in bfloat16 and are part of the GB. Sequences are decoded one token a step after "
+            f"{record['cached']} that are in the cache, eagerly and with the step in a CUDA graph; a prompt "
+            "is one sequence. Errors are |x - y| / |y| over all logits of "
+            f"{record['compared']} random tokens, y those of {_programs.UNQUANTISED}.",
+            _table(*_programs.llama_rows(record)),
+        ]
+    )
+
+
 def _traced(record: _report.Record) -> str:
     return "\n\n".join(
         [
@@ -578,6 +603,7 @@ SECTIONS: dict[str, tuple[str, Callable[[], str]]] = {
     "support": ("docs/support.md", support),
     "attention-support": ("docs/support.md", attention_support),
     "results": ("docs/measurements.md", results),
+    "llama": ("docs/formats.md", llama),
 }
 PLOTS = "plots"  # the section that is files of its own
 
