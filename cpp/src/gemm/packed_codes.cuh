@@ -13,6 +13,7 @@
 #include <type_traits>
 
 #include "core/sm80/convert.cuh"
+#include "core/sm80/memory.cuh"
 #include "core/weights_codes.hpp"
 
 namespace cutplan::gemm {
@@ -49,6 +50,9 @@ struct Pair {
   static __device__ __forceinline__ std::uint32_t multiply(std::uint32_t x, std::uint32_t y) {
     return bits(__hmul2(value(x), value(y)));
   }
+  static __device__ __forceinline__ std::uint32_t multiply_add(std::uint32_t x, std::uint32_t y, std::uint32_t z) {
+    return bits(__hfma2(value(x), value(y), value(z)));
+  }
 
  private:
   static __device__ __forceinline__ const Type& value(const std::uint32_t& x) { return reinterpret_cast<const Type&>(x); }
@@ -79,6 +83,12 @@ class Decoder {
     std::uint32_t whole, rest;
   };
 
+  /// Elements are decoded to the codes times unit() of the column, lane / 4 or the eighth after it. (4 bits at the end of a bfloat16,
+  /// or 4 before its last 4, are the code times 2^-133 or 2^-129, subnormal or not; as much of that as a factor can be, 2^127,
+  /// is taken back.)
+  static constexpr bool kSmall = kCodes == Codes::integers4 && !kHalf;
+  static constexpr float unit(int h) { return !kSmall ? 1 : h == 0 ? 0x1p-6f : 0x1p-2f; }
+
   __device__ explicit Decoder(WeightFormat format) {
     if constexpr (kCodes == Codes::table4) {
 #pragma unroll
@@ -92,29 +102,41 @@ class Decoder {
           high_[i] |= (entry >> 8 & 0xff) << (8 * j);
         }
       }
-    } else if constexpr (kIntegers) {
+    } else if constexpr (kCodes == Codes::integers4) {
+      // Bits below the mantissa of a power of two: float16's of 4 bits have two places.
+#pragma unroll
+      for (int h = 0; h < 2; ++h) base_[h] = (format == WeightFormat::int4 ? 8 : 0) + (kSmall ? 0 : h == 0 ? 1024 : 64);
+    } else if constexpr (kCodes == Codes::integers8) {
       // Of bfloat16 8 bits are one too many for the mantissa of 128: what code 128 stands for is taken off on the way.
-      base_ = kCodes == Codes::integers8 ? (kHalf ? 1024 + 128 : 0)
-                                         : (kHalf ? 1024 : 128) + (format == WeightFormat::int4 ? 8 : 0);
-      plain_ = P::of(base_);
+      base_[0] = base_[1] = kHalf ? 1024 + 128 : 0;
     }
   }
 
-  __device__ __forceinline__ Offset plain() const { return {plain_, 0}; }
-  __device__ __forceinline__ Offset of_zero(float zero) const {
+  /// Of the lane's column h.
+  __device__ __forceinline__ Offset plain(int h) const { return {P::of(base_[h] * unit(h)), 0}; }
+  __device__ __forceinline__ Offset of_zero(float zero, int h) const {
     // As far as it and its sum with the base are such floats.
     constexpr bool kNarrow = kCodes == Codes::integers4 && !kHalf;
     const float whole = fminf(fmaxf(rintf(zero), kNarrow ? -16.0f : -256.0f), kNarrow ? 112.0f : 256.0f);
-    return {P::of(base_ + whole), P::of(zero - whole)};
+    return {P::of((base_[h] + whole) * unit(h)), P::of((zero - whole) * unit(h))};
   }
 
   /// The four registers of tile k16 of 64 rows of K. NaN's codes become finite: `nan` remembers that there were some.
   __device__ __forceinline__ void decode(const std::uint32_t* words, int k16, const Offset (&offsets)[2],
                                          std::uint32_t (&to)[4], std::uint32_t& nan) const {
     if constexpr (kCodes == Codes::integers4) {
+      const std::uint32_t halves[2] = {words[k16], words[k16] >> 8};
 #pragma unroll
-      for (int r = 0; r < 4; ++r)
-        to[r] = less(and_or(words[k16] >> (4 * r), 0x000f000fu, kHalf ? 0x64006400u : 0x43004300u), offsets[r % 2]);
+      for (int r = 0; r < 4; ++r) {
+        constexpr std::uint32_t kMask[2] = {0x000f000f, 0x00f000f0}, kBase[2] = {0x64006400, 0x54005400};
+        const Offset& offset = offsets[r % 2];
+        if constexpr (kHalf) {
+          to[r] = less(and_or(halves[r / 2], kMask[r % 2], kBase[r % 2]), offset);
+        } else {
+          to[r] = P::multiply_add(halves[r / 2] & kMask[r % 2], 0x7f007f00, offset.whole ^ 0x80008000);
+          if constexpr (kZero) to[r] = P::subtract(to[r], offset.rest);
+        }
+      }
     } else if constexpr (kCodes == Codes::integers8) {
 #pragma unroll
       for (int r = 0; r < 4; ++r) {
@@ -181,14 +203,28 @@ class Decoder {
   }
 
   std::uint32_t low_[4], high_[4];  // bytes of the table's entries
-  float base_;                      // what integers begin at
-  std::uint32_t plain_;
+  float base_[2];                   // what integers of column h begin at
 };
 
 /// A scale or zero.
 __device__ __forceinline__ float factor_at(DType type, const void* factors, std::int64_t i) {
   return type == DType::f32 ? static_cast<const float*>(factors)[i]
                             : cutplan::sm80::widen(type, static_cast<const std::uint16_t*>(factors)[i]);
+}
+
+/// Those of column `first` and of every eighth after it, from shared memory. What type they are is asked once.
+template <int kCount>
+__device__ __forceinline__ void load_factors(DType type, std::uint32_t from, int first, float (&to)[kCount]) {
+  if (type == DType::f32) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) cutplan::sm80::load_shared(from + (first + 8 * i) * 4, to[i]);
+    return;
+  }
+  std::uint16_t x[kCount];
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) asm volatile("ld.shared.u16 %0, [%1];" : "=h"(x[i]) : "r"(from + (first + 8 * i) * 2));
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) to[i] = cutplan::sm80::widen(type, x[i]);
 }
 
 }  // namespace cutplan::gemm

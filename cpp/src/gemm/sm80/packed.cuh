@@ -18,9 +18,9 @@
 #include "core/launch.hpp"
 #include "core/sm80/memory.cuh"
 #include "core/sm80/mma.cuh"
-#include "gemm/epilogue.cuh"
 #include "gemm/gathered.cuh"
 #include "gemm/packed_codes.cuh"
+#include "gemm/packed_store.cuh"
 #include "gemm/table.cuh"
 #include "gemm/tiles.cuh"
 
@@ -50,7 +50,8 @@ __global__ __launch_bounds__(C::kThreads) void sm80_packed(const __grid_constant
   const std::uint32_t ring = shared_address(shared);
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warp_m = warp % C::kWarpsM, warp_n = warp / C::kWarpsM;
   const weights::Layout& l = p.layout;
-  Codes decoder(*p.weights.format);
+  const Codes decoder(*p.weights.format);
+  const StoreVector<C::kGated> store(p);
   const bool small_groups = l.group_size == 32;
 
   TileWalk<C::kTokens, C::kColumns> walk(p, grid);
@@ -108,7 +109,8 @@ __global__ __launch_bounds__(C::kThreads) void sm80_packed(const __grid_constant
     const auto promote = [&](int i, std::int64_t group) {
       float scale[2];
 #pragma unroll
-      for (int h = 0; h < 2; ++h) scale[h] = factor_at(p.weights.scale, packed + l.scales, group * l.n + columns[i] + 8 * h);
+      for (int h = 0; h < 2; ++h)
+        scale[h] = factor_at(p.weights.scale, packed + l.scales, group * l.n + columns[i] + 8 * h) / Codes::unit(h);
 #pragma unroll
       for (int j = 0; j < kTiles; ++j) {
 #pragma unroll
@@ -140,10 +142,10 @@ __global__ __launch_bounds__(C::kThreads) void sm80_packed(const __grid_constant
         for (int i = 0; i < kPieces; ++i) {
 #pragma unroll
           for (int h = 0; h < 2; ++h) {
-            offsets[i][h] = decoder.plain();
+            offsets[i][h] = decoder.plain(h);
             if constexpr (kZero)
               offsets[i][h] =
-                  decoder.of_zero(factor_at(p.weights.scale, packed + l.zeros, group * l.n + columns[i] + 8 * h));
+                  decoder.of_zero(factor_at(p.weights.scale, packed + l.zeros, group * l.n + columns[i] + 8 * h), h);
           }
         }
 #pragma unroll
@@ -208,19 +210,8 @@ __global__ __launch_bounds__(C::kThreads) void sm80_packed(const __grid_constant
 #pragma unroll 1
       for (int vector = threadIdx.x; vector < C::kChunk * (C::kColumns / 8); vector += C::kThreads) {
         const int r = vector / (C::kColumns / 8), c = vector % (C::kColumns / 8) * 8;
-        const std::int64_t row = first_row + r, col = tile.col + c;
-        if (row >= tile.row_end || col >= p.n) continue;
-        Float8 x[C::kFactors];
-#pragma unroll
-        for (int f = 0; f < C::kFactors; ++f) {
-#pragma unroll
-          for (int i = 0; i < 8; ++i) x[f].x[i] = staging[f][r][c + i];
-        }
-        if constexpr (C::kGated) {
-          EightColumns<> of_first(x[0].x, tile.batch, row, col, p.n), of_second(x[1].x, tile.batch, row, col, p.n);
-          gate(p.terms, of_first, of_second);
-        }
-        finish<>(p, tile.batch, tile.batch, row, col, C::kGated, x[0]);
+        if (first_row + r < tile.row_end)
+          store(tile.batch, first_row + r, tile.col + c, &staging[0][r][c], &staging[C::kFactors - 1][r][c]);
       }
     }
   }

@@ -4,16 +4,21 @@
 // may share out rows.
 //
 // Data movement. mma.m16n8k16 takes 16 columns of B for its rows and 8 rows of A for its columns: D^T = B^T A^T. The warps of a
-// block take turns at the bricks, 64 of K, of its kPieces x 16 columns. Each has a ring of its own in shared memory, of kDepth
-// bricks, that cp.async fills: codes as lanes want them, A's rows permuted for ldmatrix, scales and zeros. No warp waits for
+// block take turns at the steps, 128 of K, of its kPieces x 16 columns. Each has a ring of its own in shared memory, of kDepth
+// steps, that cp.async fills: codes as lanes want them, A's rows permuted for ldmatrix, scales and zeros. No warp waits for
 // another until their sums meet in shared memory, added in the order of warps; they leave by the epilogue's vectors of 8 columns.
 // Gated: the same columns of b and b2.
 //
 // Codes become 16-bit floats by their bits (packed_codes.cuh), exactly where zeros are integers and entries of tables are such
 // floats. Sums of a group are made of these alone, and multiplied by the group's scale in float32.
 //
-// Why these tiles. 32 columns a block are 256 blocks at 8192 columns, which fit the 132 SMs of an H200 two by two; A is read once
-// for each block, which with 16 rows is as much as its codes: then 64 columns share it.
+// What bounds it. 4-bit codes cost 11 instructions for 8 of them, of which 5 run in the integer pipe at half rate: on an H200 that
+// is half of the time of reading them. Everything else is kept out of the loop: addresses advance, scales and rows of A are looked
+// at in one place a step, groups of 128 and more have code without branches.
+//
+// Why these tiles. 64 columns in 16 warps: A is read once for 128 blocks at 8192 columns, one on each of an H200's SMs. 32 columns in 8
+// warps, two blocks on each: where columns are many, one's end is under another's loop. Weights of more bytes a step (float32 scales
+// and zeros of small groups) leave room for the rings of fewer warps.
 #pragma once
 
 #include <algorithm>
@@ -21,13 +26,16 @@
 #include "core/launch.hpp"
 #include "core/sm80/memory.cuh"
 #include "core/sm80/mma.cuh"
-#include "gemm/epilogue.cuh"
 #include "gemm/gathered.cuh"
 #include "gemm/packed_codes.cuh"
+#include "gemm/packed_store.cuh"
 #include "gemm/table.cuh"
 #include "gemm/tiles.cuh"
 
 namespace cutplan::gemm::sm80 {
+
+template <int kValue>
+using Constant = std::integral_constant<int, kValue>;
 
 template <typename Element_, Codes kCodes_, int kTokens_, int kPieces_, int kWarps_, int kDepth_, bool kGated_>
 struct FewConfig {
@@ -35,187 +43,243 @@ struct FewConfig {
   static constexpr Codes kCodes = kCodes_;
   static constexpr bool kGated = kGated_;
   static constexpr int kTokens = kTokens_, kPieces = kPieces_, kWarps = kWarps_, kDepth = kDepth_, kFactors = kGated ? 2 : 1;
-  static constexpr int kThreads = 32 * kWarps, kColumns = 16 * kPieces, kTiles = kTokens / 8, kBrick = 64;
+  static constexpr int kThreads = 32 * kWarps, kColumns = 16 * kPieces, kTiles = kTokens / 8;
+  static constexpr int kStep = 128, kBlocksK = kStep / 16, kChunks = kStep / 8;  // of K
   static constexpr int kWords = Decoder<Element, kCodes, false>::kWords, kPieceBytes = 32 * kWords * 4;
-  static constexpr int kGroups = 2;                  // of a brick, at most, of 32
-  static constexpr int kFactorBytes = kColumns * 4;  // a group's scales or zeros, at most
 
-  struct Slot {
-    alignas(128) unsigned char a[kTokens * 128];
-    unsigned char codes[kFactors][kPieces][kPieceBytes];
-    struct Factors {
-      unsigned char scales[kGroups][kFactorBytes], zeros[kGroups][kFactorBytes];
-    } factors[kFactors];
-  };
-  static constexpr int kCodesAt = kTokens * 128, kScalesAt = kCodesAt + kFactors * kPieces * kPieceBytes,
-                       kFactorsOfOne = sizeof(typename Slot::Factors);
+  // A slot: a step of A's rows; codes [factor][brick of the step][piece]; of each factor rows of scales, and as many of zeros.
+  static constexpr int kCodesAt = kTokens * kStep * 2, kCodesBytes = 2 * kPieces * kPieceBytes,
+                       kScalesAt = kCodesAt + kFactors * kCodesBytes;
   static constexpr int kPitch = kColumns + 4;
   using Sums = float[kFactors][kWarps][kTokens][kPitch];
-  static constexpr int kSharedMemory = std::max(sizeof(Slot) * kWarps * kDepth, sizeof(Sums));
+
+  static constexpr int slot_bytes(int scale_bytes, int groups, bool zeros) {
+    return kScalesAt + kFactors * groups * (zeros ? 2 : 1) * kColumns * scale_bytes;
+  }
+  static constexpr int kSharedMemory =
+      std::max<int>(std::min(kWarps * kDepth * slot_bytes(2, 4, true), 227 * 1024), sizeof(Sums));
+  /// As many as have their rings there: all of them but for weights of more bytes a step.
+  static constexpr int warps(int slot) { return std::min(kWarps, kSharedMemory / (slot * kDepth)); }
+  static_assert(warps(slot_bytes(2, 1, true)) == kWarps && warps(slot_bytes(4, 4, true)) > kWarps / 2);
 };
+
+/// Groups that a step has scales of, at most.
+CUTPLAN_HOST_DEVICE constexpr int groups_of_few(const weights::Layout& l) {
+  return l.group_shift >= 7 ? 1 : 128 >> l.group_shift;
+}
 
 /// kZero: there are zero points.
 template <typename C, bool kZero>
 __global__ __launch_bounds__(C::kThreads) void sm80_packed_few(const __grid_constant__ Problem p,
                                                                const __grid_constant__ TileGrid grid) {
-  constexpr int kPieces = C::kPieces, kFactors = C::kFactors, kTiles = C::kTiles, kDepth = C::kDepth, kColumns = C::kColumns;
+  constexpr int kPieces = C::kPieces, kFactors = C::kFactors, kTiles = C::kTiles, kDepth = C::kDepth, kColumns = C::kColumns,
+                kBlocksK = C::kBlocksK;
   using Codes = Decoder<typename C::Element, C::kCodes, kZero>;
   extern __shared__ __align__(128) char shared[];
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
+  int lane = threadIdx.x % 32;
+  asm volatile("" : "+r"(lane));  // in a register, not made anew wherever it is used
+  const int warp = threadIdx.x / 32, warps = blockDim.x / 32, g = lane / 4, t = lane % 4;
   const weights::Layout& l = p.layout;
-  const int bricks = static_cast<int>(l.k / C::kBrick);
+  const int bricks = static_cast<int>(l.k >> 6), steps = (bricks + 1) / 2, whole_steps = static_cast<int>(p.k / C::kStep);
   const Codes decoder(*p.weights.format);
-  const bool small_groups = l.group_size == 32;
-  auto* const slots = reinterpret_cast<typename C::Slot*>(shared) + warp * kDepth;
+  const int groups = groups_of_few(l), row_bytes = kColumns * l.scale_bytes;
+  const std::uint32_t zeros_at = groups * row_bytes, factor_bytes = zeros_at * (kZero ? 2 : 1),
+                      slot_bytes = C::kScalesAt + kFactors * factor_bytes;
+  const std::uint32_t ring = shared_address(shared) + warp * kDepth * slot_bytes;
+  const StoreVector<C::kGated> store(p);
+  /// The first group of a step.
+  const int step_shift = min(l.group_shift - 7, 31);
+  const auto of_step = [&](int step) { return step_shift >= 0 ? step >> step_shift : step << -step_shift; };
 
   TileWalk<C::kTokens, kColumns> walk(p, grid);
   Tile tile;
   for (std::uint32_t index = blockIdx.x; walk.find(index, tile); index += gridDim.x) {
-    const unsigned char *packed[kFactors], *codes[kFactors];
+    // What a lane copies of every step: a chunk of 8 elements of some rows of A, of every piece's codes, and of the scales or zeros
+    // of a group. Rows that there are not stay whatever they are: each has sums of its own, and nobody stores these.
+    const int rows = static_cast<int>(min(tile.row_end - tile.row, std::int64_t{C::kTokens})), token = lane / C::kChunks,
+              chunk = lane % C::kChunks;
+    constexpr int kTokensAtOnce = 32 / C::kChunks;
+    const auto* of_a = reinterpret_cast<const unsigned char*>(static_cast<const std::uint16_t*>(p.a.data) +
+                                                              tile.batch * p.a.batch_stride + (tile.row + token) * p.a.ld) +
+                       16 * chunk + warp * (C::kStep * 2);
+    const std::int64_t rows_at_once = kTokensAtOnce * 2 * p.a.ld;
+    // Scales, zeros, nothing.
+    const int kind = l.scale_bytes == 2 ? lane / (kColumns / 8) : lane / (kColumns / 4),
+              factor_chunk = l.scale_bytes == 2 ? lane % (kColumns / 8) : lane % (kColumns / 4);
+    const unsigned char *codes[kFactors], *of_factors[kFactors];
 #pragma unroll
     for (int f = 0; f < kFactors; ++f) {
       const Matrix& b = f == 0 ? p.b : p.b2;
-      packed[f] = static_cast<const unsigned char*>(b.data) + tile.batch * b.batch_stride;
+      const auto* packed = static_cast<const unsigned char*>(b.data) + tile.batch * b.batch_stride;
       codes[f] =
-          packed[f] + l.codes + (tile.col / C::kBrick * bricks * 4 + tile.col % C::kBrick / 16) * C::kPieceBytes + lane * 16;
+          packed + l.codes + ((tile.col >> 6) * bricks * 4 + (tile.col >> 4 & 3) + warp * 8) * C::kPieceBytes + lane * 16;
+      of_factors[f] = packed + (kZero && kind == 1 ? l.zeros : l.scales) + tile.col * l.scale_bytes + factor_chunk * 16;
     }
-    // What a lane copies of every brick is known but for the brick: a chunk of each of some rows of A, of every piece's codes, and
-    // of the scales and zeros of one or two groups.
-    const int rows = static_cast<int>(min(tile.row_end - tile.row, std::int64_t{C::kTokens})), chunk = lane % 8;
-    const std::uint16_t* of_rows[C::kTokens / 4];
-    int row_bytes[C::kTokens / 4];
+    const auto group_bytes = static_cast<std::uint32_t>(l.n * l.scale_bytes);
+    const std::uint32_t factor_to = C::kScalesAt + kind * zeros_at + factor_chunk * 16;
+    std::uint32_t a_to[C::kTokens / kTokensAtOnce];
 #pragma unroll
-    for (int i = 0; i < C::kTokens / 4; ++i) {
-      const int token = 4 * i + lane / 8;
-      row_bytes[i] = token < rows ? 16 : 0;
-      of_rows[i] = static_cast<const std::uint16_t*>(p.a.data) + tile.batch * p.a.batch_stride +
-                   (tile.row + min(token, rows - 1)) * p.a.ld + 8 * chunk;
+    for (int i = 0; i < C::kTokens / kTokensAtOnce; ++i) {
+      const int row = i * kTokensAtOnce + token;
+      a_to[i] = row * (C::kStep * 2) + (chunk ^ row % 8) * 16;
     }
-    const int chunks = kColumns * l.scale_bytes / 16, factors = (kZero ? 4 : 2) * chunks;
-    constexpr int kRounds = ((kZero ? 4 : 2) * C::kFactorBytes / 16 + 31) / 32;
-    std::int64_t factor_from[kRounds];  // from the scales of a group on
-    std::uint32_t factor_to[kRounds];   // in a slot; the last bit: nowhere, the one before: of the second group
+    /// The warp's steps, one after the other.
+    const auto start_copy = [&](std::uint32_t slot, int step) {
+      const unsigned char* from = of_a;
+      if (step < whole_steps) {
 #pragma unroll
-    for (int i = 0; i < kRounds; ++i) {
-      const int at = 32 * i + lane, which = at / chunks, half = which % 2;
-      const bool wanted = at < factors && (half == 0 || small_groups);
-      factor_from[i] = (which >= 2 ? l.zeros - l.scales : 0) + tile.col * l.scale_bytes + at % chunks * 16;
-      factor_to[i] = static_cast<std::uint32_t>(which * C::kFactorBytes + at % chunks * 16) | (half == 1 ? 1u << 30 : 0) |
-                     (wanted ? 0 : 1u << 31);
-    }
-    const std::uint32_t group_bytes = static_cast<std::uint32_t>(l.n * l.scale_bytes);
-    const auto start_copy = [&](int slot_index, int brick) {
-      auto& slot = slots[slot_index];
-      const std::uint32_t of_slot = shared_address(&slot);
-      const std::int64_t k = std::int64_t{brick} * C::kBrick;
-      const int left = static_cast<int>(min(p.k - k - 8 * chunk, std::int64_t{8})) * 2;  // bytes that a chunk has
+        for (int i = 0; i < C::kTokens / kTokensAtOnce; ++i, from += rows_at_once) {
+          if (i * kTokensAtOnce + token < rows) cp_async(slot + a_to[i], from);
+        }
+      } else {
+        const int left = static_cast<int>(p.k - std::int64_t{step} * C::kStep) * 2 - 16 * chunk;  // bytes from the lane's on
 #pragma unroll
-      for (int i = 0; i < C::kTokens / 4; ++i) {
-        const int token = 4 * i + lane / 8;
-        cp_async_zfill(of_slot + token * 128 + (chunk ^ token % 8) * 16, left > 0 ? of_rows[i] + k : of_rows[i] - 8 * chunk,
-                       max(min(row_bytes[i], left), 0));
+        for (int i = 0; i < C::kTokens / kTokensAtOnce; ++i, from += rows_at_once) {
+          if (i * kTokensAtOnce + token < rows) cp_async_zfill(slot + a_to[i], from, max(min(left, 16), 0));
+        }
       }
+      of_a += warps * (C::kStep * 2);
+      const bool whole = 2 * step + 1 < bricks;
 #pragma unroll
       for (int f = 0; f < kFactors; ++f) {
 #pragma unroll
-        for (int i = 0; i < kPieces * C::kWords / 4; ++i)
-          cp_async(of_slot + C::kCodesAt + f * kPieces * C::kPieceBytes + i * 512 + lane * 16,
-                   codes[f] + std::int64_t{brick} * 4 * C::kPieceBytes + i * 512);
+        for (int brick = 0; brick < 2; ++brick) {
 #pragma unroll
-        for (int i = 0; i < kRounds; ++i) {
-          const std::int64_t group = (k >> l.group_shift) + (factor_to[i] >> 30 & 1);
-          if (factor_to[i] >> 31 == 0 && group < l.groups)
-            cp_async(of_slot + C::kScalesAt + f * C::kFactorsOfOne + (factor_to[i] & 0xffff),
-                     packed[f] + l.scales + group * group_bytes + factor_from[i]);
+          for (int i = 0; i < kPieces * C::kWords / 4; ++i) {
+            if (brick == 0 || whole)
+              cp_async(slot + C::kCodesAt + f * C::kCodesBytes + brick * kPieces * C::kPieceBytes + i * 512 + lane * 16,
+                       codes[f] + brick * 4 * C::kPieceBytes + i * 512);
+          }
+        }
+        codes[f] += warps * (8 * C::kPieceBytes);
+        const auto copy_factors = [&](int row, int group) {
+          if (kind < (kZero ? 2 : 1))
+            cp_async(slot + factor_to + f * factor_bytes + row * row_bytes,
+                     of_factors[f] + std::uint64_t{static_cast<std::uint32_t>(group)} * group_bytes);
+        };
+        const int group = of_step(step);
+        if (groups == 1) {
+          copy_factors(0, group);
+        } else {
+          for (int i = 0; i < groups && group + i < l.groups; ++i) copy_factors(i, group + i);
         }
       }
     };
 
     float sums[kFactors][kPieces][kTiles][4] = {};
+    std::uint32_t slot = ring, slot_to_fill = ring + (kDepth - 1) * slot_bytes;
+    const auto advance = [&](std::uint32_t& at) { at = at == ring + (kDepth - 1) * slot_bytes ? ring : at + slot_bytes; };
 #pragma unroll
     for (int i = 0; i < kDepth - 1; ++i) {
-      if (warp + i * C::kWarps < bricks) start_copy(i, warp + i * C::kWarps);
+      if (warp + i * warps < steps) start_copy(ring + i * slot_bytes, warp + i * warps);
       cp_async_commit();
     }
-    int index_of_slot = 0;
+    // Where a lane finds its rows of matrices of A.
+    std::uint32_t a_from[2];
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const int row = kTiles == 1 ? lane % 8 : lane / 16 * 8 + lane % 8,
+                of_k = kTiles == 1 ? lane / 8 + 4 * i : lane / 8 % 2 + 4 * i;
+      a_from[i] = row * 256 + (of_k ^ row % 8) * 16;
+    }
 #pragma unroll 1
-    for (int brick = warp; brick < bricks; brick += C::kWarps) {
+    for (int step = warp; step < steps; step += warps) {
       cp_async_wait<kDepth - 2>();
       __syncwarp();  // and the slot that is filled next has been read
-      const int next = brick + (kDepth - 1) * C::kWarps;
-      if (next < bricks) start_copy(index_of_slot == 0 ? kDepth - 1 : index_of_slot - 1, next);
+      const int next = step + (kDepth - 1) * warps;
+      if (next < steps) start_copy(slot_to_fill, next);
       cp_async_commit();
-      const auto& slot = slots[index_of_slot];
-      index_of_slot = index_of_slot + 1 == kDepth ? 0 : index_of_slot + 1;
+      advance(slot_to_fill);
 
-      std::uint32_t of_a[4][kTiles][2];
+      std::uint32_t a[kBlocksK][kTiles][2];
       if constexpr (kTiles == 1) {
 #pragma unroll
-        for (int i = 0; i < 2; ++i) {
+        for (int i = 0; i < kBlocksK / 2; ++i) {
           std::uint32_t x[4];
-          ldmatrix(shared_address(slot.a + lane % 8 * 128 + ((4 * i + lane / 8) ^ lane % 8) * 16), x);
+          ldmatrix(slot + a_from[i % 2] + i / 2 * 128, x);
 #pragma unroll
-          for (int j = 0; j < 4; ++j) of_a[2 * i + j / 2][0][j % 2] = x[j];
+          for (int j = 0; j < 4; ++j) a[2 * i + j / 2][0][j % 2] = x[j];
         }
       } else {
 #pragma unroll
-        for (int k16 = 0; k16 < 4; ++k16) {
+        for (int k16 = 0; k16 < kBlocksK; ++k16) {
           std::uint32_t x[4];
-          const int token = lane / 16 * 8 + lane % 8;
-          ldmatrix(shared_address(slot.a + token * 128 + ((2 * k16 + lane / 8 % 2) ^ token % 8) * 16), x);
+          ldmatrix(slot + (a_from[k16 / 2 % 2] ^ (k16 % 2 * 32)) + k16 / 4 * 128, x);
 #pragma unroll
-          for (int j = 0; j < 4; ++j) of_a[k16][j / 2][j % 2] = x[j];
+          for (int j = 0; j < 4; ++j) a[k16][j / 2][j % 2] = x[j];
         }
       }
+      const bool whole = 2 * step + 1 < bricks;
+      /// Of `kBlocks` k16 from one on, that have one scale, in row `row`.
+      const auto multiply = [&](auto first, auto blocks, int row) {
+        constexpr int kFirst = decltype(first)::value, kBlocks = decltype(blocks)::value;
+        float scales[kFactors][kPieces * 2];
+        [[maybe_unused]] float zeros[kFactors][kPieces * 2];
 #pragma unroll
-      for (int f = 0; f < kFactors; ++f) {
+        for (int f = 0; f < kFactors; ++f) {
+          const std::uint32_t of_factor = slot + C::kScalesAt + f * factor_bytes + row * row_bytes;
+          load_factors(p.weights.scale, of_factor, g, scales[f]);
+          if constexpr (kZero) load_factors(p.weights.scale, of_factor + zeros_at, g, zeros[f]);
+        }
 #pragma unroll
-        for (int i = 0; i < kPieces; ++i) {
-          std::uint32_t words[C::kWords];
+        for (int f = 0; f < kFactors; ++f) {
 #pragma unroll
-          for (int w = 0; w < C::kWords; w += 4) {
-            const uint4 four = *reinterpret_cast<const uint4*>(slot.codes[f][i] + w / 4 * 512 + lane * 16);
-            words[w] = four.x, words[w + 1] = four.y, words[w + 2] = four.z, words[w + 3] = four.w;
-          }
-          float of_group[kTiles][4] = {};
-          std::uint32_t nan = 0;
-          const auto factor = [&](const unsigned char* of, int h) {
-            return factor_at(p.weights.scale, of, 16 * i + g + 8 * h);
-          };
-          const auto promote = [&](int half) {
-            float scale[2] = {factor(slot.factors[f].scales[half], 0), factor(slot.factors[f].scales[half], 1)};
+          for (int i = 0; i < kPieces; ++i) {
+            float of_group[kTiles][4] = {};
+            std::uint32_t nan = 0;
+            typename Codes::Offset offsets[2] = {decoder.plain(0), decoder.plain(1)};
+            if constexpr (kZero) {
+#pragma unroll
+              for (int h = 0; h < 2; ++h) offsets[h] = decoder.of_zero(zeros[f][2 * i + h], h);
+            }
+#pragma unroll
+            for (int brick = kFirst / 4; brick < (kFirst + kBlocks + 3) / 4; ++brick) {
+              std::uint32_t words[C::kWords], of_brick = 0;
+#pragma unroll
+              for (int w = 0; w < C::kWords; w += 4) {
+                std::uint32_t four[4];
+                load_shared(slot + C::kCodesAt + f * C::kCodesBytes + (brick * kPieces + i) * C::kPieceBytes + w / 4 * 512 +
+                                lane * 16,
+                            four);
+#pragma unroll
+                for (int j = 0; j < 4; ++j) words[w + j] = four[j];
+              }
+#pragma unroll
+              for (int k16 = 0; k16 < 4; ++k16) {
+                const int block = 4 * brick + k16;
+                if (block < kFirst || block >= kFirst + kBlocks) continue;
+                std::uint32_t b[4];
+                decoder.decode(words, k16, offsets, b, of_brick);
+#pragma unroll
+                for (int j = 0; j < kTiles; ++j) mma<typename C::Element>(of_group[j], b, a[block][j][0], a[block][j][1]);
+              }
+              // Of a brick that there is not A is zero; whatever its codes are, they are no NaN.
+              if (brick == 0 || whole) nan |= of_brick;
+            }
+            float scale[2] = {scales[f][2 * i] / Codes::unit(0), scales[f][2 * i + 1] / Codes::unit(1)};
             Codes::spread_nan(nan, scale);
 #pragma unroll
             for (int j = 0; j < kTiles; ++j) {
 #pragma unroll
               for (int e = 0; e < 4; ++e) sums[f][i][j][e] = fmaf(of_group[j][e], scale[e / 2], sums[f][i][j][e]);
             }
-          };
-          typename Codes::Offset offsets[2] = {decoder.plain(), decoder.plain()};
-#pragma unroll
-          for (int k16 = 0; k16 < 4; ++k16) {
-            if (k16 == 2 && small_groups) {
-              promote(0);
-              if (std::int64_t{brick} * C::kBrick + 32 >= p.k) break;
-#pragma unroll
-              for (int j = 0; j < kTiles; ++j) {
-#pragma unroll
-                for (int e = 0; e < 4; ++e) of_group[j][e] = 0;
-              }
-              nan = 0;
-            }
-            if (kZero && (k16 == 0 || (k16 == 2 && small_groups))) {
-#pragma unroll
-              for (int h = 0; h < 2; ++h) offsets[h] = decoder.of_zero(factor(slot.factors[f].zeros[k16 / 2], h));
-            }
-            std::uint32_t b[4];
-            decoder.decode(words, k16, offsets, b, nan);
-#pragma unroll
-            for (int j = 0; j < kTiles; ++j) mma<typename C::Element>(of_group[j], b, of_a[k16][j][0], of_a[k16][j][1]);
-            if (k16 == 3) promote(small_groups ? 1 : 0);
           }
         }
+      };
+      if (groups == 1) {
+        multiply(Constant<0>{}, Constant<kBlocksK>{}, 0);
+      } else {
+        const int group = of_step(step);
+        const auto multiply_quarter = [&](auto quarter) {
+          const int row = 32 * quarter >> l.group_shift;
+          if (group + row < l.groups) multiply(Constant<2 * quarter>{}, Constant<2>{}, row);
+        };
+        multiply_quarter(Constant<0>{});
+        multiply_quarter(Constant<1>{});
+        multiply_quarter(Constant<2>{});
+        multiply_quarter(Constant<3>{});
       }
+      advance(slot);
     }
 
     auto& all = reinterpret_cast<typename C::Sums&>(shared);
@@ -233,24 +297,17 @@ __global__ __launch_bounds__(C::kThreads) void sm80_packed_few(const __grid_cons
       }
     }
     __syncthreads();
-    for (int vector = threadIdx.x; vector < rows * (kColumns / 8); vector += C::kThreads) {
-      const int r = vector / (kColumns / 8), c = vector % (kColumns / 8) * 8;
-      const std::int64_t row = tile.row + r, col = tile.col + c;
-      if (col >= p.n) continue;
-      Float8 total[kFactors] = {};
-#pragma unroll
-      for (int f = 0; f < kFactors; ++f) {
+    for (int at = threadIdx.x; at < kFactors * rows * kColumns; at += blockDim.x) {
+      const int c = at % kColumns, line = at / kColumns, f = kFactors == 1 ? 0 : line % 2, r = line / kFactors;
+      float total = 0;
 #pragma unroll 4
-        for (int w = 0; w < C::kWarps; ++w) {
-#pragma unroll
-          for (int i = 0; i < 8; ++i) total[f].x[i] += all[f][w][r][c + i];
-        }
-      }
-      if constexpr (C::kGated) {
-        EightColumns<> of_first(total[0].x, tile.batch, row, col, p.n), of_second(total[1].x, tile.batch, row, col, p.n);
-        gate(p.terms, of_first, of_second);
-      }
-      finish<>(p, tile.batch, tile.batch, row, col, C::kGated, total[0]);
+      for (int w = 0; w < warps; ++w) total += all[f][w][r][c];
+      all[f][0][r][c] = total;
+    }
+    __syncthreads();
+    for (int vector = threadIdx.x; vector < rows * (kColumns / 8); vector += blockDim.x) {
+      const int r = vector / (kColumns / 8), c = vector % (kColumns / 8) * 8;
+      store(tile.batch, tile.row + r, tile.col + c, &all[0][0][r][c], &all[kFactors - 1][0][r][c]);
     }
     __syncthreads();  // the sums have been read
   }
@@ -267,9 +324,10 @@ void prepare_packed_few(const Kernel&) {
 template <typename C, bool kGathers>
 void run_packed_few(const Kernel&, const Problem& asked, const Launch& launch) {
   const Problem p = kGathers ? with_gathered_a(asked, launch.workspace) : asked;
-  const TileGrid grid = tile_grid(p, C::kTokens, C::kColumns, C::kBrick, 1);
+  const TileGrid grid = tile_grid(p, C::kTokens, C::kColumns, C::kStep, 1);
   const std::uint32_t blocks =
       launch.sm_limited ? std::min(static_cast<std::uint32_t>(launch.sm_count), grid.tiles) : grid.tiles;
+  const int slot = C::slot_bytes(p.layout.scale_bytes, groups_of_few(p.layout), p.layout.zeros != 0);
   auto kernel = sm80_packed_few<C, false>;
   if constexpr (Decoder<typename C::Element, C::kCodes, false>::kIntegers) {
     if (p.layout.zeros != 0) kernel = sm80_packed_few<C, true>;
@@ -277,7 +335,7 @@ void run_packed_few(const Kernel&, const Problem& asked, const Launch& launch) {
   for (int i = 0; i < launch.repeats; ++i) {
     if (kGathers) gather_a(asked, launch);
     launch_kernel("launch of the sm80 kernel of packed weights and few rows", launch.stream,
-                  {blocks, C::kThreads, C::kSharedMemory}, kernel, p, grid);
+                  {blocks, 32 * C::warps(slot), C::kSharedMemory}, kernel, p, grid);
   }
 }
 
@@ -285,7 +343,7 @@ template <typename C, bool kGathers>
 constexpr Kernel few_kernel(double peak_fraction) {
   Kernel k{};
   k.arch = Arch::sm80;
-  k.summation = {Multiplier::mma_sync, 16, C::kBrick, C::kWarps};
+  k.summation = {Multiplier::mma_sync, 16, C::kStep, C::kWarps};
   k.operand = dtype_of<typename C::Element>();
   k.operand_b = DType::u8;
   k.math = Math::strict;
@@ -293,7 +351,7 @@ constexpr Kernel few_kernel(double peak_fraction) {
   k.gate = C::kGated ? Gate::separate : Gate::none;
   k.tile_m = C::kTokens;
   k.tile_n = C::kColumns;
-  k.tile_k = C::kBrick * C::kWarps;  // in flight at once: each warp has a brick of its own
+  k.tile_k = C::kStep * C::kWarps;  // in flight at once: each warp has a brick of its own
   k.stages = C::kDepth;
   k.cluster_m = k.cluster_n = 1;
   k.schedule = kGathers ? "few_gathered" : "few";

@@ -3,14 +3,14 @@
 // 16-bit A, row-major; B packed (core/weights_layout.hpp) in any format; float32 accumulation; gemm.hpp has what is computed. Groups
 // may share out rows.
 //
-// Data movement. A block is three warpgroups. One thread of the first finds tiles and fills a ring of slots, a K step of 128 in
-// each: by TMA two boxes of kTokens rows of A, 128-byte swizzled, and by bulk copies the codes of 2 x 64 columns, 4 or 8 KiB each,
-// with the scales and zeros of the step's groups. Each of the other two has 64 columns: a lane loads its 16 bytes of codes for
-// every 16 columns and 64 of K, decodes them to the registers of eight wgmmas (packed_codes.cuh) while those of the step before
-// run, and adds a group's sums, times its scale, to the others in float32. Both share the step's rows of A. Results go through
-// shared memory, 32 rows at a time, to vectors of 8 columns. Gated: one warpgroup has b's columns, the other b2's. Tiles that fill no
-// whole wave are shared out by stream-K. Weights whose rows are permuted, and an A that is not
-// aligned, take A from a copy (gathered.cuh).
+// Data movement. A block is three warpgroups. Three threads of the first fill a ring of slots, a K step of 128 in each: one finds
+// tiles and brings two boxes of kTokens rows of A by TMA, 128-byte swizzled; two bring, by bulk copies, the codes of 64 columns
+// each, 4 or 8 KiB, with the scales and zeros of the step's groups. Each of the other two warpgroups has 64 columns: a lane loads
+// its 16 bytes of codes for every 16 columns and 64 of K, decodes them to the registers of eight wgmmas (packed_codes.cuh) while
+// those of the step before run, and adds a group's sums, times its scale, to the others in float32. Both share the step's rows of
+// A. Results go through shared memory, 32 rows at a time, to vectors of 8 columns. Gated: one warpgroup has b's columns, the other
+// b2's. Tiles that fill no whole wave are shared out by stream-K. Weights whose rows are permuted, and an A that is not aligned,
+// take A from a copy (gathered.cuh).
 //
 // Why these tiles. Sums of a group and sums of all take 2 x kTokens / 2 registers of a thread: 128 rows at most. A wgmma of 64 x
 // 128 reads 64 bytes of shared memory a cycle, half of what there is.
@@ -27,9 +27,9 @@
 #include "core/sm90/tma.cuh"
 #include "core/sm90/warpgroup.cuh"
 #include "core/sm90/work_queue.cuh"
-#include "gemm/epilogue.cuh"
 #include "gemm/gathered.cuh"
 #include "gemm/packed_codes.cuh"
+#include "gemm/packed_store.cuh"
 #include "gemm/sm90/operand_map.hpp"
 #include "gemm/sm90/stream_k.cuh"
 #include "gemm/table.cuh"
@@ -60,10 +60,13 @@ struct Config {
   static constexpr int kFactorBytes = 64 * 4;         // scales or zeros of a warpgroup's columns, at most
   static constexpr int kChunk = 32, kPitch = 64 + 4;  // rows that leave at once; what a warp writes at once meets in no bank
 
-  struct Slot {
-    alignas(128) unsigned char codes[2][2 * kBrickBytes];
-    alignas(16) unsigned char scales[2][kGroupsOfStep][kFactorBytes], zeros[2][kGroupsOfStep][kFactorBytes];
+  struct alignas(128) Slot {
+    struct OfWarpgroup {
+      unsigned char codes[2 * kBrickBytes], scales[kGroupsOfStep][kFactorBytes], zeros[kGroupsOfStep][kFactorBytes];
+    } of[2];
   };
+  static constexpr int kScalesAt = offsetof(typename Slot::OfWarpgroup, scales),
+                       kZerosAt = offsetof(typename Slot::OfWarpgroup, zeros);
   struct WorkTile : Piece {
     int steps;  // -1: there is no piece
     RingPosition<kStages> first;
@@ -99,51 +102,66 @@ __device__ __forceinline__ int groups_of_step(const weights::Layout& l, std::int
 }
 __device__ __forceinline__ int bricks_of_step(const weights::Layout& l, std::int64_t k) { return l.k - k > 64 ? 2 : 1; }
 
-// ---- Producer ----
+// ---- Producers ----
 
+/// Three threads, of warps of their own, since copies of weights come in many small ones and a thread issues one in some 50 cycles:
+/// `part` 0 finds work and copies A, 1 and 2 copy the weights of a consumer warpgroup.
 template <typename C>
 __device__ __forceinline__ void produce(typename C::Storage& storage, const CUtensorMap& map_a, const Problem& p,
-                                        const TileGrid& grid, const StreamK& stream) {
+                                        const TileGrid& grid, const StreamK& stream, int part) {
   const weights::Layout& l = p.layout;
-  const std::uint32_t factor_bytes = 64 * l.scale_bytes;
   RingPosition<C::kStages> at;
   WorkQueue<typename C::WorkTile, C::kWorkTiles> queue{storage.work_tiles, storage.work_ring, {}};
   Work<C::kTokens, C::kColumns, C::kTileK> work(p, grid, stream, blockIdx.x, gridDim.x);
-  Piece tile;
   const auto copy = [](auto& full, const void* from, void* to, std::uint32_t bytes) {
     SM90_BULK_COPY_G2S::copy(from, reinterpret_cast<std::uint64_t*>(&full), to, static_cast<std::int32_t>(bytes));
   };
+  Piece tile;
   while (work.next(tile)) {
     const int steps = static_cast<int>((tile.k_end - tile.k + C::kTileK - 1) / C::kTileK);
-    queue.publish({tile, steps, at});
-    const int batch_a = p.a.batch_stride == 0 ? 0 : static_cast<int>(tile.batch);
-    // Beyond the packed columns there is nothing to copy, nor to store.
-    const int sources = C::kGated || tile.col + 64 < l.n ? 2 : 1;
+    if (part == 0) {
+      queue.publish({tile, steps, at});
+      const int batch_a = p.a.batch_stride == 0 ? 0 : static_cast<int>(tile.batch);
+      int k = static_cast<int>(tile.k);
+#pragma unroll 1
+      for (int step = 0; step < steps; ++step, k += C::kTileK) {
+        auto& full = storage.ring.fill(at, 2 * C::kTokens * run_bytes);
+#pragma unroll
+        for (int i = 0; i < 2; ++i)
+          load_box(map_a, full, keep, storage.a + (2 * at.slot + i) * (C::kTokens * C::kBoxK), k + i * C::kBoxK,
+                   static_cast<int>(tile.row), batch_a);
+        at.advance();
+      }
+      continue;
+    }
+    const int s = part - 1;
+    const Source source = source_of<C>(p, tile, s);
+    const auto* packed = static_cast<const unsigned char*>(source.b.data) + tile.batch * source.b.batch_stride;
+    const unsigned char* codes = packed + l.codes + ((source.column >> 6) * (l.k >> 6) + (tile.k >> 6)) * C::kBrickBytes;
+    const unsigned char* factors = packed + source.column * l.scale_bytes;
+    const std::int64_t group_bytes = l.n * l.scale_bytes;
+    const std::uint32_t factor_bytes = 64 * l.scale_bytes;
+    const bool there = source.column < l.n;  // beyond the packed columns there is nothing to copy, nor to store
+#pragma unroll 1
     for (int step = 0; step < steps; ++step) {
       const std::int64_t k = tile.k + std::int64_t{step} * C::kTileK;
-      const int groups = groups_of_step(l, k), bytes = bricks_of_step(l, k) * C::kBrickBytes;
-      const std::uint32_t factors = factor_bytes * groups * (l.zeros != 0 ? 2 : 1);
-      auto& full = storage.ring.fill(at, 2 * C::kTokens * run_bytes + sources * (bytes + factors));
-#pragma unroll
-      for (int i = 0; i < 2; ++i)
-        load_box(map_a, full, keep, storage.a + (2 * at.slot + i) * (C::kTokens * C::kBoxK),
-                 static_cast<int>(k) + i * C::kBoxK, static_cast<int>(tile.row), batch_a);
-      auto& slot = storage.slots[at.slot];
-      for (int s = 0; s < sources; ++s) {
-        const Source source = source_of<C>(p, tile, s);
-        const auto* packed = static_cast<const unsigned char*>(source.b.data) + tile.batch * source.b.batch_stride;
-        copy(full, packed + l.codes + (source.column / 64 * (l.k / 64) + k / 64) * C::kBrickBytes, slot.codes[s], bytes);
-        const std::int64_t factor = ((k >> l.group_shift) * l.n + source.column) * l.scale_bytes;
-        for (int g = 0; g < groups; ++g) {
-          const std::int64_t of_group = factor + g * l.n * l.scale_bytes;
-          copy(full, packed + l.scales + of_group, slot.scales[s][g], factor_bytes);
-          if (l.zeros != 0) copy(full, packed + l.zeros + of_group, slot.zeros[s][g], factor_bytes);
-        }
-      }
+      const int groups = groups_of_step(l, k);
+      const std::uint32_t bytes = bricks_of_step(l, k) * C::kBrickBytes;
+      auto& full = storage.ring.fill(at, there ? bytes + factor_bytes * groups * (l.zeros != 0 ? 2 : 1) : 0);
+      auto& slot = storage.slots[at.slot].of[s];
       at.advance();
+      if (!there) continue;
+      copy(full, codes, slot.codes, bytes);
+      codes += 2 * C::kBrickBytes;
+      const unsigned char* of_group = factors + (k >> l.group_shift) * group_bytes;
+#pragma unroll 1
+      for (int g = 0; g < groups; ++g, of_group += group_bytes) {
+        copy(full, of_group + l.scales, slot.scales[g], factor_bytes);
+        if (l.zeros != 0) copy(full, of_group + l.zeros, slot.zeros[g], factor_bytes);
+      }
     }
   }
-  queue.publish({{}, -1, at});
+  if (part == 0) queue.publish({{}, -1, at});
 }
 
 // ---- Consumers ----
@@ -152,9 +170,12 @@ template <typename C, bool kZero>
 __device__ __forceinline__ void consume(typename C::Storage& storage, const Problem& p, const StreamK& stream) {
   constexpr int kTokens = C::kTokens, kBlocksK = C::kBlocksK, kSums = kTokens / 2;
   using Codes = Decoder<typename C::Element, C::kCodes, kZero>;
-  const int thread = threadIdx.x - 128, group = thread / 128, warp = thread % 128 / 32, lane = thread % 32;
+  int thread = threadIdx.x - 128;
+  asm volatile("" : "+r"(thread));
+  const int group = thread / 128, warp = thread % 128 / 32, lane = thread % 32;
   const weights::Layout& l = p.layout;
-  Codes decoder(*p.weights.format);
+  const Codes decoder(*p.weights.format);
+  const StoreVector<C::kGated> store(p);
   typename C::Mma mma;
   const auto slice = mma.get_slice(thread % 128);
   const Tensor a = slice.make_fragment_B(slice.partition_B(make_tensor(make_smem_ptr(storage.a), typename C::SmemA{})));
@@ -167,35 +188,44 @@ __device__ __forceinline__ void consume(typename C::Storage& storage, const Prob
   const int in_group = 16 * warp + lane / 4;  // the first of the lane's two columns, of the warpgroup's
 
   std::uint32_t nan = 0;
-  const auto factor = [&](const unsigned char* of, int h) { return factor_at(p.weights.scale, of, in_group + 8 * h); };
-  const auto decode = [&](const typename C::Slot& slot, std::int64_t k, Fragment& to) {
-    const int groups = groups_of_step(l, k);
-    typename Codes::Offset offsets[2] = {decoder.plain(), decoder.plain()};
+  // Known to the compiler by value alone, or it would make them anew wherever they are used.
+  std::uint32_t ring_at = cutplan::sm80::shared_address(&storage.ring),
+                slots = cutplan::sm80::shared_address(&storage.slots[0].of[group]);
+  asm volatile("" : "+r"(ring_at), "+r"(slots));
+  auto& ring = *static_cast<Ring<C::kStages>*>(__cvta_shared_to_generic(ring_at));
+  const std::uint32_t codes_at = slots + (warp * (Codes::kWords / 4) * 32 + lane) * 16;
+  const auto slot_at = [&](int slot) { return slots + slot * static_cast<std::uint32_t>(sizeof(typename C::Slot)); };
+  const auto decode = [&](int slot, std::int64_t k, Fragment& to) {
+    const std::uint32_t from = codes_at + slot * sizeof(typename C::Slot);
+    typename Codes::Offset offsets[2] = {decoder.plain(0), decoder.plain(1)};
+    const bool whole = bricks_of_step(l, k) == 2;
 #pragma unroll
     for (int brick = 0; brick < 2; ++brick) {
       std::uint32_t words[Codes::kWords];
 #pragma unroll
-      for (int w = 0; w < Codes::kWords; w += 4) {
-        const uint4 four = reinterpret_cast<const uint4*>(
-            slot.codes[group] + brick * C::kBrickBytes)[(warp * (Codes::kWords / 4) + w / 4) * 32 + lane];
-        words[w] = four.x, words[w + 1] = four.y, words[w + 2] = four.z, words[w + 3] = four.w;
-      }
+      for (int w = 0; w < Codes::kWords; w += 4)
+        cutplan::sm80::load_shared(from + brick * C::kBrickBytes + w / 4 * 512,
+                                   reinterpret_cast<std::uint32_t (&)[4]>(words[w]));
       // Of a brick that there is not A is zero; whatever its codes are, they are no NaN.
       std::uint32_t of_brick = 0;
 #pragma unroll
       for (int k16 = 4 * brick; k16 < 4 * brick + 4; ++k16) {
         if (kZero && (k16 == 0 || (k16 % 2 == 0 && l.group_shift < 7))) {
-          const int of_group = min(16 * k16 >> min(l.group_shift, 7), groups - 1);
+          const int of_group = min(16 * k16 >> min(l.group_shift, 7), groups_of_step(l, k) - 1);
+          float zeros[2];
+          load_factors(p.weights.scale, slot_at(slot) + C::kZerosAt + of_group * C::kFactorBytes, in_group, zeros);
 #pragma unroll
-          for (int h = 0; h < 2; ++h) offsets[h] = decoder.of_zero(factor(slot.zeros[group][of_group], h));
+          for (int h = 0; h < 2; ++h) offsets[h] = decoder.of_zero(zeros[h], h);
         }
         decoder.decode(words, k16 % 4, offsets, reinterpret_cast<std::uint32_t (&)[4]>(to(make_coord(0, 0, 0), 0, k16)),
                        of_brick);
       }
-      if (brick < bricks_of_step(l, k)) nan |= of_brick;
+      if (brick == 0 || whole) nan |= of_brick;
     }
   };
+  /// Of k16 from one on: sums of their own.
   const auto multiply = [&](const Fragment& weights, int slot, int first, int end) {
+    mma.accumulate_ = GMMA::ScaleOut::Zero;
     warpgroup_fence_operand(group_acc);
     warpgroup_arrive();
 #pragma unroll
@@ -206,16 +236,16 @@ __device__ __forceinline__ void consume(typename C::Storage& storage, const Prob
     }
     warpgroup_commit_batch();
   };
+  /// They join the others, times their scales.
   const auto await_sums = [&] {
     warpgroup_wait<0>();
     warpgroup_fence_operand(group_acc);
   };
-  /// The sums of a group join the others.
-  const auto promote = [&](const unsigned char* scales) {
-    const float scale[2] = {factor(scales, 0), factor(scales, 1)};
+  const auto promote = [&](float (&scale)[2]) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) scale[h] /= Codes::unit(h);
 #pragma unroll
     for (int i = 0; i < kSums; ++i) sums[i] = fmaf(group_sums[i], scale[i / 2 % 2], sums[i]);
-    mma.accumulate_ = GMMA::ScaleOut::Zero;
   };
 
   WorkQueue<typename C::WorkTile, C::kWorkTiles> queue{storage.work_tiles, storage.work_ring, {}};
@@ -223,44 +253,51 @@ __device__ __forceinline__ void consume(typename C::Storage& storage, const Prob
   while (queue.fetch(tile, 1, thread), tile.steps >= 0) {
 #pragma unroll
     for (float& x : sums) x = 0;
-    mma.accumulate_ = GMMA::ScaleOut::Zero;
     RingPosition<C::kStages> at = tile.first;
     const auto take_step = [&](int step, const Fragment& present, Fragment& next) {
-      const typename C::Slot& slot = storage.slots[at.slot];
       const std::int64_t k = tile.k + std::int64_t{step} * C::kTileK;
       const int number = at.slot;
+      const std::uint32_t scales = slot_at(number) + C::kScalesAt;
+      float scale[2];
+      const auto release = [&] {
+        __syncwarp();  // of codes and scales too: each warp says so for itself
+        ring.release(number, lane);
+      };
       const auto prepare_next = [&] {
         at.advance();
         if (step + 1 < tile.steps) {
-          storage.ring.await_full(at);
-          decode(storage.slots[at.slot], k + C::kTileK, next);
+          ring.await_full(at);
+          decode(at.slot, k + C::kTileK, next);
         }
       };
       // Each branch awaits what it starts, or ptxas would wait for each product.
-      if (l.group_shift < 7) {
-        const int groups = groups_of_step(l, k);
-#pragma unroll
-        for (int quarter = 0; quarter < 4; ++quarter) {
-          multiply(present, number, 2 * quarter, 2 * quarter + 2);
-          await_sums();
-          const int of_group = 32 * quarter >> l.group_shift;
-          if ((32 * (quarter + 1) & ((1 << l.group_shift) - 1)) == 0 && of_group < groups)
-            promote(slot.scales[group][of_group]);
-        }
-        prepare_next();
-      } else {
-        multiply(present, number, 0, C::kBlocksK);
+      if (l.group_shift >= 7) {
+        multiply(present, number, 0, kBlocksK);
+        load_factors(p.weights.scale, scales, in_group, scale);
         prepare_next();
         await_sums();
-        if (step + 1 == tile.steps || ((k + C::kTileK) & ((std::int64_t{1} << l.group_shift) - 1)) == 0)
-          promote(slot.scales[group][0]);
+        release();
+        promote(scale);
+      } else {
+        // By 32 of K, groups of 64 too.
+#pragma unroll
+        for (int quarter = 0; quarter < 4; ++quarter) {
+          const int of_group = 32 * quarter >> l.group_shift;
+          multiply(present, number, 2 * quarter, 2 * quarter + 2);
+          load_factors(p.weights.scale, scales + of_group * C::kFactorBytes, in_group, scale);
+          const bool there = of_group < groups_of_step(l, k);  // or else A is zero, and the scale whatever was there before
+          scale[0] = there ? scale[0] : 0;
+          scale[1] = there ? scale[1] : 0;
+          await_sums();
+          promote(scale);
+        }
+        release();
+        prepare_next();
       }
-      __syncwarp();  // of codes and scales too: each warp says so for itself
-      storage.ring.release(number, lane);
     };
     if (tile.steps > 0) {
-      storage.ring.await_full(at);
-      decode(storage.slots[at.slot], tile.k, fragments[0]);
+      ring.await_full(at);
+      decode(at.slot, tile.k, fragments[0]);
     }
     for (int step = 0; step < tile.steps; step += 2) {
       take_step(step, fragments[0], fragments[1]);
@@ -302,23 +339,9 @@ __device__ __forceinline__ void consume(typename C::Storage& storage, const Prob
 #pragma unroll 1
       for (int vector = of; vector < C::kChunk * 8; vector += C::kGated ? 256 : 128) {
         const int r = vector / 8, c = vector % 8 * 8;
-        const std::int64_t row = first_row + r, col = first_col + c;
-        if (row >= tile.row_end || col >= p.n) continue;
-        Float8 x[2];
-#pragma unroll
-        for (int f = 0; f < (C::kGated ? 2 : 1); ++f) {
-          const auto* from = reinterpret_cast<const float4*>(&storage.staging[C::kGated ? f : group][r][c]);
-#pragma unroll
-          for (int i = 0; i < 2; ++i) {
-            const float4 v = from[i];
-            x[f].x[4 * i] = v.x, x[f].x[4 * i + 1] = v.y, x[f].x[4 * i + 2] = v.z, x[f].x[4 * i + 3] = v.w;
-          }
-        }
-        if constexpr (C::kGated) {
-          EightColumns<> of_first(x[0].x, tile.batch, row, col, p.n), of_second(x[1].x, tile.batch, row, col, p.n);
-          gate(p.terms, of_first, of_second);
-        }
-        finish<>(p, tile.batch, tile.batch, row, col, C::kGated, x[0]);
+        if (first_row + r < tile.row_end)
+          store(tile.batch, first_row + r, first_col + c, &storage.staging[C::kGated ? 0 : group][r][c],
+                &storage.staging[1][r][c]);
       }
     }
   }
@@ -334,16 +357,20 @@ __global__ __launch_bounds__(threads, 1) void sm90_gemm_packed(const __grid_cons
   auto& storage = *reinterpret_cast<typename C::Storage*>(shared);
   if (threadIdx.x == 0) {
     if (p.k > 0) prefetch_map(map_a);
-    storage.ring.init(8);  // warps
+    for (int i = 0; i < C::kStages; ++i) {
+      storage.ring.full[i].init(3);   // threads that fill it
+      storage.ring.empty[i].init(8);  // warps that read it
+    }
     storage.work_ring.init(8);
     cutlass::arch::fence_barrier_init();
   }
   __syncthreads();
   if (threadIdx.x < 128) {
-    cutlass::arch::warpgroup_reg_dealloc<72>();
-    if (threadIdx.x == 0) produce<C>(storage, map_a, p, grid, stream);
+    cutlass::arch::warpgroup_reg_dealloc<56>();
+    const int part = static_cast<int>(threadIdx.x) / 32;
+    if (threadIdx.x % 32 == 0 && part < 3) produce<C>(storage, map_a, p, grid, stream, part);
   } else {
-    cutlass::arch::warpgroup_reg_alloc<216>();
+    cutlass::arch::warpgroup_reg_alloc<224>();
     consume<C, kZero>(storage, p, stream);
   }
 #endif
