@@ -31,7 +31,7 @@ PROMISES = {
 OTHERWISE = {
     r"gemm/sm\d\d/f64(_\w+)?": "DMMA",
     r"gemm/sm\d\d/f32_strict(_\w+)?": "FFMA",
-    r"gemm/sm80/i8": "IMMA",
+    r"gemm/sm80/i8_\w+": "IMMA",
     r"gemm/sm90/i8_\w+": "IGMMA",
     r"gemm/sm90/e[45]m[32]_\w+": "QGMMA",
 }

@@ -135,25 +135,39 @@ def limits() -> str:
             else f"on the host; {_words(of_gpus)} on GPUs"
         )
         lines.append(f"{what} takes {names} of one type: {_words(of_host, 'or')}, {where}.")
+    packed = [row for row in gemm if "uint8" in operands(row)]
+
+    def kind_of(row: Any) -> str:
+        return "a and packed weights" if row in packed else operands(row).replace(", ", " with ")
+
     of_kind: dict[str, set[str]] = {}
     for row in quantised:
-        of_kind.setdefault(operands(row).replace(", ", " with "), set()).add(str(row.arch))
+        of_kind.setdefault(kind_of(row), set()).add(str(row.arch))
     everywhere = all(archs - {"host"} for archs in of_kind.values())
     where = "on the host and on GPUs" if everywhere else "on the host"
     lines.append(f"With scales matrix multiplication takes {_words(of_kind)}, {where}.")
     others = [str(dtype) for dtype in cutplan.DType if str(dtype) not in served]
     lines.append(f"Neither of them takes {_words(others, 'or')}.")
     layouts = list(dict.fromkeys(str(layout) for row in gemm for layout in row.layouts))
-    packed = [row for row in gemm if "uint8" in operands(row)]
+    # Of what GPUs may not serve in every layout: the layouts of all their kernels together.
+    on_gpus: dict[str, set[str]] = {}
+    for row in (*quantised, *packed):
+        if str(row.arch) != "host":
+            on_gpus.setdefault(kind_of(row), set()).update(map(str, row.layouts))
     for row in gemm:
-        if len(row.layouts) < len(layouts) and row not in quantised and row not in packed:
+        if len(row.layouts) < len(on_gpus.get(kind_of(row), layouts)):
             lines.append(
                 f"{row.arch} kernels of {operands(row)} serve the layouts {_words(row.layouts)}; an older "
                 "architecture's kernel runs for the others."
             )
-    for what, rows in (("operands with scales", quantised), ("a and packed weights", packed)):
-        orders = {tuple(map(str, row.layouts)) for row in rows if str(row.arch) != "host"}
-        lines += [f"On GPUs {what} have the layout {_words(order, 'or')}." for order in sorted(orders)]
+    limited: dict[tuple[str, ...], list[str]] = {}
+    for kind, served_layouts in on_gpus.items():
+        if len(served_layouts) < len(layouts):
+            order = tuple(layout for layout in layouts if layout in served_layouts)
+            limited.setdefault(order, []).append(kind)
+    lines += [
+        f"On GPUs {_words(kinds)} have the layout {_words(order, 'or')}." for order, kinds in limited.items()
+    ]
     lines.append(
         f"Head dimensions of attention go to {min(row.largest_dim for row in attention)}, whatever the type."
     )

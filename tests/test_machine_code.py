@@ -310,7 +310,7 @@ def test_the_instruction_that_a_unit_promises(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.syspath_prepend(CI)
     instruction_of = importlib.import_module("audit").instruction_of
     for unit, instruction in {
-        "gemm/sm80/i8": "IMMA",
+        "gemm/sm80/i8_gated": "IMMA",
         "gemm/sm90/i8_few": "IGMMA",
         "gemm/sm90/e5m2_e4m3_large": "QGMMA",
         "gemm/sm90/bf16_packed": "HGMMA",

@@ -303,7 +303,15 @@ def test_limits_are_read_off_the_tables(monkeypatch: pytest.MonkeyPatch) -> None
     half = types.SimpleNamespace(
         arch="sm90", operand="float16", operand_b="float16", layouts=["rcr"], d=["float16"], note=""
     )
-    monkeypatch.setattr(cutplan, "gemm_support", lambda: [*gemm, half])
+    codes = [
+        types.SimpleNamespace(**{**vars(half), "operand": of, "operand_b": of, "arch": arch, "layouts": some})
+        for of, arch, some in (
+            ("int8", "sm80", ["rcr", "rrr", "crr", "ccr", "rcc", "rrc", "crc", "ccc"]),
+            ("int8", "sm90", ["rcr", "rcc"]),
+            ("float8_e4m3fn", "sm89", ["rcr", "rcc"]),
+        )
+    ]
+    monkeypatch.setattr(cutplan, "gemm_support", lambda: [*gemm, half, *codes])
     attention = [row for row in cutplan.fmha_support() if str(row.arch) == "host"]
     of_gpus = [
         types.SimpleNamespace(arch=arch, operand=row.operand, largest_dim=row.largest_dim)
@@ -314,6 +322,9 @@ def test_limits_are_read_off_the_tables(monkeypatch: pytest.MonkeyPatch) -> None
     text = readme.limits()
     assert "A and B of one type: float16, bfloat16, float32 or float64, on the host; float16 on GPUs." in text
     assert "- sm90 kernels of float16 serve the layouts rcr;" in text
+    assert text.count("of int8 serve") == text.count("- sm90 kernels of int8 serve the layouts rcr and rcc;")
+    assert "- sm90 kernels of int8 serve" in text
+    assert "- On GPUs float8_e4m3fn have the layout rcr or rcc." in text
     assert (
         "- With scales matrix multiplication takes int8, float8_e4m3fn, float8_e4m3fn with float8_e5m2 and "
         "float8_e5m2 with float8_e4m3fn, on the host." in text

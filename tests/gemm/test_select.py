@@ -158,6 +158,24 @@ def test_grouped_kernels(operand: str) -> None:
             assert str(best.arch) == "sm90"
 
 
+@needs_sm80
+def test_int8_is_served_in_every_layout() -> None:
+    """With zeros, gates and groups, of any alignment, by mma.sync; wgmma reads bytes along K alone."""
+    for card in CARDS:
+        for layout in [*LAYOUTS, *TRANSPOSED.values()]:
+            for alignment in (1, 16):
+                for zeros in ({}, {"a_zero": "row", "b_zero": "column"}):
+                    descriptor = square(4096, "int8", layout=layout, alignment=alignment, **zeros)
+                    archs = {str(sku.arch) for sku in gemm_kernels(descriptor, card)}
+                    wgmma = card is H200 and "sm90" in BUILT and layout in ("rcr", "rcc") and alignment == 16
+                    assert archs == ({"sm80", "sm90"} if wgmma else {"sm80"}), (card.name, layout, alignment)
+        for layout in LAYOUTS:
+            gated = square(4096, "int8", layout=layout, epilogue=cutplan.Epilogue(gate="separate"))
+            assert gemm_kernels(gated, card), (card.name, layout)
+        for layout in ("rcr", "rrr"):
+            assert cutplan.grouped_gemm_kernels(grouped("m", layout, "int8"), card), (card.name, layout)
+
+
 def test_the_support_table_matches_select() -> None:
     rows = cutplan.gemm_support()
     assert {str(row.arch) for row in rows} == {str(sku.arch) for sku in gemm_registry()}

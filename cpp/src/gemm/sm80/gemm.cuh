@@ -1,17 +1,18 @@
 // GEMM for Ampere and everything after it: cp.async, ldmatrix, mma.sync.
 //
-// 16-bit A and B in any of the four layouts, float32 accumulation; int8 ones, summed in int32, and (compute capability 8.9 and
-// after it) fp8 ones where K is contiguous in both, since ldmatrix transposes 16-bit elements alone. gemm.hpp has what is computed, epilogue.cuh what happens
-// to sums, tiles.cuh which tiles there are. Groups may share out rows (A row-major) or K (A column-major, B row-major).
+// A and B of 16 bits, summed in float32, and of int8, summed in int32, in any of the four layouts; of fp8 (compute capability 8.9
+// and after it) where K is contiguous in both. gemm.hpp has what is computed, epilogue.cuh what happens to sums, tiles.cuh which
+// tiles there are. Groups may share out rows (A row-major) or K (16 bits, A column-major, B row-major).
 //
 // Data movement. Tiles of A and B go from global to shared memory through a ring of kStages slots, kStages - 1 of them in
 // flight. Threads copy 16 bytes each with cp.async (or, where operands are not 16-byte aligned, element by element through
 // registers). ldmatrix brings fragments of the next K block of 16 into registers while mma.sync works on the present one.
 // Accumulators go from registers to global memory (epilogue.cuh). A tile lies in shared memory in runs, its contiguous
-// direction in global memory (K, or M for A and N for B: then ldmatrix transposes). 16-byte chunks of a run are permuted by
-// exclusive or with the run's number, so that the eight chunks that ldmatrix reads from eight runs, and those that a warp
-// writes along one run, lie in different banks. Gated: half of the B tile's columns come from B, half from b2, and a warp
-// has the same columns of both, so that x and x2 of an element meet in one thread.
+// direction in global memory (K, or M for A and N for B: then ldmatrix transposes, single bytes with the help of PRMT and of
+// shuffles of the sums). 16-byte chunks of a run are permuted by exclusive or with the run's number, so that the eight chunks
+// that ldmatrix reads from eight runs, and those that a warp writes along one run, lie in different banks. Gated: half of the B
+// tile's columns come from B, half from b2, and a warp has the same columns of both, so that x and x2 of an element meet in one
+// thread.
 //
 // Why these tiles. A warp's 64 x 64 piece reads 8 KiB of fragments for 131072 multiply-adds, which keeps ldmatrix below half
 // of the shared memory bandwidth; its 128 accumulators and two fragment buffers fit the 255 registers that 256 threads on
@@ -53,36 +54,52 @@ struct Config {
   static constexpr int kSlotBytes = (kTileM + kTileN) * kTileK * kBytes;
   static constexpr std::size_t kSharedMemory = static_cast<std::size_t>(kSlotBytes) * kStages;
   static_assert(kWarpN % 32 == 0 && kWarpM % 16 == 0 && kMmaK >= 2 && kStages >= 3);
-  static_assert(!kQuantized || (kAlongKA && kAlongKB), "ldmatrix transposes 16-bit elements alone");
 };
 
 /// One operand's tile in one slot: `kExtent` (M or N) by kTileK elements, stored in runs along K or along the extent.
+///
+/// Single bytes in runs along the extent (kPairs). ldmatrix transposes 16-bit units: of a matrix, eight runs of 16 bytes, lane
+/// 4 g + q gets bytes 2 g and 2 g + 1 of runs 2 q and 2 q + 1. A fragment's register has four neighbours along K of one row or
+/// column, those of lane 4 g + q from 4 q on. So two matrices of one 16-byte chunk go together: one has K's 4 q and 4 q + 1 as
+/// its runs 2 q and 2 q + 1, the other 4 q + 2 and 4 q + 3, and PRMT makes of the lane's two registers that of byte 2 g and that
+/// of byte 2 g + 1 (join_pairs). These stand where g and 8 + g should, in A's fragments and B's: 16 rows or columns of sums come
+/// out in another order, which unshuffle() mends.
 template <typename Config, int kExtent, bool kAlongK>
 struct OperandTile {
   static constexpr int kRunLength = kAlongK ? Config::kTileK : kExtent;
   static constexpr int kRuns = kAlongK ? kExtent : Config::kTileK;
   static constexpr int kChunks = kRunLength / Config::kChunkElements;  // of 16 bytes, per run
   static constexpr int kPermuted = kChunks < 8 ? kChunks : 8;
+  static constexpr bool kPairs = !kAlongK && Config::kBytes == 1;
+  static constexpr int kAlike = kPairs ? 16 : 8;  // runs so far apart are permuted alike
 
-  /// Byte offset of a chunk. Eight chunks fill a line of all banks; short runs share one. Runs 8 apart are permuted alike.
+  /// Byte offset of a chunk. Eight chunks fill a line of all banks; short runs share one. Of pairs a matrix has every other two
+  /// runs, which are those to tell apart.
   __device__ static constexpr int offset(int run, int chunk) {
-    return (run * kChunks + (chunk ^ (run / (8 / kPermuted) % kPermuted))) * 16;
+    const int place = kPairs ? run / 4 * 2 + run % 2 : run;
+    return (run * kChunks + (chunk ^ (place / (8 / kPermuted) % kPermuted))) * 16;
   }
 
-  /// Where this lane reads the first 16 (extent) by 16 (K) block of a warp's fragments: four 8 x 8 matrices, ordered as
-  /// mma.sync wants them. A's second matrix is its lower half, B's its second half of K.
+  /// Where this lane reads the first block of a warp's fragments, 16 (extent) by 32 bytes (K): four 8 x 8 matrices, ordered as
+  /// mma.sync wants them. A's second matrix is its lower half, B's its second half of K; of pairs the two that go together are
+  /// neighbours.
   template <bool kIsA>
   __device__ static int first_block(int extent0, int lane) {
-    constexpr bool kRunsFirst = kIsA == kAlongK;
-    const int inner = kRunsFirst ? lane % 16 : lane % 8 + lane / 16 * 8, outer = kRunsFirst ? lane / 16 : lane / 8 % 2;
-    return kAlongK ? offset(extent0 + inner, outer) : offset(inner, extent0 / 8 + outer);
+    if constexpr (kPairs) {
+      return offset(lane / 16 * 16 + lane % 8 / 2 * 4 + lane / 8 % 2 * 2 + lane % 2, extent0 / 16);
+    } else {
+      constexpr bool kRunsFirst = kIsA == kAlongK;
+      const int inner = kRunsFirst ? lane % 16 : lane % 8 + lane / 16 * 8, outer = kRunsFirst ? lane / 16 : lane / 8 % 2;
+      return kAlongK ? offset(extent0 + inner, outer) : offset(inner, extent0 / 8 + outer);
+    }
   }
 
   /// The address of block (i along the extent, k_block): a step over runs is an addition, one along a run an exclusive or of
   /// the chunk's low bits.
   __device__ static std::uint32_t block(std::uint32_t first, int i, int k_block) {
+    constexpr int kBytesAlong = kPairs ? 16 : 32, kRunsOver = kPairs ? 32 : 16;
     const int over = kAlongK ? i : k_block, along = kAlongK ? k_block : i;
-    return (first ^ (along * 32)) + over * 16 * kChunks * 16;
+    return (first ^ (along * kBytesAlong)) + over * kRunsOver * kChunks * 16;
   }
 
   __device__ static void load_block(std::uint32_t address, std::uint32_t (&r)[4]) {
@@ -90,6 +107,19 @@ struct OperandTile {
       ldmatrix(address, r);
     } else {
       ldmatrix_transposed(address, r);
+    }
+  }
+
+  /// Makes a fragment of what load_block() brought. Apart from it, so that nothing waits for shared memory until the fragment
+  /// is used.
+  template <bool kIsA>
+  __device__ static void join_pairs(std::uint32_t (&r)[4]) {
+    if constexpr (kPairs) {
+      const std::uint32_t r0 = r[0], r1 = r[1], r2 = r[2], r3 = r[3];
+      r[0] = __byte_perm(r0, r1, 0x6420);
+      r[kIsA ? 1 : 2] = __byte_perm(r0, r1, 0x7531);
+      r[kIsA ? 2 : 1] = __byte_perm(r2, r3, 0x6420);
+      r[3] = __byte_perm(r2, r3, 0x7531);
     }
   }
 };
@@ -102,7 +132,7 @@ class Loader {
   using Unit = typename Config::Unit;
   static constexpr int kBytes = Config::kBytes, kChunkElements = Config::kChunkElements;
   static constexpr int kRunStep = Config::kThreads / Tile::kChunks;  // runs between two chunks of a thread
-  static_assert(Config::kThreads % Tile::kChunks == 0 && Tile::kRuns % kRunStep == 0 && kRunStep % 8 == 0);
+  static_assert(Config::kThreads % Tile::kChunks == 0 && Tile::kRuns % kRunStep == 0 && kRunStep % Tile::kAlike == 0);
 
  public:
   static constexpr int kCopies = Tile::kRuns / kRunStep;  // chunks of a thread
@@ -245,6 +275,47 @@ __device__ __forceinline__ void multiply_row(float (&acc)[Config::kMmaM * Config
   }
 }
 
+/// kPlaces lanes, kStride apart, have two values each: the lane in place h the 2 h-th and its next, and afterwards the h-th and
+/// the one kPlaces after it. That turns the bits of a value's number, the lowest of which says which of the two it is, by one:
+/// this bit changes places with each bit of h in turn.
+template <int kPlaces, int kStride>
+__device__ __forceinline__ void deal(float& x, float& y) {
+#pragma unroll
+  for (int bit = kStride; bit < kPlaces * kStride; bit *= 2) {
+    const bool set = threadIdx.x & bit;
+    const float other = __shfl_xor_sync(~0u, set ? x : y, bit);
+    (set ? x : y) = other;
+  }
+}
+
+/// Where fragments were joined of pairs (OperandTile), the sums of a row of blocks go to the lanes and registers that mma.sync
+/// has them in. Of 16 rows lanes 4 g to 4 g + 3 have 2 g and 2 g + 1. Of 16 columns, those of blocks n and n + 1, lane q of four
+/// has 4 q and 4 q + 2 in block n, and the columns next to these in block n + 1.
+template <typename Config>
+__device__ __forceinline__ void unshuffle(float (&of_row)[Config::kMmaN * 4]) {
+  if constexpr (OperandTile<Config, Config::kTileM, Config::kAlongKA>::kPairs) {
+#pragma unroll
+    for (int n = 0; n < Config::kMmaN; ++n) {
+#pragma unroll
+      for (int e = 0; e < 2; ++e) deal<8, 4>(of_row[4 * n + e], of_row[4 * n + 2 + e]);
+    }
+  }
+  if constexpr (OperandTile<Config, Config::kTileN, Config::kAlongKB>::kPairs) {
+#pragma unroll
+    for (int n = 0; n < Config::kMmaN; n += 2) {
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        float *const even = &of_row[4 * n + 2 * h], *const odd = even + 4;
+        deal<4, 1>(even[0], even[1]);
+        deal<4, 1>(odd[0], odd[1]);
+        const float second = even[1];
+        even[1] = odd[0];
+        odd[0] = second;
+      }
+    }
+  }
+}
+
 template <typename Config>
 __global__ __launch_bounds__(Config::kThreads) void sm80_gemm(const __grid_constant__ Problem p,
                                                               const __grid_constant__ TileGrid grid) {
@@ -352,6 +423,8 @@ __global__ __launch_bounds__(Config::kThreads) void sm80_gemm(const __grid_const
         // After the last step this reads a slot that nobody needs: cheaper than a branch.
         load_fragments((k_block + 1) % 2, k_block == kMmaK - 1 ? next_slot : slot, (k_block + 1) % kMmaK);
 #pragma unroll
+        for (int j = 0; j < kMmaN / 2; ++j) TileB::template join_pairs<false>(b[k_block % 2][j]);
+#pragma unroll
         for (int i = 0; i < kMmaM; ++i) {
           // Copies are spread between the rows of mma before the last K block, so that neither the tensor cores nor ldmatrix
           // wait for a burst of them.
@@ -364,6 +437,7 @@ __global__ __launch_bounds__(Config::kThreads) void sm80_gemm(const __grid_const
                 copy_chunk(chunk, ring + free_slot, runs_a, runs_b);
             }
           }
+          TileA::template join_pairs<true>(a[k_block % 2][i]);
           multiply_row<Config>(acc, i, a[k_block % 2][i], b[k_block % 2]);
         }
       }
@@ -382,15 +456,17 @@ __global__ __launch_bounds__(Config::kThreads) void sm80_gemm(const __grid_const
       // Row by row of blocks: scales and terms for all of them take more registers than there are.
 #pragma unroll
       for (int i = 0; i < kMmaM; ++i) {
-        epilogue.template store_warp_tile<1, kMmaN / 4>(reinterpret_cast<float (&)[kMmaN * 4]>(acc[i * kMmaN * 4]), staging,
-                                                        row + 16 * i, col);
+        auto& of_row = reinterpret_cast<float (&)[kMmaN * 4]>(acc[i * kMmaN * 4]);
+        unshuffle<Config>(of_row);
+        epilogue.template store_warp_tile<1, kMmaN / 4>(of_row, staging, row + 16 * i, col);
       }
     } else if constexpr (Config::kGated) {
 #pragma unroll
       for (int i = 0; i < kMmaM; ++i) {
-        float* of_row = acc + i * kMmaN * 4;
-        epilogue.template gate<kMmaN / 8>(reinterpret_cast<float (&)[kMmaN * 4]>(*of_row), row + 16 * i, col);
-        epilogue.template store_warp_tile<1, kMmaN / 8>(reinterpret_cast<float (&)[kMmaN * 2]>(*of_row), staging,
+        auto& of_row = reinterpret_cast<float (&)[kMmaN * 4]>(acc[i * kMmaN * 4]);
+        unshuffle<Config>(of_row);
+        epilogue.template gate<kMmaN / 8>(of_row, row + 16 * i, col);
+        epilogue.template store_warp_tile<1, kMmaN / 8>(reinterpret_cast<float (&)[kMmaN * 2]>(of_row), staging,
                                                         row + 16 * i, col);
       }
     } else {
@@ -399,11 +475,60 @@ __global__ __launch_bounds__(Config::kThreads) void sm80_gemm(const __grid_const
   }
 }
 
+/// What sum_codes() does, for operands whose lines lie side by side. A block has 32 lines, a sector of each K, which its warps
+/// share out.
+template <typename Code>
+__global__ void sum_codes_across(const __grid_constant__ Problem p, std::int32_t* a_sums, std::int32_t* b_sums) {
+  __shared__ std::int32_t part[32][33];
+  const std::int64_t of_a = a_sums != nullptr ? p.batch * ((p.m + 31) / 32) : 0;
+  const bool is_a = blockIdx.x < of_a;
+  const Matrix& x = is_a ? p.a : p.b;
+  const std::int64_t extent = is_a ? p.m : p.n, blocks = (extent + 31) / 32, index = is_a ? blockIdx.x : blockIdx.x - of_a,
+                     batch = index / blocks, first = index % blocks * 32;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const auto* from = static_cast<const Code*>(x.data) + batch * x.batch_stride + first + lane;
+  std::int32_t sum = 0;
+  if (first + lane < extent) {
+#pragma unroll 8
+    for (std::int64_t k = warp; k < p.k; k += 32) sum += from[k * x.ld];
+  }
+  part[warp][lane] = sum;
+  __syncthreads();
+  sum = __reduce_add_sync(0xffffffffu, part[lane][warp]);
+  const std::int64_t line = first + warp;
+  if (lane != 0 || line >= extent) return;
+  if (!is_a) {
+    b_sums[batch * extent + line] = sum;
+  } else {
+    const Matrix& zero = p.of_a.zero;
+    const std::int32_t of_row =
+        zero.data != nullptr ? static_cast<const std::int32_t*>(zero.data)[batch * zero.batch_stride + line * zero.ld] : 0;
+    a_sums[batch * extent + line] = sum - static_cast<std::int32_t>(p.k) * of_row;
+  }
+}
+
+/// Launches what makes the sums that with_zero_sums() has given places.
+template <typename Config>
+void sum_codes_for(const Problem& p, const Launch& launch) {
+  Problem along = p, across = p;
+  (Config::kAlongKA ? across : along).a_sums = {};
+  (Config::kAlongKB ? across : along).b_sums = {};
+  sum_codes_for_zeros(along, launch);
+  const std::int64_t blocks = (across.a_sums.data != nullptr ? p.batch * ((p.m + 31) / 32) : 0) +
+                              (across.b_sums.data != nullptr ? p.batch * ((p.n + 31) / 32) : 0);
+  launch_kernel("launch of the kernel that sums codes", launch.stream, {blocks, 1024},
+                sum_codes_across<typename Config::Element>, across, static_cast<std::int32_t*>(across.a_sums.data),
+                static_cast<std::int32_t*>(across.b_sums.data));
+}
+
 template <typename Config>
 void prepare(const Kernel&) {
   allow_shared_memory(sm80_gemm<Config>, Config::kSharedMemory);
   load_kernel(split_k_reduce);
-  if constexpr (Config::kIntegers) load_kernel(sum_codes);
+  if constexpr (Config::kIntegers) {
+    load_kernel(sum_codes);
+    load_kernel(sum_codes_across<typename Config::Element>);
+  }
 }
 
 template <typename Config>
@@ -416,7 +541,9 @@ void run(const Kernel&, const Problem& p, const Launch& launch) {
   const std::uint32_t blocks =
       launch.sm_limited ? std::min(static_cast<std::uint32_t>(launch.sm_count), grid.tiles) : grid.tiles;
   for (int i = 0; i < launch.repeats; ++i) {
-    if (zeros) sum_codes_for_zeros(main, launch);
+    if constexpr (Config::kIntegers) {
+      if (zeros) sum_codes_for<Config>(main, launch);
+    }
     launch_kernel("launch of the sm80 GEMM kernel", launch.stream, {blocks, Config::kThreads, Config::kSharedMemory},
                   sm80_gemm<Config>, main, grid);
     if (launch.split_k > 1) reduce_split_k(p, launch);
