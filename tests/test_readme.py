@@ -264,7 +264,8 @@ _PLANS_CHECKS = {
     "interleaved": "(h, torch.nn.functional.silu(x @ w_gate.T) * (x @ w_up.T))",
     "db1": "(aux, z), (y, torch.nn.functional.silu(z)), (dw1, x.T @ dz), (dx, dz @ w1.T), (db1, dz.sum(0))",
     "aux_mode": "(dz1, (dz2 @ w2.T) * derivative(aux1))",
-    "grouped_matmul": "(dw[1], dy[4:].T @ x[4:]), (dx[:4], dy[:4] @ weights[0])",
+    "weights.mT, offsets": "(dw[1], dy[4:].T @ x[4:]), (dx[:4], dy[:4] @ weights[0])",
+    "xt.data.T": "(dw[1], cutplan.dequantize(dyt)[:, 4:] @ cutplan.dequantize(xt)[:, 4:].T)",
 }
 
 _PLANS_CHECK = """
