@@ -359,7 +359,6 @@ __device__ __forceinline__ void multiply_and_promote(const Consumer<Config>& me,
     of_column += step_b;
   };
   if (tile.steps > 0) fetch();
-  const bool is_over_k = me.p.groups.offsets != nullptr && me.p.groups.over == GroupedOver::k;
 #pragma unroll 1
   for (int step = 0; step < tile.steps; ++step) {
     auto& scales = me.storage.scales[group][step % 2];
@@ -369,8 +368,7 @@ __device__ __forceinline__ void multiply_and_promote(const Consumer<Config>& me,
     ring.await_full(at);
     if constexpr (Config::kGroupsAlongK) {
       const bool is_first = step == 0, is_last = step + 1 == tile.steps;
-      // Seldom, and the code of it is to lie outside of the loop.
-      if (__builtin_expect((is_first || is_last) && is_over_k, false))
+      if ((is_first || is_last) && me.p.groups.offsets != nullptr && me.p.groups.over == GroupedOver::k)
         clear_others(me, tile.batch, at.slot, is_first, is_last);
     }
 #pragma unroll
