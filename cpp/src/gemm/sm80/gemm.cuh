@@ -1,8 +1,8 @@
 // GEMM for Ampere and everything after it: cp.async, ldmatrix, mma.sync.
 //
-// A and B of 16 bits, summed in float32, and of int8, summed in int32, in any of the four layouts; of fp8 (compute capability 8.9
-// and after it) where K is contiguous in both. gemm.hpp has what is computed, epilogue.cuh what happens to sums, tiles.cuh which
-// tiles there are. Groups may share out rows (A row-major) or K (16 bits, A column-major, B row-major).
+// A and B of 16 bits, summed in float32, and of int8, summed in int32, in any of the four layouts; of fp8 (compute capability
+// 8.9 and after it) where K is contiguous in both. gemm.hpp has what is computed, epilogue.cuh what happens to sums, tiles.cuh
+// which tiles there are. Groups may share out rows (A row-major) or K (16 bits, A column-major, B row-major).
 //
 // Data movement. Tiles of A and B go from global to shared memory through a ring of kStages slots, kStages - 1 of them in
 // flight. Threads copy 16 bytes each with cp.async (or, where operands are not 16-byte aligned, element by element through
@@ -61,9 +61,9 @@ struct Config {
 /// Single bytes in runs along the extent (kPairs). ldmatrix transposes 16-bit units: of a matrix, eight runs of 16 bytes, lane
 /// 4 g + q gets bytes 2 g and 2 g + 1 of runs 2 q and 2 q + 1. A fragment's register has four neighbours along K of one row or
 /// column, those of lane 4 g + q from 4 q on. So two matrices of one 16-byte chunk go together: one has K's 4 q and 4 q + 1 as
-/// its runs 2 q and 2 q + 1, the other 4 q + 2 and 4 q + 3, and PRMT makes of the lane's two registers that of byte 2 g and that
-/// of byte 2 g + 1 (join_pairs). These stand where g and 8 + g should, in A's fragments and B's: 16 rows or columns of sums come
-/// out in another order, which unshuffle() mends.
+/// its runs 2 q and 2 q + 1, the other 4 q + 2 and 4 q + 3, and PRMT makes of the lane's two registers that of byte 2 g and
+/// that of byte 2 g + 1 (join_pairs). These stand where g and 8 + g should, in A's fragments and B's: 16 rows or columns of
+/// sums come out in another order, which unshuffle() mends.
 template <typename Config, int kExtent, bool kAlongK>
 struct OperandTile {
   static constexpr int kRunLength = kAlongK ? Config::kTileK : kExtent;
@@ -289,8 +289,8 @@ __device__ __forceinline__ void deal(float& x, float& y) {
 }
 
 /// Where fragments were joined of pairs (OperandTile), the sums of a row of blocks go to the lanes and registers that mma.sync
-/// has them in. Of 16 rows lanes 4 g to 4 g + 3 have 2 g and 2 g + 1. Of 16 columns, those of blocks n and n + 1, lane q of four
-/// has 4 q and 4 q + 2 in block n, and the columns next to these in block n + 1.
+/// has them in. Of 16 rows lanes 4 g to 4 g + 3 have 2 g and 2 g + 1. Of 16 columns, those of blocks n and n + 1, lane q of
+/// four has 4 q and 4 q + 2 in block n, and the columns next to these in block n + 1.
 template <typename Config>
 __device__ __forceinline__ void unshuffle(float (&of_row)[Config::kMmaN * 4]) {
   if constexpr (OperandTile<Config, Config::kTileM, Config::kAlongKA>::kPairs) {
