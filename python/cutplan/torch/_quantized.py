@@ -495,20 +495,40 @@ def _weight_of(x: _Layer, o: _LayerOptions) -> Quantized:
 
 def _run_layer(*arguments: Any) -> torch.Tensor:
     x, o = split(arguments, _Layer, _LayerOptions)
-    w = _weight_of(x, o)
-    rows = x.x.reshape(-1, x.x.shape[-1])
-    dtype = torch.int8 if x.weight.dtype == torch.int8 else torch.float8_e4m3fn
-    q = quantize(rows, dtype, granularity=_OF_INPUT[o.granularity], group_size=o.group_size or None)
-    y = _product(q, w.T, x.x.dtype, bias=x.bias, activation=o.activation)
-    return y.view(*x.x.shape[:-1], y.shape[-1])
+    rows = x.x if x.x.dim() == 2 else x.x.reshape(-1, x.x.shape[-1])
+    dtype = "int8" if x.weight.dtype == torch.int8 else "float8_e4m3fn"
+    kind, size = _OF_INPUT[o.granularity], o.group_size or None
+    q = readable(lambda x: plain.quantize(x, dtype, granularity=kind, group_size=size), rows)
+    scale = x.scale if o.granularity in ("tensor", "row") else x.scale.t()
+    y = _multiplied(q.data, x.weight.t(), q.scale, scale, x.bias, o.activation, x.x.dtype)
+    return y if x.x.dim() == 2 else y.view(*x.x.shape[:-1], y.shape[-1])
 
 
-def _product(a: Quantized, b: Quantized, out_dtype: torch.dtype, **options: Any) -> torch.Tensor:
+def _multiplied(
+    a: torch.Tensor,
+    b: torch.Tensor,
+    a_scale: torch.Tensor,
+    b_scale: torch.Tensor,
+    bias: torch.Tensor | None,
+    activation: str,
+    out_dtype: torch.dtype,
+) -> torch.Tensor:
     """In the kernels themselves: of tensors with memory."""
-    operands = {**a.operands("a"), **b.operands("b")}
-    x = _Operands(operands["a"], operands["b"], options.get("bias"))
-    s = _Scales(operands["a_scale"], operands["b_scale"])
-    return _run_codes(*x, *s, *_Options(options.get("activation", "none"), out_dtype=out_dtype))
+    try:
+        return plain.matmul(
+            a, b, a_scale=a_scale, b_scale=b_scale, bias=bias, activation=activation, out_dtype=out_dtype
+        )
+    except REFUSED:
+        return _run_codes(
+            *_Operands(a, b, bias), *_Scales(a_scale, b_scale), *_Options(activation, out_dtype=out_dtype)
+        )
+
+
+def _product(
+    a: Quantized, b: Quantized, out_dtype: torch.dtype, bias: torch.Tensor | None = None
+) -> torch.Tensor:
+    x = {**a.operands("a"), **b.operands("b")}
+    return _multiplied(x["a"], x["b"], x["a_scale"], x["b_scale"], bias, "none", out_dtype)
 
 
 def _fake_layer(*arguments: Any) -> torch.Tensor:
@@ -592,6 +612,11 @@ def _layer(x: _Layer, o: _LayerOptions) -> torch.Tensor:
 
 def linear_of_few_bits(x: Any, weight: Any, bias: torch.Tensor | None, activation: str) -> torch.Tensor:
     if isinstance(weight, PackedWeights):
+        if isinstance(x, torch.Tensor) and x.dim() > 1 and is_direct(x, weight.data) and not records(x, bias):
+            try:
+                return plain.matmul(x, weight, bias=bias, activation=activation)
+            except _core.Error:  # what is below serves it, or says why not
+                pass
         return matmul(x, weight, bias=bias, activation=activation)
     if not isinstance(weight, Quantized):
         raise TypeError(
