@@ -20,7 +20,7 @@ import torch
 
 import cutplan
 from tests.fmha.problems import Case, Problem, described, is_backward
-from tests.gemm.groups import GROUPED_LAYOUTS, GroupedProblem, Groups, grouped_layouts
+from tests.gemm.groups import GROUPED_LAYOUTS, GroupedProblem, Groups
 from tests.gemm.operands import PACKED, QUANTISED, format_of, operands_of, ordered
 from tests.gemm.packed import single_packings
 from tests.gemm.problems import GATES, TORCH, Options, Shape, d_types, generator, transposed
@@ -50,13 +50,13 @@ def sanitize_grouped(pattern: str) -> tuple[int, int]:
     for operand, over, gate in itertools.product(
         (*TORCH, *QUANTISED, *PACKED), GROUPED_LAYOUTS, (None, *GATES)
     ):
-        d = d_types(operand)[0]
-        if over == "k" and gate is not None:
+        d, has_codes = d_types(operand)[0], operand not in TORCH
+        if over == "k" and (has_codes or gate is not None):
             continue  # refused
         if gate is not None and operand in ("float32", "float64"):
             continue  # no kernel has it
         plain = Options(d) if gate is None else Options(d, bias=d, activation="silu", gate=gate, alpha=0.125)
-        for layout in grouped_layouts(operand, over):
+        for layout in GROUPED_LAYOUTS[over] if format_of(operand) is None else ("rcr",):
             source = generator("cuda", runs)
             small = Groups((130, 0, 5), 137, 69, over, start=3, rest=2, pad=8, d_pad=1)
             problem = GroupedProblem(small, operand, layout, "cuda", source, 16)

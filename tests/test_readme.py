@@ -264,15 +264,12 @@ _PLANS_CHECKS = {
     "interleaved": "(h, torch.nn.functional.silu(x @ w_gate.T) * (x @ w_up.T))",
     "db1": "(aux, z), (y, torch.nn.functional.silu(z)), (dw1, x.T @ dz), (dx, dz @ w1.T), (db1, dz.sum(0))",
     "aux_mode": "(dz1, (dz2 @ w2.T) * derivative(aux1))",
-    "weights.mT, offsets": "(dw[1], dy[4:].T @ x[4:]), (dx[:4], dy[:4] @ weights[0])",
-    "xt.data.T": "(dw[1], wide(dyt)[:, 4:] @ wide(xt)[:, 4:].T)",
+    "grouped_matmul": "(dw[1], dy[4:].T @ x[4:]), (dx[:4], dy[:4] @ weights[0])",
 }
 
 _PLANS_CHECK = """
 def derivative(x):
     return torch.sigmoid(x) * (1 + x * (1 - torch.sigmoid(x)))
-def wide(q):
-    return cutplan.dequantize(q, "float32")
 z = x @ w1 + b1
 dz = dy * derivative(z)
 pairs = [{pairs}]

@@ -250,8 +250,7 @@ void bind_gemm(nb::module_& m) {
       "columns offsets[g] to offsets[g + 1] of A times those rows of B are D[g]; `k` counts the columns of all.",
       "`over` is \"m\" or \"k\". Types and alignment are as in GemmDescriptor. Over m an epilogue may have a bias over n, "
       "scales,\n"
-      "an activation and a gate; over k nothing. Over m A is row-major, over k the layout is crr, or rcr with float8 "
-      "operands.");
+      "an activation and a gate; over k nothing. Over m A is row-major, over k the layout is crr.");
   bind_record<GemmSupport>(m, "GemmSupport", "One row of the support table: what a kernel family serves.");
   m.def("gemm_support", &gemm_support, "The rows of the support table that this build holds.");
   m.def("gemm_registry", &gemm_registry, "Every GEMM kernel of this build.");

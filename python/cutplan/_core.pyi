@@ -733,7 +733,7 @@ class GroupedGemmDescriptor:
     def __init__(self, *, groups: int, m: int, n: int, k: int, a: cutplan._typing.DTypeLike, b: cutplan._typing.DTypeLike | None = None, d: cutplan._typing.DTypeLike | None = None, over: cutplan._typing.GroupedOverLike | None = 'm', layout: cutplan._typing.GemmLayoutLike | None = 'rcr', epilogue: Epilogue | None = None, bias: cutplan._typing.DTypeLike | None = None, alignment: int | None = 0, a_scale: cutplan._typing.GranularityLike | None = None, b_scale: cutplan._typing.GranularityLike | None = None, weights: WeightPacking | None = None) -> None:
         """
         `over` is "m" or "k". Types and alignment are as in GemmDescriptor. Over m an epilogue may have a bias over n, scales,
-        an activation and a gate; over k nothing. Over m A is row-major, over k the layout is crr, or rcr with float8 operands.
+        an activation and a gate; over k nothing. Over m A is row-major, over k the layout is crr.
         """
 
     def __getstate__(self) -> dict[str, object]: ...

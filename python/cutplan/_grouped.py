@@ -106,15 +106,13 @@ def grouped_matmul(
     [groups, n] is added, and `row_scale` [m] and `column_scale` [groups, n], float32, multiply. `b2`, `bias2`
     and `gate` are as in matmul(), with the dimension of groups before theirs.
 
-    int8 and float8 operands, and `a_scale`, `b_scale`, `b2_scale`, `out_scale` and `amax` are as in matmul();
-    scales of a are [1], [m] or [m, ceil(k / 128)], those of a 3-D b [groups], [groups, n], [groups,
+    int8 and float8 operands, with a 3-D `b`, and `a_scale`, `b_scale`, `b2_scale`, `out_scale` and `amax` are
+    as in matmul(); scales of a are [1], [m] or [m, ceil(k / 128)], those of b [groups], [groups, n], [groups,
     ceil(k / 128), n] or [groups, ceil(k / 128), ceil(n / 128)].
 
     With a 2-D `b` [k, n]: columns offsets[g] to offsets[g + 1] of `a` [m, k], times those rows of b, are
     result[g], of [groups, m, n]; zeros where a group is empty. `a` is column-major: pass ``x.T`` for x
-    [k, m]. float8 operands, which kernels read along k alone, are the other way round, `a` row-major and `b`
-    column-major, and scales of b are as in matmul(): [1], [n], [ceil(k / 128), n] or [ceil(k / 128), ceil(n /
-    128)]. Those along k are of 128 of the whole k, which a group may begin or end amid. int8 is not taken.
+    [k, m].
 
     Packed weights of one packing are such a b, too: ``packed._replace(data=...)`` of their tensors, stacked.
 

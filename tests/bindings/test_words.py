@@ -735,20 +735,6 @@ TALL, OFFSETS_WANTED = (
         ),
         (TALL, ones(5, 4).T, OFFSETS, "operand a: column-major required with a 2-D b"),
         (ones(4, 6).T, ones(5, 4).T, OFFSETS, "operand b: row-major required where it is 2-D; pass a contig"),
-        (
-            *(TALL.to(torch.float8_e4m3fn), ones(4, 5).to(torch.float8_e4m3fn), OFFSETS),
-            "operand b: column-major required of float8_e4m3fn where it is 2-D, with groups over k: pass x.T "
-            "of a row-major x [n, k]",
-        ),
-        (
-            *(ones(4, 6).T.to(torch.float8_e4m3fn), ones(5, 4).T.to(torch.float8_e5m2), OFFSETS),
-            "operand a: row-major required of float8_e4m3fn with a 2-D b, whose groups are over k: pass a "
-            "contiguous copy, quantised along k",
-        ),
-        (
-            *(TALL.to(torch.int8), ones(5, 4).T.to(torch.int8), OFFSETS),
-            "groups over k: float8 operands, or some of 16 bits or more, required, got int8",
-        ),
         (ones(4, 6).T, B, OFFSETS, "operand a: row-major required; pass a contiguous copy"),
         (ones(4, 6).T, ones(3, 5, 4).mT, OFFSETS, "operand a: row-major required; pass a contiguous copy"),
         (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 from dataclasses import dataclass, replace
 from typing import Any
@@ -29,18 +28,8 @@ from tests.gemm.problems import (
 from tests.gemm.problems import Options as GemmOptions
 from tests.oracle import OutputBound, Product, Reference, amax_complaint, complaint, inexact, reference
 
-# Over m A's rows are shared out, over k both operands' runs must not be: the layouts that allow it. float8,
-# which kernels read along k alone, has them shared out over k.
+# Over m A's rows are shared out, over k both operands' runs must not be: the layouts that allow it.
 GROUPED_LAYOUTS = {"m": ("rcr", "rrr"), "k": ("crr",)}
-
-
-def grouped_layouts(operand: str, over: str) -> tuple[str, ...]:
-    """Those of groups of such operands; empty: they are refused."""
-    if format_of(operand) is not None:
-        return ("rcr",) if over == "m" else ()
-    if over == "k" and is_quantised(operand):
-        return () if operand == "int8" else ("rcr",)
-    return GROUPED_LAYOUTS[over]
 
 
 @dataclass(frozen=True)
@@ -88,18 +77,9 @@ class Groups:
 def grouped_options(
     operand: str, over: str, source: random.Random, gates: tuple[str | None, ...]
 ) -> list[Any]:
-    """Every term that groups take, any two of them together; over k there are none but of codes."""
+    """Every term that groups take, any two of them together; over k there are none."""
     if over == "k":
-        every = [GemmOptions(d, alpha=alpha) for d in d_types(operand) for alpha in (1.0, -0.75)]
-        if not is_quantised(operand):
-            return every
-        along_k = {"a_scale": "group", "b_scale": "group"}
-        scaled = [
-            replace(source.choice(every), a_scale=a, b_scale=b)
-            for a, b in itertools.product(codes.A_SCALES, codes.B_SCALES)
-        ]
-        narrowed = [replace(o, **along_k, amax=True, out_scale=o.d in codes.CODES) for o in every]
-        return list(dict.fromkeys([*every, *scaled, *narrowed]))
+        return [GemmOptions(d, alpha=alpha) for d in d_types(operand) for alpha in (1.0, -0.75)]
     found: list[GemmOptions] = []
     for o in crossed_options(operand, source, gates):
         bias = o.bias if o.bias_over == "n" else None
@@ -270,26 +250,15 @@ class GroupedProblem:
             return interleave(x, y)
         columns = 2 * g.n if name == "b_scale of both" else g.n
         shape = codes.coding_shape(of, of_a, g.m if of_a else columns, g.k)
-        shape = shape if of_a or g.over == "k" else (len(g.sizes), *shape)
+        shape = shape if of_a else (len(g.sizes), *shape)
         values = codes.random_coding(name, shape, TYPES[self.types[not of_a]], g.integers, self.source)
-        if g.over == "k":
-            if of in ("group", "block"):
-                along_k = values if not of_a else values.T
-                along_k[: self.inside.start // codes.GROUP] = torch.nan
-                along_k[-(-self.inside.stop // codes.GROUP) :] = torch.nan
-        elif of_a and of != "tensor":
+        if of_a and of != "tensor":
             values[: self.inside.start] = values[self.inside.stop :] = torch.nan
         return values
 
     def _meaning(self, name: str, o: GemmOptions, group: int) -> torch.Tensor:
         """What a group's part of a, b or b2 stands for."""
         of_a = name == "a"
-        if self.groups.over == "k":
-            part, x = self.rows(group), self.a if of_a else self.b
-            if is_quantised(self.operand):
-                of = o.a_scale if of_a else o.b_scale
-                x = codes.meaning(x, self.coding(f"{name}_scale", of), of, None, None, of_a=of_a)
-            return x[:, part] if of_a else x[part]
         if self.format is not None and not of_a:
             if o.gate == "interleaved":
                 return self.weights("both", o.weights)[group].meaning[:, int(name == "b2") :: 2]
@@ -324,8 +293,7 @@ class GroupedProblem:
     def _before_out_scale(self, o: GemmOptions, group: int) -> Reference:
         part = self.rows(group)
         if self.groups.over == "k":
-            a, b = self._meaning("a", o, group), self._meaning("b", o, group)
-            return reference(Product.of(a, b), alpha=o.alpha)
+            return reference(Product.of(self.a[:, part], self.b[part]), alpha=o.alpha)
         bias = self.extra("bias", o.bias)
         bias2 = self.extra("bias2", o.bias) if o.gate is not None else None
         rows = self.extra("row_scale", "float32" if o.row_scale else None)

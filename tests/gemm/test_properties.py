@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import cutplan
-from tests.gemm.groups import GROUPED_LAYOUTS, GroupedProblem, Groups, grouped_layouts, grouped_options
-from tests.gemm.operands import PACKED, QUANTISED, types_of
+from tests.gemm.groups import GROUPED_LAYOUTS, GroupedProblem, Groups, grouped_options
+from tests.gemm.operands import PACKED, QUANTISED, format_of, types_of
 from tests.gemm.problems import (
     ACTIVATIONS,
     ALL_LAYOUTS,
@@ -192,9 +192,9 @@ def test_any_groups(device: str, data: st.DataObject) -> None:
     plain = [*TORCH] if device == "cpu" else ["float16", "bfloat16"]
     operand = data.draw(st.sampled_from([plain, QUANTISED, PACKED]).flatmap(st.sampled_from), "operand")
     has_codes = operand in QUANTISED or operand in PACKED
-    layouts = {over: grouped_layouts(operand, over) for over in GROUPED_LAYOUTS}
-    over = data.draw(st.sampled_from([over for over in layouts if layouts[over]]), "over")
-    layout = data.draw(st.sampled_from(layouts[over]), "layout")
+    over = data.draw(st.sampled_from(("m",) if has_codes else ("m", "k")), "over")
+    layouts = GROUPED_LAYOUTS[over] if format_of(operand) is None else ("rcr",)
+    layout = data.draw(st.sampled_from(layouts), "layout")
     small = st.integers(0, 9)
     groups = Groups(
         tuple(data.draw(st.lists(st.one_of(small, st.integers(0, 150)), max_size=6), "sizes")),

@@ -176,24 +176,6 @@ def test_int8_is_served_in_every_layout() -> None:
             assert cutplan.grouped_gemm_kernels(grouped("m", layout, "int8"), card), (card.name, layout)
 
 
-@pytest.mark.parametrize(
-    "operand",
-    [("float8_e4m3fn", "float8_e4m3fn"), ("float8_e4m3fn", "float8_e5m2"), ("float8_e5m2", "float8_e4m3fn")],
-)
-def test_groups_over_k_of_float8(operand: tuple[str, str]) -> None:
-    """Of kernels on devices those take them whose sums leave the tensor core at each step."""
-    a, b = operand
-    for card in [HOST, *CARDS]:
-        for scale in (None, "group"):
-            descriptor = grouped("k", "rcr", a, b=b, a_scale=scale, b_scale=scale)
-            skus = cutplan.grouped_gemm_kernels(descriptor, card, PlanPreference(math="fast"))
-            served = card is HOST or (card.name == "H200" and "sm90" in BUILT)
-            assert bool(skus) == served, (card.name, scale)
-            assert all(str(sku.arch) in ("host", "sm90") and sku.cluster[0] == 1 for sku in skus)
-            if card is not HOST:
-                assert all(".strict." in sku.name for sku in skus)
-
-
 def test_the_support_table_matches_select() -> None:
     rows = cutplan.gemm_support()
     assert {str(row.arch) for row in rows} == {str(sku.arch) for sku in gemm_registry()}

@@ -2,8 +2,7 @@
 // gradients.
 //
 //   over m: rows offsets[g] .. offsets[g + 1] of A times B[g] are those rows of D: an expert's tokens times its weights;
-//   over k: columns .. of A times rows .. of B are D[g]: an expert's weight gradient. An empty group gives D[g] = 0. Groups
-//           begin and end anywhere: float8's scales along k are of the 128 that they would be of without groups.
+//   over k: columns .. of A times rows .. of B are D[g]: an expert's weight gradient. An empty group gives D[g] = 0.
 //
 // The host never reads `offsets`: a plan captured in a CUDA graph takes whatever sizes are there when it is replayed. Rows
 // (over m) outside [offsets[0], offsets[groups]) are not written.
@@ -25,8 +24,7 @@ struct GroupedGemmDescriptor {
   DType a = DType::none, b = DType::none, d = DType::none;
   DType bias = DType::none;  // none: D's type
   GemmLayout layout = GemmLayout::rcr;
-  /// Bias over n, activation and an interleaved or separate gate over m; over k none of these. column_scale over m; row_scale
-  /// over m. Over k the layout is crr, or rcr with float8 operands.
+  /// Bias over n, activation and an interleaved or separate gate over m; over k none. column_scale over m; row_scale over m.
   Epilogue epilogue;
   /// As in GemmDescriptor.
   int alignment = 0;
@@ -39,9 +37,8 @@ struct GroupedGemmDescriptor {
 /// m, n]. offsets: int32 [groups + 1] on the operands' device, not decreasing, from 0 or more to at most the extent. What
 /// breaks that is refused on the host; kernels clamp it to the operands.
 ///
-/// Scales: of A [1], [m] or [m, ceil(k / 128)]; of B over m [groups], [groups, n], [groups, ceil(k / 128), n] or [groups, ceil(k /
-/// 128), ceil(n / 128)], b2_scale as b_scale; of B over k the same without `groups`, [1] in place of [groups]. Packed weights over m: b
-/// and b2 uint8 [groups, packed_weights_size()].
+/// Scales over m: of A [1], [m] or [m, ceil(k / 128)]; of B [groups], [groups, n], [groups, ceil(k / 128), n] or [groups, ceil(k /
+/// 128), ceil(n / 128)], b2_scale as b_scale. Packed weights: b and b2 uint8 [groups, packed_weights_size()]. Over k: of A [1] or [m], of B [1] or [n].
 struct GroupedGemmArguments {
   TensorView a, b, d, offsets, bias;
   TensorView b2, bias2, row_scale, column_scale;

@@ -173,9 +173,7 @@ bool Common::fits(const Kernel& k, const Request& r, const Setting&) {
   const bool serves_gate =
       k.gate == gate || k.arch == Arch::host ||
       (k.gate == Gate::separate && gate == Gate::interleaved && !b_is_row_major(r.g.layout) && !r.g.weights.format);
-  const bool along_k = r.over == GroupedOver::k && r.g.layout == GemmLayout::rcr,
-             serves_groups = !r.over || (along_k ? k.groups_along_k : k.groups);
-  return k.operand == r.g.a && k.operand_b == r.g.b && k.layout == r.g.layout && serves_gate && serves_groups;
+  return k.operand == r.g.a && k.operand_b == r.g.b && k.layout == r.g.layout && serves_gate && (k.groups || !r.over);
 }
 
 namespace {

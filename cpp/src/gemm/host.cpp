@@ -59,7 +59,7 @@ enum class Code : std::uint8_t {};
 struct Decoder {
   const CodeValues* values;
   Coding coding;
-  std::int64_t batch, before;  // before: of K, where the lines are of a group over it
+  std::int64_t batch;
 
   /// out[p * ld] = codes[p * stride_k], of line `line` from first_k on.
   template <typename T>
@@ -80,7 +80,7 @@ struct Decoder {
     const float* of_line =
         static_cast<const float*>(scales.data) + batch * scales.batch_stride + (line >> coding.shift) * scales.ld;
     for (std::int64_t p = 0; p < k; ++p)
-      out[p * ld] = value(p) * static_cast<T>(of_line[(before + first_k + p) / scale_group * scales.step]);
+      out[p * ld] = value(p) * static_cast<T>(of_line[(first_k + p) / scale_group * scales.step]);
   }
 };
 
@@ -431,8 +431,7 @@ void sum_products(const Problem& problem, GemmLayout layout, const RegisterTile<
   const std::int64_t a_stride_m = a_is_row_major(layout) ? problem.a.ld : 1,
                      a_stride_k = a_is_row_major(layout) ? 1 : problem.a.ld;
   const auto decoder = [&](const Matrix& m, const Coding& coding) {
-    return std::is_same_v<S, Code> && m.data != nullptr ? Decoder{&values_of(m.type), coding, part.batch, part.first_k}
-                                                        : Decoder{};
+    return std::is_same_v<S, Code> && m.data != nullptr ? Decoder{&values_of(m.type), coding, part.batch} : Decoder{};
   };
   const auto unpacker = [&](const Matrix& m, std::int64_t first) {
     if (!packed || m.data == nullptr) return Unpacker{};
@@ -618,7 +617,7 @@ constexpr Kernel entry(DType operand, DType operand_b, GemmLayout layout,
   kernel.blocks_by_registers = 1;
   kernel.schedule = "blocked";
   kernel.alignment = bits(operand) / 8;
-  kernel.groups = kernel.groups_along_k = kernel.scales_along_k = kernel.zeros = true;
+  kernel.groups = kernel.scales_along_k = kernel.zeros = true;
   kernel.formats = operand_b == DType::u8 ? ~0u : 0;
   kernel.peak_fraction = 1.0;
   kernel.run = run;

@@ -114,8 +114,7 @@ struct Kernel : KernelTraits {
   bool splits_k;           // honours Launch::split_k
   bool streams_k;          // honours stream_k in its place
   bool slices_meet;        // of K: in a cluster, of up to 8 blocks, and not in a workspace
-  bool groups;             // honours Problem::groups, over k where that is the outer dimension of A and B
-  bool groups_along_k;     // and where it is the inner one of both: rcr
+  bool groups;             // honours Problem::groups
   bool scales_along_k;     // honours Coding::scale
   bool zeros;              // honours Coding::zero
   std::uint32_t formats;   // of packed weights, one bit each

@@ -285,8 +285,7 @@ Problem GroupedGemm::problem(const GroupedGemmDescriptor& g, const Selection<Ker
   if (selection.device.type == DeviceType::cpu) check_offsets(g, p.groups.offsets);
   using A = GroupedGemmArguments;
   set_scale(at.coding(&A::a_scale, g.a_scale, true, false), g.a_scale, true, p.terms.row_scale, p.of_a);
-  set_scale(at.coding(&A::b_scale, g.b_scale, false, g.over == GroupedOver::m), g.b_scale, false, p.terms.column_scale,
-            p.of_b);
+  set_scale(at.coding(&A::b_scale, g.b_scale, false, true), g.b_scale, false, p.terms.column_scale, p.of_b);
   set_scale(at.coding(&A::b2_scale, g.b_scale, false, true), g.b_scale, false, p.terms.column_scale2, p.of_b2);
   set_gate(p, g.epilogue.gate, b_is_row_major(g.layout));
   return p;
@@ -427,26 +426,15 @@ GroupedGemmDescriptor describe(const GroupedGemmArguments& args, const Epilogue&
   g.b = args.b.dtype;
   g.bias = args.bias.dtype;
   // Where both orders fit, that which kernels with groups, and with a gate, read.
-  const bool along_k = !over_m && is_quantized(g.a);
-  const bool a_row = reads_row_major(args.a, over_m || along_k),
-             b_row = !is_packed && reads_row_major(args.b, epilogue.gate != Gate::interleaved && !along_k);
+  const bool a_row = reads_row_major(args.a, over_m),
+             b_row = !is_packed && reads_row_major(args.b, epilogue.gate != Gate::interleaved);
   if (over_m && !a_row) throw Unsupported("operand a: row-major required; pass a contiguous copy");
-  const bool int8_over_k = along_k && !is_float8(g.a);  // which check() refuses, however it lies
-  if (along_k && !a_row && !int8_over_k) {
-    throw Unsupported(text("operand a: row-major required of ", name(g.a),
-                           " with a 2-D b, whose groups are over k: pass a contiguous copy, quantised along k"));
-  }
-  if (along_k && b_row && !int8_over_k) {
-    throw Unsupported(text("operand b: column-major required of ", name(g.b),
-                           " where it is 2-D, with groups over k: pass x.T of a row-major x [n, k]"));
-  }
-  if (!over_m && !along_k && a_row) {
+  if (!over_m && a_row) {
     throw Unsupported(
         "operand a: column-major required with a 2-D b, whose groups are over k: pass x.T of a row-major x; for groups of "
         "rows b is [groups, k, n]");
   }
-  if (!over_m && !along_k && !b_row)
-    throw Unsupported("operand b: row-major required where it is 2-D; pass a contiguous copy");
+  if (!over_m && !b_row) throw Unsupported("operand b: row-major required where it is 2-D; pass a contiguous copy");
   g.layout = layout_of(a_row, b_row, true);
   g.alignment = alignment_of("a", args.a, a_row);
   if (!is_packed) g.alignment = std::min(g.alignment, alignment_of("b", args.b, b_row));
@@ -463,8 +451,8 @@ GroupedGemmDescriptor describe(const GroupedGemmArguments& args, const Epilogue&
   e.out_scale = args.out_scale.present();
   e.amax = args.amax.present();
   g.a_scale = granularity_of(args.a_scale, args.a.rank, true, g.m, g.k);
-  if (args.b_scale.present()) {  // over m the first dimension of all is the groups'
-    const bool numbers = over_m && args.b_scale.rank == 1;
+  if (args.b_scale.present()) {  // the first dimension of all is the groups'
+    const bool numbers = args.b_scale.rank == 1;
     g.b_scale = numbers ? Granularity::tensor : granularity_of(args.b_scale, args.b.rank, false, g.n, g.k);
   }
   e.gate = gate_of(args.b2, args.bias, args.bias2, epilogue.gate, &g.n);

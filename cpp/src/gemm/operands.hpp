@@ -120,7 +120,7 @@ constexpr Rule coding(DType type, std::optional<Granularity> of, std::int64_t ba
           : tensor(type, any_strides, batch, lines_first ? blocks : groups, lines_first ? groups : blocks).shared();
   return whole.fixed().when(of.has_value());
 }
-/// The same of groups, whose A is one matrix: over k, their scales along it are those of the whole k.
+/// The same of groups of rows, whose A is one matrix.
 constexpr Rule grouped_coding_of_a(const GroupedGemmDescriptor& g) {
   const std::int64_t groups = (g.k + scale_group - 1) / scale_group;
   const Rule whole = g.a_scale == Granularity::tensor ? vector(DType::f32, 1).may_drop(1)
@@ -131,12 +131,6 @@ constexpr Rule grouped_coding_of_a(const GroupedGemmDescriptor& g) {
 constexpr Rule grouped_coding_of_b(const GroupedGemmDescriptor& g, std::int64_t columns) {
   const std::int64_t groups = (g.k + scale_group - 1) / scale_group,
                      blocks = g.b_scale == Granularity::block ? (columns + scale_group - 1) / scale_group : columns;
-  if (g.over == GroupedOver::k) {  // B is one matrix, too
-    const Rule whole = g.b_scale == Granularity::tensor   ? vector(DType::f32, 1).may_drop(1)
-                       : g.b_scale == Granularity::column ? tensor(DType::f32, any_strides, columns)
-                                                          : tensor(DType::f32, any_strides, groups, blocks);
-    return whole.fixed().when(g.b_scale.has_value());
-  }
   const Rule whole = g.b_scale == Granularity::tensor   ? tensor(DType::f32, any_strides, g.groups)
                      : g.b_scale == Granularity::column ? tensor(DType::f32, any_strides, g.groups, columns)
                                                         : tensor(DType::f32, any_strides, g.groups, groups, blocks);

@@ -220,15 +220,14 @@ void GroupedGemm::check(const GroupedGemmDescriptor& g) {
   const int64_t shared = over_m ? g.m : g.k;
   if (shared >= int64_t{1} << 31)
     throw InvalidProblem(text(name(g.over), ": an extent < 2^31 required, which int32 offsets can count, got ", shared));
-  if (!over_m && g.a == DType::i8)
-    throw Unsupported("groups over k: float8 operands, or some of 16 bits or more, required, got int8");
-  const GemmLayout of_k = is_quantized(g.a) ? GemmLayout::rcr : GemmLayout::crr;
-  const bool serves_layout = over_m ? a_is_row_major(g.layout) && d_is_row_major(g.layout) : g.layout == of_k;
+  const bool serves_layout = over_m ? a_is_row_major(g.layout) && d_is_row_major(g.layout) : g.layout == GemmLayout::crr;
   if (!serves_layout) {
-    throw Unsupported(text("layout: ", over_m ? "rcr or rrr" : name(of_k), " required with groups over ", name(g.over),
-                           over_m ? "" : text(" of ", name(g.a)), ", got ", name(g.layout)));
+    throw Unsupported(text("layout: ", over_m ? "rcr or rrr" : "crr", " required with groups over ", name(g.over), ", got ",
+                           name(g.layout)));
   }
   check_quantized(g, std::nullopt, std::nullopt);
+  if (!over_m && is_quantized(g.a))
+    throw Unsupported(text("groups over k: operands of 16 bits or more required, got ", name(g.a)));
   const Epilogue& e = g.epilogue;
   const char* beside = e.c                                ? "c"
                        : e.residual                       ? "residual"
@@ -244,9 +243,7 @@ void GroupedGemm::check(const GroupedGemmDescriptor& g) {
   if (beside != nullptr) {
     throw Unsupported(text("epilogue: ",
                            over_m ? "bias over n, row_scale, column_scale, a gate and an activation go with groups over m"
-                           : is_quantized(g.a)
-                               ? "none goes with groups over k but alpha, scales of a and b, out_scale and amax"
-                               : "none goes with groups over k, only alpha",
+                                  : "none goes with groups over k, only alpha",
                            ", got ", beside));
   }
 }

@@ -53,17 +53,12 @@ inline TileGrid tile_grid(const Problem& p, int tile_m, int tile_n, int tile_k, 
   return grid;
 }
 
-/// Where a group begins, or the one before it ends; offsets that lie outside of the extent are clamped.
-__device__ __forceinline__ std::int64_t offset_of(const Problem& p, std::uint32_t group, std::int64_t extent) {
-  return min(max(std::int64_t{__ldg(p.groups.offsets + group)}, std::int64_t{0}), extent);
-}
-
 /// Finds tiles by number. Numbers must not decrease from call to call: over groups of rows the search goes on where it was.
 template <int kTileM, int kTileN>
 class TileWalk {
  public:
   __device__ TileWalk(const Problem& p, const TileGrid& grid) : p_(p), grid_(grid) {
-    if (groups_of_rows()) group_end_ = offset_of(p, 0, p.m);
+    if (groups_of_rows()) group_end_ = bounded(0, p.m);
   }
 
   /// False: there is no such tile, nor any after it.
@@ -86,8 +81,8 @@ class TileWalk {
         tile.k = tile.slice * grid_.k_slice;
         tile.k_end = min(p_.k, tile.k + grid_.k_slice);
       } else if (p_.groups.offsets != nullptr) {
-        tile.k = offset_of(p_, tile.batch, p_.k);
-        tile.k_end = max(tile.k, offset_of(p_, tile.batch + 1, p_.k));
+        tile.k = bounded(tile.batch, p_.k);
+        tile.k_end = max(tile.k, bounded(tile.batch + 1, p_.k));
       }
       return true;
     }
@@ -95,7 +90,7 @@ class TileWalk {
       if (group_ == static_cast<std::uint32_t>(p_.batch)) return false;
       passed_ += tiles_of_group_;
       group_begin_ = group_end_;
-      group_end_ = max(group_begin_, offset_of(p_, ++group_, p_.m));
+      group_end_ = max(group_begin_, bounded(++group_, p_.m));
       tiles_m_ = static_cast<std::uint32_t>((group_end_ - group_begin_ + kTileM - 1) / kTileM);
       tiles_of_group_ = tiles_m_ * grid_.tiles_n;
     }
@@ -109,6 +104,9 @@ class TileWalk {
  private:
   __device__ __forceinline__ bool groups_of_rows() const {
     return p_.groups.offsets != nullptr && p_.groups.over == GroupedOver::m;
+  }
+  __device__ __forceinline__ std::int64_t bounded(std::uint32_t group, std::int64_t extent) const {
+    return min(max(std::int64_t{__ldg(p_.groups.offsets + group)}, std::int64_t{0}), extent);
   }
   /// Panels of `panel` tiles along N, walked along M, so that the tiles in flight together form a near-square patch of D and
   /// their rows of A and columns of B are shared in L2. `number` is the panel's.

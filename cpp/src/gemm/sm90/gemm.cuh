@@ -2,7 +2,7 @@
 //
 // 16-bit A and B in any of the four layouts, or float32 ones as TF32 and 8-bit ones in rcr (wgmma reads no other), float32
 // accumulation, int32 of int8; gemm.hpp has what is computed, epilogue.cuh what happens to sums, tiles.cuh which tiles there are.
-// Groups may share out rows (A row-major) or K (A column-major, B row-major; of float8 in rcr).
+// Groups may share out rows (A row-major) or K (A column-major, B row-major).
 //
 // Data movement. A block is three warpgroups. One thread of the first finds tiles, tells the others through shared memory,
 // and issues TMA copies of A and B tiles, 128-byte swizzled, into a ring of kStages slots; a slot's `full` barrier counts the
@@ -16,8 +16,7 @@
 // With kClusterM = 2 two blocks with neighbouring rows of D share their columns of B: each loads half of the B tile and
 // multicasts it. Gated: half of the B tile's columns come from B, half from b2, and belong to the same columns of D. A TMA
 // box reads beyond a group's K into the next one's: of such a step only the blocks of 16 that the group has are multiplied,
-// and the last of them is cleared where it is not the group's. Where boxes lie along K, as those of float8 do, a group's
-// steps are those of the whole K, as its scales are, and what its first and last step have of other groups is cleared.
+// and the last of them is cleared where it is not the group's.
 //
 // Why these tiles. A thread has room for 128 float32 accumulators: 128 x 256 for two warpgroups, 128 x 128 for one. The
 // large tile takes half of what the small one takes from L2, which costs clock rate, but its epilogue is exposed; the small
@@ -78,8 +77,6 @@ struct Config {
   static constexpr bool kGroupsOfRows = kClusterM == 1 && a_is_k_major(kLayout),
                         kGroupsOfK = kClusterM == 1 && kPingPong && kLayout == GemmLayout::crr && !kGated,
                         kGroups = kGroupsOfRows || kGroupsOfK;
-  // Or K where it is the inner dimension of both: what does not belong to a step's group, only promoted sums clear.
-  static constexpr bool kGroupsAlongK = kClusterM == 1 && kPromotes && kLayout == GemmLayout::rcr;
   static constexpr GMMA::Major kMajorA = a_is_k_major(kLayout) ? GMMA::Major::K : GMMA::Major::MN;
   static constexpr GMMA::Major kMajorB = b_is_k_major(kLayout) ? GMMA::Major::K : GMMA::Major::MN;
 
@@ -167,14 +164,12 @@ __device__ __forceinline__ void produce(typename Config::Storage& storage, const
   Work<kTileM * kClusterM, Config::kColumns, kTileK> work(p, grid, stream, blockIdx.x / kClusterM, gridDim.x / kClusterM);
   Piece tile;
   while (work.next(tile)) {
-    // Along K a group begins within a step; one that is empty has none.
-    const int before = Config::kGroupsAlongK && tile.k < tile.k_end ? static_cast<int>(tile.k % kTileK) : 0;
-    const int steps = static_cast<int>((tile.k_end - tile.k + before + kTileK - 1) / kTileK);
+    const int steps = static_cast<int>((tile.k_end - tile.k + kTileK - 1) / kTileK);
     queue.publish({tile, steps, at});
     const int m0 = static_cast<int>(tile.row) + rank * kTileM, n0 = static_cast<int>(tile.col);
     const int batch_a = p.a.batch_stride == 0 ? 0 : static_cast<int>(tile.batch),
               batch_b = p.b.batch_stride == 0 ? 0 : static_cast<int>(tile.batch);
-    const int first = static_cast<int>(tile.k) - before;
+    const int first = static_cast<int>(tile.k);
     for (int k0 = first; k0 < first + steps * kTileK; k0 += kTileK) {
       load_step<Config>(storage, at, map_a, map_b, map_b2, hint_b, rank, k0, m0, n0, batch_a, batch_b);
       at.advance();
@@ -221,45 +216,6 @@ __device__ __forceinline__ void clear_tail(typename Config::Storage& storage, in
   }
   cutlass::arch::fence_view_async_shared();  // wgmma reads through another proxy
   sync_warpgroup();
-}
-
-/// Clears what is not of the tile's group in the slot of its first or last step, or of one that is both: A and B K-major, whose
-/// rows of 128 bytes are a step each, chunks of 16 in the order of the swizzle. In both: codes stand for NaN, too, and NaN times
-/// 0 is NaN. Where the group lies is read again, since the main loop has no registers to keep it in.
-template <typename Config>
-__device__ __forceinline__ void clear_others(const Consumer<Config>& me, std::uint32_t group, int slot, bool is_first,
-                                             bool is_last) {
-  constexpr int kTileK = Config::kTileK;
-  static_assert(!Config::kPingPong && kTileK == run_bytes);
-  const int begin = is_first ? static_cast<int>(offset_of(me.p, group, me.p.k) % kTileK) : 0,
-            end = is_last ? static_cast<int>((offset_of(me.p, group + 1, me.p.k) - 1) % kTileK) + 1 : kTileK;
-  if (end - begin == kTileK) return;
-  constexpr std::uint32_t each_byte = 0x01010101;
-  const std::uint32_t first = begin * each_byte, past = end * each_byte;
-  char* const a = reinterpret_cast<char*>(me.storage.a + slot * (Config::kTileM * kTileK));
-  char* const b = reinterpret_cast<char*>(me.storage.b + slot * (Config::kTileN * kTileK));
-#pragma unroll 1
-  for (int chunk = 0; chunk < run_bytes / 16; ++chunk) {
-    if (begin <= 16 * chunk && 16 * chunk + 16 <= end) continue;
-    std::uint32_t kept[4], k = 0x03020100 + 16 * chunk * each_byte;  // of four bytes
-#pragma unroll
-    for (std::uint32_t& word : kept) {
-      word = __vcmpgeu4(k, first) & __vcmpltu4(k, past);
-      k += 4 * each_byte;
-    }
-    const auto clear_rows = [&](char* rows, int count) {
-#pragma unroll 1
-      for (int row = me.thread; row < count; row += Consumer<Config>::kThreads) {
-        uint4& bytes = *reinterpret_cast<uint4*>(rows + row * run_bytes + (chunk ^ row % 8) * 16);
-        bytes = make_uint4(bytes.x & kept[0], bytes.y & kept[1], bytes.z & kept[2], bytes.w & kept[3]);
-      }
-    };
-    clear_rows(a, Config::kTileM);
-    clear_rows(b, Config::kTileN);
-  }
-  cutlass::arch::fence_view_async_shared();  // wgmma reads through another proxy
-  // Both warpgroups read what either has cleared. The barrier is one of those that are for turns, which these do not take.
-  cutplan::sm80::named_barrier_sync<Consumer<Config>::kThreads>(1);
 }
 
 /// Sums of `steps` K steps, of the last of which k_last exist, in the first kBlocks blocks of 64 rows. Keeps one wgmma group
@@ -366,11 +322,6 @@ __device__ __forceinline__ void multiply_and_promote(const Consumer<Config>& me,
     if constexpr (kByColumn) scales.columns[in_group] = column_scale;
     if (step + 1 < tile.steps) fetch();
     ring.await_full(at);
-    if constexpr (Config::kGroupsAlongK) {
-      const bool is_first = step == 0, is_last = step + 1 == tile.steps;
-      if ((is_first || is_last) && me.p.groups.offsets != nullptr && me.p.groups.over == GroupedOver::k)
-        clear_others(me, tile.batch, at.slot, is_first, is_last);
-    }
 #pragma unroll
     for (int i = 0; i < kBlocksM; ++i) {
       warpgroup_fence_operand(step_sums);
@@ -667,7 +618,6 @@ constexpr Kernel kernel(double peak_fraction, double exposed_seconds) {
   k.splits_k = kClusterM == 1 && kGate == Gate::none && !C::kQuantized;
   k.streams_k = true;
   k.groups = C::kGroups;
-  k.groups_along_k = C::kGroupsAlongK;
   k.scales_along_k = kPromotes;
   k.zeros = C::kIntegers && kGate == Gate::none;
   k.peak_fraction = peak_fraction;
