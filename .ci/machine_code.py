@@ -203,7 +203,7 @@ def _agrees(sku: KernelSku, fields: dict[str, Any]) -> bool:
     }
     if codes is not None:
         own |= {"kTokens": sku.tile[0], "kDepth": sku.stages}
-        own |= {"kPieces": sku.tile[1] // 16, "kWarps": sku.tile[2] // 64}
+        own |= {"kPieces": sku.tile[1] // 16, "kWarps": sku.tile[2] // 128}
     return all(own.get(name, value) == value for name, value in fields.items())
 
 

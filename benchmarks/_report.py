@@ -196,8 +196,10 @@ def ratio(entry: Record, contender: Record, peer: str = "torch") -> float | None
 
 def weight_bandwidth(entry: Record, contender: Record) -> float:
     """GB/s at which B is read, once."""
-    element = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}[entry["dtype"]]
-    weights: float = entry["k"] * entry["n"] * element
+    weights: float | None = contender.get("bytes_of_b")  # with its scales
+    if weights is None:
+        element = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}[entry["dtype"]]
+        weights = entry["k"] * entry["n"] * element
     return 1e-3 * weights / median(contender)
 
 

@@ -154,20 +154,24 @@ def limits() -> str:
     for row in (*quantised, *packed):
         if str(row.arch) != "host":
             on_gpus.setdefault(kind_of(row), set()).update(map(str, row.layouts))
+    fewer: dict[tuple[str, ...], list[str]] = {}
     for row in gemm:
         if len(row.layouts) < len(on_gpus.get(kind_of(row), layouts)):
-            lines.append(
-                f"{row.arch} kernels of {operands(row)} serve the layouts {_words(row.layouts)}; an older "
-                "architecture's kernel runs for the others."
-            )
+            fewer.setdefault((str(row.arch), *map(str, row.layouts)), []).append(operands(row))
+    lines += [
+        f"{arch} kernels of {_words(kinds)} serve the layouts {_words(order)}; an older architecture's "
+        "kernel runs for the others."
+        for (arch, *order), kinds in fewer.items()
+    ]
     limited: dict[tuple[str, ...], list[str]] = {}
     for kind, served_layouts in on_gpus.items():
         if len(served_layouts) < len(layouts):
             order = tuple(layout for layout in layouts if layout in served_layouts)
             limited.setdefault(order, []).append(kind)
-    lines += [
-        f"On GPUs {_words(kinds)} have the layout {_words(order, 'or')}." for order, kinds in limited.items()
-    ]
+    for order, kinds in limited.items():
+        if all(kind.startswith("float8") for kind in kinds):
+            kinds = ["float8 operands"]
+        lines.append(f"On GPUs {_words(kinds)} have the layout {_words(order, 'or')}.")
     lines.append(
         f"Head dimensions of attention go to {min(row.largest_dim for row in attention)}, whatever the type."
     )

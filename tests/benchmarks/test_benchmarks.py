@@ -324,7 +324,7 @@ def test_limits_are_read_off_the_tables(monkeypatch: pytest.MonkeyPatch) -> None
     assert "- sm90 kernels of float16 serve the layouts rcr;" in text
     assert text.count("of int8 serve") == text.count("- sm90 kernels of int8 serve the layouts rcr and rcc;")
     assert "- sm90 kernels of int8 serve" in text
-    assert "- On GPUs float8_e4m3fn have the layout rcr or rcc." in text
+    assert "- On GPUs float8 operands have the layout rcr or rcc." in text
     assert (
         "- With scales matrix multiplication takes int8, float8_e4m3fn, float8_e4m3fn with float8_e5m2 and "
         "float8_e5m2 with float8_e4m3fn, on the host." in text
