@@ -236,11 +236,11 @@ __device__ __forceinline__ void consume(typename C::Storage& storage, const Prob
     }
     warpgroup_commit_batch();
   };
-  /// They join the others, times their scales.
   const auto await_sums = [&] {
     warpgroup_wait<0>();
     warpgroup_fence_operand(group_acc);
   };
+  /// They join the others, times their scales.
   const auto promote = [&](float (&scale)[2]) {
 #pragma unroll
     for (int h = 0; h < 2; ++h) scale[h] /= Codes::unit(h);
