@@ -12,13 +12,13 @@
 // Codes become 16-bit floats by their bits (packed_codes.cuh), exactly where zeros are integers and entries of tables are such
 // floats. Sums of a group are made of these alone, and multiplied by the group's scale in float32.
 //
-// What bounds it. 4-bit codes cost 11 instructions for 8 of them, of which 5 run in the integer pipe at half rate: on an H200 that
-// is half of the time of reading them. Everything else is kept out of the loop: addresses advance, scales and rows of A are looked
-// at in one place a step, groups of 128 and more have code without branches.
+// What bounds it. 8 codes of 4 bits cost 9 instructions, of which 5 run in the integer pipe at half rate. Everything else is kept
+// out of the loop: addresses advance, scales and rows of A are looked at in one place a step, groups of 128 and more have code
+// without branches.
 //
-// Why these tiles. 64 columns in 16 warps: A is read once for 128 blocks at 8192 columns, one on each of an H200's SMs. 32 columns in 8
-// warps, two blocks on each: where columns are many, one's end is under another's loop. Weights of more bytes a step (float32 scales
-// and zeros of small groups) leave room for the rings of fewer warps.
+// Why these tiles. 64 columns in 16 warps: A is read once for each of 128 blocks at 8192 columns, one on an SM of an H200. 32
+// columns in 8 warps, two blocks on each: where columns are many, one's end is under another's loop. Weights of more bytes a
+// step (float32 scales and zeros of small groups) leave room for the rings of fewer warps.
 #pragma once
 
 #include <algorithm>
@@ -351,7 +351,7 @@ constexpr Kernel few_kernel(double peak_fraction) {
   k.gate = C::kGated ? Gate::separate : Gate::none;
   k.tile_m = C::kTokens;
   k.tile_n = C::kColumns;
-  k.tile_k = C::kStep * C::kWarps;  // in flight at once: each warp has a brick of its own
+  k.tile_k = C::kStep * C::kWarps;  // in flight at once: each warp has a step of its own
   k.stages = C::kDepth;
   k.cluster_m = k.cluster_n = 1;
   k.schedule = kGathers ? "few_gathered" : "few";

@@ -104,8 +104,8 @@ __device__ __forceinline__ int bricks_of_step(const weights::Layout& l, std::int
 
 // ---- Producers ----
 
-/// Three threads, of warps of their own, since copies of weights come in many small ones and a thread issues one in some 50 cycles:
-/// `part` 0 finds work and copies A, 1 and 2 copy the weights of a consumer warpgroup.
+/// Three threads, of warps of their own: one that finds the addresses of all copies takes longer than a step's products. `part` 0
+/// finds work and copies A, 1 and 2 copy the weights of a consumer warpgroup.
 template <typename C>
 __device__ __forceinline__ void produce(typename C::Storage& storage, const CUtensorMap& map_a, const Problem& p,
                                         const TileGrid& grid, const StreamK& stream, int part) {
