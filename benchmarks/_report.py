@@ -135,6 +135,16 @@ def finish(
         write(path, record)
 
 
+def arguments_of(name: str) -> argparse.ArgumentParser:
+    """What every benchmark that keeps a record takes."""
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}")
+    parser.add_argument("--device", help="default: the first GPU")
+    parser.add_argument("--json", type=pathlib.Path, metavar="FILE")
+    parser.add_argument("--quick", action="store_true", help="small problems, few rounds: whether it runs")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser
+
+
 def choose_device(parser: argparse.ArgumentParser, wanted: str | None) -> str:
     """`wanted`, or the first GPU; exits with the reason where neither is there."""
     import torch

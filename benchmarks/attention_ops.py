@@ -10,8 +10,6 @@ torch's before they are timed.
 
 from __future__ import annotations
 
-import argparse
-import pathlib
 import re
 import sys
 import time
@@ -251,12 +249,8 @@ def report(record: _report.Record) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.attention_ops")
-    parser.add_argument("--device", help="default: the first GPU")
-    parser.add_argument("--json", type=pathlib.Path, metavar="FILE")
-    parser.add_argument("--quick", action="store_true", help="small problems, few rounds: whether it runs")
+    parser = _report.arguments_of("attention_ops")
     parser.add_argument("--only", metavar="REGEX", help="of an op's name")
-    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     device = _report.choose_device(parser, options.device)
     start = time.perf_counter()

@@ -11,9 +11,7 @@ formats, in random order. Errors are |x - y| / |y| over all logits of random tok
 
 from __future__ import annotations
 
-import argparse
 import copy
-import pathlib
 import random
 import sys
 import time
@@ -183,11 +181,7 @@ def report(record: _report.Record) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.llama")
-    parser.add_argument("--device", help="default: the first GPU")
-    parser.add_argument("--json", type=pathlib.Path, metavar="FILE")
-    parser.add_argument("--quick", action="store_true", help="a small model, few rounds: whether it runs")
-    parser.add_argument("--seed", type=int, default=0)
+    parser = _report.arguments_of("llama")
     options = parser.parse_args(arguments)
     device = _report.choose_device(parser, options.device)
     start = time.perf_counter()

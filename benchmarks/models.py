@@ -10,9 +10,7 @@ both, in random order, and wait for the device. Logits are compared before anyth
 
 from __future__ import annotations
 
-import argparse
 import copy
-import pathlib
 import random
 import sys
 import time
@@ -105,11 +103,7 @@ def measure(problem: str, runs: dict[str, Callable[[], None]], rounds: int, devi
 
 
 def main(arguments: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.models")
-    parser.add_argument("--device", help="default: the first GPU")
-    parser.add_argument("--json", type=pathlib.Path, metavar="FILE")
-    parser.add_argument("--quick", action="store_true", help="small models, few rounds: whether it runs")
-    parser.add_argument("--seed", type=int, default=0)
+    parser = _report.arguments_of("models")
     options = parser.parse_args(arguments)
     device = _report.choose_device(parser, options.device)
     start = time.perf_counter()

@@ -11,8 +11,6 @@ rounds to a code, and of 16-bit x many quotients are ties but for what 1 / scale
 
 from __future__ import annotations
 
-import argparse
-import pathlib
 import re
 import sys
 import time
@@ -188,12 +186,8 @@ def check(problem: Problem) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.quantize")
-    parser.add_argument("--device", help="default: the first GPU")
-    parser.add_argument("--json", type=pathlib.Path, metavar="FILE")
-    parser.add_argument("--quick", action="store_true", help="small problems, few rounds: whether it runs")
+    parser = _report.arguments_of("quantize")
     parser.add_argument("--only", metavar="REGEX", help="of a problem's name")
-    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     device = _report.choose_device(parser, options.device)
     start = time.perf_counter()

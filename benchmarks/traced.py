@@ -10,9 +10,7 @@ until the result is there. Results are compared with the plan's before they are 
 
 from __future__ import annotations
 
-import argparse
 import os
-import pathlib
 import random
 import sys
 import time
@@ -153,11 +151,7 @@ def measure(problem: Problem, rounds: int) -> _report.Record:
 
 
 def main(arguments: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.traced")
-    parser.add_argument("--device", help="default: the first GPU")
-    parser.add_argument("--json", type=pathlib.Path, metavar="FILE")
-    parser.add_argument("--quick", action="store_true", help="small problems, few rounds: whether it runs")
-    parser.add_argument("--seed", type=int, default=0)
+    parser = _report.arguments_of("traced")
     options = parser.parse_args(arguments)
     device = _report.choose_device(parser, options.device)
     begun = time.perf_counter()
