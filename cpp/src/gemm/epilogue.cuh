@@ -485,13 +485,13 @@ __device__ __forceinline__ void subtract_zeros(const Problem& p, Walk& x) {
 /// its own, because its needs would otherwise push accumulators out of registers everywhere (200 bytes of spills).
 template <bool kQuantized = false>
 __device__ __noinline__ static void finish(const Problem& p, std::int64_t batch, std::int64_t d_batch, std::int64_t row,
-                                           std::int64_t col, bool gated, Float8 values) {
+                                           std::int64_t col, Stage stage, Float8 values) {
   EightColumns<kQuantized> x(values.x, batch, row, col, p.n);
   if (kQuantized && has_zeros(p)) {
     subtract_zeros(p, x);
     if (p.d.type != DType::i32) x.each([](float& sum) { sum = __int2float_rn(__float_as_int(sum)); });
   }
-  if (!kQuantized || p.d.type != DType::i32) apply(p.terms, x, gated);
+  if (!kQuantized || p.d.type != DType::i32) apply(p.terms, x, stage);
   DirectStore<kQuantized>(p, output_of(p, col), d_batch).store(x);
 }
 
@@ -517,10 +517,12 @@ inline bool is_plain(const Terms& t) {
 template <bool kQuantized = false>
 class Epilogue {
  public:
-  /// `d_batch`: as DirectStore's. Rows from `row_end` on are not stored.
-  __device__ Epilogue(const Problem& p, std::int64_t batch, std::int64_t d_batch, std::int64_t row_end)
-      : p_(p), m_(row_end), n_(p.n), batch_(batch), d_batch_(d_batch) {}
+  /// `d_batch`: as DirectStore's. Rows from `row_end` on are not stored. `stage`: what is done to the sums already.
+  __device__ Epilogue(const Problem& p, std::int64_t batch, std::int64_t d_batch, std::int64_t row_end,
+                      Stage stage = Stage::sums)
+      : p_(p), m_(row_end), n_(p.n), batch_(batch), d_batch_(d_batch), stage_(stage) {}
 
+  __device__ __forceinline__ Stage stage() const { return stage_; }
   __device__ __forceinline__ DirectStore<kQuantized> store_to(int output) const { return {p_, output, d_batch_}; }
 
   /// A warp's accumulator.
@@ -539,8 +541,8 @@ class Epilogue {
       return fragments<1, kCols>(reinterpret_cast<float (&)[kCols * 16]>(acc[i * kCols * 16]), first_row, first_col);
     };
     Fragments<1, kCols, kQuantized> x = half(0), x2 = half(1);
-    gemm::gate(p_.terms, x, x2);
-    gated_ = true;
+    gemm::gate(p_.terms, x, x2, stage_);
+    stage_ = Stage::gated;
   }
 
   /// Sums of a warp to D. `staging` is the warp's own shared memory.
@@ -552,22 +554,28 @@ class Epilogue {
     const DirectStore<kQuantized> store = store_to(output);
     if (finishes_in_registers<kCols>(store, end_of(p_, output), first_col) && is_inside<kCols>(first_col)) {
       Fragments<kRows, kCols, kQuantized> x = fragments<kRows, kCols>(acc, first_row, first_col);
-      if (has_terms()) apply(p_.terms, x, kQuantized && gated_);
+      if (has_terms()) apply(p_.terms, x, kQuantized ? stage_ : Stage::sums);
       store.store(x);
     } else {
       store_staged<kRows, kCols>(acc, staging, first_row, first_col);
     }
   }
 
-  /// Whether there is anything to do but to store the sums.
+  __device__ __forceinline__ bool is_scaled() const {
+    const Terms& t = p_.terms;
+    return static_cast<float>(t.alpha) != 1.0f ||
+           (kQuantized && (t.row_scale.data != nullptr || t.column_scale.data != nullptr));
+  }
+
+  /// Whether there is anything to do but to store the values.
   __device__ __forceinline__ bool has_terms() const {
     const Terms& t = p_.terms;
     if constexpr (kQuantized) {
       if (t.amax != nullptr || t.out_scale != nullptr) return true;
-      if (!gated_ && (t.row_scale.data != nullptr || t.column_scale.data != nullptr)) return true;
     }
-    return !gated_ && (static_cast<float>(t.alpha) != 1.0f || t.c.data != nullptr || t.bias.data != nullptr ||
-                       t.activation != Activation::none);
+    if (stage_ == Stage::gated) return false;
+    return (stage_ == Stage::sums && is_scaled()) || t.c.data != nullptr || t.bias.data != nullptr ||
+           t.activation != Activation::none;
   }
 
   /// Whether 32 kCols columns stay in registers, one pass over them for each thing there is to do: D is aligned, `store` takes
@@ -578,8 +586,9 @@ class Epilogue {
     const Terms& t = p_.terms;
     const auto is_aligned = [&](const Matrix& m) { return m.data == nullptr || RowVectors(m, batch_).wide; };
     const bool scaled = !kQuantized && (t.row_scale.data != nullptr || t.column_scale.data != nullptr),
-               common = (gated_ || (!scaled && t.bias.ld == 0)) && (kQuantized || t.column_scale.data == nullptr) &&
-                        t.residual.data == nullptr && t.auxiliary == Auxiliary::none;
+               common = (stage_ == Stage::gated || (!scaled && t.bias.ld == 0)) &&
+                        (kQuantized || t.column_scale.data == nullptr) && t.residual.data == nullptr &&
+                        t.auxiliary == Auxiliary::none;
     if (kQuantized && has_zeros(p_)) return false;
     return common && store.d.wide && first_col + 32 * kCols <= end &&
            (!has_terms() || (is_inside<kCols>(first_col) && is_aligned(t.c) && is_aligned(t.bias)));
@@ -632,7 +641,7 @@ class Epilogue {
                        : "memory");
         }
         if (row + quad_row + 8 * h < m_ && col + 8 * quad < n_)
-          finish<kQuantized>(p_, batch_, d_batch_, row + quad_row + 8 * h, col + 8 * quad, gated_, values);
+          finish<kQuantized>(p_, batch_, d_batch_, row + quad_row + 8 * h, col + 8 * quad, stage_, values);
       }
       __syncwarp();
     }
@@ -642,7 +651,7 @@ class Epilogue {
   const Problem& p_;
   std::int64_t m_, n_;
   std::int64_t batch_, d_batch_;
-  bool gated_ = false;
+  Stage stage_;
 };
 
 /// Adds up the slices of a split K, in order, and runs the epilogue on the sum. One thread for 8 columns of a row.
@@ -658,7 +667,7 @@ static __global__ void split_k_reduce(const __grid_constant__ Problem p, const f
     EightColumns<> x(sum.x, batch, row, col, p.n);
     for (int slice = 0; slice < slices; ++slice)
       add({const_cast<float*>(partial + slice * elements), p.n, 1, p.m * p.n, DType::f32}, 1.0f, x);
-    finish<>(p, batch, batch, row, col, false, sum);
+    finish<>(p, batch, batch, row, col, Stage::sums, sum);
   }
 }
 

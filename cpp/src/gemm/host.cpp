@@ -566,7 +566,7 @@ void finish(const Problem& p, const Blocks::Block& block, std::int64_t ld, const
       Row x2 = row_of(scratch.sums[1]);
       gate(p.terms, x, x2);
     }
-    apply(p.terms, x, gated);
+    apply(p.terms, x, gated ? Stage::gated : Stage::sums);
     x.leave(p);
   }
 }

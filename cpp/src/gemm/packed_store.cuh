@@ -30,7 +30,7 @@ class StoreVector {
       DirectStore<>(p_, output_of(p_, col), batch).store(EightColumns<>(x.x, batch, row, col, p_.n));
       return;
     }
-    finish<>(p_, batch, batch, row, col, kGated, x);
+    finish<>(p_, batch, batch, row, col, kGated ? Stage::gated : Stage::sums, x);
   }
 
  private:

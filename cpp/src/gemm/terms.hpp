@@ -101,6 +101,9 @@ struct Activations {
 
 // ---- terms ----
 
+/// What values have become: sums; sums times their scales; the product of a gate's two, of which only the residual is left.
+enum class Stage { sums, scaled, gated };
+
 /// x *= alpha row_scale column_scale
 template <typename Walk>
 CUTPLAN_INLINE void scale(const Terms& t, Walk& x) {
@@ -165,17 +168,19 @@ CUTPLAN_INLINE void differentiate(const Terms& t, Walk& x) {
 
 /// x = activation(scale x + bias) (scale x2 + bias2), of the sums of a gate's two products
 template <typename Walk>
-CUTPLAN_INLINE void gate(const Terms& t, Walk& x, Walk& x2) {
+CUTPLAN_INLINE void gate(const Terms& t, Walk& x, Walk& x2, Stage stage = Stage::sums) {
   using T = typename Walk::Value;
-  const T alpha = static_cast<T>(t.alpha);
-  if constexpr (Walk::kQuantized) {
+  const bool scaled = Walk::kQuantized && stage == Stage::scaled;
+  const T alpha = scaled ? T(1) : static_cast<T>(t.alpha);
+  if (Walk::kQuantized && !scaled) {
     const auto multiply = [](T& v, T, T factor) { v *= factor; };
     if (t.column_scale.data != nullptr) x.with_row_and_column(Matrix{}, t.column_scale, multiply);
     if (t.column_scale2.data != nullptr) x2.with_row_and_column(Matrix{}, t.column_scale2, multiply);
   }
   const auto scale_and_add = [=](T& v, T factor, T bias) { v = multiply_add(v, alpha * factor, bias); };
-  x.with_row_and_column(t.row_scale, t.bias, scale_and_add);
-  x2.with_row_and_column(t.row_scale, t.bias2, scale_and_add);
+  const Matrix row_scale = scaled ? Matrix{} : t.row_scale;
+  x.with_row_and_column(row_scale, t.bias, scale_and_add);
+  x2.with_row_and_column(row_scale, t.bias2, scale_and_add);
   activate(t, x);
   int i = 0;
   x.each([&](T& v) { v *= x2.x[i++]; });
@@ -198,12 +203,12 @@ CUTPLAN_INLINE void leave(const Terms& t, Walk& x) {
 
 // ---- their order ----
 
-/// Sums to results. After a gate only the residual is left.
+/// To results.
 template <typename Walk>
-CUTPLAN_INLINE void apply(const Terms& t, Walk& x, bool gated = false) {
+CUTPLAN_INLINE void apply(const Terms& t, Walk& x, Stage stage = Stage::sums) {
   using T = typename Walk::Value;
-  if (!gated) {
-    scale(t, x);
+  if (stage != Stage::gated) {
+    if (!Walk::kQuantized || stage == Stage::sums) scale(t, x);
     add(t.c, static_cast<T>(t.beta), x);
     add_bias(t, x);
     if constexpr (!Walk::kInRegisters) {

@@ -32,14 +32,16 @@ struct Ring {
   Full full[kSlots];
   cutlass::arch::ClusterBarrier empty[kSlots];
 
-  /// By one thread. `consumers` arrive for each slot.
-  __device__ __forceinline__ void init(int consumers) {
+  /// By one thread. `consumers` arrive for each slot when they are done, and `producers` when it is full.
+  __device__ __forceinline__ void init(int consumers, int producers = 1) {
     for (int i = 0; i < kSlots; ++i) {
-      full[i].init(1);
+      full[i].init(producers);
       empty[i].init(consumers);
     }
   }
   __device__ __forceinline__ void await_full(const RingPosition<kSlots>& at) { full[at.slot].wait(at.phase); }
+  /// Whether it is at this moment.
+  __device__ __forceinline__ bool is_full(const RingPosition<kSlots>& at) { return full[at.slot].test_wait(at.phase); }
   __device__ __forceinline__ void await_empty(const RingPosition<kSlots>& at) { empty[at.slot].wait(at.phase ^ 1); }
 
   /// The barrier of an empty slot that `bytes` are to arrive in.

@@ -25,7 +25,9 @@
 // behind one jump.
 //
 // float8 sums that leave the tensor core at each step (multiply_and_promote) take a second set of 64 registers: 256 x 128, each
-// warpgroup 64 rows at a time. Scales along K pass through shared memory, fetched a step ahead.
+// warpgroup 64 rows at a time, in turns. Three warps beside the producer bring scales along K to shared memory. The epilogue
+// reads its scales there, too: cp.async brings them while the tile is multiplied, where loads in the epilogue, one latency
+// after the other, took 1 to 3 microseconds of each tile.
 #pragma once
 
 #include <cutlass/arch/reg_reconfig.h>
@@ -101,15 +103,25 @@ struct Config {
   };
   static constexpr int kWorkTiles = 4;  // that the producer may be ahead
 
+  /// Scales of one K step, which three warps bring: of the tile's rows and columns, and what makes whole warps of them.
+  static constexpr int kScaleWarps = 3, kScaleLanes = 32 * kScaleWarps;
+  struct StepScales {
+    static constexpr int kRows = ceil_div(kTileM, kScaleLanes), kColumns = ceil_div(kTileN, kScaleLanes);  // of a lane
+    alignas(16) float rows[kPromotes ? kRows * kScaleLanes : 1], columns[kPromotes ? kColumns * kScaleLanes : 1];
+  };
+
+  /// The epilogue's scales: of a warpgroup's rows and of the tile's columns of B.
+  struct Factors {
+    alignas(16) float rows[kQuantized ? 64 * kBlocksM : 1], columns[kQuantized ? kTileN : 1];
+  };
+
   struct Storage {
     alignas(1024) Element a[cosize_v<SmemA>];
     alignas(1024) ElementB b[cosize_v<SmemB>];
     alignas(1024) char staging[2][kStagingBytes];  // of each consumer warpgroup
     alignas(16) WorkTile work_tiles[kWorkTiles];
-    struct Scales {
-      alignas(16) float rows[kPromotes ? kTileM / 2 : 1], columns[kPromotes ? kTileN : 1];
-    };
-    Scales scales[2][2];  // of each, for two steps
+    StepScales scales[2][kPromotes ? kStages : 1];  // of a slot's steps in even and odd laps
+    Factors factors[2];                             // of each consumer warpgroup
     Ring<kStages> ring;
     QueueRing<kWorkTiles> work_ring;
   };
@@ -178,10 +190,96 @@ __device__ __forceinline__ void produce(typename Config::Storage& storage, const
   for (int i = 0; i < 2 / Config::kConsumers; ++i) queue.publish({{}, -1, at});
 }
 
+// ---- Scales along K ----
+
+__device__ __forceinline__ bool has_scales_along_k(const Problem& p) {
+  return p.of_a.scale.data != nullptr || p.of_b.scale.data != nullptr;
+}
+
+/// Whether B's columns have scales of their own; else one is all columns' of a tile.
+__device__ __forceinline__ bool has_scales_by_column(const Problem& p) {
+  return p.of_b.scale.data != nullptr && p.of_b.shift == 0;
+}
+
+/// What stands for a scale that there is not.
+static __device__ const float no_scale = 1;
+
+/// The warps beside the producer's: fetch the scales of each step, one step ahead, and leave them beside the slot's operands.
+/// Rows get the products with the one scale of all columns, if that is what there is.
+template <typename Config>
+__device__ __forceinline__ void load_scales(typename Config::Storage& storage, const Problem& p) {
+  constexpr int kLanes = Config::kScaleLanes, kRows = Config::StepScales::kRows, kColumns = Config::StepScales::kColumns;
+  const int lane = static_cast<int>(threadIdx.x) - 32, rank = cluster_rank<Config::kClusterM>();
+  const bool by_column = has_scales_by_column(p);
+  const auto first_of = [&](const Coding& of, const typename Config::WorkTile& tile, std::int64_t line) {
+    return of.scale.data == nullptr ? &no_scale
+                                    : static_cast<const float*>(of.scale.data) + tile.batch * of.scale.batch_stride +
+                                          (line >> of.shift) * of.scale.ld + tile.k / scale_group * of.scale.step;
+  };
+  WorkQueue<typename Config::WorkTile, Config::kWorkTiles> queue{storage.work_tiles, storage.work_ring, {}};
+  while (true) {
+    const float *of_rows[kRows], *of_columns[kColumns];
+    float rows[kRows], columns[kColumns];
+    RingPosition<Config::kStages> at;
+    int steps;
+    {
+      typename Config::WorkTile tile;
+      queue.fetch(tile, 1, lane);
+      if (tile.steps < 0) return;
+      steps = tile.steps;
+      at = tile.first;
+      // Of rows and columns beyond D whichever: what comes of them is not stored.
+#pragma unroll
+      for (int i = 0; i < kRows; ++i)
+        of_rows[i] = first_of(p.of_a, tile, min(tile.row + rank * Config::kTileM + lane + i * kLanes, p.m - 1));
+#pragma unroll
+      for (int i = 0; i < kColumns; ++i) of_columns[i] = first_of(p.of_b, tile, min(tile.col + lane + i * kLanes, p.n - 1));
+    }
+    const auto fetch = [&] {
+#pragma unroll
+      for (int i = 0; i < kRows; ++i) rows[i] = __ldg(of_rows[i]);
+#pragma unroll
+      for (int i = 0; i < kColumns; ++i) {
+        if (i == 0 || by_column) columns[i] = __ldg(of_columns[i]);
+      }
+    };
+    if (steps > 0) fetch();
+#pragma unroll 1
+    for (int step = 0; step < steps; ++step) {
+      storage.ring.await_empty(at);
+      auto& scales = storage.scales[at.phase][at.slot];
+      const float factor = by_column ? 1.0f : columns[0];
+#pragma unroll
+      for (int i = 0; i < kRows; ++i) scales.rows[lane + i * kLanes] = rows[i] * factor;
+      if (by_column) {
+#pragma unroll
+        for (int i = 0; i < kColumns; ++i) scales.columns[lane + i * kLanes] = columns[i];
+      }
+      __syncwarp();
+      if (lane % 32 == 0) storage.ring.full[at.slot].arrive();
+      at.advance();
+      if (step + 1 == steps) break;
+      const std::int64_t step_a = p.of_a.scale.data == nullptr ? 0 : p.of_a.scale.step,
+                         step_b = p.of_b.scale.data == nullptr ? 0 : p.of_b.scale.step;
+#pragma unroll
+      for (int i = 0; i < kRows; ++i) of_rows[i] += step_a;
+#pragma unroll
+      for (int i = 0; i < kColumns; ++i) of_columns[i] += step_b;
+      fetch();
+    }
+  }
+}
+
 // ---- Consumers ----
 //
 // The larger steps are plain functions: forced inline, they are optimised on their own first, which costs the main loop address
 // arithmetic. The compiler inlines them all the same.
+
+/// What all lanes of a warp have, in a way that the compiler knows it.
+template <typename T>
+__device__ __forceinline__ T uniform(T x) {
+  return __reduce_max_sync(0xffffffffu, x);
+}
 
 /// A thread of a consumer warpgroup, and what it works with.
 template <typename Config>
@@ -194,7 +292,8 @@ struct Consumer {
   const StreamK& stream;
   const OutputMaps& maps_d;
   int thread, warp;  // among those that share the tile, and in the warpgroup
-  int group;         // ping-pong: which of the two
+  int warpgroup;     // of the two
+  int group;         // ping-pong: the same, else 0
   int rank;          // of the block in its cluster
 
   __device__ __forceinline__ char* staging() const { return storage.staging[threadIdx.x / 128 - 1]; }
@@ -275,72 +374,59 @@ __device__ void multiply(const Consumer<Config>& me, const RingPosition<Config::
   if (previous >= 0) me.release(previous);
 }
 
-/// What stands for a scale that there is not.
-static __device__ const float no_scale = 1;
+/// Scales along K: there are none, or those of rows, or those of rows and columns.
+enum class ScalesAlongK { none, of_rows, of_both };
 
 /// The same for fp8, of whose sums the tensor core keeps 14 bits or so: those of each K step are summed apart, 64 rows at a time, and
-/// added in float32, times the scales of the step where there are any; the other warpgroup's products hide it. Each thread fetches the
-/// scale of one row of its warpgroup and one column, a step ahead, and shared memory spreads them. kByColumn: B's columns have
-/// scales of their own.
-template <typename Config, bool kByColumn, typename Mma, typename A, typename B, typename Sums>
+/// added in float32, times the scales of the step where there are any. The warpgroups take turns at the tensor core: in step
+/// they would both wait for it, then both add.
+template <typename Config, ScalesAlongK kScales, typename Mma, typename A, typename B, typename Sums>
 __device__ __forceinline__ void multiply_and_promote(const Consumer<Config>& me, const typename Config::WorkTile& tile,
-                                                     std::int64_t first_row, Mma& mma, const A& a, const B& b, Sums& acc) {
+                                                     Mma& mma, const A& a, const B& b, Sums& acc) {
   constexpr int kBlocksK = decltype(size<2>(a))::value, kBlocksM = Config::kBlocksM, kTileN = Config::kTileN;
   static_assert(!Config::kGated && Config::kTileK == scale_group && kTileN == 128);
   auto& ring = me.storage.ring;
   clear(acc);
-
-  const int lane = me.thread % 32, in_group = me.thread % 128, group = me.thread / 128;
-  // Of rows and columns beyond D whichever: what comes of them is not stored.
-  const auto first_of = [&](const Coding& of, std::int64_t line, std::int64_t lines) {
-    return of.scale.data == nullptr
-               ? &no_scale
-               : static_cast<const float*>(of.scale.data) + tile.batch * of.scale.batch_stride +
-                     (min(line, lines - 1) >> of.shift) * of.scale.ld + tile.k / scale_group * of.scale.step;
-  };
-  const Coding &of_a = me.p.of_a, &of_b = me.p.of_b;
-  const std::int64_t step_a = of_a.scale.data == nullptr ? 0 : of_a.scale.step,
-                     step_b = of_b.scale.data == nullptr ? 0 : of_b.scale.step;
-  const float* of_row = first_of(of_a, first_row + in_group / 64 * Config::kBlockRows + group * 64 + in_group % 64, me.p.m);
-  const float* of_column = first_of(of_b, tile.col + (kByColumn ? in_group : 0), me.p.n);
-
+  const int lane = me.thread % 32, first_row = me.warpgroup * 64 + me.warp * 16 + lane / 4;  // of the thread's, in the tile
   RingPosition<Config::kStages> at = tile.first;
   auto step_sums = make_tensor<float>(partition_shape_C(mma, Shape<Int<64 * Config::kConsumers>, Int<kTileN>>{}));
   const auto& of_step = reinterpret_cast<const float (&)[kTileN / 2]>(step_sums(0, 0, 0));
-  float row_scale = 1, column_scale = 1;
-  const auto fetch = [&] {
-    row_scale = __ldg(of_row);
-    column_scale = __ldg(of_column);
-    of_row += step_a;
-    of_column += step_b;
-  };
-  if (tile.steps > 0) fetch();
+  bool is_full = ring.is_full(at);
 #pragma unroll 1
   for (int step = 0; step < tile.steps; ++step) {
-    auto& scales = me.storage.scales[group][step % 2];
-    if (in_group < 64 * kBlocksM) scales.rows[in_group] = kByColumn ? row_scale : row_scale * column_scale;
-    if constexpr (kByColumn) scales.columns[in_group] = column_scale;
-    if (step + 1 < tile.steps) fetch();
-    ring.await_full(at);
+    if (!is_full) ring.await_full(at);
+    const int slot = at.slot;
+    const auto& scales = me.storage.scales[at.phase][slot];
 #pragma unroll
     for (int i = 0; i < kBlocksM; ++i) {
+      await_turn(me.warpgroup);
       warpgroup_fence_operand(step_sums);
       warpgroup_arrive();
       mma.accumulate_ = GMMA::ScaleOut::Zero;
 #pragma unroll
       for (int k = 0; k < kBlocksK; ++k) {
-        cute::gemm(mma, a(_, i, k, at.slot), b(_, 0, k, at.slot), step_sums(_, 0, 0));
+        cute::gemm(mma, a(_, i, k, slot), b(_, 0, k, slot), step_sums(_, 0, 0));
         mma.accumulate_ = GMMA::ScaleOut::One;
+        if (k == kBlocksK / 2 - 1) pass_turn(me.warpgroup ^ 1);  // early, since passing it takes as long as a product
       }
       warpgroup_commit_batch();
-      if (i == 0) sync_warpgroup();  // scales are there
-      const float rows[2] = {scales.rows[64 * i + me.warp * 16 + lane / 4],
-                             scales.rows[64 * i + me.warp * 16 + lane / 4 + 8]};
+      float rows[2] = {1, 1};
+      if constexpr (kScales != ScalesAlongK::none) {
+        // A slot is free when one thread has its sums, which others of its warpgroup may not yet have read the scales of:
+        // they stay in place for another lap.
+        const std::uint32_t of_row = shared_address(scales.rows + first_row + i * Config::kBlockRows);
+        load_shared(of_row, rows[0]);
+        load_shared(of_row + 8 * sizeof(float), rows[1]);
+      }
+      if (i == kBlocksM - 1) at.advance();
       warpgroup_wait<0>();
       warpgroup_fence_operand(step_sums);
-      if (i == kBlocksM - 1) me.release(at.slot);
+      if (i == kBlocksM - 1) {
+        me.release(slot);
+        is_full = ring.is_full(at);  // asked now, needed when the sums are added
+      }
       auto& sums = reinterpret_cast<float (&)[kTileN / 2]>(acc(0, i, 0));
-      if constexpr (kByColumn) {
+      if constexpr (kScales == ScalesAlongK::of_both) {
 #pragma unroll
         for (int j = 0; j < kTileN / 8; ++j) {
           const float2 pair = *reinterpret_cast<const float2*>(scales.columns + 8 * j + lane % 4 * 2);
@@ -355,7 +441,64 @@ __device__ __forceinline__ void multiply_and_promote(const Consumer<Config>& me,
         for (int x = 0; x < kTileN / 2; ++x) sums[x] = fmaf(of_step[x], rows[x / 2 % 2], sums[x]);
       }
     }
-    at.advance();
+  }
+}
+
+/// Quantised operands: starts to fetch the scales of a tile's rows and columns, which will be there when its sums are.
+template <typename Config>
+__device__ __forceinline__ void fetch_factors(const Consumer<Config>& me, const typename Config::WorkTile& tile,
+                                              std::int64_t first_row) {
+  constexpr int kRows = 64 * Config::kBlocksM, kColumns = Config::kColumns;
+  const Terms& t = me.p.terms;
+  auto& factors = me.storage.factors[me.warpgroup];
+  const int thread = me.thread % 128;
+  const auto fetch = [&](float& to, const Matrix& m, std::int64_t at) {
+    if (m.data == nullptr) {
+      to = 1;
+    } else {
+      cp_async<4>(shared_address(&to), static_cast<const float*>(m.data) + tile.batch * m.batch_stride + at);
+    }
+  };
+  cp_async_wait<0>();
+  sync_warpgroup();  // those of the tile before have been read
+  // Of rows and columns beyond D whichever: what comes of them is not stored.
+#pragma unroll
+  for (int i = thread; i < kRows; i += 128) {
+    const std::int64_t row = first_row + i / 64 * Config::kBlockRows + me.thread / 128 * 64 + i % 64;
+    fetch(factors.rows[i], t.row_scale, min(row, me.p.m - 1) * t.row_scale.ld);
+  }
+#pragma unroll
+  for (int i = thread; i < Config::kTileN; i += 128) {
+    const Matrix& scale = i < kColumns ? t.column_scale : t.column_scale2;
+    fetch(factors.columns[i], scale, min(tile.col + i % kColumns, me.p.n - 1) * scale.step);
+  }
+  cp_async_commit();
+}
+
+/// Sums times alpha and those scales; sums of integers become floats first.
+template <typename Config, typename Sums>
+__device__ __forceinline__ void scale_sums(const Consumer<Config>& me, Sums& acc) {
+  const auto& factors = me.storage.factors[me.warpgroup];
+  const auto alpha = static_cast<float>(me.p.terms.alpha);
+  const int lane = threadIdx.x % 32;
+  cp_async_wait<0>();
+  sync_warpgroup();
+#pragma unroll
+  for (int i = 0; i < Config::kBlocksM; ++i) {
+    const float* const rows = factors.rows + 64 * i + me.warp * 16 + lane / 4;
+    const float of_row[2] = {alpha * rows[0], alpha * rows[8]};
+    auto& sums = reinterpret_cast<float (&)[Config::kTileN / 2]>(acc(0, i, 0));
+#pragma unroll
+    for (int j = 0; j < Config::kTileN / 8; ++j) {
+      const float2 of_columns = *reinterpret_cast<const float2*>(factors.columns + 8 * j + lane % 4 * 2);
+#pragma unroll
+      for (int x = 0; x < 4; ++x) {
+        float& sum = sums[4 * j + x];
+        if constexpr (Config::kIntegers) sum = __int2float_rn(__float_as_int(sum));
+        sum = sum * of_row[x / 2] *
+              (x % 2 == 0 ? of_columns.x : of_columns.y);  // in this order, no factor leaves float's range
+      }
+    }
   }
 }
 
@@ -381,16 +524,19 @@ template <typename Config>
 __device__ __forceinline__ void consume(typename Config::Storage& storage, const OutputMaps& maps_d, bool d_is_mapped,
                                         const Problem& p, const StreamK& stream) {
   constexpr int kTileM = Config::kTileM, kTileN = Config::kTileN, kTileK = Config::kTileK, kBlocksM = Config::kBlocksM;
+  const int warpgroup = uniform(static_cast<int>(threadIdx.x / 128)) - 1;
   const Consumer<Config> me{storage,
                             p,
                             stream,
                             maps_d,
                             static_cast<int>((threadIdx.x - 128) % Consumer<Config>::kThreads),
                             static_cast<int>(threadIdx.x % 128 / 32),
-                            Config::kPingPong ? static_cast<int>(threadIdx.x / 128 - 1) : 0,
+                            warpgroup,
+                            Config::kPingPong ? warpgroup : 0,
                             cluster_rank<Config::kClusterM>()};
   typename Config::Mma mma;
-  const auto slice = mma.get_slice(me.thread);
+  // The descriptors of all of a warpgroup's threads are the same.
+  const auto slice = mma.get_slice(Config::kPromotes ? me.warpgroup * 128 : me.thread);
   const Tensor a = slice.make_fragment_A(slice.partition_A(make_tensor(make_smem_ptr(storage.a), typename Config::SmemA{})));
   const Tensor b = slice.make_fragment_B(slice.partition_B(make_tensor(make_smem_ptr(storage.b), typename Config::SmemB{})));
   // Of integers the sums are int32, in the bits of floats: ((2, 2, kTileN / 8), kBlocksM, 1)
@@ -401,37 +547,45 @@ __device__ __forceinline__ void consume(typename Config::Storage& storage, const
   typename Config::WorkTile tile;
   const auto fetch = [&] {
     queue.fetch(tile, 2 / Config::kConsumers, me.thread);
+    if constexpr (Config::kPromotes) {
+      tile.steps = uniform(tile.steps);
+      tile.first = {uniform(tile.first.slot), uniform(tile.first.phase)};
+    }
     return tile.steps >= 0;
   };
   int boxes = 0;  // that the warpgroup has filled
   // A turn is also what keeps a warpgroup from waiting for a lap of the ring that is more than one ahead, which a barrier's phase
   // bit cannot tell from the present one.
-  if (me.group == 1) pass_turn(0);
+  if ((Config::kPromotes || Config::kPingPong) && me.warpgroup == 1) pass_turn(0);
   while (fetch()) {
     const int steps = tile.steps;
+    const std::int64_t first_row = tile.row + me.rank * kTileM;
+    if constexpr (Config::kQuantized) fetch_factors<Config>(me, tile, first_row);
     // Ping-pong clears the sums under the other's products; cooperative, the first products do not add to what they hold.
     if (Config::kPingPong || steps == 0) clear(acc);
     if constexpr (Config::kPingPong) await_turn(me.group);
     const int k_last = static_cast<int>(tile.k_end - tile.k) - (steps - 1) * kTileK;
-    // A tile at the end of its rows may need only half of them.
-    const std::int64_t first_row = tile.row + me.rank * kTileM;
     if constexpr (Config::kPromotes) {
-      if (p.of_b.scale.data != nullptr && p.of_b.shift == 0) {
-        multiply_and_promote<Config, true>(me, tile, first_row, mma, a, b, acc);
+      const auto promote = [&](auto scales) { multiply_and_promote<Config, scales>(me, tile, mma, a, b, acc); };
+      if (!has_scales_along_k(p)) {
+        promote(std::integral_constant<ScalesAlongK, ScalesAlongK::none>{});
+      } else if (!has_scales_by_column(p)) {
+        promote(std::integral_constant<ScalesAlongK, ScalesAlongK::of_rows>{});
       } else {
-        multiply_and_promote<Config, false>(me, tile, first_row, mma, a, b, acc);
+        promote(std::integral_constant<ScalesAlongK, ScalesAlongK::of_both>{});
       }
-    } else if (kBlocksM == 2 && tile.row_end - first_row <= 64) {
+    } else if (kBlocksM == 2 && tile.row_end - first_row <= 64) {  // the end of its rows may need only half of a tile
       multiply<Config, 1>(me, tile.first, steps, k_last, mma, a, b, acc);
     } else {
       multiply<Config, kBlocksM>(me, tile.first, steps, k_last, mma, a, b, acc);
     }
     auto& all_sums = reinterpret_cast<float (&)[kBlocksM * kTileN / 2]>(acc(0, 0, 0));
     if (!fix_up<Config>(me, tile, worker, all_sums)) continue;
-    if constexpr (Config::kIntegers) round_sums(p, all_sums);
+    const bool scales = Config::kQuantized && p.d.type != DType::i32 && !has_zeros(p);  // else finish() does, or nobody
+    if (scales) scale_sums<Config>(me, acc);
     constexpr int kCols = Consumer<Config>::kCols, kBlockRows = Config::kBlockRows;
     const std::int64_t d_batch = tile.slice * p.batch + tile.batch;
-    Epilogue<Config::kQuantized> epilogue(p, tile.batch, d_batch, tile.row_end);
+    Epilogue<Config::kQuantized> epilogue(p, tile.batch, d_batch, tile.row_end, scales ? Stage::scaled : Stage::sums);
     const std::int64_t row = first_row + me.thread / 128 * 64 + me.warp * 16;  // of the warp
     char* const staging = me.staging() + me.warp * staging_bytes;
     const int output = output_of(p, tile.col);
@@ -457,7 +611,7 @@ __device__ __forceinline__ void consume(typename Config::Storage& storage, const
 #pragma unroll
       for (int i = 0; i < kBlocksM; ++i) {
         auto x = epilogue.template fragments<1, kCols>(values_of(i), row + i * kBlockRows, tile.col);
-        if (epilogue.has_terms()) apply(p.terms, x, Config::kGated);
+        if (epilogue.has_terms()) apply(p.terms, x, epilogue.stage());
         if (x.first_row < tile.row_end) to.store(x);
       }
     } else if (epilogue.template finishes_in_registers<kCols>(to, end, tile.col) &&
@@ -474,7 +628,7 @@ __device__ __forceinline__ void consume(typename Config::Storage& storage, const
 #pragma unroll
         for (int i = 0; i < kBlocksM; ++i) {
           auto x = fragments_of(i);
-          apply(p.terms, x, Config::kQuantized && Config::kGated);
+          apply(p.terms, x, Config::kQuantized ? epilogue.stage() : Stage::sums);
         }
       }
       // What is left is code without branches for each type, since each costs a fetch of instructions.
@@ -511,8 +665,9 @@ __global__ __launch_bounds__(threads, 1) void sm90_gemm(
       prefetch_map(map_b);
       if constexpr (Config::kGated) prefetch_map(map_b2);
     }
-    storage.ring.init(Config::kConsumers * Config::kClusterM);
-    storage.work_ring.init(4 * Config::kConsumers);  // warps
+    const bool scaled = Config::kPromotes && has_scales_along_k(p);
+    storage.ring.init(Config::kConsumers * Config::kClusterM, scaled ? 1 + Config::kScaleWarps : 1);
+    storage.work_ring.init(4 * Config::kConsumers + (scaled ? Config::kScaleWarps : 0));  // warps
     cutlass::arch::fence_barrier_init();
   }
   if constexpr (Config::kClusterM > 1) {
@@ -523,6 +678,9 @@ __global__ __launch_bounds__(threads, 1) void sm90_gemm(
   if (threadIdx.x < 128) {
     cutlass::arch::warpgroup_reg_dealloc<40>();
     if (threadIdx.x == 0) produce<Config>(storage, map_a, map_b, map_b2, p, grid, stream);
+    if constexpr (Config::kPromotes) {
+      if (threadIdx.x >= 32 && has_scales_along_k(p)) load_scales<Config>(storage, p);
+    }
   } else {
     cutlass::arch::warpgroup_reg_alloc<232>();
     consume<Config>(storage, maps_d, d_is_mapped, p, stream);

@@ -268,7 +268,7 @@ __device__ __forceinline__ void consume(typename C::Storage& storage, const Prob
             of_second(x[1].x, tile.batch, row, col, p.n);
         gate(p.terms, of_first, of_second);
       }
-      finish<C::kQuantized>(p, tile.batch, tile.batch, row, col, C::kGated, x[0]);
+      finish<C::kQuantized>(p, tile.batch, tile.batch, row, col, C::kGated ? Stage::gated : Stage::sums, x[0]);
     }
   });
 }
