@@ -197,6 +197,20 @@ def test_nan_and_infinite_scales(seed: int) -> None:
     assert eight[2].isnan().all()
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+@pytest.mark.parametrize("dtype", [INT8, E4M3])
+def test_scales_whose_product_is_subnormal(device: str, dtype: torch.dtype, seed: int) -> None:
+    """Sums meet one scale after the other: the product of the two, 1e-42, would keep 3 digits."""
+    a, b = (torch.full(shape, 64.0).to(dtype).to(device) for shape in ((130, 512), (264, 512)))
+    rows, columns = (
+        x * (1 + torch.rand(n, generator=generator("cpu", seed)).to(device))
+        for x, n in ((1e-30, 130), (1e-12, 264))
+    )
+    d = cutplan.matmul(a, b.mT, a_scale=rows, b_scale=columns, out_dtype="float32")
+    exact = 512 * 64.0 * 64 * rows.double()[:, None] * columns.double()
+    assert near(d, exact, exact)
+
+
 # ---- what stays the same
 
 

@@ -26,8 +26,8 @@
 //
 // float8 sums that leave the tensor core at each step (multiply_and_promote) take a second set of 64 registers: 256 x 128, each
 // warpgroup 64 rows at a time, in turns. Three warps beside the producer bring scales along K to shared memory. The epilogue
-// reads its scales there, too: cp.async brings them while the tile is multiplied, where loads in the epilogue, one latency
-// after the other, took 1 to 3 microseconds of each tile.
+// reads its scales there, too: cp.async brings them while the tile is multiplied. Loads where they are needed, one latency after
+// the other, cost 1 to 3 microseconds a tile.
 #pragma once
 
 #include <cutlass/arch/reg_reconfig.h>
@@ -475,7 +475,7 @@ __device__ __forceinline__ void fetch_factors(const Consumer<Config>& me, const 
   cp_async_commit();
 }
 
-/// Sums times alpha and those scales; sums of integers become floats first.
+/// Sums times alpha and the scales that fetch_factors() brought; sums of integers become floats first.
 template <typename Config, typename Sums>
 __device__ __forceinline__ void scale_sums(const Consumer<Config>& me, Sums& acc) {
   const auto& factors = me.storage.factors[me.warpgroup];
@@ -495,8 +495,7 @@ __device__ __forceinline__ void scale_sums(const Consumer<Config>& me, Sums& acc
       for (int x = 0; x < 4; ++x) {
         float& sum = sums[4 * j + x];
         if constexpr (Config::kIntegers) sum = __int2float_rn(__float_as_int(sum));
-        sum = sum * of_row[x / 2] *
-              (x % 2 == 0 ? of_columns.x : of_columns.y);  // in this order, no factor leaves float's range
+        sum = sum * of_row[x / 2] * (x % 2 == 0 ? of_columns.x : of_columns.y);  // the factors' product may be no float
       }
     }
   }
@@ -581,7 +580,7 @@ __device__ __forceinline__ void consume(typename Config::Storage& storage, const
     }
     auto& all_sums = reinterpret_cast<float (&)[kBlocksM * kTileN / 2]>(acc(0, 0, 0));
     if (!fix_up<Config>(me, tile, worker, all_sums)) continue;
-    const bool scales = Config::kQuantized && p.d.type != DType::i32 && !has_zeros(p);  // else finish() does, or nobody
+    const bool scales = Config::kQuantized && p.d.type != DType::i32 && !has_zeros(p);  // with zeros finish() does it
     if (scales) scale_sums<Config>(me, acc);
     constexpr int kCols = Consumer<Config>::kCols, kBlockRows = Config::kBlockRows;
     const std::int64_t d_batch = tile.slice * p.batch + tile.batch;
